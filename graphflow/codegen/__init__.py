@@ -1,0 +1,1 @@
+"""Graph -> kernels -> object code; importing this package imports neither Numba nor llvmlite."""
