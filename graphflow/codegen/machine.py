@@ -102,3 +102,11 @@ def cycles(typing):
     def code(context, builder, signature, args):
         return builder.call(builder.module.declare_intrinsic("llvm.readcyclecounter", (), ir.FunctionType(I64, [])), [])
     return types.int64(), code
+
+
+@intrinsic
+def size_table(typing, S):
+    """The second kernel argument as a plain byte pointer."""
+    def code(context, builder, signature, args):
+        return builder.bitcast(args[0], _BYTES)
+    return types.voidptr(types.CPointer(types.int64)), code
