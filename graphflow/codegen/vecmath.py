@@ -249,17 +249,23 @@ def exp_clamp(x):
     return clamp(x, x.k.pick(-104.0, -746.0), x.k.pick(89.0, 710.0))
 
 
-def exp_sum(h, l, table=None):
+def exp_sum(h, l):
     """exp(h + l) for a small correction l."""
     r, i = exp_reduce(exp_clamp(h))
-    return scale(expm1_poly(r + l, table) + 1.0, i)
+    return scale(expm1_poly(r + l) + 1.0, i)
 
 
 def expm1_quarter(x):
     """(exp(x) - 1) / 4, finite wherever sinh is; x is clamped just beyond that."""
-    r, i = exp_reduce(clamp(x, x.k.pick(-17.5, -38.0), x.k.pick(89.5, 710.6)))
+    x = clamp(x, x.k.pick(-17.5, -38.0), x.k.pick(89.5, 710.6))
+    hi, lo = x.k.split(LN2)
+    n, i = rint(x * LOG2E[0])
+    t = fma(n, -hi, x)
+    r = fma(n, -lo, t)
+    lost = fma(n, -lo, t - r)                 # what the second step rounded away
+    p = fma(r * r, poly(r, T.EXP[x.k.name]), lost) + r
     s = pow2(i - 2)
-    return fma(expm1_poly(r), s, s - 0.25)
+    return fma(p, s, s - 0.25)
 
 
 def log_reduce(x):
@@ -273,20 +279,20 @@ def log_reduce(x):
     return n, f
 
 
-def log_tail(f, table=None):
+def log_tail(f):
     """log(1 + f) - f for the f of log_reduce. f32: a polynomial. f64: the series in s = f/(2+f)
     of fdlibm's log, arranged as -s (f - R)."""
     if f.k is F32:
         return f * f * poly(f, T.LOG["f32"])
     s = f / (f + 2.0)
     z = s * s
-    return s * fma(z, poly(z, table or T.LOGS["f64"]), -f)
+    return s * fma(z, poly(z, T.LOGS["f64"]), -f)
 
 
 def log_join(n, f):
-    """n ln2 + log(1 + f)."""
+    """n ln2 + log(1 + f); the large term comes last, so that only one rounding has its size."""
     hi, lo = f.k.split(LN2)
-    return fma(n, hi, f) + fma(n, lo, log_tail(f))
+    return fma(n, hi, f + fma(n, lo, log_tail(f)))
 
 
 def log_edges(x, y, pole):
@@ -295,13 +301,11 @@ def log_edges(x, y, pole):
 
 
 def log_base(x, step, slope):
-    """n step + log(1 + f) slope, for other bases, with the large terms summed without error."""
+    """n step + log(1 + f) slope: logarithms to other bases."""
     n, f = log_reduce(x)
     (sh, sl), (fh, fl) = f.k.split(step), f.k.split(slope)
-    a, b = n * sh, f * fh
-    low = fma(f, fl, fma(n, sl, fma(n, sh, -a) + fma(f, fh, -b)))
-    s = a + b
-    return log_edges(x, s + (fma(log_tail(f), fh, low) + (b - (s - a))), 0.0)
+    low = fma(log_tail(f), fh, fma(f, fl, n * sl) if sl else f * fl)
+    return log_edges(x, fma(n, sh, fma(f, fh, low)), 0.0)
 
 
 # ---- Exponentials and logarithms -----------------------------------------------------------------
@@ -400,21 +404,34 @@ def log_double(a):
     return hi, low - (hi - a2)
 
 
-@vec(1.0, 1.0, arity=2)
+@vec(1.0, 1.5, arity=2)
 def pow_(x, y):
-    """x^y = exp(y log|x|) with C's rules for signs, zeros, infinities and NaN (as numpy.power).
-    f64 carries log and product in two parts; f32 computes in f64, cheaper than two-part f32."""
-    k, a, y64 = x.k, f64(fabs(x)), f64(y)
-    if k is F64:
-        hi, lo = log_double(a)
-    else:
-        n, f = log_reduce(a)
-        hi, lo = fma(n, LN2[0], f + log_tail(f, T.LOGS["short"])), None
-    hi = where(a < inf, where(a.eq(0.0), -inf, hi), a)
-    h = y64 * hi
-    l = None if lo is None else where(fabs(h) < 800.0, fma(y64, hi, -h) + y64 * lo, 0.0)
-    size = narrow(exp_sum(h, 0.0 if l is None else l, None if lo is not None else T.EXP["short"]), k)
+    """x^y = exp(y log|x|) with C's rules for signs, zeros, infinities and NaN (as numpy.power)."""
+    a = fabs(x)
+    size = pow_f32_size(a, y) if x.k is F32 else pow_f64_size(a, y)
     return pow_signs(x, y, size)
+
+
+def log_of_size(a, value):
+    """log(a) for a >= 0 or NaN, from its value at positive finite a."""
+    return where(a < inf, where(a.eq(0.0), -inf, value), a)
+
+
+def pow_f64_size(a, y):
+    """a^y with logarithm and product in two parts."""
+    hi, lo = log_double(a)
+    hi = log_of_size(a, hi)
+    h = y * hi
+    return exp_sum(h, where(fabs(h) < 800.0, fma(y, hi, -h) + y * lo, 0.0))
+
+
+def pow_f32_size(a, y):
+    """a^y through f64 (to 2^-34), which costs less than two-part f32; only the reduction is f32."""
+    n, f = log_reduce(a)
+    f = f64(f)
+    log_a = fma(f * f, poly(f, T.LOG["short"]), fma(f64(n), LN2[0], f))
+    r, i = exp_reduce(clamp(f64(y) * log_of_size(f64(a), log_a), -120.0, 120.0))
+    return narrow((expm1_poly(r, T.EXP["short"]) + 1.0) * pow2(i), F32)
 
 
 def pow_signs(x, y, size):
@@ -434,14 +451,14 @@ def is_whole(y):
 
 # ---- Hyperbolic functions and the sigmoid family --------------------------------------------------
 
-@vec(2.0, 2.0)
+@vec(2.5, 2.5)
 def tanh(x):
-    """-E/(2 + E) with E = expm1(-2|x|), so that nothing overflows; relative accuracy near 0."""
-    q = expm1_quarter(fabs(x) * -2.0)
+    """E/(E + 2) with E = expm1(2|x|), |x| held where tanh rounds to 1; relative accuracy near 0."""
+    q = expm1_quarter(clamp(fabs(x) * 2.0, None, x.k.pick(20.0, 40.0)))
     return keep_tiny(x, copysign(q / (q + 0.5), x), 2.0 ** -60)
 
 
-@vec(2.0, 2.0)
+@vec(2.5, 2.5)
 def sigmoid(x):
     """1/(1 + e^-x), from e^-|x| on both sides: no overflow, and small values keep their digits."""
     e = exp(-fabs(x))
@@ -457,7 +474,7 @@ def softplus(x):
     return where(x > 0.0, x, 0.0) + fma(s, fma(z, poly(z, T.LOG3[x.k.name]), -e), e)
 
 
-@vec(2.0, 2.0)
+@vec(2.5, 2.5)
 def sinh(x):
     """(E + E/(E+1))/2 with E = expm1|x|, held as E/4 against overflow."""
     q = expm1_quarter(fabs(x))
@@ -475,7 +492,7 @@ def cosh(x):
 @vec(3.0, 3.0)
 def asinh(x):
     """log1p(a + a^2/(1 + sqrt(1 + a^2))), a = |x|; for large a log(a) + ln2."""
-    a, big = fabs(x), fabs(x) > x.k.pick(2.0 ** 14, 2.0 ** 30)
+    a, big = fabs(x), fabs(x) > x.k.pick(2.0 ** 30, 2.0 ** 60)
     b = where(big, 1.0, a)
     z = b * b
     y = log1p(where(big, a, b + z / (sqrt(z + 1.0) + 1.0))) + where(big, LN2[0], 0.0)
@@ -485,7 +502,7 @@ def asinh(x):
 @vec(3.0, 3.0)
 def acosh(x):
     """log1p(t + sqrt(2t + t^2)), t = x - 1; for large x log(x) + ln2."""
-    big = x > x.k.pick(2.0 ** 14, 2.0 ** 30)
+    big = x > x.k.pick(2.0 ** 30, 2.0 ** 60)
     t = x - 1.0
     return log1p(where(big, x, t + sqrt(fma(t, t, t + t)))) + where(big, LN2[0], 0.0)
 
@@ -500,16 +517,14 @@ def atanh(x):
 # ---- Trigonometric functions ---------------------------------------------------------------------
 
 def trig_reduce(x, step, shift):
-    """(r, i): x = (i - shift) step + r in f64, three-part Cody-Waite with the error of the second step
-    kept; correct to |x| <= 2^46, where the first product still cancels exactly. Also serves f32: a
-    few f64 steps buy the whole useful range."""
+    """(r, i): x = (i - shift) step + r in f64, three-part Cody-Waite; correct to |x| <= 2^46, where
+    the first product still cancels exactly and the others round in units of the result. Also serves
+    f32: a few f64 steps buy the whole useful range."""
     x = f64(x)
     p1, p2, p3 = step
     n, i = rint(fma(x, 1.0 / p1, shift) if shift else x * (1.0 / p1))
     n = n - shift if shift else n
-    r1 = fma(n, -p1, x)
-    r2 = fma(n, -p2, r1)
-    return r2 + fma(n, -p3, fma(n, -p2, r1 - r2)), i
+    return fma(n, -p3, fma(n, -p2, fma(n, -p1, x))), i
 
 
 def trig_edges(x, y):
@@ -525,19 +540,19 @@ def sin_shifted(x, shift):
     return trig_edges(x, fma(r * z, poly(z, T.SIN[x.k.name]), r))
 
 
-@vec(1.5, 1.5)
+@vec(2.0, 2.0)
 def sin(x):
     """Sine, |x| <= 2^46; NaN beyond."""
     return keep_tiny(x, sin_shifted(x, 0.0), 2.0 ** -60)
 
 
-@vec(1.5, 1.5)
+@vec(2.5, 2.5)
 def cos(x):
     """cos(x) = sin(x + pi/2), the half-turn taken inside the exact reduction; NaN beyond 2^46."""
     return sin_shifted(x, 0.5)
 
 
-@vec(3.0, 3.0)
+@vec(4.0, 4.0)
 def tan(x):
     """sin(r)/cos(r), or -cos(r)/sin(r) in odd quadrants; NaN beyond 2^46."""
     r, i = trig_reduce(x, PIO2, 0.0)
@@ -607,7 +622,7 @@ def atan2(y, x):
 
 # ---- Roots and error functions -------------------------------------------------------------------
 
-@vec(1.0, 1.0)
+@vec(1.5, 1.5)
 def rsqrt(x):
     """1/sqrt(x), two correctly rounded steps."""
     return 1.0 / sqrt(x)
