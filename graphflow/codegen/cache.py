@@ -178,17 +178,23 @@ class ObjectCache:
         return ages
 
     def _evict(self, goal: int) -> None:
-        """Drop the least recently used entries, texts with their objects."""
-        ages = {file: (when, size) for when, size, file in self._ages()}
-        self._total = sum(size for _, size in ages.values())
-        for file in sorted(ages, key=lambda f: ages.get(f.with_suffix(".o"), ages[f])[0]):
+        """Drop the least recently used entries, each text with its object."""
+        entries: dict[str, list] = {}
+        for when, size, file in self._ages():
+            entries.setdefault(file.stem, []).append((when, size, file))
+        self._total = sum(size for files in entries.values() for _, size, _ in files)
+        for files in sorted(entries.values(), key=lambda files: max(when for when, _, _ in files)):
             if self._total <= goal:
                 break
-            try:
-                file.unlink(missing_ok=True)
-            except OSError:
-                continue
-            self._total -= ages[file][1]
+            self._total -= sum(size for _, size, file in files if _unlinked(file))
+
+
+def _unlinked(file: Path) -> bool:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _only_mine(info: os.stat_result) -> bool:

@@ -17,17 +17,17 @@ from pathlib import Path
 
 from graphflow.codegen import helpers
 from graphflow.codegen.cache import ObjectCache
-from graphflow.codegen.target import ABI, Linker, identity
+from graphflow.codegen.target import ABI, identity, linker
 
-_WORDS = ("intrinsics.py", "machine.py", "backend.py", "vecmath.py")      # what a text means depends on them
+_WORDS = ("intrinsics.py", "machine.py", "backend.py", "vecmath*.py")     # what a text means depends on them
 
 
 @cache
 def _meaning() -> bytes:
     """Everything a key covers besides the text itself."""
     here, digest = Path(__file__).parent, hashlib.sha256(identity().encode())
-    for file in (here / name for name in _WORDS):
-        digest.update(file.read_bytes() if file.exists() else b"absent")
+    for file in (found for pattern in _WORDS for found in sorted(here.glob(pattern))):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.digest()
 
 
@@ -43,7 +43,6 @@ class KernelStore:
         self.disk = disk if disk is not None else ObjectCache(abi=ABI)
         self._addresses: dict[str, int] = {}
         self._lock = threading.RLock()
-        self._linker: Linker | None = None
         self.stats = dict(compiled=0, disk_hits=0, memory_hits=0, compile_seconds=0.0, link_seconds=0.0)
 
     def compile(self, sources: Sequence[str]) -> list[int]:
@@ -82,8 +81,7 @@ class KernelStore:
 
     def _link(self, image: bytes, source: str) -> int:
         start = time.perf_counter()
-        self._linker = self._linker or Linker()
-        address = self._linker.link(image, label(source))
+        address = linker().link(image, label(source))
         self.stats["link_seconds"] += time.perf_counter() - start
         return address
 

@@ -38,7 +38,7 @@ def identity() -> str:
 
 
 class Linker:
-    """Links object code into this process. Linked code stays for the life of the Linker."""
+    """Links object code into this process. Linked code stays for the life of the Linker; use `linker()`."""
 
     def __init__(self) -> None:
         llvm.initialize_native_target()
@@ -57,3 +57,9 @@ class Linker:
                                "the object nor in this process; LLVM names it on stderr)") from None
         self._alive.append(library)
         return library[symbol()]
+
+
+@cache
+def linker() -> Linker:
+    """The process's one linker: an address it gave out stays good for ever."""
+    return Linker()

@@ -1,0 +1,18 @@
+"""GraphFlow: a static computation-graph compiler and session runtime, with the TensorFlow 1.x names.
+
+    import graphflow as tf
+
+Public names only; each comes from the module that owns it.
+"""
+from . import errors
+from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
+from .ops.gradients import AggregationMethod, RegisterGradient, UnconnectedGradients, gradients
+from .ops.opdef import constant, convert_to_tensor, register_tensor_conversion_function
+from .ops.state import assign, assign_add, assign_sub
+from .session import InteractiveSession, Session, get_default_session
+from .types import (DType, Dimension, TensorShape, as_dtype, bfloat16, complex64, complex128, double, float16, float32, float64,
+                    half, int8, int16, int32, int64, string, uint8, uint16, uint32, uint64)
+from .types import bool_ as bool  # noqa: A004
+from .variables import Variable
+
+

@@ -1,0 +1,47 @@
+"""Every switch of behaviour and debugging, in one table, with a context manager to set them (rank 0).
+
+A flag starts from the environment variable `GRAPHFLOW_<NAME>`, else from the table.
+"""
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+TABLE: dict[str, tuple[Any, str]] = {
+    "debug": (0, "1: plan; 2: kernel times; 3: graph after each pass; 4: generated source; 5: every rewrite"),
+    "check": (0, "1: verify the graph after each pass; 2: also compare every kernel with the reference interpreter"),
+    "dot": ("", "a folder that receives one DOT file a pass"),
+    "optimize": (1, "0: no optimisation passes, one kernel an op"),
+    "interpret": (0, "1: run the reference interpreter (NumPy, op by op) instead of compiled kernels"),
+    "threads": (0, "threads of one kernel; 0: as many as the machine has cores"),
+    "strict_feeds": (1, "0: accept lossy feed casts silently, as TF1 did"),
+    "fold_limit": (1 << 16, "largest constant, in bytes, that constant folding creates"),
+    "fusion_limit": (48, "most ops of one fused kernel"),
+    "cache_dir": ("", "folder of the object-code cache; empty: the platform's cache folder"),
+}
+
+
+class Flags:
+    """Attributes are the flags; `flags.override(debug=4)` sets them inside a `with`."""
+
+    def __init__(self) -> None:
+        for name, (default, _) in TABLE.items():
+            text = os.environ.get(f"GRAPHFLOW_{name.upper()}")
+            setattr(self, name, default if text is None else type(default)(text))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no flag {name!r}; known: {', '.join(TABLE)}")
+
+    @contextmanager
+    def override(self, **values: Any) -> Iterator[None]:
+        """Sets flags inside a `with` block; unknown names raise AttributeError."""
+        before = {name: getattr(self, name) for name in values}
+        self.__dict__.update(values)
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
+
+
+flags = Flags()

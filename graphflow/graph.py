@@ -1,0 +1,661 @@
+"""The graph: operations, tensors, names, scopes, collections, control edges.
+
+Knows dtypes and shapes, and that an operation has a definition (`opdef`) that can infer its outputs; knows
+no op by name, no kernel, no session (rank 1).  Operations are frozen; a graph only grows, until `finalize()`.
+"""
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
+
+import numpy as np
+
+from . import errors, types
+from .types import DType, Shape, TensorShape
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_NAME = re.compile(r"^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$")
+_SCOPE = re.compile(r"^[A-Za-z0-9_.\\/>-]*$")
+# Python operators and methods on tensors: filled once by graphflow/ops/__init__.py, so that this module
+# does not know any op.
+OPERATORS: dict[str, Callable[..., Any]] = {}
+
+
+class Site(NamedTuple):
+    """The user's line that created an operation."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Spec(NamedTuple):
+    """What is known of a tensor before it runs: dtype, sizes, and (small integer tensors) its value."""
+
+    dtype: DType
+    sizes: Shape
+    known: np.ndarray | None = None
+
+
+_ours: dict[str, bool] = {}
+
+
+def caller_site() -> Site | None:
+    """The innermost frame outside this package."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        inside = _ours.get(code.co_filename)
+        if inside is None:
+            inside = _ours[code.co_filename] = os.path.abspath(code.co_filename).startswith(PACKAGE) or code.co_filename.startswith("<frozen")
+        if not inside:
+            return Site(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+class Operation:
+    """One node: a definition applied to input tensors, with static attributes.  Never changes."""
+
+    __slots__ = ("graph", "id", "name", "opdef", "inputs", "control_inputs", "attrs", "outputs", "device", "site",
+                 "origin", "__weakref__")
+
+    graph: Graph
+    id: int
+    name: str
+    opdef: Any
+    inputs: tuple[Tensor, ...]
+    control_inputs: tuple[Operation, ...]
+    attrs: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    device: str
+    site: Site | None
+    origin: tuple[str, ...]
+
+    def __init__(self, graph: Graph, number: int, name: str, opdef: Any, inputs: tuple[Tensor, ...],
+                 control_inputs: tuple[Operation, ...], attrs: dict[str, Any], specs: Sequence[Spec],
+                 device: str = "", site: Site | None = None, origin: tuple[str, ...] = ()):
+        put = object.__setattr__
+        put(self, "graph", graph)
+        put(self, "id", number)
+        put(self, "name", name)
+        put(self, "opdef", opdef)
+        put(self, "inputs", inputs)
+        put(self, "control_inputs", control_inputs)
+        put(self, "attrs", attrs)
+        put(self, "device", device)
+        put(self, "site", site)
+        put(self, "origin", origin)
+        put(self, "outputs", tuple([Tensor(self, i, s) for i, s in enumerate(specs)]))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"operation {self.name!r} is immutable; cannot set {name!r}")
+
+    @property
+    def type(self) -> str:
+        return self.opdef.type
+
+    @property
+    def node_def(self) -> dict[str, Any]:
+        """Name, type, input names, device and attributes, as plain data."""
+        return {"name": self.name, "op": self.type, "device": self.device, "attr": dict(self.attrs),
+                "input": [t.name for t in self.inputs] + [f"^{c.name}" for c in self.control_inputs]}
+
+    @property
+    def traceback(self) -> list[Site]:
+        return [self.site] if self.site else []
+
+    def get_attr(self, name: str) -> Any:
+        """The attribute's value; raises ValueError naming those there are."""
+        if name not in self.attrs:
+            raise ValueError(f"Operation {self.name!r} has no attr named {name!r}; it has: {sorted(self.attrs)}.")
+        return self.attrs[name]
+
+    def values(self) -> tuple[Tensor, ...]:
+        return self.outputs
+
+    def run(self, feed_dict: Any = None, session: Any = None) -> None:
+        """Runs this operation in `session`, or in the default session."""
+        OPERATORS["default_session"](self, session).run(self, feed_dict)
+
+    def colocation_groups(self) -> list[bytes]:
+        return [f"loc:@{self.name}".encode()]
+
+    def __repr__(self) -> str:
+        return f"<tf.Operation '{self.name}' type={self.type}>"
+
+
+def _operator(name: str, reverse: bool = False) -> Callable[..., Any]:
+    def method(self: Any, other: Any = None) -> Any:
+        if other is None:
+            return OPERATORS[name](self)
+        try:
+            return OPERATORS[name](other, self) if reverse else OPERATORS[name](self, other)
+        except TypeError:
+            if hasattr(type(other), "__array_priority__") and not isinstance(other, (Tensor, np.ndarray, np.generic)):
+                return NotImplemented
+            raise
+    return method
+
+
+class Operators:
+    """The Python operators of tensors and variables: each makes an op."""
+
+    __array_priority__ = 100
+    __slots__ = ()
+
+    for _n in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "div"):
+        locals()[f"__{_n}__"] = _operator(_n)
+        locals()[f"__r{_n}__"] = _operator(_n, reverse=True)
+    for _n in ("lt", "le", "gt", "ge", "neg", "abs", "invert", "getitem"):
+        locals()[f"__{_n}__"] = _operator(_n)
+    del _n
+
+    def __iter__(self) -> Any:
+        raise errors.OperatorNotAllowedInGraphError(
+            f"iterating over tensor {getattr(self, 'name', self)!r} is not allowed while a graph is built; use tf.unstack or tf.map_fn")
+
+    def __bool__(self) -> bool:
+        raise errors.OperatorNotAllowedInGraphError(
+            f"using tensor {getattr(self, 'name', self)!r} as a Python bool is not allowed: it has no value yet. "
+            "Use `if t is not None:` to test for presence, tf.cond or tf.where to choose by value")
+
+    __nonzero__ = __bool__
+
+    def __len__(self) -> int:
+        raise TypeError(f"len() of tensor {getattr(self, 'name', self)!r} is not defined; use t.shape[0] or tf.shape(t)[0]")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError(
+            f"Cannot convert the symbolic tensor {getattr(self, 'name', self)!r} to a NumPy array; fetch it with Session.run")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **_: Any) -> Any:
+        """Lets `ndarray + tensor` build an op rather than an array of objects."""
+        name = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "true_divide": "truediv",
+                "floor_divide": "floordiv", "remainder": "mod", "power": "pow", "matmul": "matmul", "less": "lt",
+                "less_equal": "le", "greater": "gt", "greater_equal": "ge"}.get(ufunc.__name__)
+        if name is None or method != "__call__" or len(args) != 2:
+            raise NotImplementedError(f"NumPy's {ufunc.__name__} cannot take a symbolic tensor; use the tf function")
+        return OPERATORS[name](*args)
+
+
+class Tensor(Operators):
+    """A value that will exist when the graph runs: output `index` of `op`."""
+
+    __slots__ = ("op", "value_index", "dtype", "sizes", "known", "__weakref__")
+
+    def __init__(self, op: Operation, index: int, spec: Spec):
+        self.op, self.value_index = op, index
+        self.dtype, self.sizes, self.known = spec
+
+    @property
+    def graph(self) -> Graph:
+        return self.op.graph
+
+    @property
+    def name(self) -> str:
+        return f"{self.op.name}:{self.value_index}"
+
+    @property
+    def device(self) -> str:
+        return self.op.device
+
+    @property
+    def shape(self) -> TensorShape:
+        """The static shape, with unknown sizes as `Dimension(None)`."""
+        return types._shape(self.sizes)
+
+    def get_shape(self) -> TensorShape:
+        return self.shape
+
+    def set_shape(self, shape: Any) -> None:
+        """Adds what the program knows of the shape.  Raises ValueError when it contradicts what is known."""
+        try:
+            self.sizes = types.merge_shapes(self.sizes, types.as_shape(shape))
+        except ValueError as e:
+            raise ValueError(errors.at(self.op, f"set_shape: {e}")) from None
+        self.graph._version += 1
+
+    def consumers(self) -> list[Operation]:
+        return self.graph._consumers_of(self)
+
+    def eval(self, feed_dict: Any = None, session: Any = None) -> Any:
+        """This tensor's value, run in `session` or in the default session."""
+        return OPERATORS["default_session"](self, session).run(self, feed_dict)
+
+    def __repr__(self) -> str:
+        return f"<tf.Tensor '{self.name}' shape={self.shape} dtype={self.dtype.name}>"
+
+    def __str__(self) -> str:
+        return f'Tensor("{self.name}", shape={self.shape}, dtype={self.dtype.name})'
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    # identity, as in TF1
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+class GraphKeys:
+    """Names of the standard collections."""
+
+    GLOBAL_VARIABLES = "variables"
+    LOCAL_VARIABLES = "local_variables"
+    METRIC_VARIABLES = "metric_variables"
+    MODEL_VARIABLES = "model_variables"
+    TRAINABLE_VARIABLES = "trainable_variables"
+    MOVING_AVERAGE_VARIABLES = "moving_average_variables"
+    CONCATENATED_VARIABLES = "concatenated_variables"
+    SUMMARIES = "summaries"
+    QUEUE_RUNNERS = "queue_runners"
+    TABLE_INITIALIZERS = "table_initializer"
+    ASSET_FILEPATHS = "asset_filepaths"
+    REGULARIZATION_LOSSES = "regularization_losses"
+    ACTIVATIONS = "activations"
+    WEIGHTS = "weights"
+    BIASES = "biases"
+    UPDATE_OPS = "update_ops"
+    LOSSES = "losses"
+    SAVERS = "savers"
+    SAVEABLE_OBJECTS = "saveable_objects"
+    RESOURCES = "resources"
+    LOCAL_RESOURCES = "local_resources"
+    INIT_OP = "init_op"
+    LOCAL_INIT_OP = "local_init_op"
+    READY_OP = "ready_op"
+    READY_FOR_LOCAL_INIT_OP = "ready_for_local_init_op"
+    SUMMARY_OP = "summary_op"
+    GLOBAL_STEP = "global_step"
+    EVAL_STEP = "eval_step"
+    TRAIN_OP = "train_op"
+    COND_CONTEXT = "cond_context"
+    WHILE_CONTEXT = "while_context"
+    VARIABLES = "variables"
+
+
+class Graph:
+    """Operations by name, and the building context: scopes, control edges, devices, collections."""
+
+    def __init__(self) -> None:
+        self._ops: list[Operation] = []
+        self._by_name: dict[str, Operation] = {}
+        self._used: dict[str, int] = {}
+        self._collections: dict[Any, list[Any]] = {}
+        self._local = threading.local()
+        self._version = 0
+        self._finalized = False
+        self._consumer_cache: tuple[int, dict[Tensor, list[Operation]]] = (-1, {})
+        self.seed: int | None = None
+        # Latest read of each variable, so that reads between two writes share one op (see ops/state.py).
+        self._reads: dict[Operation, Tensor] = {}
+        self._gradient_overrides: list[dict[str, str]] = []
+
+    # -- adding operations
+
+    def create_op(self, opdef: Any, inputs: Sequence[Tensor], attrs: dict[str, Any], name: str | None = None) -> Operation:
+        """Appends one operation; dtypes and shapes are inferred now.
+
+        Raises:
+            RuntimeError: the graph is finalized.  ValueError, TypeError: the inputs do not fit; says op and line.
+        """
+        if self._finalized:
+            raise RuntimeError(f"Graph is finalized and cannot be modified; cannot add {name or opdef.type!r}.")
+        for t in inputs:
+            if t.op.graph is not self:
+                raise ValueError(f"Tensor {t.name!r} must be from the same graph as the other inputs of {opdef.type!r}")
+        scope = self._state
+        full = name[:-1] if name and name.endswith("/") else self.unique_name(name or opdef.default_name)
+        site = caller_site()
+        try:
+            specs = opdef.infer(inputs, attrs)
+        except (ValueError, TypeError) as e:
+            e.args = (f"{e} for '{full}' (op: '{opdef.type}')" + _shapes_note(inputs) + (f"\n  at {site}" if site else ""),)
+            raise
+        op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, scope.device_for(opdef), site)
+        self._ops.append(op)
+        self._by_name[full] = op
+        self._version += 1
+        return op
+
+    @property
+    def _state(self) -> _Scopes:
+        try:
+            return self._local.scopes
+        except AttributeError:
+            self._local.scopes = _Scopes()
+            return self._local.scopes
+
+    def unique_name(self, name: str, mark_as_used: bool = True) -> str:
+        """`name` under the current scope, with `_1`, `_2`... when taken (compared without case, as TF1 does)."""
+        scope = self._state.name
+        if not (_SCOPE if scope else _NAME).match(name):
+            raise ValueError(f"'{name}' is not a valid name for an op or scope: expected {(_SCOPE if scope else _NAME).pattern}")
+        full = scope + name
+        key = full.lower()
+        taken = self._used.get(key, 0)
+        if taken:
+            while f"{key}_{taken}" in self._used:
+                taken += 1
+            if mark_as_used:
+                self._used[key] = taken + 1
+            full = f"{full}_{taken}"
+            key = full.lower()
+        if mark_as_used:
+            self._used[key] = 1
+        return full
+
+    # -- contexts
+
+    @contextmanager
+    def as_default(self) -> Iterator[Graph]:
+        _defaults().append(self)
+        try:
+            yield self
+        finally:
+            if _defaults()[-1] is not self:
+                raise AssertionError(f"Nesting violated for default graph stack of {self}")
+            _defaults().pop()
+
+    @contextmanager
+    def name_scope(self, name: str | None) -> Iterator[str]:
+        """Prefixes names inside with `name/`, made unique; `"s/"` re-enters `s`; None or "" is the root."""
+        state = self._state
+        before = state.name
+        if not name:
+            state.name = ""
+        else:
+            state.name = name if name.endswith("/") else self.unique_name(name) + "/"
+        try:
+            yield state.name
+        finally:
+            state.name = before
+
+    def get_name_scope(self) -> str:
+        return self._state.name.rstrip("/")
+
+    @contextmanager
+    def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
+        """Ops made inside run after `control_inputs`; None clears those around."""
+        state = self._state
+        before = state.control
+        if control_inputs is None:
+            state.control = ()
+        else:
+            wanted = [self.as_graph_element(c) for c in control_inputs]
+            new = [c.op if isinstance(c, Tensor) else c for c in wanted]
+            state.control = tuple(dict.fromkeys((*before, *new)))
+        try:
+            yield
+        finally:
+            state.control = before
+
+    @contextmanager
+    def device(self, name_or_function: Any) -> Iterator[None]:
+        """Keeps the device string (or the answer of a function of the op) on ops made inside."""
+        if isinstance(name_or_function, str):
+            _check_device(name_or_function)
+        state = self._state
+        state.devices.append(name_or_function)
+        try:
+            yield
+        finally:
+            state.devices.pop()
+
+    @contextmanager
+    def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
+        with self.device(getattr(op, "device", "") or None):
+            yield
+
+    @contextmanager
+    def gradient_override_map(self, mapping: dict[str, str]) -> Iterator[None]:
+        """Inside, ops of type `k` take the gradient registered as `mapping[k]`."""
+        self._gradient_overrides.append(mapping)
+        try:
+            yield
+        finally:
+            self._gradient_overrides.pop()
+
+    @contextmanager
+    def container(self, name: str) -> Iterator[str]:
+        yield name
+
+    # -- looking up
+
+    def get_operations(self) -> list[Operation]:
+        return list(self._ops)
+
+    def get_operation_by_name(self, name: str) -> Operation:
+        """Raises KeyError (unknown, with the nearest name) or TypeError (not a string)."""
+        if not isinstance(name, str):
+            raise TypeError(f"Operation names are strings, not {name!r}.")
+        return self._find(name, name)
+
+    def get_tensor_by_name(self, name: str) -> Tensor:
+        """The tensor `op:index`.  Raises KeyError (unknown), ValueError (not of that form), TypeError (no string)."""
+        if not isinstance(name, str):
+            raise TypeError(f"Tensor names are strings, not {name!r}.")
+        base, colon, index = name.rpartition(":")
+        if not colon or not index.isdigit():
+            hint = f" Did you mean '{name}:0'?" if name in self._by_name else ""
+            raise ValueError(f"The name {name!r} looks like an operation name, not a tensor name 'op:index'.{hint}")
+        op = self._find(base, name)
+        if int(index) >= len(op.outputs):
+            raise KeyError(f"The name {name!r} refers to a tensor that does not exist: operation {base!r} has {len(op.outputs)} output(s).")
+        return op.outputs[int(index)]
+
+    def _find(self, base: str, name: str) -> Operation:
+        if base not in self._by_name:
+            raise KeyError(f"The name {name!r} refers to an operation not in the graph.{errors.suggest(base, self._by_name)}")
+        return self._by_name[base]
+
+    def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
+        """The tensor or operation meant by an object or a name.
+
+        Raises:
+            ValueError: of another graph or of a form not allowed.  KeyError: unknown name.  TypeError: no element.
+        """
+        convert = getattr(obj, "_as_graph_element", None)
+        obj = obj if convert is None else convert()
+        if isinstance(obj, str):
+            obj = self.get_tensor_by_name(obj) if ":" in obj and allow_tensor else self.get_operation_by_name(obj)
+        if not isinstance(obj, (Tensor, Operation)):
+            raise TypeError(f"Can not convert a {type(obj).__name__} into a Tensor or Operation.")
+        if obj.graph is not self:
+            raise ValueError(f"{obj!r} is not an element of this graph.")
+        if isinstance(obj, Operation) and not allow_operation or isinstance(obj, Tensor) and not allow_tensor:
+            raise ValueError(f"{obj!r} must be {'a Tensor' if allow_tensor else 'an Operation'}")
+        return obj
+
+    def is_feedable(self, tensor: Any) -> bool:
+        return True
+
+    def is_fetchable(self, tensor_or_op: Any) -> bool:
+        return True
+
+    def _consumers_of(self, tensor: Tensor) -> list[Operation]:
+        if self._consumer_cache[0] != self._version:
+            found: dict[Tensor, list[Operation]] = {}
+            for op in self._ops:
+                for t in dict.fromkeys(op.inputs):
+                    found.setdefault(t, []).append(op)
+            self._consumer_cache = (self._version, found)
+        return list(self._consumer_cache[1].get(tensor, ()))
+
+    # -- collections
+
+    def add_to_collection(self, name: Any, value: Any) -> None:
+        self._collections.setdefault(name, []).append(value)
+
+    def add_to_collections(self, names: Any, value: Any) -> None:
+        for name in dict.fromkeys([names] if isinstance(names, str) else names):
+            self.add_to_collection(name, value)
+
+    def get_collection(self, name: Any, scope: str | None = None) -> list[Any]:
+        """A copy of the collection; with `scope`, only items whose name matches that regular expression."""
+        items = self._collections.get(name, [])
+        if scope is None:
+            return list(items)
+        pattern = re.compile(scope)
+        return [x for x in items if hasattr(x, "name") and pattern.match(x.name)]
+
+    def get_collection_ref(self, name: Any) -> list[Any]:
+        return self._collections.setdefault(name, [])
+
+    def get_all_collection_keys(self) -> list[Any]:
+        return [k for k in self._collections if isinstance(k, str)]
+
+    def clear_collection(self, name: Any) -> None:
+        self._collections.pop(name, None)
+
+    # -- life
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def finalized(self) -> bool:
+        return self._finalized
+
+    def finalize(self) -> None:
+        """From now on adding an operation raises RuntimeError."""
+        self._finalized = True
+
+    def _unsafe_unfinalize(self) -> None:
+        self._finalized = False
+
+    @property
+    def collections(self) -> list[Any]:
+        return list(self._collections)
+
+    building_function = False
+
+    # -- looking at it (graphflow/debug/draw.py draws)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's DOT: clusters by scope, shapes on the edges, control edges dashed."""
+        from .debug import draw
+
+        return draw.to_dot(self._ops)
+
+    def to_networkx(self) -> Any:
+        """A `networkx.MultiDiGraph` whose nodes are op names and whose edges carry tensor, dtype and shape."""
+        from .debug import draw
+
+        return draw.to_networkx(self._ops)
+
+    def to_text(self) -> str:
+        """One line an op: outputs with dtype and shape, type, inputs, attributes, the user's line."""
+        from .debug import draw
+
+        return draw.to_text(self._ops)
+
+    def as_graph_def(self, from_version: int | None = None, add_shapes: bool = False) -> Any:
+        """The graph as JSON-able data, which `tf.import_graph_def` reads back."""
+        from . import graph_def
+
+        return graph_def.export(self)
+
+
+class _Scopes:
+    """The building context of one thread."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.control: tuple[Operation, ...] = ()
+        self.devices: list[Any] = []
+        self.variable_scope: Any = None
+
+    def device_for(self, opdef: Any) -> str:
+        if not self.devices:
+            return ""
+        found = ""
+        for d in self.devices:
+            found = "" if d is None else _merge_devices(found, d) if isinstance(d, str) else (_merge_devices(found, d(opdef) or "") if callable(d) else found)
+        return found
+
+
+_DEVICE = re.compile(r"^(/job:[\w-]+)?(/replica:\d+|/replica:\*)?(/task:\d+|/task:\*)?(/(device:)?[A-Za-z]\w*:(\d+|\*))?$")
+
+
+def _check_device(text: str) -> None:
+    if not _DEVICE.match(text):
+        raise ValueError(f"Malformed device specification {text!r}; expected for example '/cpu:0' or '/job:worker/task:0/device:GPU:0'")
+
+
+def _merge_devices(outer: str, inner: str) -> str:
+    """Parts named by the inner string win over those of the outer one."""
+    parts: dict[str, str] = {}
+    for text in (outer, inner):
+        for piece in filter(None, text.split("/")):
+            kind, _, rest = piece.partition(":")
+            if kind in ("job", "replica", "task"):
+                parts[kind] = rest
+            else:
+                parts["device"] = rest.upper() if kind == "device" else f"{kind.upper()}:{rest}"
+    return "".join(f"/{k}:{parts[k]}" for k in ("job", "replica", "task", "device") if k in parts)
+
+
+def _shapes_note(inputs: Sequence[Tensor]) -> str:
+    return " with input shapes: " + ", ".join(types.shape_text(t.sizes) for t in inputs) + "." if inputs else ""
+
+
+# -- the default graph, one stack a thread
+
+_stack = threading.local()
+_global_default: list[Graph] = []
+
+
+def _defaults() -> list[Graph]:
+    if not hasattr(_stack, "graphs"):
+        _stack.graphs = []
+    return _stack.graphs
+
+
+def get_default_graph() -> Graph:
+    """The innermost graph of `Graph.as_default()`, else the process-wide default."""
+    stack = getattr(_stack, "graphs", None)
+    if stack:
+        return stack[-1]
+    if not _global_default:
+        _global_default.append(Graph())
+    return _global_default[0]
+
+
+def reset_default_graph() -> None:
+    """Replaces the process-wide default graph.  Raises AssertionError inside `Graph.as_default()`."""
+    if _defaults():
+        raise AssertionError("Do not use tf.reset_default_graph() to clear nested graphs; leave the `with` block first.")
+    _global_default[:] = [Graph()]
+
+
+def topological(targets: Iterable[Operation], stop: Any = ()) -> list[Operation]:
+    """Operations needed by `targets`, inputs before users, in creation order; those in `stop` are not entered.
+
+    `stop` holds tensors (fed ones): their producers are left out unless needed otherwise.
+    """
+    seen: set[Operation] = set()
+    todo = list(targets)
+    while todo:
+        op = todo.pop()
+        if op in seen:
+            continue
+        seen.add(op)
+        todo.extend(t.op for t in op.inputs if t not in stop)
+        todo.extend(op.control_inputs)
+    return sorted(seen, key=lambda op: op.id)
+
+
+ReadOnly = MappingProxyType

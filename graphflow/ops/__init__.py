@@ -1,0 +1,1 @@
+"""The ops, one file a family.  Importing this package fills the registry."""

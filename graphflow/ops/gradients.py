@@ -1,0 +1,192 @@
+"""Reverse-mode differentiation: `gradients` walks the graph backwards and appends ordinary ops.
+
+Knows the gradient hook of the registry; knows no op by name (rank 3).
+"""
+from __future__ import annotations
+
+import warnings
+from typing import Any, Callable, Sequence
+
+from .. import errors, graph, types
+from ..graph import Operation, Tensor
+from .opdef import REGISTRY, convert_to_tensor, unsupported_gradient
+
+OVERRIDES: dict[str, Callable[..., Any]] = {}
+
+
+class UnconnectedGradients:
+    """What `gradients` returns for an x that the ys do not depend on."""
+
+    NONE = "none"
+    ZERO = "zero"
+
+
+class AggregationMethod:
+    """Accepted for TF1's sake; sums are planned by the compiler."""
+
+    ADD_N = DEFAULT = 0
+    EXPERIMENTAL_TREE = 1
+    EXPERIMENTAL_ACCUMULATE_N = 2
+
+
+def RegisterGradient(op_type: str) -> Callable[..., Any]:
+    """Decorator: a gradient `fn(op, *dys)` for ops of `op_type`, or under a new name for `gradient_override_map`."""
+    def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+        if op_type in OVERRIDES:
+            raise KeyError(f"a gradient is registered for {op_type!r} already")
+        OVERRIDES[op_type] = fn
+        return fn
+    return register
+
+
+def _listed(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, (list, tuple)) else [x]
+
+
+def gradients(ys: Any, xs: Any, grad_ys: Any = None, name: str = "gradients", colocate_gradients_with_ops: bool = False,
+              gate_gradients: bool = False, aggregation_method: Any = None, stop_gradients: Any = None,
+              unconnected_gradients: Any = UnconnectedGradients.NONE) -> list[Any]:
+    """d(sum of ys)/dx for each x, as new nodes under `name/`.
+
+    Args:
+        ys, xs: tensors or lists of tensors; an x may be a Variable.
+        grad_ys: dL/dy for each y, of its shape; None means ones.
+        stop_gradients: tensors held constant.
+        unconnected_gradients: "none" or "zero", for an x no y depends on.
+
+    Returns:
+        One tensor of x's shape per x; None where unconnected (a warning names the op that cut the path).
+
+    Raises:
+        LookupError: an op on the path has no gradient.  ValueError: `grad_ys` has another length or shape, or the option is unknown.
+    """
+    ys_t = [_element(y) for y in _listed(ys)]
+    xs_t = [_element(x) for x in _listed(xs)]
+    option = getattr(unconnected_gradients, "value", unconnected_gradients)
+    if option not in (UnconnectedGradients.NONE, UnconnectedGradients.ZERO):
+        raise ValueError(f"Unknown value for unconnected_gradients: {unconnected_gradients!r}")
+    g = ys_t[0].graph if ys_t else graph.get_default_graph()
+    with g.as_default(), g.name_scope(name), g.control_dependencies(None):
+        walk = _Walk(ys_t, xs_t, [_element(t) for t in _listed(stop_gradients or [])])
+        walk.seed(_listed(grad_ys) if grad_ys is not None else [None] * len(ys_t))
+        walk.run()
+        return [walk.result(x, option) for x in xs_t]
+
+
+def _element(x: Any) -> Tensor:
+    """A variable stands for its handle: every read of it is a path."""
+    return getattr(x, "handle", None) if getattr(x, "handle", None) is not None else convert_to_tensor(x)
+
+
+class _Walk:
+    """One reverse walk: `sums[t]` collects the gradients that arrived at tensor t."""
+
+    def __init__(self, ys: list[Tensor], xs: list[Tensor], stops: list[Tensor]):
+        self.ys, self.xs, self.stops = ys, xs, set(stops)
+        self.sums: dict[Tensor, list[Any]] = {}
+        self.path = self._between()
+        self.cuts: dict[Tensor, str] = {}
+
+    def _between(self) -> set[Operation]:
+        """Ops on a path from an x to a y."""
+        ops = graph.topological([y.op for y in self.ys])
+        reached: set[Tensor] = set(self.xs)
+        between = set()
+        for op in ops:
+            if any(t in reached and t not in self.stops for t in op.inputs):
+                between.add(op)
+                reached.update(op.outputs)
+        self.ops = ops
+        return between
+
+    def seed(self, grad_ys: list[Any]) -> None:
+        if len(grad_ys) != len(self.ys):
+            raise ValueError(f"Passed {len(grad_ys)} grad_ys for {len(self.ys)} ys")
+        for y, dy in zip(self.ys, grad_ys):
+            if dy is None:
+                if not y.dtype.is_differentiable:
+                    continue
+                dy = graph.OPERATORS["ones_like"](y, name="grad_ys")
+            else:
+                dy = graph.OPERATORS["to_dense"](dy)
+                dy = convert_to_tensor(dy, y.dtype)
+                types.merge_shapes(dy.sizes, y.sizes)
+            self.sums.setdefault(y, []).append(dy)
+
+    def run(self) -> None:
+        for op in reversed(self.ops):
+            if op in self.path and any(t in self.sums for t in op.outputs):
+                self._through(op)
+
+    def _through(self, op: Operation) -> None:
+        dys = [self._total(t) for t in op.outputs]
+        fn = self._gradient_function(op)
+        with op.graph.device(op.device or None), op.graph.name_scope(f"{op.name.replace(':', '_')}_grad"):
+            dxs = fn(op, *[_dense_or_zeros(op, t, d) for t, d in zip(op.outputs, dys)])
+        dxs = list(dxs) if isinstance(dxs, (tuple, list)) else [dxs]
+        if len(dxs) != len(op.inputs):
+            raise ValueError(errors.at(op, f"Num gradients {len(dxs)} generated for {len(op.inputs)} inputs"))
+        for t, dx in zip(op.inputs, dxs):
+            if dx is None:
+                self.cuts.setdefault(t, f"{errors.where(op)} passes no gradient to its input {t.name}")
+            elif t.dtype.is_differentiable:
+                self.sums.setdefault(t, []).append(dx)
+
+    def _gradient_function(self, op: Operation) -> Callable[..., Any]:
+        override = op.attrs.get("_gradient_op_type") or op.type
+        if override in OVERRIDES:
+            return OVERRIDES[override]
+        if op.opdef._grad is not None:
+            return op.opdef._grad
+        if op.opdef._body is not None and op.opdef.effect is None:
+            return _body_gradient
+        if op.opdef.no_gradient:
+            self.cuts.update({t: unsupported_gradient(op) for t in op.inputs})
+            return lambda op, *dys: [None] * len(op.inputs)
+        raise LookupError(unsupported_gradient(op))
+
+    def _total(self, t: Tensor) -> Any:
+        parts = self.sums.get(t)
+        if not parts:
+            return None
+        if len(parts) > 1:
+            self.sums[t] = parts = [graph.OPERATORS["add_gradients"](parts)]
+        return parts[0]
+
+    def result(self, x: Tensor, option: str) -> Any:
+        total = self._total(x)
+        if total is None and option == UnconnectedGradients.ZERO:
+            return graph.OPERATORS["zeros_like"](x)
+        if total is None:
+            warnings.warn(f"gradients: no path from {[y.name for y in self.ys]} to {x.name}; the result is None"
+                          + (f" ({self._why(x)})" if self._why(x) else ""), stacklevel=3)
+        return total
+
+    def _why(self, x: Tensor) -> str:
+        """The op that cut the path from x, if one did."""
+        if not x.dtype.is_differentiable:
+            return f"{x.dtype.name} is not differentiable"
+        reached = {x}
+        for op in self.ops:
+            if any(t in reached for t in op.inputs):
+                reached.update(op.outputs)
+        return next((why for t, why in self.cuts.items() if t in reached), "")
+
+
+def _dense_or_zeros(op: Operation, t: Tensor, dy: Any) -> Any:
+    if dy is None:
+        return graph.OPERATORS["zeros_like"](t) if t.dtype.is_differentiable else None
+    return graph.OPERATORS["to_dense"](dy) if not getattr(op.opdef, "sparse_gradient", False) else dy
+
+
+def _body_gradient(op: Operation, *dys: Any) -> list[Any]:
+    """A composite without a gradient of its own: differentiate its body."""
+    found = op.opdef.fn(*op.inputs, **op.attrs)
+    outputs = list(found) if isinstance(found, (list, tuple)) else [found]
+    pairs = [(y, dy) for y, dy in zip(outputs, dys) if dy is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return gradients([y for y, _ in pairs], list(op.inputs), [dy for _, dy in pairs], name="body")
+
+
+_ = REGISTRY

@@ -1,0 +1,1 @@
+"""Passes over programs: each a pure function, in the order of pipeline.PIPELINE."""

@@ -1,0 +1,103 @@
+"""A program: what one step computes, as pure dataflow.  The value every pass takes and returns.
+
+It is the graph pruned to the fetches, with symbolic sizes instead of unknown ones, and without state: a variable's
+old value is an input, its new value an output.  Operations and tensors are those of graphflow/graph.py, frozen;
+a pass shares what it does not change.  Knows no rule and no kernel (rank 4).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Iterable, Mapping
+
+from ..graph import Operation, Tensor
+from ..ops import opdef
+
+
+@dataclass(frozen=True)
+class Program:
+    """One step.
+
+    inputs: StandIn tensors by what they stand for: ("feed", tensor of the user's graph), ("variable", variable op), or
+        ("counter", random op): how often that random op has run, an int64 scalar.
+    outputs: the fetched values, in order.
+    writes: the final value of each variable the step assigns.
+    effects: operations with host effects (Print, Assert, py_func), in program order.
+    """
+
+    inputs: tuple[tuple[str, Any, Tensor], ...]
+    outputs: tuple[Tensor, ...]
+    writes: tuple[tuple[Operation, Tensor], ...] = ()
+    effects: tuple[Operation, ...] = ()
+
+    def roots(self) -> list[Tensor]:
+        """Every tensor that must exist when the step ends."""
+        return [*self.outputs, *[t for _, t in self.writes]]
+
+    def ops(self) -> list[Operation]:
+        """All operations, inputs before users, in a deterministic order; unused ones are not here."""
+        return ordered([*[t.op for t in self.roots()], *self.effects])
+
+    def consumers(self) -> dict[Tensor, list[Operation]]:
+        """The operations that read each tensor (an op appears once per use)."""
+        out: dict[Tensor, list[Operation]] = {}
+        for op in self.ops():
+            for t in op.inputs:
+                out.setdefault(t, []).append(op)
+        return out
+
+    def with_roots(self, change: Callable[[Tensor], Tensor], effect: Callable[[Operation], Operation]) -> Program:
+        return replace(self, outputs=tuple(map(change, self.outputs)), writes=tuple((v, change(t)) for v, t in self.writes),
+                       effects=tuple(map(effect, self.effects)))
+
+
+def ordered(targets: Iterable[Operation]) -> list[Operation]:
+    """Depth-first post-order from `targets`, without recursion."""
+    seen: set[Operation] = set()
+    out: list[Operation] = []
+    stack = [(op, False) for op in reversed(list(targets))]
+    while stack:
+        op, done = stack.pop()
+        if done:
+            out.append(op)
+        elif op not in seen:
+            seen.add(op)
+            stack.append((op, True))
+            stack.extend((c, False) for c in reversed(op.control_inputs) if c not in seen)
+            stack.extend((t.op, False) for t in reversed(op.inputs) if t.op not in seen)
+    return out
+
+
+def rebuild(program: Program, change: Callable[[Operation, tuple[Tensor, ...]], Iterable[Tensor] | None]) -> Program:
+    """The program with ops replaced, inputs first.
+
+    `change(op, new_inputs)` returns the tensors to use instead of `op.outputs`, or None to keep the op (copied only if
+    its inputs changed).
+    """
+    new: dict[Tensor, Tensor] = {}
+    ops: dict[Operation, Operation] = {}
+    for op in program.ops():
+        inputs = tuple([new.get(t, t) for t in op.inputs])
+        found = change(op, inputs)
+        if found is None:
+            copy = with_inputs(op, inputs, tuple([ops.get(c, c) for c in op.control_inputs]))
+            ops[op] = copy
+            found = copy.outputs
+        for old, t in zip(op.outputs, found):
+            if old is not t:
+                new[old] = t
+    return program.with_roots(lambda t: new.get(t, t), lambda op: ops.get(op, op))
+
+
+def with_inputs(op: Operation, inputs: tuple[Tensor, ...], control: tuple[Operation, ...] | None = None) -> Operation:
+    """`op` on other inputs of the same specs; `op` itself when nothing changes."""
+    control = op.control_inputs if control is None else control
+    if all(a is b for a, b in zip(inputs, op.inputs)) and control == op.control_inputs:
+        return op
+    specs = [opdef.Spec(t.dtype, t.sizes, t.known) for t in op.outputs]
+    return Operation(op.graph, op.id, op.name, op.opdef, inputs, control, op.attrs, specs, op.device, op.site, op.origin or (op.name,))
+
+
+def substitute(program: Program, mapping: Mapping[Tensor, Tensor]) -> Program:
+    """The program with some tensors replaced by others of the same spec."""
+    return rebuild(program, lambda op, inputs: [mapping.get(t, t) for t in with_inputs(op, inputs).outputs]
+                   if any(t in mapping for t in op.outputs) else None)

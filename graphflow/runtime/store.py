@@ -1,0 +1,66 @@
+"""The variable store: the values a Session owns.
+
+Arrays are 64-byte aligned, C-contiguous and private; a step reads them in place and commits at its end.
+Knows nothing of plans (rank 4).
+"""
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from .. import errors
+from ..graph import Operation
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array whose data starts at a multiple of 64 bytes."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 64
+    return raw[start:start + size].view(dtype).reshape(shape)
+
+
+class Store:
+    """Values of variables by their op, and how often each random op has run."""
+
+    def __init__(self) -> None:
+        self.values: dict[Operation, np.ndarray] = {}
+        self.counters: dict[Operation, int] = {}
+        self.lock = threading.RLock()
+        self.version = 0  # changes when an array is replaced, so that plans bind its new address
+
+    def has(self, var: Operation) -> bool:
+        return var in self.values
+
+    def read(self, var: Operation) -> np.ndarray:
+        """The value.  Raises FailedPreconditionError when the variable has none."""
+        try:
+            return self.values[var]
+        except KeyError:
+            raise errors.raised_at(errors.FailedPreconditionError, var, f"Attempting to use uninitialized value {var.name}; "
+                                   "run tf.global_variables_initializer() in this session first") from None
+
+    def write(self, var: Operation, value: np.ndarray) -> None:
+        """Copies `value` in: in place when the shape is the same."""
+        old = self.values.get(var)
+        if old is None or old.shape != value.shape:
+            old = self.values[var] = aligned(value.shape, var.outputs[0].dtype.np)
+            self.version += 1
+        old[...] = value
+
+    def draws(self, op: Operation) -> int:
+        return self.counters.get(op, 0)
+
+    def commit(self, written: dict[Operation, np.ndarray], drawn: dict[Operation, int]) -> None:
+        """The end of a successful step."""
+        with self.lock:
+            for var, value in written.items():
+                self.write(var, value)
+            for op, n in drawn.items():
+                self.counters[op] = n + 1
+
+    def clear(self) -> None:
+        self.values.clear()
+        self.counters.clear()
+        self.version += 1

@@ -1,0 +1,428 @@
+"""Sessions: feeds in, fetches out, and the variables in between.
+
+Maps any nesting of fetches to tensors and back, checks feeds, keeps one executable per (fetches, fed tensors),
+and owns the variable store.  Knows nothing of kernels: an executable is a callable from arrays to arrays (rank 5).
+"""
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any, Callable, Iterable, Sequence
+
+import numpy as np
+
+from . import errors, graph, types
+from .flags import flags
+from .graph import Graph, Operation, Tensor
+from .ops import opdef
+from .runtime.store import Store
+
+_local = threading.local()
+# type -> (its component tensors, the value from their results), for things fetched as a whole.
+_expansions: list[tuple[type, Callable[[Any], tuple[list[Any], Callable[[list[Any]], Any]]], Callable[..., Any] | None]] = []
+
+
+def register_session_run_conversion_functions(tensor_type: type, fetch_function: Any, feed_function: Any = None, feed_function_for_partial_run: Any = None) -> None:
+    """Lets `Session.run` fetch (and feed) objects of `tensor_type`: `fetch_function(x) -> (tensors, rebuild)`."""
+    _expansions.insert(0, (tensor_type, fetch_function, feed_function))
+
+
+def get_default_session() -> Any:
+    """The innermost session of a `with`, or None."""
+    stack = getattr(_local, "sessions", None)
+    return stack[-1] if stack else None
+
+
+def _default_for(element: Any, session: Any) -> Any:
+    session = session or get_default_session()
+    if session is None:
+        raise ValueError("Cannot use the default session to evaluate: no session is registered. "
+                         "Use `with sess.as_default()` or pass `session=sess`")
+    return session
+
+
+graph.OPERATORS["default_session"] = _default_for
+
+
+# ---------------------------------------------------------------- fetches
+
+
+class Fetches:
+    """A nesting of fetches flattened to unique elements; `rebuild` puts results back into the nesting."""
+
+    def __init__(self, g: Graph, fetches: Any):
+        self.graph = g
+        self.elements: list[Tensor | Operation] = []
+        self._positions: dict[Any, int] = {}
+        self._build = self._visit(fetches)
+        self.tensors = [e for e in self.elements if isinstance(e, Tensor)]
+        self.targets = [e for e in self.elements if isinstance(e, Operation)]
+        order = {e: i for i, e in enumerate(self.tensors)}
+        self._slots = [order.get(e) for e in self.elements]
+
+    def rebuild(self, results: Sequence[Any]) -> Any:
+        return self._build([None if s is None else results[s] for s in self._slots])
+
+    def _visit(self, fetch: Any) -> Callable[[list[Any]], Any]:
+        if fetch is None:
+            raise TypeError("Fetch argument None has invalid type <class 'NoneType'>")
+        if isinstance(fetch, dict):
+            parts = {k: self._visit(v) for k, v in fetch.items()}
+            kind = type(fetch)
+            return lambda r: kind((k, p(r)) for k, p in parts.items())
+        if isinstance(fetch, (list, tuple)):
+            items = [self._visit(f) for f in fetch]
+            make: Any = type(fetch)._make if hasattr(fetch, "_make") else type(fetch)
+            return lambda r: make([p(r) for p in items])
+        if hasattr(type(fetch), "__attrs_attrs__"):
+            names = [a.name for a in type(fetch).__attrs_attrs__]
+            fields = [self._visit(getattr(fetch, n)) for n in names]
+            return lambda r: type(fetch)(*[p(r) for p in fields])
+        for kind, expand, _ in _expansions:
+            if isinstance(fetch, kind):
+                tensors, contract = expand(fetch)
+                inner = [self._visit(t) for t in tensors]
+                return lambda r: contract([p(r) for p in inner])
+        return self._leaf(fetch)
+
+    def _leaf(self, fetch: Any) -> Callable[[list[Any]], Any]:
+        try:
+            element = self.graph.as_graph_element(fetch)
+        except TypeError as e:
+            raise TypeError(f"Fetch argument {fetch!r} has invalid type {type(fetch)}, must be a string or Tensor. ({e})") from None
+        except (ValueError, KeyError) as e:
+            raise ValueError(f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({e.args[0]})") from None
+        i = self._positions.setdefault(element, len(self.elements))
+        if i == len(self.elements):
+            self.elements.append(element)
+        return lambda r: r[i]
+
+
+# ---------------------------------------------------------------- feeds
+
+
+def flatten_feeds(g: Graph, feed_dict: Any) -> dict[Tensor, Any]:
+    """`feed_dict` with keys resolved to tensors and nested keys taken apart.
+
+    Raises:
+        TypeError: a key is no tensor of this graph, or the argument is no dict.
+    """
+    if not feed_dict:
+        return {}
+    if not hasattr(feed_dict, "items"):
+        raise TypeError(f"feed_dict must be a dict from tensors to values, got {type(feed_dict).__name__}")
+    out: dict[Tensor, Any] = {}
+    for key, value in feed_dict.items():
+        if type(key) is Tensor and key.op.graph is g:
+            out[key] = value
+        else:
+            _flatten_feed(g, key, value, out)
+    return out
+
+
+def _flatten_feed(g: Graph, key: Any, value: Any, out: dict[Tensor, Any]) -> None:
+    if isinstance(key, (tuple, list)):
+        if not isinstance(value, (tuple, list)) or len(value) != len(key):
+            raise ValueError(f"feed_dict: the key {key!r} has {len(key)} parts, its value does not")
+        for k, v in zip(key, value):
+            _flatten_feed(g, k, v, out)
+        return
+    for kind, _, feed in _expansions:
+        if feed is not None and isinstance(key, kind):
+            for k, v in feed(key, value):
+                _flatten_feed(g, k, v, out)
+            return
+    try:
+        t = g.as_graph_element(key, allow_operation=False)
+    except (TypeError, ValueError, KeyError) as e:
+        raise TypeError(f"Cannot interpret feed_dict key as Tensor: {e.args[0]}") from None
+    out[t] = value  # type: ignore[index]
+
+
+def feed_array(t: Tensor, value: Any) -> np.ndarray:
+    """The value as a C-contiguous array of the tensor's dtype, checked against its shape.
+
+    Raises:
+        ValueError: another shape; a ragged list; a lossy cast.  TypeError: a Tensor or something that is no array.
+    """
+    if type(value) is np.ndarray and value.dtype == t.dtype.np and t.dtype is not types.bfloat16:
+        array = value
+    else:
+        array = _convert_feed(t, value)
+    sizes = t.sizes
+    if sizes is not None and array.shape != sizes and not (
+            len(sizes) == array.ndim and all(isinstance(s, types.Dim) or s == n for s, n in zip(sizes, array.shape))):
+        raise ValueError(f"Cannot feed value of shape {array.shape} for Tensor '{t.name}', which has shape '{t.shape}'"
+                         + _line(t))
+    return array
+
+
+def _line(t: Tensor) -> str:
+    return f"\n  defined at {t.op.site}" if t.op.site else ""
+
+
+def _convert_feed(t: Tensor, value: Any) -> np.ndarray:
+    if isinstance(value, Tensor) or hasattr(value, "handle"):
+        raise TypeError(f"The value of a feed cannot be a tf.Tensor object; for '{t.name}' got {value!r}. Acceptable feed values are "
+                        "Python scalars, strings, lists and numpy arrays")
+    dtype = t.dtype
+    if dtype.kind == "s":
+        return np.asarray(value, object)
+    try:
+        array = np.asarray(value)
+    except ValueError as e:
+        raise ValueError(f"Cannot feed a ragged value for Tensor '{t.name}': {e}{_line(t)}") from None
+    if array.dtype.kind in "SU":
+        raise ValueError(f"could not convert string to {dtype.name}: feed of Tensor '{t.name}' is {value!r}{_line(t)}")
+    if array.dtype.kind == "O":
+        if value is not None or flags.strict_feeds:
+            raise TypeError(f"Cannot feed an object of type {type(value).__name__} for Tensor '{t.name}' of dtype {dtype.name}{_line(t)}")
+        array = np.asarray(np.nan)
+    if flags.strict_feeds:
+        _check_cast(t, array, isinstance(value, (bool, int, float, complex, list, tuple)))
+    if dtype is types.bfloat16:
+        return types.bf16_encode(array) if array.dtype != np.uint16 else array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype.np, order="C", copy=False)
+
+
+def _check_cast(t: Tensor, array: np.ndarray, python: bool) -> None:
+    """Refuses casts that lose what the user wrote: fractions, high bits, imaginary parts."""
+    have, want = array.dtype.kind, t.dtype
+    problem = ""
+    if want.kind in "iu" and have in "iub" and array.size:
+        if array.dtype != want.np and not np.can_cast(array.dtype, want.np) and (array.min() < want.min or array.max() > want.max):
+            message = f"Value {array.reshape(-1)[:3]} is out of range for Tensor '{t.name}' of dtype {want.name}. Try explicitly setting the type of the feed tensor to a larger type{_line(t)}"
+            raise TypeError(message) if python else ValueError(message)
+    elif want.kind in "iu" and have == "f" and array.size and not (np.isfinite(array).all() and (array == np.trunc(array)).all()):
+        problem = "fractions would be cut off"
+    elif want.kind in "fiu" and have == "c" and array.size and np.any(array.imag):
+        problem = "imaginary parts would be lost"
+    elif want.kind == "b" and have in "fc":
+        problem = "floats are not booleans"
+    if problem:
+        raise ValueError(f"Cannot feed {array.dtype} values for Tensor '{t.name}' of dtype {want.name}: {problem}. Convert with .astype first, "
+                         f"or set GRAPHFLOW_STRICT_FEEDS=0 for TF1's silent cast{_line(t)}")
+
+
+# ---------------------------------------------------------------- sessions
+
+Executable = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+class BaseSession:
+    """What Session and InteractiveSession share."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None):
+        from .graph import get_default_graph
+
+        if not isinstance(target, (str, bytes)):
+            raise TypeError(f"target must be a string, but got {target!r} of type {type(target).__name__}")
+        if graph is not None and not isinstance(graph, Graph):
+            raise TypeError(f"graph must be a tf.Graph, but got {graph!r} of type {type(graph).__name__}")
+        if config is not None and not hasattr(config, "intra_op_parallelism_threads"):
+            raise TypeError(f"config must be a tf.ConfigProto, but got {config!r} of type {type(config).__name__}")
+        self._graph = get_default_graph() if graph is None else graph
+        self._config, self._target = config, target
+        self.store = Store()
+        self._closed = False
+        self._executables: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}
+        self._lock = threading.RLock()
+        self._warned: set[Tensor] = set()
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph
+
+    @property
+    def graph_def(self) -> Any:
+        return self._graph.as_graph_def()
+
+    @property
+    def sess_str(self) -> str:
+        return self._target
+
+    def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+        """Runs what `fetches` needs and returns their values in the same nesting.
+
+        Args:
+            fetches: a tensor, operation, variable or name, or any nesting of list, tuple, namedtuple, dict, attrs class.
+            feed_dict: values for any tensors, by tensor or name; what lies above a fed tensor is not run.
+            options, run_metadata: `tf.RunOptions` (timeouts, tracing) and a `tf.RunMetadata` to fill.
+
+        Returns:
+            Arrays the caller owns; NumPy scalars for rank 0; None for operations.
+
+        Raises:
+            RuntimeError: closed, or the graph is empty.  ValueError, TypeError: a bad fetch or feed.
+            errors.OpError: an op failed; no variable has changed.
+        """
+        self._check_open()
+        feeds = flatten_feeds(self._graph, feed_dict)
+        key = self._key(fetches, feeds)
+        found = self._executables.get(key) if key is not None else None
+        if found is None:
+            found = self._prepare(fetches, list(feeds), key)
+        parsed, order, step = found
+        arrays = [feed_array(t, feeds[t]) for t in order]
+        results = self._execute(step, arrays, options, run_metadata)
+        return parsed.rebuild([_own(r, t, feeds) for r, t in zip(results, parsed.tensors)])
+
+    def _execute(self, step: Executable, arrays: list[np.ndarray], options: Any, run_metadata: Any) -> list[np.ndarray]:
+        return step(arrays)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        if not self._graph._ops:
+            raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
+
+    def _key(self, fetches: Any, feeds: Iterable[Tensor]) -> Any:
+        """Identity of the request; None when the fetches are not hashable as a flat structure."""
+        try:
+            return (_fetch_key(fetches), tuple(feeds), self._graph._version, flags.optimize, flags.interpret)
+        except TypeError:
+            return None
+
+    def _prepare(self, fetches: Any, fed: list[Tensor], key: Any) -> tuple[Fetches, list[Tensor], Executable]:
+        parsed = Fetches(self._graph, fetches)
+        with self._lock:
+            step = self._compile(parsed.tensors, parsed.targets, fed)
+            found = (parsed, fed, step)
+            if key is not None:
+                self._executables[key] = found
+        self._warn_unused(parsed, fed)
+        return found
+
+    def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
+        if flags.interpret:
+            from .runtime.reference import Reference
+
+            return Reference(tensors, targets, fed, self.store)
+        from .runtime.executable import Executable as Compiled
+
+        return Compiled(self._graph, tensors, targets, fed, self.store, self._config)
+
+    def _warn_unused(self, parsed: Fetches, fed: list[Tensor]) -> None:
+        if not fed:
+            return
+        used = set(parsed.tensors)
+        for op in graph.topological([*[t.op for t in parsed.tensors], *parsed.targets], set(fed)):
+            used.update(op.inputs)
+        for t in fed:
+            if t not in used and t not in self._warned:
+                self._warned.add(t)
+                warnings.warn(f"feed_dict: Tensor '{t.name}' is not used by these fetches", stacklevel=4)
+
+    def make_callable(self, fetches: Any, feed_list: Any = None, accept_options: bool = False) -> Callable[..., Any]:
+        """A function of the values of `feed_list`, in order, that runs `fetches` with little overhead."""
+        self._check_open()
+        order = [self._graph.as_graph_element(t, allow_operation=False) for t in feed_list or []]
+        parsed, fed, step = self._prepare(fetches, order, None)  # type: ignore[arg-type]
+
+        def call(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
+            if len(values) != len(fed):
+                raise TypeError(f"this callable takes {len(fed)} feed value(s), {len(values)} were given")
+            self._check_open()
+            results = self._execute(step, [feed_array(t, v) for t, v in zip(fed, values)], options, run_metadata)
+            return parsed.rebuild([_own(r, t, dict(zip(fed, values))) for r, t in zip(results, parsed.tensors)])
+
+        return call
+
+    def close(self) -> None:
+        """Frees the variables; later runs raise RuntimeError."""
+        self._closed = True
+        self._executables.clear()
+        self.store.clear()
+
+    def as_default(self) -> _AsDefault:
+        """A context in which this is the default session of `eval()` and `run()`; it is not closed at the end."""
+        return _AsDefault(self)
+
+    def list_devices(self) -> list[Any]:
+        from .config import DeviceAttributes
+
+        return [DeviceAttributes("/job:localhost/replica:0/task:0/device:CPU:0", "CPU")]
+
+
+def _fetch_key(fetches: Any) -> Any:
+    if isinstance(fetches, (list, tuple)):
+        return (type(fetches), *[_fetch_key(f) for f in fetches])
+    if isinstance(fetches, dict):
+        return (type(fetches), *[(k, _fetch_key(v)) for k, v in fetches.items()])
+    hash(fetches)
+    return fetches
+
+
+def _own(value: np.ndarray, t: Tensor, feeds: Any) -> Any:
+    """Computed scalars come back as NumPy scalars, as TF1 does; bfloat16 as the float32 it stands for."""
+    if t.dtype is types.bfloat16:
+        value = types.bf16_decode(value)
+    return value[()] if value.ndim == 0 and t not in feeds else value
+
+
+class _AsDefault:
+    def __init__(self, session: Any):
+        self.session = session
+
+    def __enter__(self) -> Any:
+        if not hasattr(_local, "sessions"):
+            _local.sessions = []
+        _local.sessions.append(self.session)
+        return self.session
+
+    def __exit__(self, *problem: Any) -> None:
+        if _local.sessions[-1] is not self.session:
+            raise AssertionError(f"Nesting violated for default session stack of {self.session}")
+        _local.sessions.pop()
+
+
+class Session(BaseSession):
+    """`with tf.Session() as sess:` runs a graph; leaving the `with` closes it.
+
+    Args:
+        target: accepted; execution is in this process.
+        graph: the graph to run; otherwise the default graph.
+        config: a `tf.ConfigProto`.
+    """
+
+    def __enter__(self) -> Session:
+        if getattr(self, "_entered", None):
+            raise RuntimeError("Session context managers are not re-entrant. Use `Session.as_default()` if you want to enter a session multiple times.")
+        self._entered = [self._graph.as_default(), self.as_default()]
+        for context in self._entered:
+            context.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        for context in reversed(self._entered):
+            context.__exit__(*problem)
+        self._entered = []
+        self.close()
+
+    @staticmethod
+    def reset(target: str, containers: Any = None, config: Any = None) -> None:
+        """Accepted: nothing is shared between sessions here."""
+
+
+class InteractiveSession(BaseSession):
+    """A session that is the default one from its construction until `close()`."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None):
+        super().__init__(target, graph, config)
+        self._installed = self.as_default()
+        self._installed.__enter__()
+        self._own_graph = None if graph is None else graph.as_default()
+        if self._own_graph is not None:
+            self._own_graph.__enter__()
+
+    def close(self) -> None:
+        if not self._closed:
+            if self._own_graph is not None:
+                self._own_graph.__exit__(None, None, None)
+            if get_default_session() is self:
+                self._installed.__exit__(None, None, None)
+        super().close()
+
+
+_ = opdef
