@@ -317,6 +317,9 @@ class Graph:
                 raise ValueError(f"Tensor {t.name!r} must be from the same graph as the other inputs of {opdef.type!r}")
         scope = self._state
         full = name[:-1] if name and name.endswith("/") else self.unique_name(name or opdef.default_name)
+        if full in self._by_name:  # a scope's name used twice for its result
+            with self.name_scope(None):
+                full = self.unique_name(full)
         site = caller_site()
         try:
             specs = opdef.infer(inputs, attrs)

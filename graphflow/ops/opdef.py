@@ -190,7 +190,7 @@ class OpDef:
                 if first is not None and t.dtype is not first.dtype:
                     raise TypeError(f"Input '{n}' of '{self.type}' Op has type {t.dtype.name} that does not match type "
                                     f"{first.dtype.name} of argument '{self.param_name(0)}'; convert with tf.cast")
-                first = first or t
+                first = t if first is None else first
 
     # -- evaluation by NumPy
 
