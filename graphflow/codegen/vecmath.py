@@ -613,7 +613,7 @@ def atan2(y, x):
     a, b, (hi, lo) = fabs(y), fabs(x), x.k.split(PIO2[:2])
     steep = a > b
     low, high = where(steep, b, a), where(steep, a, b)
-    diagonal = low.eq(inf)                            # both infinite: 45 degrees
+    diagonal = low.eq(inf) & high.eq(inf)             # 45 degrees
     p = atan_ratio(where(diagonal, 1.0, low), where(diagonal | high.eq(0.0), 1.0, high))
     p = where(steep, hi - (p - lo), p)
     p = where(bits(x) < 0, 2.0 * hi - (p - 2.0 * lo), p)
