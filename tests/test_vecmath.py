@@ -94,7 +94,7 @@ def exact_erf(x):
 
 def exact_erfc_tail(a):
     """The continued fraction, for a > 1.5; a^2 in two exact parts, since exp magnifies its error."""
-    a = np.maximum(a, 1.5)
+    a = np.clip(a, 1.5, 30)
     f = a
     for k in range(300, 0, -1):
         f = a + L(k) / 2 / f
@@ -170,8 +170,9 @@ NUMPY = {"exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log2
          "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "sin": np.sin, "cos": np.cos, "tan": np.tan,
          "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "erf": sp.erf, "erfc": sp.erfc,
          "softplus": lambda x: np.logaddexp(x, x.dtype.type(0)),
-         "rsqrt": lambda x: x.dtype.type(1) / np.sqrt(x), "erfinv": sp.erfinv, "ndtri": sp.ndtri,
-         "lgamma": sp.gammaln, "digamma": sp.digamma}
+         "rsqrt": lambda x: x.dtype.type(1) / np.sqrt(x), "erfinv": lambda x: np.copysign(sp.erfinv(x), x),     # SciPy drops the sign of -0
+         "ndtri": sp.ndtri, "lgamma": lambda x: np.where(np.isinf(x), x.dtype.type(inf), sp.gammaln(x)),    # as C's lgamma
+         "digamma": sp.digamma}
 EDGES = np.array([0.0, -0.0, 1.0, -1.0, inf, -inf, nan, 1e-40, -1e-40, 2.0, -2.0, 0.5] * 3)
 
 
@@ -220,7 +221,7 @@ def test_vectorises_without_calls(name):
     called = set(re.findall(r"call [^@\n]*@\"?([\w.]+)", text))
     assert all(c.startswith("llvm.") or c.startswith("_ZN") for c in called), called
     t = "float" if name.endswith("32") else "double"
-    assert re.search(rf"fmul <\d+ x {t}>|fdiv <\d+ x {t}>", text) or re.search(rf"@llvm.fma.v\d+", text)
+    assert re.search(rf"fmul <\d+ x {t}>|fdiv <\d+ x {t}>", text) or re.search(r"@llvm.fma.v\d+", text)
     assert not re.search(r"\b(expf?|logf?|powf?|sinf?|cosf?|fmaf?|rintf?)\b.*@PLT", kernel(name)._library.get_asm_str())
 
 

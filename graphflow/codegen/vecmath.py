@@ -656,6 +656,80 @@ def erfc(x):
     return where(x < 0.0, 2.0 - y, y)
 
 
+def erfinv_slope(w):
+    """g with erfinv(x) = x g, from w = -log(1 - x^2); the pieces follow Giles (2010), fitted anew."""
+    s = sqrt(w)
+    near = poly(w - 3.125, T.ERFINV[w.k.name])
+    far = s * poly(1.0 / s - w.k.pick(0.25, 0.1), T.ERFINV_FAR[w.k.name])
+    if w.k is F64:
+        far = where(s < 6.0, poly(s - 5.0, T.ERFINV_6["f64"]), far)
+        far = where(s < 4.0, poly(s - 3.25, T.ERFINV_4["f64"]), far)
+    return where(w <= 6.25, near, far)
+
+
+@vec(8.0, 8.0)
+def erfinv(x):
+    """Inverse error function; 1 - x^2 as (1 - a)(1 + a), which keeps its digits near 1."""
+    a = fabs(x)
+    y = x * erfinv_slope(-log((1.0 - a) * (a + 1.0)))
+    return where(a.eq(1.0), x * inf, y)
+
+
+@vec(8.0, 40.0)
+def ndtri(p):
+    """Inverse of the normal distribution function: sqrt(2) erfinv(2p - 1), from 4p(1 - p) in the tails."""
+    x = fma(p, 2.0, -1.0)
+    y = x * 1.4142135623730951 * erfinv_slope(-log(p * 4.0 * (1.0 - p)))
+    return where(p.eq(0.0), -inf, where(p.eq(1.0), inf, y))
+
+
+# ---- Gamma functions: f32 passes through f64, for the cancellation near their zeros -----------------
+
+def sin_pi(t):
+    """sin(pi t) for |t| <= 1/2."""
+    r = t * PI[0]
+    z = r * r
+    return fma(r * z, poly(z, T.SIN["f64"]), r)
+
+
+@vec(1.0, 40.0, bounds=ABSOLUTE)
+def lgamma(x):
+    """log|Gamma(x)|: Stirling's series at 8 and above, x (x+1) ... (x+7) below, reflection for x < 0."""
+    k, x = x.k, f64(x)
+    negative = x < 0.0
+    y = where(negative, 1.0 - x, x)
+    low = y < 8.0
+    z, product = where(low, y + 8.0, y), y
+    for i in range(1, 8):
+        product = product * (y + float(i))
+    product = where(low, product, 1.0)
+    q = 1.0 / z
+    s = fma(z - 0.5, log(z) - 1.0, fma(q, poly(q * q, T.STIRLING), 0.41893853320467274))
+    sine = fabs(sin_pi(x - _call("rint", x)))
+    r = where(negative, -s, s) - log(where(negative, sine / (product * PI[0]), product))
+    return narrow(where(fabs(x).eq(inf), inf, r), k)
+
+
+@vec(1.0, 20.0, bounds=ABSOLUTE)
+def digamma(x):
+    """Derivative of lgamma: the asymptotic series at 8 and above, eight steps of psi(x) = psi(x+1) - 1/x
+    gathered in one quotient below, reflection for x <= 0 (NaN at the poles, as SciPy)."""
+    k, x = x.k, f64(x)
+    negative = x < 0.0
+    y = where(negative, 1.0 - x, x)
+    low = y < 8.0
+    z, over, under = where(low, y + 8.0, y), 1.0, y
+    for i in range(1, 8):
+        over, under = (y + float(i)) * over + under, under * (y + float(i))
+    q = 1.0 / z
+    series = fma(q * q, -poly(q * q, T.DIGAMMA), fma(q, -0.5, log(z)))
+    s = series - where(low, over / under, 0.0)
+    t = x - _call("rint", x)
+    cot = sin_pi(0.5 - fabs(t)) / copysign(sin_pi(fabs(t)), t)
+    s = where(negative, fma(cot, -PI[0], s), s)
+    return narrow(where(negative & t.eq(0.0), nan, s), k)
+
+
 # ---- The public names ----------------------------------------------------------------------------
 
 def _make(name, formula, arity, k):
