@@ -187,12 +187,11 @@ def test_no_recompile_names_the_kernel_and_allows_the_known(disk):
 
 
 def test_an_unknown_symbol_is_an_error_not_a_crash(disk):
-    from graphflow.codegen.target import linker
-    import llvmlite.binding as llvm
-    machine = llvm.Target.from_default_triple().create_target_machine()
+    from graphflow.codegen.target import linker, llvm
+    machine = llvm().Target.from_default_triple().create_target_machine()
     text = "declare i64 @no_such_thing()\ndefine i64 @kernel() {\n %r = call i64 @no_such_thing()\n ret i64 %r\n}"
     with pytest.raises(RuntimeError, match="kernel mine does not link"):
-        linker().link(machine.emit_object(llvm.parse_assembly(text)), "mine")
+        linker().link(machine.emit_object(llvm().parse_assembly(text)), "mine")
     with pytest.raises(RuntimeError, match="does not link"):
         linker().link(b"not an object", "mine")
 
@@ -200,6 +199,12 @@ def test_an_unknown_symbol_is_an_error_not_a_crash(disk):
 def test_unknown_words_and_bad_texts_say_so(disk):
     with pytest.raises(NameError, match="nonsense_f32"):
         KernelStore(disk).compile(["def kernel(B, S, lo, hi):\n    return nonsense_f32(lo)\n"])
+
+
+def test_a_text_that_raises_is_refused(disk):
+    text = "def kernel(B, S, lo, hi):\n    if lo == 0:\n        raise ValueError('x')\n    return 0\n"
+    with pytest.raises(Exception, match="NRT"):
+        KernelStore(disk).compile([text])
 
 
 def test_threads_share_one_store(disk):
@@ -249,6 +254,12 @@ def test_processes_that_write_at_once_do_no_harm(tmp_path):
             for _ in range(2)]
     assert [p.wait(120) for p in both] == [0, 0]
     assert in_child(COMPILE, tmp_path / "c").split()[:2] == ["0", "1"]
+
+
+def test_importing_is_light(tmp_path):
+    code = ("import sys\nfrom graphflow.codegen import compile\nfrom graphflow.runtime import runner\n"
+            "print(any(m in sys.modules for m in ('numba', 'llvmlite')))")
+    assert in_child(code, tmp_path) == "False"
 
 
 def test_a_key_depends_on_the_text():

@@ -27,13 +27,14 @@ from graphflow.codegen.target import features, symbol
 
 _ARGUMENTS = (types.CPointer(types.voidptr), types.CPointer(types.int64), types.int64, types.int64)
 
-# Numba returns a status and the result through a pointer. Kernel text cannot raise (NumPy error model),
-# so the status is only there to be turned into "check 1 failed" should that ever change.
+# Numba returns a status and the result through a pointer. Kernel text cannot raise (Numba refuses it without
+# its run-time, NRT); whatever else failed would report "check 1 failed".
 _ENTRY = """
 define i64 @{symbol}(ptr %b, ptr %s, i64 %lo, i64 %hi) nounwind {{
   %slot = alloca i64
+  %why = alloca ptr
   store i64 0, ptr %slot
-  %status = call i32 @{inner}(ptr %slot, ptr null, ptr %b, ptr %s, i64 %lo, i64 %hi)
+  %status = call i32 @{inner}(ptr %slot, ptr %why, ptr %b, ptr %s, i64 %lo, i64 %hi)
   %value = load i64, ptr %slot
   %ok = icmp eq i32 %status, 0
   %result = select i1 %ok, i64 %value, i64 1
@@ -140,8 +141,6 @@ def _hide(module: llvm.ModuleRef) -> None:
 
 @cache
 def _target_machine() -> llvm.TargetMachine:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features(), opt=3,
                                         reloc="pic", codemodel="default")

@@ -8,7 +8,6 @@ Whatever goes wrong with a helper, its texts are compiled here.
 """
 
 import os
-import queue
 import struct
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 _COLD, _WARM = 12, 60          # texts that are worth one helper, before and after Numba is imported here
 _MOST = 8
+_PATIENCE = 60.0               # seconds for one text
 _LENGTH = struct.Struct("<q")
 _ROOT = Path(__file__).parents[2]
 _COMMAND = "import sys; sys.path[:] = {path!r}; from graphflow.codegen import helpers; helpers.serve()"
@@ -25,17 +25,41 @@ _COMMAND = "import sys; sys.path[:] = {path!r}; from graphflow.codegen import he
 
 def compile_many(sources: Sequence[str], workers: int | None = None) -> list[bytes]:
     """The object code of each text. `workers` (helper processes) is chosen by the number of texts."""
-    count = _choose(len(sources)) if workers is None else workers
-    work, results = queue.SimpleQueue(), {}
-    for item in enumerate(sources):
-        work.put(item)
-    threads = [threading.Thread(target=_feed, args=(work, results), daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    _drain(work, results)
-    for thread in threads:
-        thread.join()
-    return [results[k] if k in results else _compile_here(s) for k, s in enumerate(sources)]
+    batch = _Batch(sources)
+    for _ in range(_choose(len(sources)) if workers is None else workers):
+        threading.Thread(target=_feed, args=(batch,), daemon=True).start()
+    while (item := batch.take()) is not None:
+        batch.images[item[0]] = _compile_here(item[1])
+    batch.wait_for_helpers()
+    return [batch.images.get(k) or _compile_here(source) for k, source in enumerate(sources)]
+
+
+class _Batch:
+    """Texts to compile, taken one at a time by whoever is free, and what came of them."""
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self._left, self._lock = list(enumerate(sources))[::-1], threading.Lock()
+        self._lent, self._returned = 0, threading.Semaphore(0)
+        self.images: dict[int, bytes] = {}
+
+    def take(self) -> tuple[int, str] | None:
+        with self._lock:
+            return self._left.pop() if self._left else None
+
+    def lend(self) -> tuple[int, str] | None:
+        """`take` for a helper, which will `give_back`."""
+        with self._lock:
+            self._lent += bool(self._left)
+            return self._left.pop() if self._left else None
+
+    def give_back(self) -> None:
+        self._returned.release()
+
+    def wait_for_helpers(self) -> None:
+        """Wait for the texts helpers hold, not for helpers that came too late; a stuck one is given up."""
+        for _ in range(self._lent):
+            if not self._returned.acquire(timeout=_PATIENCE):
+                return
 
 
 def _choose(texts: int) -> int:
@@ -48,30 +72,21 @@ def _compile_here(source: str) -> bytes:
     return compile_object(source)
 
 
-def _drain(work: queue.SimpleQueue, results: dict) -> None:
-    while True:
-        try:
-            number, source = work.get_nowait()
-        except queue.Empty:
-            return
-        results[number] = _compile_here(source)
-
-
 # ---- the parent's side of the pipe ------------------------------------------------------------------
 
-def _feed(work: queue.SimpleQueue, results: dict) -> None:
-    """Give texts to one helper, one at a time, until none is left. A lost text is compiled later, here."""
+def _feed(batch: _Batch) -> None:
+    """Give texts to one helper, one at a time, until none is left."""
     try:
         with _start() as helper:
             if _receive(helper.stdout) != b"ready":
                 return
-            while True:
-                number, source = work.get_nowait()
-                _send(helper.stdin, source.encode())
-                image = _receive(helper.stdout)
-                if image:                                     # empty: it failed there, and will tell here
-                    results[number] = image
-    except (OSError, EOFError, queue.Empty):
+            while (item := batch.lend()) is not None:
+                try:
+                    _send(helper.stdin, item[1].encode())
+                    batch.images[item[0]] = _receive(helper.stdout)
+                finally:
+                    batch.give_back()
+    except (OSError, EOFError):                               # lost texts are compiled in compile_many
         return
 
 
@@ -113,5 +128,5 @@ def serve() -> None:
         try:
             image = compile_object(source)
         except Exception:
-            image = b""
+            image = b""                                       # it fails again in the parent, and tells there
         _send(object_pipe, image)
