@@ -8,7 +8,7 @@ import pytest
 
 numba = pytest.importorskip("numba")
 sp = pytest.importorskip("scipy.special")
-from graphflow.codegen import vecmath as vm  # noqa: E402
+from graphflow.codegen import vecmath as vm
 
 L = np.longdouble
 DTYPE = {"f32": np.float32, "f64": np.float64}
@@ -108,6 +108,17 @@ def exact_erfc(x):
     return np.where(np.abs(x) <= 1.5, 1 - exact_erf(x), np.where(x > 0, tail, 2 - tail))
 
 
+def exact_digamma(x):
+    """Thirty-two steps upward, the asymptotic series, reflection; SciPy's is poor near negative poles."""
+    y = np.where(x < 0, 1 - x, x)
+    steps = sum(1 / (y + k) for k in range(32))
+    z = y + 32
+    q = 1 / (z * z)
+    far = np.log(z) - 1 / (2 * z) - q * (1 / L(12) - q * (1 / L(120) - q * (1 / L(252) - q * (1 / L(240) - q / 132))))
+    pi, t = L(np.pi) + L(PI_LOW), x - np.rint(x)
+    return far - steps - np.where(x < 0, pi / np.tan(pi * np.where(t == 0, nan, t)), 0)
+
+
 PI_LOW = 1.2246467991473532e-16          # pi minus the double nearest to it
 
 # name -> (samples, reference in extended precision)
@@ -131,9 +142,9 @@ CASES = {
     "erfc": (lambda t: even(-6, 10.05 if t == "f32" else 26.5), exact_erfc),
     "erfinv": (unit, sp.erfinv), "ndtri": (lambda t: np.abs(unit(t)), sp.ndtri),
     "lgamma": (lambda t: np.r_[positive(t), even(-20, 20)], sp.gammaln),
-    "digamma": (lambda t: np.r_[positive(t), even(-20, 20)], sp.digamma),
+    "digamma": (lambda t: np.r_[positive(t), even(-20, 20)], exact_digamma),
 }
-SCIPY = {"erfinv", "ndtri", "lgamma", "digamma"}     # references in float64 only
+SCIPY = {"erfinv", "ndtri", "lgamma"}     # references in float64 only
 REFERENCE_ULP = 2.0             # allowed to the float64 reference itself (scipy states a few ulp)
 
 
@@ -214,15 +225,33 @@ def test_exact_results():
 
 # ---- Vectorisation -------------------------------------------------------------------------------------
 
+# What a processor does itself; LLVM turns llvm.exp and the like into calls of libm.
+MACHINE = re.compile(r"llvm\.(fma|fabs|copysign|sqrt|rint|[su]?(min|max)|minnum|maxnum|fsh[lr]|bswap|is\.fpclass|assume|lifetime|experimental)\b")
+
+
+def scalar_calls(text):
+    called = set(re.findall(r"call [^@\n]*@\"?([\w.]+)", text))
+    return {c for c in called if not c.startswith("_ZN") and not MACHINE.match(c)}
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_vectorises_without_calls(name):
-    """The optimised kernel holds vector arithmetic, and calls nothing but LLVM's own operations."""
+    """The optimised kernel holds vector arithmetic of its type, and calls no library."""
     text = kernel(name)._library.get_llvm_str()
-    called = set(re.findall(r"call [^@\n]*@\"?([\w.]+)", text))
-    assert all(c.startswith("llvm.") or c.startswith("_ZN") for c in called), called
+    assert not scalar_calls(text)
     t = "float" if name.endswith("32") else "double"
-    assert re.search(rf"fmul <\d+ x {t}>|fdiv <\d+ x {t}>", text) or re.search(r"@llvm.fma.v\d+", text)
-    assert not re.search(r"\b(expf?|logf?|powf?|sinf?|cosf?|fmaf?|rintf?)\b.*@PLT", kernel(name)._library.get_asm_str())
+    assert re.search(rf"load <\d+ x {t}>", text) and re.search(rf"store <\d+ x {t}>", text)
+
+
+def test_the_check_for_calls_sees_libm():
+    import math
+    types = [numba.types.CPointer(numba.types.float32)] * 2 + [numba.types.intp]
+
+    @numba.cfunc(numba.types.void(*types))
+    def plain(a, o, n):
+        for i in range(n):
+            o[i] = math.exp(a[i])
+    assert scalar_calls(plain._library.get_llvm_str())
 
 
 def test_every_function_states_its_bound_and_method():
