@@ -44,7 +44,12 @@ class OpDef:
         grad(op, *dys)           -> a gradient (or None) for each input
         body(*tensors, **attrs)  -> a composite in other ops; output shape and dtype are its
     Traits: `family`, `combine` (reductions), `effect` ("read", "write", "random", "host" or None), `static` (names of the
-    inputs whose value must be known before kernels are made), `output_dtypes` (when ranks are unknown), `commutative`.
+    inputs whose value must be known before kernels are made), `shape_only` (names of the inputs of which only the shape
+    is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`.
+    Tests (tests/test_ops.py) come from `samples`: a list of `rng -> (args, attrs)`, functions of a `np.random.Generator` that
+    return one call of the op: `args` a tuple of NumPy arrays (or numbers), one per tensor input, `attrs` a dict.  Elementwise,
+    reduction and scan ops need none: calls are drawn from `domain` (the interval of random inputs), and `special` maps an input
+    (a number, or a tuple of one per input) to its exact result.  `tolerance` scales the allowed relative error.
     """
 
     def __init__(self, fn: Callable[..., Any], family: str, **traits: Any):
@@ -60,6 +65,7 @@ class OpDef:
         self.defaults = {p.name: UNSET if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.dtypes: tuple[DType, ...] = traits.pop("dtypes", types.ALL)
         self.static: tuple[str, ...] = traits.pop("static", ())
+        self.shape_only: tuple[str, ...] = traits.pop("shape_only", ())
         self.same: tuple[str, ...] = traits.pop("same", None) or tuple(p for p in self.params if p not in self.static)
         self.input_dtypes: dict[str, tuple[DType, ...]] = traits.pop("input_dtypes", {})
         self.effect: str | None = traits.pop("effect", None)
@@ -196,7 +202,8 @@ class OpDef:
 
     def evaluate(self, op: Operation, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The reference result of `op` on stored arrays; 16-bit floats are computed in float32."""
-        decoded = [types.bf16_decode(a) if t.dtype is types.bfloat16 else a for a, t in zip(arrays, op.inputs)]
+        decoded = [types.bf16_decode(a) if t.dtype is types.bfloat16 else a.astype(np.float32) if t.dtype is types.float16 else a
+                   for a, t in zip(arrays, op.inputs)]
         if self._numpy is None:
             raise NotImplementedError(f"op {self.name} has no NumPy reference")
         with np.errstate(all="ignore"):
@@ -412,22 +419,28 @@ def _follow(fn: Callable[..., Any], inputs: Sequence[Any], attrs: dict[str, Any]
     if any(t.known is None for t in inputs):
         return None
     try:
-        return np.asarray(fn(*[t.known for t in inputs], **attrs), object)
+        found = np.asarray(fn(*[t.known for t in inputs], **attrs), object)
     except (TypeError, ValueError, AttributeError, ZeroDivisionError):
         return None
+    low, high = inputs[0].dtype.limits if inputs[0].dtype.kind in "iu" else (0, 0)
+    fits = found.size <= KNOWN_LIMIT and all(isinstance(v, types.Dim) or low <= v <= high for v in found.flat)
+    return found if fits else None
 
 
-def elementwise(*, scalar: Callable[..., Expr], numpy: Callable[..., Any], result: str = "same", **traits: Any) -> Callable[..., OpDef]:
+def elementwise(*, scalar: Callable[..., Expr], numpy: Callable[..., Any], result: Any = "same", follow: Any = None,
+                **traits: Any) -> Callable[..., OpDef]:
     """An op that acts on each element, with NumPy broadcasting.
 
     scalar: the element as a Kernel IR expression, from the inputs' elements (and the attributes by keyword).
-    result: "same", "bool", or "real" (the real type of a complex input).
+    result: "same", "bool", "real" (the real type of a complex input), "last" (the last input's), or a function
+        `(*inputs, **attrs) -> DType`.
+    follow: how followed integer values combine, when that is not what `numpy` does to object arrays.
     """
     def infer(*inputs: Tensor, **attrs: Any) -> Spec:
         first = inputs[-1].dtype if result == "last" else inputs[0].dtype
-        dtype = types.bool_ if result == "bool" else first.real_dtype if result == "real" else first
+        dtype = result(*inputs, **attrs) if callable(result) else types.bool_ if result == "bool" else first.real_dtype if result == "real" else first
         sizes = types.broadcast_shapes(*[t.sizes for t in inputs])
-        known = _follow(numpy, inputs, attrs) if dtype.kind in "iu" else None
+        known = _follow(follow or numpy, inputs, attrs) if dtype.kind in "iu" else None
         return Spec(dtype, sizes, known)
 
     def lower(op: Operation, index: Sequence[Expr], read: Read) -> Expr:
@@ -443,11 +456,11 @@ def broadcast_index(sizes: Any, index: Sequence[Expr]) -> list[Expr]:
 
 
 def reduction(*, combine: str, numpy: Callable[..., Any], **traits: Any) -> Callable[..., OpDef]:
-    """An op `f(x, *, axis, keepdims)` that folds axes; `axis` is a sorted tuple of non-negative ints, or None for all."""
+    """An op `f(x, *, axis, keepdims)` that folds axes; `axis` is a tuple of ints (negative only while the rank is unknown), or None for all."""
     def infer(x: Tensor, *, axis: tuple[int, ...] | None, keepdims: bool) -> Spec:
         if x.sizes is None:
             return Spec(x.dtype, () if axis is None and not keepdims else None)
-        folded = set(range(len(x.sizes)) if axis is None else axis)
+        folded = set(range(len(x.sizes)) if axis is None else [types.canonical_axis(a, len(x.sizes)) for a in axis])
         sizes = tuple(1 if i in folded else s for i, s in enumerate(x.sizes) if keepdims or i not in folded)
         return Spec(x.dtype, sizes, _follow(lambda a: numpy(a, axis=axis, keepdims=keepdims), [x], {}))
 
@@ -456,7 +469,7 @@ def reduction(*, combine: str, numpy: Callable[..., Any], **traits: Any) -> Call
 
     def fold(op: Operation, index: Sequence[Expr], read: Read) -> ir.Fold:
         sizes, axis, keepdims = op.inputs[0].sizes, op.attrs["axis"], op.attrs["keepdims"]
-        folded = {i: ir.Axis(sizes[i]) for i in (range(len(sizes)) if axis is None else axis)}
+        folded = {i: ir.Axis(sizes[i]) for i in (range(len(sizes)) if axis is None else sorted(a % len(sizes) for a in axis))}
         kept = iter(index)
         at: list[Expr] = []
         for i in range(len(sizes)):
