@@ -394,11 +394,14 @@ def _fill(array: np.ndarray, sizes: list[Any], verify: bool) -> np.ndarray:
 
 
 def graph_of(values: Sequence[Any]) -> graph.Graph:
-    """The graph of the first tensor, else the default graph."""
+    """The scratch graph a pass builds in, else the graph of the first tensor, else the default graph."""
+    default = graph.get_default_graph()
+    if isinstance(default, Scratch):
+        return default
     for v in values:
         if isinstance(v, Tensor):
             return v.op.graph
-    return graph.get_default_graph()
+    return default
 
 
 def constant_value(tensor: Any) -> np.ndarray | None:
