@@ -204,6 +204,7 @@ class OpDef:
         """The reference result of `op` on stored arrays; 16-bit floats are computed in float32."""
         decoded = [types.bf16_decode(a) if t.dtype is types.bfloat16 else a.astype(np.float32) if t.dtype is types.float16 else a
                    for a, t in zip(arrays, op.inputs)]
+        decoded += arrays[len(op.inputs):]  # the run counter of a random op
         if self._numpy is None:
             raise NotImplementedError(f"op {self.name} has no NumPy reference")
         with np.errstate(all="ignore"):

@@ -53,7 +53,7 @@ class Step:
         if d.effect == "write":
             return [self._write(op, arrays)]
         if d.effect == "random":
-            return d.evaluate(op, [*arrays, self._draw(op)])
+            arrays = [*arrays, np.int64(self._draw(op))]
         if d._numpy is None and d._body is not None:
             return self._body(op, d._body, arrays)
         try:
