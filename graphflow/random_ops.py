@@ -1,0 +1,242 @@
+"""Random tensors with TF1's names, arguments and seeds.
+
+The stream of an op is keyed by the graph seed (`tf.set_random_seed`) and the op seed (`seed=`):
+
+    neither      a key from the system's entropy, drawn when the op is made
+    graph only   the op seed comes from the op's NAME, so ops elsewhere change nothing (TF1 counted the ops made before)
+    op only      the graph seed is 87654321
+    both         both; two ops with equal seeds draw equal values
+
+Every run of the op draws the next values of its stream; a new Session starts over.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from . import graph, types
+from .graph import Tensor
+from .ops import random as ops
+from .ops.elementwise import add, multiply, subtract
+from .ops.opdef import constant, convert_to_tensor
+
+__all__ = ["random_normal", "random_uniform", "truncated_normal", "random_shuffle", "random_crop", "multinomial", "random_gamma",
+           "random_poisson", "stateless_random_uniform", "stateless_random_normal", "stateless_truncated_normal", "set_random_seed",
+           "get_seed", "random"]
+
+DEFAULT_GRAPH_SEED = 87654321
+
+
+def set_random_seed(seed: int | None) -> None:
+    """Sets the graph seed of the default graph; ops made from now on use it."""
+    graph.get_default_graph().seed = seed
+
+
+def get_seed(op_seed: int | None, path: str | None = None) -> tuple[int | None, int | None]:
+    """(graph seed, op seed) for an op with `seed=op_seed`; (None, None) when neither is set.
+
+    `path` is the op's name, by default that of the current name scope.
+    """
+    g = graph.get_default_graph()
+    if g.seed is not None:
+        return g.seed, _digest(g.get_name_scope() if path is None else path) if op_seed is None else op_seed
+    return (None, None) if op_seed is None else (DEFAULT_GRAPH_SEED, op_seed)
+
+
+def _digest(*parts: Any) -> int:
+    """A 63-bit number of the parts, the same in every process."""
+    text = "\0".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def _keyed(seed: int | None) -> tuple[Tensor, dict[str, int]]:
+    """The key of the op made in the current name scope, as a constant of two words, and its seed attributes."""
+    first, second = get_seed(seed)
+    if first is None or second is None:
+        words = np.frombuffer(os.urandom(8), np.uint32)
+    else:
+        words = np.frombuffer(hashlib.blake2b(f"{int(first)}\0{int(second)}".encode(), digest_size=8).digest(), np.uint32)
+    return constant(words.copy(), name="key"), {"seed": int(first or 0), "seed2": int(second or 0)}
+
+
+def shape_tensor(shape: Any, name: str = "shape") -> Tensor:
+    """A vector of sizes from a list, TensorShape, tensor or list with tensors in it.
+
+    Raises:
+        ValueError: a TensorShape that is not fully known.  TypeError: sizes that are no integers.
+    """
+    if isinstance(shape, types.TensorShape):
+        if not shape.is_fully_defined():
+            raise ValueError(f"the shape must be fully known here, got {shape}; use tf.shape for sizes known only at run time")
+        shape = shape.as_list()
+    if isinstance(shape, (list, tuple)) and not shape:
+        return constant([], types.int32, name=name)
+    if isinstance(shape, (int, np.integer)) and not isinstance(shape, types.Dimension):
+        shape = [shape]
+    return convert_to_tensor(shape, None if hasattr(shape, "dtype") or _has_tensors(shape) else types.int32, name=name)
+
+
+def _has_tensors(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and any(isinstance(v, Tensor) or hasattr(v, "_as_tensor") or hasattr(v, "dtype") for v in values)
+
+
+def _float_dtype(dtype: Any, what: str) -> types.DType:
+    dtype = types.as_dtype(dtype)
+    if dtype not in types.FLOAT:
+        raise ValueError(f"{what} needs a float dtype, got {dtype.name}; one of: {', '.join(d.name for d in types.FLOAT)}")
+    return dtype
+
+
+def _scope(name: str | None, default: str) -> Any:
+    return graph.get_default_graph().name_scope(name or default)
+
+
+def random_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+    """Samples of the normal distribution.
+
+    Args:
+        shape: sizes of the result (integers, or an integer tensor).
+        mean, stddev: numbers or tensors that broadcast against `shape`.
+        dtype: a float dtype.
+        seed: see the module's docstring.
+    """
+    with _scope(name, "random_normal") as scope:
+        dtype = _float_dtype(dtype, "random_normal")
+        sizes = shape_tensor(shape)
+        mean_t, stddev_t = convert_to_tensor(mean, dtype, name="mean"), convert_to_tensor(stddev, dtype, name="stddev")
+        key, seeds = _keyed(seed)
+        z = ops.random_standard_normal_op(sizes, key, dtype=dtype, **seeds)
+        return add(multiply(z, stddev_t, name="mul"), mean_t, name=scope)
+
+
+def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+    """Samples of the normal distribution given that they lie within two standard deviations of the mean."""
+    with _scope(name, "truncated_normal") as scope:
+        dtype = _float_dtype(dtype, "truncated_normal")
+        sizes = shape_tensor(shape)
+        mean_t, stddev_t = convert_to_tensor(mean, dtype, name="mean"), convert_to_tensor(stddev, dtype, name="stddev")
+        key, seeds = _keyed(seed)
+        z = ops.truncated_normal_op(sizes, key, dtype=dtype, **seeds)
+        return add(multiply(z, stddev_t, name="mul"), mean_t, name=scope)
+
+
+def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+    """Samples uniform in [minval, maxval); floats default to [0, 1), integers need `maxval`.
+
+    Raises:
+        ValueError: an integer dtype without `maxval`.  errors.InvalidArgumentError: integers with minval >= maxval.
+    """
+    with _scope(name, "random_uniform") as scope:
+        dtype = types.as_dtype(dtype)
+        if maxval is None:
+            if dtype.is_integer:
+                raise ValueError(f"Must specify maxval for integer dtype {dtype.name}")
+            maxval = 1
+        if dtype not in types.FLOAT + (types.int32, types.int64):
+            raise ValueError(f"random_uniform has no dtype {dtype.name}; one of: float16, bfloat16, float32, float64, int32, int64")
+        sizes = shape_tensor(shape)
+        low, high = convert_to_tensor(minval, dtype, name="min"), convert_to_tensor(maxval, dtype, name="max")
+        key, seeds = _keyed(seed)
+        if dtype.is_integer:
+            return ops.random_uniform_int_op(sizes, key, low, high, dtype=dtype, name=scope, **seeds)
+        u = ops.random_uniform_op(sizes, key, dtype=dtype, **seeds)
+        return add(multiply(u, subtract(high, low, name="sub"), name="mul"), low, name=scope)
+
+
+def random_shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+    """`value` with its rows (axis 0) in random order."""
+    with _scope(name, "RandomShuffle") as scope:
+        value = convert_to_tensor(value)
+        key, seeds = _keyed(seed)
+        return ops.random_shuffle_op(value, key, name=scope, **seeds)
+
+
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+    """A block of `size` cut from `value` at a random offset.
+
+    Raises:
+        errors.InvalidArgumentError: `size` is larger than `value`.
+    """
+    from . import array_ops
+
+    with _scope(name, "random_crop") as scope:
+        value = convert_to_tensor(value, name="value")
+        wanted = shape_tensor(size, name="size")
+        room = array_ops.shape(value) - wanted + 1
+        offset = random_uniform(array_ops.shape(room), 0, types.int32.max, types.int32, seed) % room
+        return array_ops.slice(value, offset, wanted, name=scope)
+
+
+def multinomial(logits: Any, num_samples: Any, seed: int | None = None, name: str | None = None, output_dtype: Any = None) -> Tensor:
+    """Class numbers `[batch, num_samples]` drawn from rows of unnormalised log-probabilities `[batch, classes]`."""
+    with _scope(name, "multinomial"):
+        logits = convert_to_tensor(logits, name="logits")
+        count = convert_to_tensor(num_samples, name="num_samples")
+        key, seeds = _keyed(seed)
+        return ops.multinomial_op(logits, count, key, dtype=types.as_dtype(output_dtype or types.int64), **seeds)
+
+
+def categorical(logits: Any, num_samples: Any, dtype: Any = None, seed: int | None = None, name: str | None = None) -> Tensor:
+    """`multinomial` with the argument order of `tf.random.categorical`."""
+    return multinomial(logits, num_samples, seed, name or "categorical", dtype)
+
+
+def random_gamma(shape: Any, alpha: Any, beta: Any = None, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+    """Samples of Gamma(alpha, rate beta): shape `shape + alpha.shape` (alpha and beta broadcast)."""
+    from .ops.elementwise import real_div
+
+    with _scope(name, "random_gamma") as scope:
+        dtype = _float_dtype(dtype, "random_gamma")
+        sizes = shape_tensor(shape)
+        alpha_t = convert_to_tensor(alpha, dtype, name="alpha")
+        beta_t = convert_to_tensor(1 if beta is None else beta, dtype, name="beta")
+        # Adding zeros of beta's shape broadcasts alpha, whose every element gets samples of its own.
+        shaped = alpha_t if beta is None else add(alpha_t, multiply(beta_t, constant(0, dtype)))
+        key, seeds = _keyed(seed)
+        return real_div(ops.random_gamma_op(sizes, shaped, key, dtype=dtype, **seeds), beta_t, name=scope)
+
+
+def random_poisson(lam: Any, shape: Any, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+    """Samples of Poisson(lam): shape `shape + lam.shape`."""
+    with _scope(name, "random_poisson"):
+        rate = convert_to_tensor(lam, name="rate")
+        key, seeds = _keyed(seed)
+        return ops.random_poisson_op(shape_tensor(shape), rate, key, dtype=types.as_dtype(dtype), **seeds)
+
+
+def _stateless(op: Any, default: str) -> Any:
+    def function(shape: Any, seed: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, name: str | None = None) -> Tensor:
+        with _scope(name, default) as scope:
+            dtype = _float_dtype(dtype, default)
+            z = op(shape_tensor(shape), convert_to_tensor(seed, name="seed"), dtype=dtype)
+            return add(multiply(z, convert_to_tensor(stddev, dtype), name="mul"), convert_to_tensor(mean, dtype), name=scope)
+    function.__name__, function.__doc__ = default, f"{op.__doc__} `seed` is a pair of integers; scaled by `stddev` and shifted by `mean`."
+    return function
+
+
+stateless_random_normal = _stateless(ops.stateless_random_normal_op, "stateless_random_normal")
+stateless_truncated_normal = _stateless(ops.stateless_truncated_normal_op, "stateless_truncated_normal")
+
+
+def stateless_random_uniform(shape: Any, seed: Any, minval: Any = 0, maxval: Any = None, dtype: Any = types.float32, name: str | None = None) -> Tensor:
+    """Samples uniform in [minval, maxval), a function of `shape` and `seed` (a pair of integers) alone."""
+    with _scope(name, "stateless_random_uniform") as scope:
+        dtype = types.as_dtype(dtype)
+        if maxval is None and dtype.is_integer:
+            raise ValueError(f"Must specify maxval for integer dtype {dtype.name}")
+        low, high = convert_to_tensor(minval, dtype, name="min"), convert_to_tensor(1 if maxval is None else maxval, dtype, name="max")
+        sizes, pair = shape_tensor(shape), convert_to_tensor(seed, name="seed")
+        if dtype.is_integer:
+            return ops.stateless_random_uniform_int_op(sizes, pair, low, high, dtype=dtype, name=scope)
+        u = ops.stateless_random_uniform_op(sizes, pair, dtype=dtype)
+        return add(multiply(u, subtract(high, low, name="sub"), name="mul"), low, name=scope)
+
+
+random = SimpleNamespace(
+    normal=random_normal, uniform=random_uniform, truncated_normal=truncated_normal, shuffle=random_shuffle, categorical=categorical,
+    multinomial=multinomial, gamma=random_gamma, poisson=random_poisson, set_random_seed=set_random_seed, get_seed=get_seed,
+    stateless_normal=stateless_random_normal, stateless_uniform=stateless_random_uniform, stateless_truncated_normal=stateless_truncated_normal)
