@@ -1,0 +1,316 @@
+"""Checkpoint files: named arrays in the safetensors format, and the `checkpoint` file that says which is the latest.
+
+Knows bytes and paths; knows no graph and no session.  The format (github.com/huggingface/safetensors): eight bytes of
+header length, a JSON header {name: {dtype, shape, data_offsets}, "__metadata__": {text: text}}, then the arrays' bytes.
+Here the metadata also carries a CRC-32 of every array, and the true dtype of complex arrays, stored as pairs of reals.
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+import time
+import zlib
+from typing import Any, Iterable, Mapping
+
+import numpy as np
+
+from .. import errors, types
+from ..types import DType
+
+SUFFIX = ".safetensors"
+_CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16",
+          "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}
+_DTYPES = {code: types.as_dtype(name) for name, code in _CODES.items()}
+_HEADER_LIMIT = 100_000_000
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_file(path: str, tensors: Mapping[str, tuple[DType, np.ndarray]]) -> None:
+    """Writes stored arrays (bfloat16: the bits) atomically: a reader sees the old file or the whole new one."""
+    header, chunks, offset, complex_names, sums = {}, [], 0, {}, {}
+    for name in sorted(tensors):
+        dtype, array = tensors[name]
+        data = np.ascontiguousarray(array).reshape(array.shape)
+        shape = list(array.shape)
+        if dtype.is_complex:
+            complex_names[name] = dtype.name
+            data, dtype, shape = data.reshape(-1).view(dtype.real_dtype.np), dtype.real_dtype, [*shape, 2]
+        if dtype.name not in _CODES:
+            raise errors.UnimplementedError(None, None, f"cannot save {name!r}: a checkpoint holds no {dtype.name}")
+        raw = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+        header[name] = {"dtype": _CODES[dtype.name], "shape": shape, "data_offsets": [offset, offset + len(raw)]}
+        sums[name] = zlib.crc32(raw)
+        chunks.append(raw)
+        offset += len(raw)
+    metadata = {"format": "graphflow", "complex": json.dumps(complex_names), "crc32": json.dumps(sums)}
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    replace_file(path, [len(text).to_bytes(8, "little"), text, *chunks])
+
+
+def replace_file(path: str, chunks: Iterable[bytes]) -> None:
+    """Puts `chunks` at `path` in one step: a temporary file, flushed to the disk, takes the name."""
+    folder = os.path.dirname(path) or "."
+    descriptor, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".tmp", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as f:
+            for chunk in chunks:
+                f.write(chunk)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# ---------------------------------------------------------------- reading
+
+
+class CheckpointReader:
+    """`tf.train.NewCheckpointReader(prefix)`: the names, shapes, dtypes and values in one checkpoint.
+
+    Raises:
+        NotFoundError: no such file, or no such tensor.  DataLossError: the file is cut short or corrupted.
+    """
+
+    def __init__(self, filepattern: str):
+        self.path = file_of(filepattern)
+        try:
+            self._open()
+        except OSError as e:
+            raise errors.NotFoundError(None, None, f"Unsuccessful CheckpointReader: failed to find any matching file for {filepattern!r} ({e.strerror})") from None
+
+    def _open(self) -> None:
+        size = os.path.getsize(self.path)
+        with open(self.path, "rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            self._need(size >= 8 and 0 < length <= min(size - 8, _HEADER_LIMIT), "its header is cut short")
+            text = f.read(length)
+        try:
+            header = json.loads(text)
+            metadata = header.pop("__metadata__", None) or {}
+            self._complex = json.loads(metadata.get("complex", "{}"))
+            self._sums = json.loads(metadata.get("crc32", "{}"))
+            self._entries = {name: (_DTYPES[e["dtype"]], tuple(map(int, e["shape"])), *map(int, e["data_offsets"])) for name, e in header.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise self._lost(f"its header cannot be read ({type(e).__name__}: {e})") from None
+        self._start = 8 + length
+        for name, (dtype, shape, begin, end) in self._entries.items():
+            fits = min(shape, default=0) >= 0 and 0 <= begin <= end and end - begin == math.prod(shape) * dtype.size
+            self._need(fits, f"the entry of {name!r} contradicts itself")
+            self._need(self._start + end <= size, f"it ends before the data of {name!r}")
+
+    def _lost(self, why: str) -> errors.OpError:
+        return errors.DataLossError(None, None, f"Checkpoint {self.path!r} is damaged: {why}")
+
+    def _need(self, condition: bool, why: str) -> None:
+        if not condition:
+            raise self._lost(why)
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def has_tensor(self, tensor_str: str) -> bool:
+        return tensor_str in self._entries
+
+    def dtype(self, name: str) -> DType:
+        return types.as_dtype(self._complex[name]) if name in self._complex else self._entry(name)[0]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._entry(name)[1][:-1] if name in self._complex else self._entry(name)[1]
+
+    def _entry(self, name: str) -> tuple[DType, tuple[int, ...], int, int]:
+        if name not in self._entries:
+            raise errors.NotFoundError(None, None, f"Key {name} not found in checkpoint {self.path!r}.{errors.suggest(name, self._entries)}")
+        return self._entries[name]
+
+    def stored(self, name: str) -> np.ndarray:
+        """The array as a variable stores it; bfloat16 as bits."""
+        dtype, _, begin, end = self._entry(name)
+        with open(self.path, "rb") as f:
+            f.seek(self._start + begin)
+            raw = f.read(end - begin)
+        self._need(len(raw) == end - begin, f"it ends before the data of {name!r}")
+        self._need(name not in self._sums or zlib.crc32(raw) == self._sums[name], f"the data of {name!r} do not match their checksum")
+        data = np.frombuffer(raw, dtype.np.newbyteorder("<")).astype(dtype.np)
+        return data.view(self.dtype(name).np).reshape(self.shape(name))
+
+    def get_tensor(self, tensor_str: str) -> np.ndarray:
+        """The value; bfloat16 as the float32 it stands for."""
+        value = self.stored(tensor_str)
+        return types.bf16_decode(value) if self.dtype(tensor_str) is types.bfloat16 else value
+
+    def get_variable_to_shape_map(self) -> dict[str, list[int]]:
+        return {n: list(self.shape(n)) for n in self.names()}
+
+    def get_variable_to_dtype_map(self) -> dict[str, DType]:
+        return {n: self.dtype(n) for n in self.names()}
+
+    def debug_string(self) -> bytes:
+        return "\n".join(f"{n} ({self.dtype(n).name}) {list(self.shape(n))}" for n in self.names()).encode()
+
+
+NewCheckpointReader = CheckpointReader
+
+
+def file_of(prefix: str) -> str:
+    """The file of a checkpoint prefix; a file's own name is accepted too."""
+    prefix = os.fspath(prefix)
+    return prefix if prefix.endswith(SUFFIX) else prefix + SUFFIX
+
+
+def checkpoint_exists(checkpoint_prefix: str) -> bool:
+    """Whether a checkpoint of this prefix is there."""
+    return os.path.isfile(file_of(checkpoint_prefix))
+
+
+def get_checkpoint_mtimes(checkpoint_prefixes: Iterable[str]) -> list[float]:
+    return [os.path.getmtime(file_of(p)) for p in checkpoint_prefixes if checkpoint_exists(p)]
+
+
+def remove_checkpoint(checkpoint_prefix: str, meta_graph_suffix: str = "meta") -> None:
+    """Deletes a checkpoint's files; those that are not there are ignored."""
+    for path in (file_of(checkpoint_prefix), f"{checkpoint_prefix}.{meta_graph_suffix}"):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+def load_checkpoint(ckpt_dir_or_file: str) -> CheckpointReader:
+    """A reader of a checkpoint, or of the latest one of a folder.  Raises ValueError when the folder names none."""
+    if os.path.isdir(ckpt_dir_or_file):
+        latest = latest_checkpoint(ckpt_dir_or_file)
+        if latest is None:
+            raise ValueError(f"Couldn't find 'checkpoint' file or checkpoints in given directory {ckpt_dir_or_file}")
+        ckpt_dir_or_file = latest
+    return CheckpointReader(ckpt_dir_or_file)
+
+
+def list_variables(ckpt_dir_or_file: str) -> list[tuple[str, list[int]]]:
+    """(name, shape) of everything in a checkpoint, sorted by name."""
+    return sorted(load_checkpoint(ckpt_dir_or_file).get_variable_to_shape_map().items())
+
+
+def load_variable(ckpt_dir_or_file: str, name: str) -> np.ndarray:
+    """One value of a checkpoint; a name may end in ":0"."""
+    return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
+
+
+# ---------------------------------------------------------------- the `checkpoint` file
+
+
+class CheckpointState:
+    """What the `checkpoint` file of a folder says: the latest checkpoint's prefix, and those that are kept."""
+
+    def __init__(self, model_checkpoint_path: str = "", all_model_checkpoint_paths: Iterable[str] = (),
+                 all_model_checkpoint_timestamps: Iterable[float] = (), last_preserved_timestamp: float = 0.0):
+        self.model_checkpoint_path = model_checkpoint_path
+        self.all_model_checkpoint_paths = list(all_model_checkpoint_paths)
+        self.all_model_checkpoint_timestamps = list(all_model_checkpoint_timestamps)
+        self.last_preserved_timestamp = last_preserved_timestamp
+
+    def __str__(self) -> str:
+        lines = [f"model_checkpoint_path: {json.dumps(self.model_checkpoint_path, ensure_ascii=False)}"]
+        lines += [f"all_model_checkpoint_paths: {json.dumps(p, ensure_ascii=False)}" for p in self.all_model_checkpoint_paths]
+        lines += [f"all_model_checkpoint_timestamps: {t!r}" for t in self.all_model_checkpoint_timestamps]
+        lines += [f"last_preserved_timestamp: {self.last_preserved_timestamp!r}"] if self.last_preserved_timestamp else []
+        return "\n".join(lines) + "\n"
+
+    __repr__ = __str__
+
+
+_LINE = re.compile(r'^\s*(\w+)\s*:\s*("(?:[^"\\]|\\.)*"|[-+.\w]+)\s*$')
+
+
+def _parse(text: str) -> CheckpointState | None:
+    """The state written in `text`, or None when it is not of that form."""
+    state = CheckpointState()
+    for line in filter(str.strip, text.splitlines()):
+        found = _LINE.match(line)
+        if found is None or not hasattr(state, found[1]):
+            return None
+        try:
+            value = json.loads(found[2]) if found[2].startswith('"') else float(found[2])
+        except ValueError:
+            return None
+        if isinstance(value, str) != found[1].endswith(("path", "paths")):
+            return None
+        field = getattr(state, found[1])
+        field.append(value) if isinstance(field, list) else setattr(state, found[1], value)
+    return state
+
+
+def state_file(folder: str, latest_filename: str | None = None) -> str:
+    return os.path.join(folder, latest_filename or "checkpoint")
+
+
+def get_checkpoint_state(checkpoint_dir: str, latest_filename: str | None = None) -> CheckpointState | None:
+    """The `checkpoint` file of a folder, with its paths made usable from here; None when there is none or it is damaged."""
+    path = state_file(os.fspath(checkpoint_dir), latest_filename)
+    try:
+        with open(path, encoding="utf-8") as f:
+            state = _parse(f.read())
+    except (OSError, UnicodeDecodeError):
+        return None
+    if state is None or not state.model_checkpoint_path:
+        return None
+    state.model_checkpoint_path = os.path.join(checkpoint_dir, state.model_checkpoint_path)
+    state.all_model_checkpoint_paths = [os.path.join(checkpoint_dir, p) for p in state.all_model_checkpoint_paths]
+    return state
+
+
+def latest_checkpoint(checkpoint_dir: str, latest_filename: str | None = None) -> str | None:
+    """The prefix of the folder's latest checkpoint, or None when it names none or the file is gone."""
+    state = get_checkpoint_state(checkpoint_dir, latest_filename)
+    return state.model_checkpoint_path if state is not None and checkpoint_exists(state.model_checkpoint_path) else None
+
+
+def generate_checkpoint_state_proto(save_dir: str, model_checkpoint_path: str, all_model_checkpoint_paths: Any = None,
+                                    all_model_checkpoint_timestamps: Any = None, last_preserved_timestamp: float | None = None) -> CheckpointState:
+    """The state to write into `save_dir`: relative paths are rewritten relative to it; the latest one is listed last."""
+    paths = list(all_model_checkpoint_paths or [])
+    times = list(all_model_checkpoint_timestamps or [])
+    if times and len(times) != len(paths):
+        raise ValueError(f"Checkpoint timestamps, if provided, must match checkpoint paths (got paths {paths} and timestamps {times})")
+    if not paths or paths[-1] != model_checkpoint_path:
+        times = [*times, time.time()] if times else times
+        paths.append(model_checkpoint_path)
+    if not os.path.isabs(save_dir):
+        model_checkpoint_path, *paths = [p if os.path.isabs(p) else os.path.relpath(p, save_dir or ".") for p in (model_checkpoint_path, *paths)]
+    return CheckpointState(model_checkpoint_path, paths, times, last_preserved_timestamp or 0.0)
+
+
+def update_checkpoint_state(save_dir: str, model_checkpoint_path: str, all_model_checkpoint_paths: Any = None, latest_filename: str | None = None,
+                            all_model_checkpoint_timestamps: Any = None, last_preserved_timestamp: float | None = None,
+                            save_relative_paths: bool = False) -> None:
+    """Writes the `checkpoint` file of `save_dir`, atomically.
+
+    Raises:
+        RuntimeError: it would overwrite a checkpoint of the same name.
+    """
+    path = state_file(save_dir, latest_filename)
+    if save_relative_paths:
+        model_checkpoint_path, *all_model_checkpoint_paths = [
+            os.path.relpath(p, save_dir or ".") if os.path.isabs(p) == os.path.isabs(save_dir) else p
+            for p in (model_checkpoint_path, *(all_model_checkpoint_paths or []))]
+        state = CheckpointState(model_checkpoint_path, all_model_checkpoint_paths or [model_checkpoint_path],
+                                all_model_checkpoint_timestamps or [], last_preserved_timestamp or 0.0)
+    else:
+        state = generate_checkpoint_state_proto(save_dir, model_checkpoint_path, all_model_checkpoint_paths,
+                                                all_model_checkpoint_timestamps, last_preserved_timestamp)
+    if path == state.model_checkpoint_path:
+        raise RuntimeError(f"Save path {model_checkpoint_path!r} conflicts with path used for checkpoint state. Please use a different save path.")
+    replace_file(path, [str(state).encode()])

@@ -1,0 +1,268 @@
+"""`tf.train.Saver`: variables of a session to and from checkpoints."""
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from .. import errors, graph, types
+from ..graph import GraphKeys
+from ..ops import state
+from ..ops.opdef import constant
+from . import checkpoint
+from .training_util import global_step as step_of
+
+
+def _named(var_list: Any) -> dict[str, Any]:
+    """Variables by the name they are saved under.
+
+    Raises:
+        TypeError: an item is no variable.  ValueError: two have the same name.
+    """
+    if isinstance(var_list, dict):
+        pairs = list(var_list.items())
+    elif isinstance(var_list, (list, tuple, set)):
+        pairs = [(getattr(getattr(v, "op", None), "name", None), v) for v in var_list]
+    else:
+        raise TypeError(f"var_list must be a list or a dict of variables, got {type(var_list).__name__}")
+    out: dict[str, Any] = {}
+    for name, v in pairs:
+        if getattr(v, "handle", None) is None:
+            raise TypeError(f"Variable to save is not a Variable: {v!r}")
+        if out.get(name, v) is not v:
+            raise ValueError(f"At least two variables have the same name: {name}")
+        out[name] = v
+    return out
+
+
+class Saver:
+    """Saves and restores variables by name.
+
+    A checkpoint is the file `<prefix>.safetensors`; the prefix is what `save` returns and `restore` takes.
+
+    Args:
+        var_list: variables (saved under their own names), or a dict from other names; all saveable variables by default.
+        max_to_keep: how many recent checkpoints stay on disk; 0 or None keeps all.
+        keep_checkpoint_every_n_hours: additionally keep one checkpoint for so many hours of training.
+        reshape: restore values of another shape with as many elements.
+        allow_empty: no variables is no error.
+        pad_step_number: steps in file names have eight digits.
+        sharded, restore_sequentially, saver_def, builder, write_version: accepted; without meaning here.
+
+    Raises:
+        ValueError: no variables, or two with the same name.  TypeError: an item that is no variable.
+    """
+
+    def __init__(self, var_list: Any = None, reshape: bool = False, sharded: bool = False, max_to_keep: int | None = 5,
+                 keep_checkpoint_every_n_hours: float = 10000.0, name: str | None = None, restore_sequentially: bool = False,
+                 saver_def: Any = None, builder: Any = None, defer_build: bool = False, allow_empty: bool = False,
+                 write_version: Any = None, pad_step_number: bool = False, save_relative_paths: bool = False, filename: str | None = None):
+        self._given, self._reshape, self._max_to_keep = var_list, reshape, max_to_keep or 0
+        self._hours, self._allow_empty, self._pad = keep_checkpoint_every_n_hours, allow_empty, pad_step_number
+        self._relative, self._name = save_relative_paths, name
+        self._last: list[tuple[str, float]] = []
+        self._next_kept = time.time() + keep_checkpoint_every_n_hours * 3600
+        self._vars: dict[str, Any] | None = None
+        if not defer_build:
+            self.build()
+
+    def build(self) -> None:
+        """Chooses the variables now (see `defer_build`)."""
+        given = saveable_variables() if self._given is None else self._given
+        self._vars = _named(given)
+        if not self._vars and not self._allow_empty:
+            raise ValueError("No variables to save")
+
+    # -- the recent checkpoints
+
+    @property
+    def last_checkpoints(self) -> list[str]:
+        """Prefixes of the checkpoints not yet deleted, oldest first."""
+        return [path for path, _ in self._last]
+
+    def set_last_checkpoints(self, last_checkpoints: list[str]) -> None:
+        if not isinstance(last_checkpoints, list):
+            raise AssertionError(f"last_checkpoints must be a list, got {type(last_checkpoints).__name__}")
+        self.set_last_checkpoints_with_time([(p, np.inf) for p in last_checkpoints])
+
+    def set_last_checkpoints_with_time(self, last_checkpoints_with_time: list[tuple[str, float]]) -> None:
+        self._last = list(last_checkpoints_with_time)
+
+    def recover_last_checkpoints(self, checkpoint_paths: list[str]) -> None:
+        """Takes checkpoints left by an earlier process into the count of `max_to_keep`; missing ones are skipped."""
+        there = [p for p in checkpoint_paths if checkpoint.checkpoint_exists(p)]
+        self.set_last_checkpoints_with_time([(p, os.path.getmtime(checkpoint.file_of(p))) for p in there])
+
+    def _record(self, path: str, suffix: str) -> None:
+        """Notes a new checkpoint and deletes those that are too many."""
+        if not self._max_to_keep:
+            return
+        self._last = [c for c in self._last if c[0] != path] + [(path, time.time())]
+        while len(self._last) > self._max_to_keep:
+            old, written = self._last.pop(0)
+            if written > self._next_kept and written != np.inf:
+                self._next_kept += self._hours * 3600
+            else:
+                checkpoint.remove_checkpoint(old, suffix)
+
+    # -- save and restore
+
+    def save(self, sess: Any, save_path: str, global_step: Any = None, latest_filename: str | None = None, meta_graph_suffix: str = "meta",
+             write_meta_graph: bool = True, write_state: bool = True, strip_default_attrs: bool = False, save_debug_info: bool = False) -> str | None:
+        """Writes the variables' values in `sess` and returns the checkpoint's prefix, `save_path` or `save_path-step`.
+
+        Args:
+            global_step: a number, or a tensor or variable evaluated in `sess`.
+            latest_filename: the name of the `checkpoint` file.
+            write_meta_graph: also write `<prefix>.meta`, the graph as JSON, where it can be exported.
+
+        Raises:
+            FailedPreconditionError: a variable has no value.  ValueError: the folder is missing, or a bad argument.
+            TypeError: `sess` is no session.
+        """
+        path = self._path(sess, save_path, global_step, latest_filename)
+        variables = self._built(sess)
+        if not variables:
+            return None
+        with sess.store.lock:
+            values = {name: (v.handle.dtype, sess.store.read(v.op).copy()) for name, v in variables.items()}
+        checkpoint.write_file(checkpoint.file_of(path), values)
+        if write_meta_graph:
+            self._write_meta(sess.graph, f"{path}.{meta_graph_suffix}")
+        self._record(path, meta_graph_suffix)
+        if write_state:
+            checkpoint.update_checkpoint_state(os.path.dirname(path), path, self.last_checkpoints, latest_filename,
+                                               save_relative_paths=self._relative)
+        return path
+
+    def _path(self, sess: Any, save_path: str, global_step: Any, latest_filename: str | None) -> str:
+        if not hasattr(sess, "store"):
+            raise TypeError(f"'sess' must be a Session; {sess!r}")
+        if os.path.split(latest_filename or "")[0]:
+            raise ValueError("'latest_filename' must not contain path components")
+        save_path = os.fspath(save_path)
+        if not os.path.basename(save_path) or save_path == (latest_filename or "checkpoint"):
+            raise ValueError(f"Save path {save_path!r} conflicts with path used for checkpoint state, or names no file. Please use a different save path.")
+        if not os.path.isdir(os.path.dirname(save_path) or "."):
+            raise ValueError(f"Parent directory of {save_path} doesn't exist, can't save.")
+        if global_step is None:
+            return save_path
+        number = global_step if isinstance(global_step, (int, np.integer)) else step_of(sess, global_step)
+        return f"{save_path}-{int(number):08d}" if self._pad else f"{save_path}-{int(number)}"
+
+    def _built(self, sess: Any) -> dict[str, Any]:
+        if self._vars is None:
+            raise RuntimeError("`build()` should be called before save if defer_build==True")
+        for v in self._vars.values():
+            if v.op.graph is not sess.graph:
+                raise ValueError(f"variable {v.op.name!r} of this Saver belongs to another graph than the session")
+        return self._vars
+
+    def _write_meta(self, g: Any, path: str) -> None:
+        try:
+            text = json.dumps(g.as_graph_def())
+        except (ImportError, NotImplementedError, TypeError):
+            return  # a graph with parts that cannot be written down; the values are what matters
+        checkpoint.replace_file(path, [text.encode()])
+
+    def restore(self, sess: Any, save_path: str) -> None:
+        """Gives the variables the values of a checkpoint; none is changed unless all can be.
+
+        Raises:
+            ValueError: there is no such checkpoint.  NotFoundError: it lacks a variable.
+            InvalidArgumentError: another shape or dtype.  DataLossError: the file is damaged.
+        """
+        if save_path is None:
+            raise ValueError("Can't load save_path when it is None.")
+        if not checkpoint.checkpoint_exists(save_path):
+            raise ValueError(f"The passed save_path is not a valid checkpoint: {os.fspath(save_path)}")
+        variables = self._built(sess)
+        values = read_values(checkpoint.CheckpointReader(save_path), variables, self._reshape)
+        with sess.store.lock:
+            for name, v in variables.items():
+                sess.store.write(v.op, values[name])
+
+    def export_meta_graph(self, filename: str | None = None, *_: Any, **__: Any) -> Any:
+        """The default graph as JSON-able data, written to `filename` if given."""
+        found = graph.get_default_graph().as_graph_def()
+        if filename:
+            checkpoint.replace_file(filename, [json.dumps(found).encode()])
+        return found
+
+
+def saveable_variables() -> list[Any]:
+    """What a Saver saves by default."""
+    g = graph.get_default_graph()
+    found = g.get_collection(GraphKeys.GLOBAL_VARIABLES) + g.get_collection(GraphKeys.SAVEABLE_OBJECTS)
+    return list({id(v): v for v in found if getattr(v, "handle", None) is not None}.values())
+
+
+def read_values(reader: checkpoint.CheckpointReader, variables: dict[str, Any], reshape: bool = False) -> dict[str, np.ndarray]:
+    """The stored arrays for `variables` from a checkpoint, all checked.  Raises as `Saver.restore`."""
+    missing = [name for name in variables if not reader.has_tensor(name)]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise errors.NotFoundError(None, variables[missing[0]].op, f"Restoring from checkpoint failed. Key {missing[0]} not found in checkpoint "
+                                   f"{reader.path!r}{more}.{errors.suggest(missing[0], reader.names())}")
+    return {name: _checked(reader, name, v, reshape) for name, v in variables.items()}
+
+
+def _checked(reader: checkpoint.CheckpointReader, name: str, v: Any, reshape: bool) -> np.ndarray:
+    dtype, shape, want = reader.dtype(name), reader.shape(name), v.handle.sizes
+    if dtype is not v.handle.dtype:
+        raise errors.InvalidArgumentError(None, v.op, f"Restoring {name!r}: expected dtype {v.handle.dtype.name}, the checkpoint has {dtype.name}")
+    value = reader.stored(name)
+    if reshape and types.known(want) and int(np.prod(want)) == value.size:
+        return value.reshape(want)
+    try:
+        types.merge_shapes(want, shape)
+    except ValueError:
+        raise errors.InvalidArgumentError(None, v.op, f"Assign requires shapes of both tensors to match. lhs shape= {types.shape_text(want)} "
+                                          f"rhs shape= {types.shape_text(shape)}: restoring {name!r} from {reader.path!r}") from None
+    return value
+
+
+# ---------------------------------------------------------------- starting from another model's values
+
+
+def init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: dict[str, Any]) -> None:
+    """Makes variables' initializers take the values of a checkpoint; call it before running the initializers.
+
+    Args:
+        assignment_map: {name in the checkpoint: variable or its name}, or {"old/scope/": "new/scope/"} ("/" for the root).
+
+    Raises:
+        ValueError: a variable or scope is not there, or the shapes differ.  NotFoundError: a name the checkpoint lacks.
+    """
+    reader = checkpoint.load_checkpoint(ckpt_dir_or_file)
+    for name, v in _assignments(reader, assignment_map):
+        if not reader.has_tensor(name):
+            raise errors.NotFoundError(None, v.op, f"Tensor {name} is not found in {ckpt_dir_or_file} checkpoint.{errors.suggest(name, reader.names())}")
+        if tuple(v.handle.sizes) != reader.shape(name):
+            raise ValueError(f"Shape of variable {v.name} ({types.shape_text(v.handle.sizes)}) doesn't match with shape of tensor {name} "
+                             f"({types.shape_text(reader.shape(name))}) from checkpoint reader.")
+        with v.graph.as_default(), v.graph.control_dependencies(None), v.graph.name_scope(None):
+            value = constant(reader.get_tensor(name), v.handle.dtype, name=f"{v.op.name}/checkpoint_value")
+            v.initializer = state.assign(v.handle, value, name=f"{v.op.name}/checkpoint_initializer").op
+
+
+def _assignments(reader: checkpoint.CheckpointReader, assignment_map: dict[str, Any]) -> list[tuple[str, Any]]:
+    ours = {v.op.name: v for v in saveable_variables()}
+    pairs: list[tuple[str, Any]] = []
+    for name, target in assignment_map.items():
+        if not isinstance(target, str):
+            pairs += [(name, v) for v in (target if isinstance(target, (list, tuple)) else [target])]
+        elif name.endswith("/"):
+            source, scope = ("" if name == "/" else name), ("" if target == "/" else target)
+            found = [(source + n[len(scope):], v) for n, v in ours.items() if n.startswith(scope) and reader.has_tensor(source + n[len(scope):])]
+            if not found:
+                raise ValueError(f"Assignment map with scope only name {target} should map to scope only {name}: no variable matches")
+            pairs += found
+        elif target not in ours:
+            raise ValueError(f"Variable {target} is not in the graph.{errors.suggest(target, ours)}")
+        else:
+            pairs.append((name, ours[target]))
+    return pairs
