@@ -1,0 +1,1083 @@
+"""Movement ops: shapes, creation, and everything that only moves elements.
+
+Each block is one op.  A movement op's kernel is an index map: `lowers` says which input element an output element is, so
+that these ops disappear into the kernels of their consumers.  Clamped indices keep every read inside its buffer, also
+in the branch that a select does not take.  TF's names and argument forms are in graphflow/array_ops.py.
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from .. import graph, types
+from ..codegen import ir
+from ..codegen.ir import Expr, m
+from ..graph import Spec, Tensor
+from ..types import ALL, UNKNOWN, Dim, canonical_axis
+from .opdef import KNOWN_LIMIT, UnknownRank, broadcast_index, composite, movement, needs_rank, primitive
+
+ANY = ALL + (types.string,)
+INDEX = (types.int32, types.int64)
+
+
+# ---------------------------------------------------------------- helpers
+
+
+def values_of(t: Tensor) -> list[Any] | None:
+    """The followed value of a small integer tensor as a flat list of ints and Dims, or None."""
+    return None if t.known is None else [v if isinstance(v, Dim) else int(v) for v in t.known.reshape(-1)]
+
+
+def sizes_from(t: Tensor) -> tuple[Any, ...]:
+    """A shape given as a tensor; sizes that cannot be known yet are UNKNOWN.
+
+    Raises:
+        UnknownRank: not even its length is known.
+    """
+    found = values_of(t)
+    if found is not None:
+        return tuple(found)
+    if t.sizes is None or len(t.sizes) != 1 or isinstance(t.sizes[0], Dim):
+        raise UnknownRank("the length of a shape must be known")
+    return (UNKNOWN,) * t.sizes[0]
+
+
+def moved(fn: Callable[..., Any], *inputs: Tensor) -> np.ndarray | None:
+    """The followed value of a movement op: `fn` on the followed values of its inputs, when all have one."""
+    if any(t.known is None for t in inputs):
+        return None
+    try:
+        found = np.asarray(fn(*[t.known for t in inputs]), object)
+    except (TypeError, ValueError, IndexError):
+        return None
+    return found if found.size <= KNOWN_LIMIT and found.ndim <= 2 else None
+
+
+def clamp(i: Expr, n: Any) -> Expr:
+    """`i` moved into [0, n), for reads whose value is thrown away outside."""
+    return m.max(m.min(i, ir.size(n) - 1), 0)
+
+
+def inside(i: Expr, n: Any) -> Expr:
+    """0 <= i < n."""
+    return m.land(i >= 0, i < ir.size(n))
+
+
+def every(conditions: Sequence[Expr]) -> Expr:
+    """All of them."""
+    out = ir.const(True, types.bool_)
+    for c in conditions:
+        out = c if out.op == "const" and out.data else out if c.op == "const" and c.data else m.land(out, c)
+    return out
+
+
+def int64(e: Expr) -> Expr:
+    return m.cast(e, types.int64)
+
+
+def zero(dtype: types.DType) -> Expr:
+    return ir.const(0, dtype.compute)
+
+
+def is_empty(sizes: Sequence[Any]) -> bool:
+    """Whether nothing can be read from an array of these sizes."""
+    return any(types.same(s, 0) for s in sizes)
+
+
+def linear(index: Sequence[Expr], sizes: Sequence[Any]) -> Expr:
+    """The row-major position of an element."""
+    at = ir.index_const(0)
+    for i, s in zip(index, sizes):
+        at = at * ir.size(s) + i
+    return at
+
+
+def unravel(at: Expr, sizes: Sequence[Any]) -> list[Expr]:
+    """The index of the element at a row-major position."""
+    out: list[Expr] = []
+    for k in reversed(range(len(sizes))):
+        out.append(at if k == 0 else at % ir.size(sizes[k]))
+        at = at if k == 0 else at // ir.size(sizes[k])
+    return out[::-1]
+
+
+def reindex(index: Sequence[Expr], out: Sequence[Any], into: Sequence[Any]) -> list[Expr]:
+    """The index, in an array of sizes `into`, of the element at `index` of the same elements with sizes `out`.
+
+    Dimensions are matched in the smallest groups of equal element count, so that most axes pass through untouched.
+    """
+    o = [k for k, s in enumerate(out) if s != 1]
+    n = [k for k, s in enumerate(into) if s != 1]
+    found = [ir.index_const(0)] * len(into)
+    while o and n and out[o[-1]] == into[n[-1]]:
+        found[n.pop()] = index[o.pop()]
+    while o or n:
+        a, b = _group([out[k] for k in o], [into[k] for k in n])
+        at = linear([index[k] for k in o[:a]], [out[k] for k in o[:a]])
+        for k, e in zip(n[:b], unravel(at, [into[k] for k in n[:b]])):
+            found[k] = e
+        o, n = o[a:], n[b:]
+    return found
+
+
+def _group(a: list[Any], b: list[Any]) -> tuple[int, int]:
+    """Lengths of the shortest non-empty prefixes of both with the same product; everything when there are none."""
+    products: dict[Any, int] = {}
+    total: Any = 1
+    for j, s in enumerate(b):
+        total = total * s
+        products.setdefault(total, j + 1)
+    total = 1
+    for i, s in enumerate(a):
+        total = total * s
+        if total in products and 0 not in (total,):
+            return i + 1, products[total]
+    return len(a), len(b)
+
+
+def sum_to(dy: Tensor, x: Tensor) -> Tensor:
+    return graph.OPERATORS["sum_to_shape"](dy, x)
+
+
+def total(dy: Tensor, axis: tuple[int, ...] | None = None) -> Tensor:
+    """The sum over `axis`, or over everything."""
+    from .reduce import reduce_sum_op
+
+    return reduce_sum_op(dy, axis=axis, keepdims=False)
+
+
+# ---------------------------------------------------------------- inputs and identities
+
+
+@primitive("input", type="Placeholder", no_gradient="a fed value")
+def placeholder(*, dtype, shape):
+    """A value the caller feeds at every run; running without it is an InvalidArgumentError."""
+
+
+@placeholder.infers
+def _(*, dtype, shape):
+    return Spec(dtype, shape)
+
+
+@movement(type="PlaceholderWithDefault", dtypes=ANY)
+def placeholder_with_default(x, *, shape):
+    """`x`, unless something else is fed; its static shape is `shape`."""
+
+
+@placeholder_with_default.infers
+def _(x, *, shape):
+    types.merge_shapes(x.sizes, shape)
+    # What is fed may have other sizes than the default, so only the declared shape is promised.
+    return Spec(x.dtype, shape)
+
+
+placeholder_with_default.reference(lambda x, *, shape: x)
+placeholder_with_default.lowers(lambda op, index, read: read(0, index))
+placeholder_with_default.grad(lambda op, dy: (dy,))
+
+
+def same_spec(x: Tensor, **_: Any) -> Spec:
+    return Spec(x.dtype, x.sizes, x.known)
+
+
+@movement(type="Identity", dtypes=ANY, infer=same_spec, numpy=lambda x: x, lower=lambda op, index, read: read(0, index))
+def identity(x):
+    """The same value under a new name."""
+
+
+identity.grad(lambda op, dy: (dy,))
+
+
+@movement(type="EnsureShape", dtypes=ANY, lower=lambda op, index, read: read(0, index))
+def ensure_shape(x, *, shape):
+    """`x`, checked at run time to have `shape`; sizes that are None fit anything."""
+
+
+@ensure_shape.infers
+def _(x, *, shape):
+    return Spec(x.dtype, types.merge_shapes(x.sizes, shape), x.known)
+
+
+@ensure_shape.reference
+def _(x, *, shape):
+    if shape is not None and (len(shape) != x.ndim or any(not isinstance(s, Dim) and s != n for s, n in zip(shape, x.shape))):
+        raise ValueError(f"Shape of tensor {list(x.shape)} is not compatible with expected shape {types.shape_text(shape)}")
+    return x
+
+
+ensure_shape.grad(lambda op, dy: (dy,))
+
+
+@movement(type="Bitcast", no_gradient="it reads the bits of numbers")
+def bitcast(x, *, dtype):
+    """The same bits read as `dtype`; a wider or narrower dtype takes away or adds a last dimension, as in TF."""
+
+
+@bitcast.infers
+def _(x, *, dtype):
+    sizes = needs_rank(x)
+    if x.dtype.size == dtype.size:
+        return Spec(dtype, sizes)
+    if x.dtype.size > dtype.size:
+        return Spec(dtype, (*sizes, x.dtype.size // dtype.size))
+    ratio = dtype.size // x.dtype.size
+    if not sizes or types.same(sizes[-1], ratio) is False:
+        raise ValueError(f"Cannot bitcast from {x.dtype.name} to {dtype.name} due to shape {types.shape_text(sizes)}: the last size must be {ratio}")
+    return Spec(dtype, sizes[:-1])
+
+
+bitcast.output_dtypes = lambda x, *, dtype: [dtype]
+
+
+@bitcast.reference
+def _(x, *, dtype):
+    x = np.ascontiguousarray(x)
+    if x.itemsize == dtype.size:
+        return x.view(dtype.np)
+    if x.itemsize > dtype.size:
+        return x.reshape(*x.shape, 1).view(dtype.np)
+    return x.view(dtype.np)[..., 0]
+
+
+def _unsigned(dtype: types.DType) -> types.DType:
+    return types.DTYPES[f"uint{dtype.size * 8}"]
+
+
+@bitcast.lowers
+def _(op, index, read):
+    have, want = op.inputs[0].dtype, op.attrs["dtype"]
+    if have.size == want.size:
+        return m.bitcast(read(0, index), want)
+    if have.size > want.size:
+        bits = m.bitcast(read(0, index[:-1]), _unsigned(have))
+        part = bits >> m.cast(index[-1] * (8 * want.size), bits.dtype)
+        return m.bitcast(m.cast(part, _unsigned(want)), want)
+    wide = _unsigned(want)
+    bits = ir.const(0, wide)
+    for k in range(want.size // have.size):
+        piece = m.cast(m.bitcast(read(0, [*index, ir.index_const(k)]), _unsigned(have)), wide)
+        bits = bits | (piece << (8 * have.size * k))
+    return m.bitcast(bits, want)
+
+
+# ---------------------------------------------------------------- shapes
+
+
+@movement(type="Shape", dtypes=ANY, shape_only=("x",), no_gradient="an integer", output_dtypes=lambda x, *, out_type: [out_type])
+def shape_of(x, *, out_type=types.int32):
+    """The sizes of `x`, as a vector."""
+
+
+@shape_of.infers
+def _(x, *, out_type):
+    if x.sizes is None:
+        return Spec(out_type, (UNKNOWN,))
+    return Spec(out_type, (len(x.sizes),), np.array(x.sizes, object))
+
+
+shape_of.reference(lambda x, *, out_type: np.array(np.shape(x), out_type.np))
+
+
+@shape_of.lowers
+def _(op, index, read):
+    dtype, sizes = op.outputs[0].dtype, op.inputs[0].sizes
+    out = ir.const(0, dtype)
+    for k, s in enumerate(sizes):
+        value = m.cast(ir.size(s), dtype)
+        out = value if k == 0 else m.select(index[0].eq(k), value, out)
+    return out
+
+
+@movement(type="Size", dtypes=ANY, shape_only=("x",), no_gradient="an integer", output_dtypes=lambda x, *, out_type: [out_type])
+def size_of(x, *, out_type=types.int32):
+    """The number of elements of `x`."""
+
+
+@size_of.infers
+def _(x, *, out_type):
+    return Spec(out_type, (), None if x.sizes is None else np.array(types.product(x.sizes), object))
+
+
+size_of.reference(lambda x, *, out_type: np.size(x))
+size_of.lowers(lambda op, index, read: m.cast(ir.size(types.product(op.inputs[0].sizes)), op.outputs[0].dtype))
+
+
+@movement(type="Rank", dtypes=ANY, shape_only=("x",), no_gradient="an integer", output_dtypes=lambda x: [types.int32])
+def rank_of(x):
+    """The number of dimensions of `x`."""
+
+
+@rank_of.infers
+def _(x):
+    return Spec(types.int32, (), None if x.sizes is None else np.array(len(x.sizes), object))
+
+
+rank_of.reference(np.ndim)
+rank_of.lowers(lambda op, index, read: ir.const(len(op.inputs[0].sizes), types.int32))
+
+
+@movement(type="Reshape", dtypes=ANY, static=("shape",), input_dtypes={"shape": INDEX})
+def reshape(x, shape):
+    """The same elements in row-major order with other sizes; one size may be -1."""
+
+
+@reshape.infers
+def _(x, shape):
+    dims = list(sizes_from(shape))
+    count = UNKNOWN if x.sizes is None else types.product(x.sizes)
+    free = [k for k, d in enumerate(dims) if isinstance(d, int) and d == -1]
+    if len(free) > 1:
+        raise ValueError(f"Only one input size may be -1, not both {free[0]} and {free[1]}")
+    if any(isinstance(d, int) and d < -1 for d in dims):
+        raise ValueError(f"Size {min(d for d in dims if isinstance(d, int))} of a shape must be non-negative, or -1")
+    if not free and isinstance(count, int) and sum(map(types.is_unknown, dims)) == 1:
+        free = [k for k, d in enumerate(dims) if types.is_unknown(d)]
+    if free:
+        dims[free[0]] = _missing(x, dims, free[0], count)
+    elif types.same(types.product(dims), count) is False:
+        raise ValueError(_bad_reshape(x, dims, count))
+    return Spec(x.dtype, tuple(dims), moved(lambda a: a.reshape(tuple(dims)), x) if types.known(tuple(dims)) else None)
+
+
+def _missing(x: Tensor, dims: list[Any], k: int, count: Any) -> Any:
+    """The size that stands for -1."""
+    rest = types.product(d for i, d in enumerate(dims) if i != k)
+    if isinstance(rest, int) and rest == 0:
+        if isinstance(count, int) and count == 0:
+            raise ValueError("reshape cannot infer the missing input size for an empty tensor unless all specified input sizes are non-zero")
+        return UNKNOWN
+    found = types.floordiv(count, rest)
+    if types.same(found * rest, count) is False:
+        raise ValueError(_bad_reshape(x, [-1 if i == k else d for i, d in enumerate(dims)], count))
+    return found
+
+
+def _bad_reshape(x: Tensor, dims: Sequence[Any], count: Any) -> str:
+    want = f" ({types.product(dims)!r} elements)" if -1 not in dims else ""
+    return f"Cannot reshape a tensor with {count!r} elements to shape {types.shape_text(tuple(dims))}{want}"
+
+
+reshape.reference(lambda x, shape: np.reshape(x, tuple(int(s) for s in shape)))
+
+
+def _reindexed(op: Any, index: Any, read: Any) -> Expr:
+    """Every op that keeps the row-major order of the elements of its first input."""
+    return read(0, reindex(index, op.outputs[0].sizes, op.inputs[0].sizes))
+
+
+reshape.lowers(_reindexed)
+reshape.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]), None))
+
+
+@movement(type="ReshapeLike", dtypes=ANY, same=("x",), shape_only=("like",))
+def reshape_like(x, like):
+    """`x` with the sizes of `like`, whose values are not read."""
+
+
+@reshape_like.infers
+def _(x, like):
+    sizes = needs_rank(like)
+    if x.sizes is not None and types.same(types.product(x.sizes), types.product(sizes)) is False:
+        raise ValueError(_bad_reshape(x, sizes, types.product(x.sizes)))
+    return Spec(x.dtype, sizes, moved(lambda a: a.reshape(sizes), x) if types.known(sizes) else None)
+
+
+reshape_like.reference(lambda x, like: np.reshape(x, np.shape(like)))
+reshape_like.lowers(_reindexed)
+reshape_like.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]), None))
+
+
+@movement(type="ExpandDims", dtypes=ANY, lower=_reindexed)
+def expand_dims(x, *, axis):
+    """`x` with a dimension of size 1 put in at `axis`, counted in the result."""
+
+
+@expand_dims.infers
+def _(x, *, axis):
+    sizes = needs_rank(x)
+    k = canonical_axis(axis, len(sizes) + 1, "dim")
+    return Spec(x.dtype, (*sizes[:k], 1, *sizes[k:]), moved(lambda a: np.expand_dims(a, k), x))
+
+
+expand_dims.reference(lambda x, *, axis: np.expand_dims(x, axis))
+expand_dims.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]),))
+
+
+@movement(type="Squeeze", dtypes=ANY, lower=_reindexed)
+def squeeze(x, *, axis=()):
+    """`x` without the dimensions `axis`, each of size 1; without any of size 1 when `axis` is empty."""
+
+
+@squeeze.infers
+def _(x, *, axis):
+    sizes = needs_rank(x)
+    if axis:
+        gone = {canonical_axis(a, len(sizes), "squeeze_dims") for a in axis}
+        bad = next((k for k in sorted(gone) if types.same(sizes[k], 1) is False), None)
+        if bad is not None:
+            raise ValueError(f"Can not squeeze dim[{bad}], expected a dimension of 1, got {sizes[bad]!r}")
+    elif any(types.is_unknown(s) for s in sizes):
+        raise UnknownRank("which sizes are 1 is not known")
+    else:
+        gone = {k for k, s in enumerate(sizes) if types.same(s, 1)}
+    kept = tuple(s for k, s in enumerate(sizes) if k not in gone)
+    return Spec(x.dtype, kept, moved(lambda a: a.reshape(kept), x) if types.known(kept) else None)
+
+
+squeeze.reference(lambda x, *, axis: np.squeeze(x, axis or None))
+squeeze.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]),))
+
+
+@movement(type="Transpose", dtypes=ANY, default_name="transpose")
+def transpose(x, *, perm=None):
+    """Dimension k of the result is dimension `perm[k]` of `x`; reversed when perm is None."""
+
+
+def _perm(x: Tensor, perm: Any) -> tuple[int, ...]:
+    rank = len(x.sizes)  # type: ignore[arg-type]
+    if perm is None:
+        return tuple(reversed(range(rank)))
+    found = tuple(canonical_axis(p, rank, "perm") for p in perm)
+    if sorted(found) != list(range(rank)):
+        raise ValueError(f"perm {tuple(perm)} must be a permutation of the {rank} dimensions of {types.shape_text(x.sizes)}")
+    return found
+
+
+@transpose.infers
+def _(x, *, perm):
+    if x.sizes is None and perm is not None:
+        return Spec(x.dtype, (UNKNOWN,) * len(perm))
+    sizes = needs_rank(x)
+    p = _perm(x, perm)
+    return Spec(x.dtype, tuple(sizes[k] for k in p), moved(lambda a: a.transpose(p), x))
+
+
+transpose.reference(lambda x, *, perm: np.transpose(x, perm))
+
+
+@transpose.lowers
+def _(op, index, read):
+    at: list[Any] = [None] * len(index)
+    for k, p in enumerate(_perm(op.inputs[0], op.attrs["perm"])):
+        at[p] = index[k]
+    return read(0, at)
+
+
+@transpose.grad
+def _(op, dy):
+    perm = op.attrs["perm"]
+    return transpose(dy, perm=None if perm is None else tuple(int(k) for k in np.argsort([p % len(perm) for p in perm]))),
+
+
+# ---------------------------------------------------------------- creation
+
+
+@movement(type="SizeVector", no_gradient="an integer")
+def size_vector(*, values):
+    """A vector of sizes, symbolic ones too: what the body of a composite passes on as a shape."""
+
+
+size_vector.infers(lambda *, values: Spec(types.int32, (len(values),), np.array(values, object)))
+size_vector.reference(lambda *, values: np.array([int(v) for v in values], np.int32))
+
+
+@size_vector.lowers
+def _(op, index, read):
+    out = ir.const(0, types.int32)
+    for k, s in enumerate(op.attrs["values"]):
+        value = m.cast(ir.size(s), types.int32)
+        out = value if k == 0 else m.select(index[0].eq(k), value, out)
+    return out
+
+
+@movement(type="Fill", dtypes=ANY, static=("dims",), input_dtypes={"dims": INDEX}, output_dtypes=lambda dims, value: [value.dtype])
+def fill(dims, value):
+    """An array of sizes `dims` whose elements are all the scalar `value`."""
+
+
+@fill.infers
+def _(dims, value):
+    if value.sizes:
+        raise ValueError(f"Shape must be rank 0 but is rank {len(value.sizes)}: fill takes a scalar value")
+    sizes = sizes_from(dims)
+    if any(isinstance(s, int) and s < 0 for s in sizes):
+        raise ValueError(f"Fill dimensions must be >= 0, got {types.shape_text(sizes)}")
+    small = types.known(sizes) and len(sizes) <= 2 and types.product(sizes) <= KNOWN_LIMIT
+    return Spec(value.dtype, sizes, moved(lambda v: np.full(sizes, v[()], object), value) if small else None)
+
+
+fill.reference(lambda dims, value: np.full(tuple(int(d) for d in dims), value[()], np.asarray(value).dtype))
+fill.lowers(lambda op, index, read: read(1, []))
+fill.grad(lambda op, dy: (None, total(dy)))
+
+
+@movement(type="BroadcastTo", dtypes=ANY, static=("shape",), input_dtypes={"shape": INDEX})
+def broadcast_to(x, shape):
+    """`x` repeated to the sizes `shape` by the rules of broadcasting."""
+
+
+@broadcast_to.infers
+def _(x, shape):
+    sizes = sizes_from(shape)
+    if x.sizes is not None:
+        if len(x.sizes) > len(sizes) or any(types.same(a, b) is False and not types.same(a, 1) for a, b in zip(x.sizes[::-1], sizes[::-1])):
+            raise ValueError(f"Incompatible shapes: {types.shape_text(x.sizes)} cannot be broadcast to {types.shape_text(sizes)}")
+    return Spec(x.dtype, sizes, moved(lambda a: np.broadcast_to(a, sizes), x) if types.known(sizes) else None)
+
+
+broadcast_to.reference(lambda x, shape: np.broadcast_to(x, tuple(int(s) for s in shape)))
+broadcast_to.lowers(lambda op, index, read: read(0, broadcast_index(op.inputs[0].sizes, index)))
+broadcast_to.grad(lambda op, dy: (sum_to(dy, op.inputs[0]), None))
+
+
+@movement(type="Range", dtypes=types.INTEGER, static=("start", "limit", "delta"), default_name="range", no_gradient="an integer")
+def range_op(start, limit, delta):
+    """start, start + delta, ... up to but not including `limit`; integers."""
+
+
+@range_op.infers
+def _(start, limit, delta):
+    if any(t.known is None for t in (start, limit, delta)):
+        return Spec(start.dtype, (UNKNOWN,))
+    (a,), (b,), (d,) = values_of(start), values_of(limit), values_of(delta)
+    n = range_length(a, b, d)
+    known = isinstance(n, int) and n <= KNOWN_LIMIT
+    return Spec(start.dtype, (n,), np.array([a + k * d for k in range(n)], object) if known else None)
+
+
+def range_length(a: Any, b: Any, d: Any) -> Any:
+    """How many numbers range(a, b, d) has."""
+    if isinstance(d, int) and d == 0:
+        raise ValueError("Requires delta != 0: 0")
+    down = types.less(d, 0)
+    if down is None:
+        return UNKNOWN
+    a, b, d = (-a, -b, -d) if down else (a, b, d)
+    wrong = types.less(b, a)
+    if wrong is None:
+        return UNKNOWN
+    if wrong:
+        sign = ">= limit when delta < 0" if down else "<= limit when delta > 0"
+        if isinstance(a, int) and isinstance(b, int):
+            raise ValueError(f"Requires start {sign}: {-a if down else a}/{-b if down else b}")
+        return 0
+    return types.ceildiv(b - a, d)
+
+
+@range_op.reference
+def _(start, limit, delta):
+    range_length(int(start), int(limit), int(delta))
+    return np.arange(start, limit, delta, np.asarray(start).dtype)
+
+
+@range_op.lowers
+def _(op, index, read):
+    (start,), (delta,) = values_of(op.inputs[0]), values_of(op.inputs[2])
+    return m.cast(ir.size(start) + index[0] * ir.size(delta), op.outputs[0].dtype)
+
+
+@movement(type="LinSpace", dtypes=types.FLOAT, static=("num",), input_dtypes={"num": INDEX})
+def lin_space(start, stop, num):
+    """`num` evenly spaced numbers from `start` to `stop`, both included."""
+
+
+@lin_space.infers
+def _(start, stop, num):
+    n = UNKNOWN if num.known is None else values_of(num)[0]
+    if isinstance(n, int) and n < 1:
+        raise ValueError(f"Requires num > 0: {n}")
+    return Spec(start.dtype, (n,))
+
+
+lin_space.reference(lambda start, stop, num: np.linspace(start, stop, int(num), dtype=np.asarray(start).dtype))
+
+
+@lin_space.lowers
+def _(op, index, read):
+    n, start, stop = op.outputs[0].sizes[0], read(0, []), read(1, [])
+    last = m.cast(m.max(ir.size(n) - 1, 1), start.dtype)
+    step = (stop - start) / last
+    return m.select(m.land(index[0] > 0, index[0].eq(ir.size(n) - 1)), stop, start + step * m.cast(index[0], start.dtype))
+
+
+@lin_space.grad
+def _(op, dy):
+    start, stop, num = op.inputs
+    from .opdef import constant
+
+    w = lin_space(constant(0.0, dy.dtype), constant(1.0, dy.dtype), num)
+    return total(dy * (1 - w)), total(dy * w), None
+
+
+@movement(type="Eye", static=("shape",), input_dtypes={"shape": INDEX}, output_dtypes=lambda shape, *, dtype: [dtype], no_gradient="a constant")
+def eye_op(shape, *, dtype):
+    """Ones on the diagonal of the last two dimensions of `shape`, zeros elsewhere."""
+
+
+eye_op.infers(lambda shape, *, dtype: Spec(dtype, sizes_from(shape)))
+eye_op.reference(lambda shape, *, dtype: np.broadcast_to(np.eye(int(shape[-2]), int(shape[-1])), tuple(int(s) for s in shape)))
+
+
+@eye_op.lowers
+def _(op, index, read):
+    dtype = op.outputs[0].dtype.compute
+    return m.select(index[-2].eq(index[-1]), ir.const(1, dtype), ir.const(0, dtype))
+
+
+# ---------------------------------------------------------------- joining
+
+
+@movement(type="ConcatV2", dtypes=ANY, default_name="concat")
+def concat(*values, axis):
+    """The values one after the other along `axis`; their other sizes are the same."""
+
+
+@concat.infers
+def _(*values, axis):
+    shaped = [v for v in values if v.sizes is not None]
+    if not shaped:
+        raise UnknownRank("the rank of a concatenated value must be known")
+    rank = len(shaped[0].sizes)
+    if rank == 0:
+        raise ValueError("Can't concatenate scalars (use tf.stack instead)")
+    k = canonical_axis(axis, rank, "concat dimension")
+    sizes = list(shaped[0].sizes)
+    for v in shaped[1:]:
+        if len(v.sizes) != rank:
+            raise ValueError(f"Shape must be rank {rank} but is rank {len(v.sizes)}")
+        for j, (a, b) in enumerate(zip(sizes, v.sizes)):
+            if j != k and types.same(a, b) is False:
+                raise ValueError(f"Dimension {j} in both shapes must be equal, but are {a!r} and {b!r}. Shapes are "
+                                 f"{types.shape_text(shaped[0].sizes)} and {types.shape_text(v.sizes)}.")
+            sizes[j] = b if j != k and types.is_unknown(a) else a
+    length: Any = 0
+    for v in values:
+        length = length + (UNKNOWN if v.sizes is None else v.sizes[k])
+    sizes[k] = length
+    return Spec(values[0].dtype, tuple(sizes), moved(lambda *a: np.concatenate(a, k), *values))
+
+
+concat.reference(lambda *values, axis: np.concatenate(values, axis))
+
+
+@concat.lowers
+def _(op, index, read):
+    k = canonical_axis(op.attrs["axis"], len(index))
+    pieces, at = [], 0
+    for j, t in enumerate(op.inputs):
+        n = t.sizes[k]
+        if not types.same(n, 0):
+            pieces.append((at, n, j))
+        at = at + n
+    out: Any = None
+    for at, n, j in reversed(pieces):
+        i = index[k] if len(pieces) == 1 else clamp(index[k] - ir.size(at), n)
+        value = read(j, [*index[:k], i, *index[k + 1:]])
+        out = value if out is None else m.select(index[k] < ir.size(at + n), value, out)
+    return zero(op.outputs[0].dtype) if out is None else out
+
+
+@concat.grad
+def _(op, dy):
+    rank = next(len(t.sizes) for t in [*op.inputs, dy] if t.sizes is not None)
+    k = canonical_axis(op.attrs["axis"], rank)
+    at: Any = 0
+    out = []
+    for t in op.inputs:
+        out.append(dy if len(op.inputs) == 1 else slice_op(dy, vector(*[at if j == k else 0 for j in range(rank)]), shape_vector(t)))
+        at = at + size_along(t, k)
+    return out
+
+
+def size_along(t: Tensor, k: int) -> Any:
+    """The size of one dimension: an int when known, else a scalar int32 tensor."""
+    if t.sizes is not None and isinstance(t.sizes[k], int):
+        return t.sizes[k]
+    return graph.OPERATORS["getitem"](shape_of(t), k)
+
+
+def vector(*values: Any) -> Tensor:
+    """An int32 vector of ints, symbolic sizes and scalar tensors."""
+    from .opdef import constant, convert_to_tensor
+
+    if all(isinstance(v, int) for v in values):
+        return constant(np.array(values, np.int32))
+    if all(isinstance(v, (int, Dim)) for v in values):
+        return size_vector(values=tuple(values))
+    values = tuple(size_vector(values=(v,))[0] if isinstance(v, Dim) else v for v in values)
+    return pack(*[v if isinstance(v, Tensor) else convert_to_tensor(v, types.int32) for v in values], axis=0, name="shape")
+
+
+def shape_vector(t: Tensor) -> Tensor:
+    """The shape of `t` as a tensor: a constant when it is known."""
+    from .opdef import constant
+
+    return constant(np.array(t.sizes, np.int32)) if types.known(t.sizes) else shape_of(t)
+
+
+@movement(type="Pack", dtypes=ANY, default_name="stack")
+def pack(*values, axis=0):
+    """The values, all of one shape, along a new dimension `axis`."""
+
+
+@pack.infers
+def _(*values, axis):
+    sizes: Any = None
+    for v in values:
+        try:
+            sizes = types.merge_shapes(sizes, v.sizes)
+        except ValueError:
+            raise ValueError(f"Shapes must be equal rank and size, but are {types.shape_text(sizes)} and {types.shape_text(v.sizes)}") from None
+    if sizes is None:
+        raise UnknownRank("the rank of a stacked value must be known")
+    k = canonical_axis(axis, len(sizes) + 1)
+    return Spec(values[0].dtype, (*sizes[:k], len(values), *sizes[k:]), moved(lambda *a: np.stack(a, k), *values))
+
+
+pack.reference(lambda *values, axis: np.stack(values, axis))
+
+
+@pack.lowers
+def _(op, index, read):
+    k = canonical_axis(op.attrs["axis"], len(index))
+    rest = [*index[:k], *index[k + 1:]]
+    out = read(len(op.inputs) - 1, rest)
+    for j in reversed(range(len(op.inputs) - 1)):
+        out = m.select(index[k].eq(j), read(j, rest), out)
+    return out
+
+
+@pack.grad
+def _(op, dy):
+    rank = len(needs_rank(dy))
+    k = canonical_axis(op.attrs["axis"], rank)
+    return [strided_slice(dy, spec=(*[FULL] * k, ("i", j), *[FULL] * (rank - k - 1))) for j in range(len(op.inputs))]
+
+
+# ---------------------------------------------------------------- slicing
+
+FULL = ("s", None, None, 1)
+# A spec is a tuple of items: ("i", int) and ("t", n) take one position (a literal one; the one in the n-th index
+# tensor) and drop the dimension, ("s", begin, end, step) keeps a range, ("n",) puts in a dimension of size 1, ("e",) stands
+# for as many full ranges as are missing.  begin and end are None, an int, or ("b", n): the n-th value of `bounds`.
+
+
+def expand_spec(spec: Sequence[Any], rank: int) -> list[Any]:
+    """The spec without an ellipsis: one item a dimension, besides the new ones."""
+    used = sum(item[0] not in "ne" for item in spec)
+    if used > rank:
+        raise ValueError(f"Index out of range using input dim {rank}; input has only {rank} dims")
+    items = list(spec) if ("e",) in spec else [*spec, ("e",)]
+    k = items.index(("e",))
+    return [*items[:k], *[FULL] * (rank - used), *items[k + 1:]]
+
+
+def _resolve(item: Any, n: Any, bounds: list[Any] | None) -> tuple[Any, Any, int]:
+    """(begin, length, step) of a range item on a dimension of size `n`; UNKNOWN where it cannot be known."""
+    _, begin, end, step = item
+    begin = begin if not isinstance(begin, tuple) else UNKNOWN if bounds is None else bounds[begin[1]]
+    end = end if not isinstance(end, tuple) else UNKNOWN if bounds is None else bounds[end[1]]
+    if step == 0:
+        raise ValueError("strides[0] must be non-zero")
+    low, high = (0, n) if step > 0 else (-1, n - 1)
+    first = _bound(begin, n, low, high, low if step > 0 else high)
+    last = _bound(end, n, low, high, high if step > 0 else low)
+    if not types.is_unknown(n) and (item[1] is None and item[2] is None):
+        return first, types.ceildiv(n, abs(step)), step
+    span = last - first if step > 0 else first - last
+    if types.is_unknown(span):
+        return first, UNKNOWN, step
+    none = types.less(span, 1)
+    return first, UNKNOWN if none is None else 0 if none else types.ceildiv(span, abs(step)), step
+
+
+def _bound(v: Any, n: Any, low: Any, high: Any, default: Any) -> Any:
+    """A bound as NumPy takes it: counted from the end when negative, then clipped to [low, high]."""
+    if v is None:
+        return default
+    if isinstance(v, int) and v == 0 and low == 0:
+        return 0
+    negative = types.less(v, 0)
+    if negative is None:
+        return UNKNOWN
+    v = v + n if negative else v
+    below, above = types.less(v, low), types.less(high, v)
+    return UNKNOWN if below is None or above is None else low if below else high if above else v
+
+
+def _unknown_dim_slice(item: Any) -> Any:
+    """What is known of a range of a dimension of unknown size."""
+    return 0 if isinstance(item[1], int) and item[1] == item[2] else UNKNOWN
+
+
+def _slice_sizes(sizes: Any, spec: Any, bounds: list[Any] | None) -> tuple[Any, ...]:
+    out: list[Any] = []
+    dim = 0
+    for item in expand_spec(spec, len(sizes)):
+        kind = item[0]
+        if kind == "n":
+            out.append(1)
+            continue
+        n = sizes[dim]
+        if kind == "s":
+            out.append(_unknown_dim_slice(item) if types.is_unknown(n) else _resolve(item, n, bounds)[1])
+        elif kind == "i" and (types.less(item[1], n) is False or types.less(item[1] + n, 0)):
+            raise ValueError(f"slice index {item[1]} of dimension {dim} out of bounds: its size is {n!r}")
+        dim += 1
+    return tuple(out)
+
+
+def _numpy_key(spec: Any, indices: Sequence[Any], bounds: Sequence[Any] | None) -> tuple[Any, ...]:
+    """The spec as NumPy's own index."""
+    def bound(v: Any) -> Any:
+        return int(bounds[v[1]]) if isinstance(v, tuple) else v  # type: ignore[index]
+
+    make = {"i": lambda i: i[1], "t": lambda i: int(indices[i[1]]), "n": lambda i: None, "e": lambda i: Ellipsis,
+            "s": lambda i: slice(bound(i[1]), bound(i[2]), i[3])}
+    return tuple(make[item[0]](item) for item in spec)
+
+
+def _slice_known(x: Tensor, spec: Any, indices: Sequence[Tensor], bounds: Tensor | None) -> Any:
+    used = [t for t in [*indices, *([bounds] if bounds is not None else [])]]
+    if x.known is None or any(t.known is None for t in used):
+        return None
+    return moved(lambda a, *rest: a[_numpy_key(spec, [t.known[()] for t in indices], None if bounds is None else values_of(bounds))], x)
+
+
+def _slice_reference(x: np.ndarray, bounds: Any, indices: Sequence[Any], spec: Any) -> np.ndarray:
+    used = [item for item in spec if item[0] == "t"]
+    if used:
+        key = expand_spec(spec, x.ndim)
+        dim = 0
+        for item in key:
+            if item[0] == "t" and not -x.shape[dim] <= int(indices[item[1]]) < x.shape[dim]:
+                raise ValueError(f"slice index {int(indices[item[1]])} of dimension {dim} out of bounds.")
+            dim += item[0] != "n"
+    return x[_numpy_key(spec, indices, bounds)]
+
+
+def _slice_positions(op: Any, sizes: Any, spec: Any, index: Sequence[Expr], scalar: Callable[[int], Expr], bounds: list[Any] | None) -> list[Any]:
+    """For each input dimension, where the output index points: (item kind, position, length or size, step, output axis)."""
+    found, axis, dim = [], 0, 0
+    for item in expand_spec(spec, len(sizes)):
+        if item[0] == "n":
+            axis += 1
+            continue
+        n = sizes[dim]
+        if item[0] == "s":
+            begin, length, step = _resolve(item, n, bounds)
+            found.append(("s", ir.size(begin), length, step, axis))
+            axis += 1
+        elif item[0] == "i":
+            found.append(("i", ir.size(item[1] + n if item[1] < 0 else item[1]), n, 1, None))
+        else:
+            i = int64(scalar(item[1]))
+            i = m.select(i < 0, i + ir.size(n), i)
+            found.append(("t", m.check(inside(i, n), clamp(i, n), "slice index out of bounds"), n, 1, None))
+        dim += 1
+    return found
+
+
+def _lower_slice(op: Any, index: Any, read: Any, first: int, bounds: list[Any] | None) -> Expr:
+    sizes = op.inputs[0].sizes
+    at = []
+    if any(item[0] == "t" for item in op.attrs["spec"]) and is_empty(sizes):
+        return zero(op.outputs[0].dtype)
+    for _, where, _, step, axis in _slice_positions(op, sizes, op.attrs["spec"], index, lambda n: read(first + n, []), bounds):
+        at.append(where if axis is None else where + index[axis] * step)
+    return read(0, at)
+
+
+def _lower_slice_grad(op: Any, index: Any, read: Any, first: int, bounds: list[Any] | None) -> Expr:
+    """dy where the slice read this element, else 0."""
+    sizes, dtype = op.outputs[0].sizes, op.outputs[0].dtype
+    dy = op.inputs[0].sizes
+    if is_empty(dy):
+        return zero(dtype)
+    at: list[Expr] = [ir.index_const(0)] * len(dy)
+    hit: list[Expr] = []
+    for i, n, (_, where, length, step, axis) in zip(index, sizes, _slice_positions(op, sizes, op.attrs["spec"], index, lambda n: read(first + n, []), bounds)):
+        if axis is None:
+            hit.append(i.eq(where))
+            continue
+        if step == 1 and where.op == "const" and where.data == 0 and length == n:
+            at[axis] = i
+            continue
+        offset = i - where if step > 0 else where - i
+        if abs(step) != 1:
+            hit.append((offset % abs(step)).eq(0))
+        k = offset // abs(step) if abs(step) != 1 else offset
+        hit.append(inside(k, length))
+        at[axis] = clamp(k, length)
+    return m.select(every(hit), read(0, at), zero(dtype))
+
+
+@movement(type="StridedSlice", dtypes=ANY, default_name="strided_slice", same=("x",), input_dtypes={"indices": INDEX})
+def strided_slice(x, *indices, spec):
+    """NumPy's basic indexing with literal ranges; `indices` are the run-time positions."""
+
+
+@strided_slice.infers
+def _(x, *indices, spec):
+    return Spec(x.dtype, _slice_sizes(needs_rank(x), spec, None), _slice_known(x, spec, indices, None))
+
+
+strided_slice.reference(lambda x, *indices, spec: _slice_reference(x, None, indices, spec))
+strided_slice.lowers(lambda op, index, read: _lower_slice(op, index, read, 1, None))
+
+
+@strided_slice.grad
+def _(op, dy):
+    x, *indices = op.inputs
+    return strided_slice_grad(dy, shape_vector(x), *indices, spec=op.attrs["spec"]), *[None] * len(indices)
+
+
+@movement(type="StridedSliceGrad", dtypes=ANY, same=("dy",), static=("shape",), input_dtypes={"indices": INDEX})
+def strided_slice_grad(dy, shape, *indices, spec):
+    """Zeros of sizes `shape` with `dy` where `spec` points."""
+
+
+strided_slice_grad.infers(lambda dy, shape, *indices, spec: Spec(dy.dtype, sizes_from(shape)))
+strided_slice_grad.lowers(lambda op, index, read: _lower_slice_grad(op, index, read, 2, None))
+
+
+def _placed(dy: np.ndarray, shape: Any, key: Any) -> np.ndarray:
+    out = np.zeros(tuple(int(s) for s in shape), dy.dtype)
+    out[key] = dy
+    return out
+
+
+strided_slice_grad.reference(lambda dy, shape, *indices, spec: _placed(dy, shape, _numpy_key(spec, indices, None)))
+
+
+@strided_slice_grad.grad
+def _(op, dd):
+    _, _, *indices = op.inputs
+    return strided_slice(dd, *indices, spec=op.attrs["spec"]), None, *[None] * len(indices)
+
+
+@movement(type="StridedSliceBounds", dtypes=ANY, default_name="strided_slice", same=("x",), static=("bounds",),
+          input_dtypes={"bounds": INDEX, "indices": INDEX})
+def bounded_slice(x, bounds, *indices, spec):
+    """`strided_slice` whose range ends are values of the vector `bounds`, such as sizes of another tensor."""
+
+
+@bounded_slice.infers
+def _(x, bounds, *indices, spec):
+    return Spec(x.dtype, _slice_sizes(needs_rank(x), spec, values_of(bounds)), _slice_known(x, spec, indices, bounds))
+
+
+bounded_slice.reference(lambda x, bounds, *indices, spec: _slice_reference(x, bounds, indices, spec))
+bounded_slice.lowers(lambda op, index, read: _lower_slice(op, index, read, 2, values_of(op.inputs[1])))
+
+
+@bounded_slice.grad
+def _(op, dy):
+    x, bounds, *indices = op.inputs
+    return bounded_slice_grad(dy, shape_vector(x), bounds, *indices, spec=op.attrs["spec"]), None, *[None] * len(indices)
+
+
+@movement(type="StridedSliceBoundsGrad", dtypes=ANY, same=("dy",), static=("shape", "bounds"), input_dtypes={"indices": INDEX})
+def bounded_slice_grad(dy, shape, bounds, *indices, spec):
+    """Zeros of sizes `shape` with `dy` where `spec` points."""
+
+
+bounded_slice_grad.infers(lambda dy, shape, bounds, *indices, spec: Spec(dy.dtype, sizes_from(shape)))
+bounded_slice_grad.reference(lambda dy, shape, bounds, *indices, spec: _placed(dy, shape, _numpy_key(spec, indices, bounds)))
+bounded_slice_grad.lowers(lambda op, index, read: _lower_slice_grad(op, index, read, 3, values_of(op.inputs[2])))
+
+
+@bounded_slice_grad.grad
+def _(op, dd):
+    _, _, bounds, *indices = op.inputs
+    return bounded_slice(dd, bounds, *indices, spec=op.attrs["spec"]), None, None, *[None] * len(indices)
+
+
+@movement(type="Slice", dtypes=ANY, same=("x",), static=("size",), input_dtypes={"begin": INDEX, "size": INDEX})
+def slice_op(x, begin, size):
+    """The block of `size` that starts at `begin`, which may be a run-time value; -1 in size means up to the end."""
+
+
+@slice_op.infers
+def _(x, begin, size):
+    sizes = sizes_from(size) if x.sizes is None else (values_of(size) or (UNKNOWN,) * len(x.sizes))
+    if x.sizes is None:
+        return Spec(x.dtype, tuple(UNKNOWN if isinstance(s, int) and s == -1 else s for s in sizes))
+    if len(sizes) != len(x.sizes):
+        raise ValueError(f"Expected a begin and size of length {len(x.sizes)}, got {len(sizes)}")
+    at = values_of(begin) or [UNKNOWN] * len(sizes)
+    out = []
+    for k, (b, s, n) in enumerate(zip(at, sizes, x.sizes)):
+        s = n - b if isinstance(s, int) and s == -1 else s
+        if types.less(b, 0) or types.less(s, 0) or types.less(n, b + s):
+            raise ValueError(f"Expected begin[{k}] in [0, {n!r}] and size[{k}] in [0, {n - b!r}], but got {b!r} and {s!r}")
+        out.append(s)
+    return Spec(x.dtype, tuple(out), moved(lambda a, b: a[_block(b, out)], x, begin) if types.known(tuple(out)) else None)
+
+
+def _block(begin: Any, sizes: Any) -> tuple[slice, ...]:
+    return tuple(slice(int(b), int(b) + int(s)) for b, s in zip(begin, sizes))
+
+
+@slice_op.reference
+def _(x, begin, size):
+    size = [n - b if s == -1 else s for b, s, n in zip(begin, size, x.shape)]
+    for k, (b, s, n) in enumerate(zip(begin, size, x.shape)):
+        if not (0 <= b <= n and 0 <= s <= n - b):
+            raise ValueError(f"Expected begin[{k}] in [0, {n}] and size[{k}] in [0, {n - b}], but got {b} and {s}")
+    return x[_block(begin, size)]
+
+
+def _begins(op: Any, read: Any, which: int, sizes: Any, lengths: Any) -> list[Expr]:
+    """Where a block starts in each dimension; run-time values are checked and brought inside."""
+    found = values_of(op.inputs[which])
+    if found is not None:
+        return [ir.size(b) for b in found]
+    out = []
+    for k, (n, s) in enumerate(zip(sizes, lengths)):
+        b = int64(read(which, [ir.index_const(k)]))
+        room = ir.size(n - s)
+        out.append(m.check(m.land(b >= 0, b <= room), m.max(m.min(b, room), 0), "slice out of bounds: begin + size is larger than the dimension"))
+    return out
+
+
+@slice_op.lowers
+def _(op, index, read):
+    at = _begins(op, read, 1, op.inputs[0].sizes, op.outputs[0].sizes)
+    return read(0, [b + i for b, i in zip(at, index)])
+
+
+slice_op.grad(lambda op, dy: (slice_grad(dy, op.inputs[1], shape_vector(op.inputs[0])), None, None))
+
+
+@movement(type="SliceGrad", dtypes=ANY, same=("dy",), static=("shape",))
+def slice_grad(dy, begin, shape):
+    """Zeros of sizes `shape` with the block `dy` at `begin`."""
+
+
+slice_grad.infers(lambda dy, begin, shape: Spec(dy.dtype, sizes_from(shape)))
+slice_grad.reference(lambda dy, begin, shape: _placed(dy, shape, _block(begin, dy.shape)))
+
+
+@slice_grad.lowers
+def _(op, index, read):
+    dy, out = op.inputs[0].sizes, op.outputs[0]
+    if is_empty(dy):
+        return zero(out.dtype)
+    return _shifted(read, index, _begins(op, read, 1, out.sizes, dy), dy, out.sizes, zero(out.dtype))
+
+
+def _shifted(read: Any, index: Any, begins: Sequence[Expr], sizes: Any, whole: Any, outside: Expr) -> Expr:
+    """Input 0, of `sizes`, placed at `begins` in a larger array; `outside` elsewhere."""
+    at, hit = [], []
+    for i, b, n, w in zip(index, begins, sizes, whole):
+        if n == w:
+            at.append(i)
+            continue
+        hit.append(inside(i - b, n))
+        at.append(clamp(i - b, n))
+    return m.select(every(hit), read(0, at), outside)
+
+
+slice_grad.grad(lambda op, dd: (slice_op(dd, op.inputs[1], shape_vector(op.inputs[0])), None, None))
