@@ -921,14 +921,6 @@ def _(op, dy):
 
 
 @elementwise(scalar=lambda x: x, numpy=lambda x: x, dtypes=ALL + (types.string,))
-def identity(x):
-    """x itself, under a new name."""
-
-
-identity.grad(lambda op, dy: (dy,))
-
-
-@elementwise(scalar=lambda x: x, numpy=lambda x: x, dtypes=ALL + (types.string,))
 def stop_gradient(x):
     """x, as a constant to `gradients`."""
 
