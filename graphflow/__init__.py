@@ -14,6 +14,10 @@ from .session import InteractiveSession, Session, get_default_session
 from .types import (DType, Dimension, TensorShape, as_dtype, bfloat16, complex64, complex128, double, float16, float32, float64,
                     half, int8, int16, int32, int64, string, uint8, uint16, uint32, uint64)
 from .types import bool_ as bool  # noqa: A004
-from .variables import Variable
+from .control_flow_ops import *  # noqa: F403
+from .init_ops import *  # noqa: F403
+from .random_ops import *  # noqa: F403
+from .variable_scope import *  # noqa: F403
+from .variables import *  # noqa: F403
 
 

@@ -58,8 +58,8 @@ class Step:
             return self._body(op, d._body, arrays)
         try:
             return d.evaluate(op, arrays)
-        except errors.OpError:
-            raise
+        except errors.OpError as e:
+            raise e if e.op is not None else errors.raised_at(type(e), op, e.message) from None
         except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError) as e:
             raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
 
