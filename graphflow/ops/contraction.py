@@ -21,8 +21,8 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import OPERATORS, Operation, Spec, Tensor
 from ..types import COMPLEX, FLOAT, Size
-from .array import shape_vector
-from .opdef import broadcast_index, needs_rank, primitive
+from .array import shape_vector, sizes_from
+from .opdef import UnknownRank, broadcast_index, needs_rank, primitive
 
 MATMUL = FLOAT + (types.int32, types.int64) + COMPLEX
 
@@ -224,13 +224,14 @@ def tap_slices(tap: Sequence[int], counts: Sequence[int], strides: Sequence[int]
 # ---------------------------------------------------------------- convolutions
 
 
-def _known_sizes(t: Tensor) -> tuple[Size, ...] | None:
-    """The sizes a shape tensor holds; unknown ones where it is not followed."""
-    if t.known is not None:
-        return tuple(n if isinstance(n, types.Dim) else int(n) for n in t.known)
-    if t.sizes is None or len(t.sizes) != 1 or isinstance(t.sizes[0], types.Dim):
-        return None
-    return (types.UNKNOWN,) * t.sizes[0]
+def _given_sizes(t: Tensor, rank: int | None) -> tuple[Size, ...]:
+    """The sizes that a shape tensor gives; of unknown length it has `rank`."""
+    try:
+        return sizes_from(t)
+    except UnknownRank:
+        if rank is None:
+            raise
+        return (types.UNKNOWN,) * rank
 
 
 def _check_conv(x: Sequence[Size], w: Sequence[Size], groups: int, strides: Sequence[int], dilations: Sequence[int], padding: Any) -> None:
@@ -273,7 +274,7 @@ class conv_geometry:
         self.group_in, self.group_out = w[-2], types.floordiv(w[-1], self.groups)
 
 
-def _axes(sizes: Sequence[Size]) -> tuple[list[ir.Axis], list[Expr]]:
+def loops(sizes: Sequence[Size]) -> tuple[list[ir.Axis], list[Expr]]:
     """A loop per size that is not 1, and the index that goes with it."""
     axes, index = [], []
     for n in sizes:
@@ -301,7 +302,7 @@ def _(x, w, **attrs):
 def _(op, index, read):
     g = conv_geometry(op)
     n, *places, k = index
-    axes, (*taps, c) = _axes((*g.kernel, g.group_in))
+    axes, (*taps, c) = loops((*g.kernel, g.group_in))
     at, conditions = tap_places(g.spatial, places, taps, g.strides, g.dilations, g.pads)
     group = k // ir.size(g.group_out) * ir.size(g.group_in) if g.groups > 1 else ir.index_const(0)
     return ir.Fold("add", tuple(axes), masked(read(0, [n, *at, group + c]), conditions) * read(1, [*taps, c, k]))
@@ -341,7 +342,7 @@ def conv_input_grad(input_sizes, w, dy, *, strides, padding, dilations, groups=1
 @conv_input_grad.infers
 def _(input_sizes, w, dy, **attrs):
     kernel, rank = needs_rank(w), len(needs_rank(w))
-    sizes = _known_sizes(input_sizes) or (types.UNKNOWN,) * rank
+    sizes = _given_sizes(input_sizes, rank)
     expected = conv_sizes(sizes, kernel, **attrs)
     given = dy.sizes if dy.sizes is not None else expected
     if len(given) != rank or any(types.same(a, b) is False for a, b in zip(given, expected)):
@@ -355,7 +356,7 @@ def _(input_sizes, w, dy, **attrs):
 def _(op, index, read):
     g = conv_geometry(op)
     n, *places, c = index
-    axes, (*taps, k) = _axes((*g.kernel, g.group_out))
+    axes, (*taps, k) = loops((*g.kernel, g.group_out))
     at, conditions = covering_places(g.counts, places, taps, g.strides, g.dilations, g.pads)
     group = c // ir.size(g.group_in) if g.groups > 1 else ir.index_const(0)
     out = group * ir.size(g.group_out) + k
@@ -388,9 +389,7 @@ def conv_filter_grad(x, filter_sizes, dy, *, strides, padding, dilations, groups
 
 @conv_filter_grad.infers
 def _(x, filter_sizes, dy, **attrs):
-    sizes = _known_sizes(filter_sizes)
-    if sizes is None:
-        sizes = (types.UNKNOWN,) * len(needs_rank(x))
+    sizes = _given_sizes(filter_sizes, None if x.sizes is None else len(x.sizes))
     if x.sizes is not None and dy.sizes is not None:
         expected = conv_sizes(x.sizes, sizes, **attrs)
         if len(dy.sizes) != len(expected) or any(types.same(a, b) is False for a, b in zip(dy.sizes, expected)):
@@ -402,7 +401,7 @@ def _(x, filter_sizes, dy, **attrs):
 def _(op, index, read):
     g = conv_geometry(op)
     *taps, c, k = index
-    axes, (n, *places) = _axes((g.y[0], *g.counts))
+    axes, (n, *places) = loops((g.y[0], *g.counts))
     at, conditions = tap_places(g.spatial, places, taps, g.strides, g.dilations, g.pads)
     group = k // ir.size(g.group_out) * ir.size(g.group_in) if g.groups > 1 else ir.index_const(0)
     return ir.Fold("add", tuple(axes), masked(read(0, [n, *at, group + c]), conditions) * read(2, [n, *places, k]))
