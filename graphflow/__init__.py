@@ -7,6 +7,8 @@ Public names only; each comes from the module that owns it.
 from . import errors
 from .array_ops import *  # noqa: F403
 from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
+from .ops.contraction import matmul
+from .ops.einsum import einsum, tensordot
 from .ops.gradients import AggregationMethod, RegisterGradient, UnconnectedGradients, gradients
 from .ops.opdef import constant, convert_to_tensor, register_tensor_conversion_function
 from .ops.state import assign, assign_add, assign_sub
