@@ -12,6 +12,7 @@ import numpy as np
 from . import array_ops, graph, math_ops, types
 from .graph import Tensor
 from .ops import linalg as ops
+from .ops.contraction import matmul
 from .ops.opdef import convert_to_tensor
 
 __all__ = ["cholesky", "cholesky_solve", "cross", "log_matrix_determinant", "matrix_determinant", "matrix_inverse",
@@ -81,12 +82,12 @@ def matrix_solve_ls(matrix: Any, rhs: Any, l2_regularizer: float = 0.0, fast: bo
     with graph.get_default_graph().name_scope(name or "matrix_solve_ls"):
         h = adjoint(matrix)
         wide = types.less(matrix.sizes[-2], matrix.sizes[-1])
-        gram = math_ops.matmul(matrix, h) if wide else math_ops.matmul(h, matrix)
+        gram = matmul(matrix, h) if wide else matmul(h, matrix)
         if l2_regularizer:
             gram = gram + ops.band(array_ops.ones_like(gram), 0, 0) * l2_regularizer
         if wide:
-            return math_ops.matmul(h, cholesky_solve(cholesky(gram), rhs))
-        return cholesky_solve(cholesky(gram), math_ops.matmul(h, rhs))
+            return matmul(h, cholesky_solve(cholesky(gram), rhs))
+        return cholesky_solve(cholesky(gram), matmul(h, rhs))
 
 
 def matrix_determinant(input: Any, name: str | None = None) -> Tensor:
@@ -167,7 +168,7 @@ def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | Non
         cut = math_ops.reduce_max(s, -1, keepdims=True) * convert_to_tensor(rcond, s.dtype)
         kept = math_ops.cast(math_ops.greater(s, cut), s.dtype)
         scale = kept / (s + (1.0 - kept))
-        return math_ops.matmul(v * math_ops.cast(scale, a.dtype)[..., None, :], adjoint(u))
+        return matmul(v * math_ops.cast(scale, a.dtype)[..., None, :], adjoint(u))
 
 
 def matrix_rank(a: Any, tol: Any = None, validate_args: bool = False, name: str | None = None) -> Tensor:
