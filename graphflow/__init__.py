@@ -4,8 +4,9 @@
 
 Public names only; each comes from the module that owns it.
 """
-from . import errors
+from . import bitwise, errors
 from .array_ops import *  # noqa: F403
+from .math_ops import *  # noqa: F403
 from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
 from .ops.contraction import matmul
 from .ops.einsum import einsum, tensordot
@@ -16,10 +17,12 @@ from .session import InteractiveSession, Session, get_default_session
 from .types import (DType, Dimension, TensorShape, as_dtype, bfloat16, complex64, complex128, double, float16, float32, float64,
                     half, int8, int16, int32, int64, string, uint8, uint16, uint32, uint64)
 from .types import bool_ as bool  # noqa: A004
+from .check_ops import *  # noqa: F403
+from .config import *  # noqa: F403
 from .control_flow_ops import *  # noqa: F403
+from .framework import *  # noqa: F403
 from .init_ops import *  # noqa: F403
 from .random_ops import *  # noqa: F403
 from .variable_scope import *  # noqa: F403
 from .variables import *  # noqa: F403
-
-
+from . import math  # noqa: E402

@@ -951,3 +951,41 @@ def _(*xs):
 
 
 add_n_op.grad(lambda op, dy: (dy,) * len(op.inputs))
+
+
+@elementwise(scalar=lambda x, y: m.select(y.eq(0), m.const(0, y.dtype), x / y), numpy=lambda x, y: np.where(y == 0, np.zeros((), y.dtype), x / y), dtypes=FLOAT,
+             type="DivNoNan", domain=(0.5, 3.0), special={(1.0, 0.0): 0.0, (0.0, 0.0): 0.0, (np.nan, 0.0): 0.0})
+def div_no_nan(x, y):
+    """x / y, and 0 where y is 0."""
+
+
+@div_no_nan.grad
+def _(op, dy):
+    x, y = op.inputs
+    return unbroadcast(div_no_nan(dy, y), x), unbroadcast(-div_no_nan(dy * op.outputs[0], y), y)
+
+
+@elementwise(scalar=lambda x, y: m.select(x.eq(0), m.const(0, x.dtype), x * m.log(y)), numpy=lambda x, y: np.where(x == 0, np.zeros((), x.dtype), x * np.log(y)),
+             dtypes=FLOAT, domain=(0.3, 3.0), special={(0.0, 0.0): 0.0, (0.0, np.inf): 0.0})
+def xlogy(x, y):
+    """x log(y), and 0 where x is 0."""
+
+
+@xlogy.grad
+def _(op, dy):
+    x, y = op.inputs
+    present = not_equal(x, 0)
+    return unbroadcast(select(present, dy * log(select(present, y, 1)), 0), x), unbroadcast(dy * xdivy(x, y), y)
+
+
+@elementwise(scalar=lambda x, y: m.select(x.eq(0), m.const(0, x.dtype), x / y), numpy=lambda x, y: np.where(x == 0, np.zeros((), x.dtype), x / y),
+             dtypes=FLOAT, domain=(0.3, 3.0), special={(0.0, 0.0): 0.0})
+def xdivy(x, y):
+    """x / y, and 0 where x is 0."""
+
+
+@xdivy.grad
+def _(op, dy):
+    x, y = op.inputs
+    present = not_equal(x, 0)
+    return unbroadcast(select(present, dy / select(present, y, 1), 0), x), unbroadcast(-dy * xdivy(op.outputs[0], y), y)
