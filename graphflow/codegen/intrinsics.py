@@ -13,7 +13,7 @@ nearest even. b1 is one byte; a load gives a boolean.
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -471,3 +471,29 @@ def _rotl_u32(typing, a, n):
 
 
 rotl_u32 = _named(_rotl_u32, "rotl_u32")
+
+
+# ---- what LLVM has as an instruction but a vector unit has not -------------------------------------------
+
+@intrinsic
+def fmod_(typing, a, b):
+    """The C remainder of two floats: the sign of `a`."""
+    kind = _common(typing, a, b)
+
+    def code(context, builder, signature, args):
+        return builder.frem(*args)
+    return kind(kind, kind), code
+
+
+@register_jitable
+def ipow(base, exponent):
+    """Integer power by squaring; wraps, and a negative exponent gives what 1 // base**-n truncates to."""
+    if exponent < 0:
+        return base * 0 + select(base == 1, 1, 0) + select(base == -1, 1 - 2 * (exponent & 1), 0)
+    result = base * 0 + 1
+    while exponent > 0:
+        if exponent & 1:
+            result = result * base
+        base = base * base
+        exponent = exponent >> 1
+    return result

@@ -243,10 +243,11 @@ _axis_numbers = itertools.count()
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """A loop variable in [0, extent)."""
+    """A loop variable in [0, extent); with `bound`, it stops there if that is less."""
 
     extent: Size
     name: str = field(default_factory=lambda: f"a{next(_axis_numbers)}")
+    bound: Any = None
 
     def __repr__(self) -> str:
         return f"{self.name}<{self.extent}"
@@ -311,6 +312,7 @@ class Stage:
     reduced: tuple[Axis, ...] = ()
     init: Expr | None = None
     scan: Axis | None = None
+    exclusive: bool = False
     ops: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -320,11 +322,15 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Stages run one after the other.  `buffers` in the order of the argument block."""
+    """Stages run one after the other, inside the loops over `outer`, which all of them share.
+
+    `buffers` are in the order of the argument block; "tmp" ones live inside one iteration of the outer loops.
+    """
 
     name: str
     buffers: tuple[Buffer, ...]
     stages: tuple[Stage, ...]
+    outer: tuple[Axis, ...] = ()
 
     def __repr__(self) -> str:
         return f"kernel {self.name}({', '.join(map(repr, self.buffers))})\n" + "\n".join(f"  {s!r}" for s in self.stages)

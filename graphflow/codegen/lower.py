@@ -1,0 +1,123 @@
+"""From a cluster of ops to Kernel IR: one stage per stored value or fold, everything else inlined.
+
+Knows the hooks of the registry and Kernel IR; knows no op by name and no target (rank 4).
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, Sequence
+
+from .. import types
+from ..graph import Operation, Tensor
+from ..ops.pull import Pull
+from . import ir
+from .ir import Axis, Buffer, Expr, Kernel, Stage
+
+
+def lower(name: str, staged: Sequence[Operation], outputs: Sequence[Tensor], depth: int, stored: Mapping[Tensor, Buffer]) -> Kernel:
+    """The kernel that computes `staged`, writing `outputs`, with `depth` shared outer axes.
+
+    stored: the buffer of every tensor that is in memory before the kernel runs, and of the outputs.
+    """
+    return _Lowering(staged, outputs, depth, stored).kernel(name)
+
+
+class _Lowering:
+    def __init__(self, staged: Sequence[Operation], outputs: Sequence[Tensor], depth: int, stored: Mapping[Tensor, Buffer]):
+        self.staged, self.outputs, self.depth, self.stored = staged, set(outputs), depth, stored
+        self.local: dict[Tensor, Buffer] = {}
+        self.buffers: dict[Buffer, None] = {}
+        self.inner: dict[tuple[int, Any], Axis] = {}
+        self.outer = [Axis(s) for s in staged[0].outputs[0].sizes[:depth]]  # type: ignore[index]
+        self.own = {t for op in staged for t in op.outputs}
+        self.pull = Pull(self.leaf)
+
+    def leaf(self, t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
+        if t in self.local:
+            return ir.load(self.local[t], index)
+        if t in self.own:
+            return None
+        buffer = self.stored.get(t)
+        if buffer is None:
+            return None
+        self.buffers.setdefault(buffer)
+        return ir.load(buffer, index)
+
+    def kernel(self, name: str) -> Kernel:
+        stages = [self.stage(op) for op in self.staged]
+        outs = [s.target for s in stages]
+        return Kernel(name, tuple(dict.fromkeys([*self.buffers, *outs])), tuple(stages), tuple(a for a in self.outer if not types.same(a.extent, 1)))
+
+    def stage(self, op: Operation) -> Stage:
+        out = op.outputs[0]
+        sizes = out.sizes
+        assert sizes is not None
+        axes = [*self.outer, *[self.axis(i, s) for i, s in enumerate(sizes[self.depth:])]]
+        index = tuple(_at(a) for a in axes)
+        if op.opdef._fold is None:
+            return Stage(self.target(out), self.loops(axes), index, self.pull.inside(op, index), ops=(op.name,))
+        fold = self.pull.fold(op, index)
+        first = len(sizes) - self.depth
+        reduced = [self.axis(first + i, a.extent) for i, a in enumerate(fold.axes)]
+        expr = ir.substitute(fold.expr, {a: _at(r) for a, r in zip(fold.axes, reduced)})
+        target = self.target(out)
+        self.local[out] = target
+        return Stage(target, self.loops([*axes, *reduced]), index, expr, fold.combine, self.loops(reduced), fold.init, ops=(op.name,))
+
+    def axis(self, position: int, extent: types.Size) -> Axis:
+        """Stages with equal inner loops share their axes, so that equal expressions are one."""
+        return self.inner.setdefault((position, extent), Axis(extent))
+
+    def loops(self, axes: Sequence[Axis]) -> tuple[Axis, ...]:
+        return tuple(a for a in axes if not types.same(a.extent, 1))
+
+    def target(self, t: Tensor) -> Buffer:
+        if t in self.outputs:
+            return self.stored[t]
+        return Buffer(t.dtype.compute, t.sizes, "tmp", "tmp")  # type: ignore[arg-type]
+
+
+def _at(a: Axis) -> Expr:
+    return ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a)
+
+
+def lower_scatter(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> Kernel:
+    """Initial values everywhere, then the updates one after the other."""
+    low = _Lowering([op], op.outputs, 0, stored)
+    out = op.outputs[0]
+    axes = [Axis(s) for s in out.sizes or ()]
+    index = tuple(map(_at, axes))
+    start = Stage(stored[out], low.loops(axes), index, low.pull.inside(op, index), ops=(op.name,))
+    probe = op.opdef._scatter(op, (), None) if False else None
+    del probe
+    sizes = _update_sizes(op)
+    updates = [Axis(s) for s in sizes]
+    s = low.pull.scatter(op, tuple(map(_at, updates)))
+    loops = low.loops(updates)
+    put = Stage(stored[out], loops, tuple(s.index), s.value, s.combine or "set", loops, ops=(op.name,))
+    return Kernel(name, tuple(dict.fromkeys([*low.buffers, stored[out]])), (start, put))
+
+
+def _update_sizes(op: Operation) -> Any:
+    """The shape of the updates: that of the input the op names in its trait, else its last input."""
+    names = op.opdef.params
+    i = names.index("updates") if "updates" in names else names.index("data") if "data" in names else len(op.inputs) - 1
+    return op.inputs[i].sizes
+
+
+def lower_scan(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> Kernel:
+    """The running combination along `axis`, with the scan's axis innermost."""
+    low = _Lowering([op], op.outputs, 0, stored)
+    x, out, k = op.inputs[0], op.outputs[0], op.attrs["axis"]
+    sizes = out.sizes
+    assert sizes is not None
+    axes = [Axis(s) for s in sizes]
+    index = [_at(a) for a in axes]
+    if op.attrs.get("reverse"):
+        index[k] = ir.size(sizes[k] - 1) - index[k]
+    rest = tuple(a for i, a in enumerate(axes) if i != k)
+    stage = Stage(stored[out], (*low.loops(rest), axes[k]), tuple(index), low.pull.at(x, index), op.opdef.combine, (), None, axes[k],
+                  bool(op.attrs.get("exclusive")), (op.name,))
+    return Kernel(name, tuple(dict.fromkeys([*low.buffers, stored[out]])), (stage,), low.loops(rest))
+
+
+_ = Callable

@@ -1,0 +1,157 @@
+"""How a kernel's loops are arranged: which axis the vector lanes take, which stages share loops, what is split.
+
+Knows Kernel IR in linear form and sizes; knows no spelling (rank 4).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .. import types
+from ..types import Size
+from . import ir
+from .ir import Axis, Buffer, Expr, Kernel, Stage
+from .simplify import stride
+
+# A reduction without outer loops is cut into pieces of this many elements: they can run on several threads, their
+# number depends on the size alone (so the bits do not depend on the threads), and short sums are accurate sums.
+PIECE = 1 << 13
+HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "sin", "cos", "tan", "tanh", "sigmoid", "softplus", "erf", "erfc", "lgamma", "digamma"}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Loops of one kernel: `rows` are flattened and split over threads; `lane` (an outer axis) is the vector axis, or
+    None when each group's own innermost axis is; `groups` of stages share their inner loops."""
+
+    kernel: Kernel
+    rows: tuple[Axis, ...]
+    lane: Axis | None
+    groups: tuple[tuple[Stage, ...], ...]
+
+
+def schedule(kernel: Kernel) -> Schedule:
+    """The loop arrangement for a linear kernel."""
+    lane = kernel.outer[-1] if kernel.outer and _lane_is_vector(kernel) else None
+    rows = kernel.outer[:-1] if lane is not None else kernel.outer
+    return _save_shared(Schedule(kernel, rows, lane, _groups(kernel)))
+
+
+def inner_axes(s: Stage, kernel: Kernel) -> tuple[Axis, ...]:
+    return tuple(a for a in s.axes if a not in kernel.outer)
+
+
+def _lane_is_vector(kernel: Kernel) -> bool:
+    """Whether loads run along the last outer axis rather than along the stages' own innermost axes."""
+    last, lane_score, inner_score = kernel.outer[-1], 0, 0
+    for s in kernel.stages:
+        inner = inner_axes(s, kernel)
+        if not inner:
+            continue
+        if s.scan is not None:
+            return False
+        for e in ir.walk(s.expr):
+            if e.op == "at":
+                lane_score += stride(e.args[0], last) == 1
+                inner_score += stride(e.args[0], inner[-1]) == 1
+        if not s.combine:
+            lane_score += stride(s.index[0], last) == 1
+            inner_score += stride(s.index[0], inner[-1]) == 1
+    return lane_score >= inner_score and (lane_score > 0 or all(not inner_axes(s, kernel) for s in kernel.stages))
+
+
+def _groups(kernel: Kernel) -> tuple[tuple[Stage, ...], ...]:
+    """Neighbouring stages with the same inner loops, unless one needs a fold of the other to be complete."""
+    groups: list[list[Stage]] = []
+    for s in kernel.stages:
+        if groups and _joins(s, groups[-1], kernel):
+            groups[-1].append(s)
+        else:
+            groups.append([s])
+    return tuple(map(tuple, groups))
+
+
+def _joins(s: Stage, group: list[Stage], kernel: Kernel) -> bool:
+    first = group[0]
+    if s.scan or first.scan or scatters(s) or scatters(first):
+        return False
+    if set(inner_axes(s, kernel)) != set(inner_axes(first, kernel)) or set(s.reduced) != set(first.reduced):
+        return False
+    pending: set[Buffer] = {g.target for g in group}
+    return not any(e.data in pending for e in ir.walk(s.expr, *s.index) if e.op == "at")
+
+
+def scatters(s: Stage) -> bool:
+    """Several iterations of the stage may write one element."""
+    return bool(s.combine) and bool(s.reduced) and (s.combine == "set" or any(ir.axes_in(i) & set(s.reduced) for i in s.index))
+
+
+def _save_shared(plan: Schedule) -> Schedule:
+    """A heavy value that two loops over a row need is computed once, kept in the row of the output in between."""
+    for i, later in enumerate(plan.groups):
+        for s in later:
+            if s.combine or s.scan or s.target.role != "out":
+                continue
+            for e in ir.walk(s.expr):
+                if e.op in HEAVY and e.dtype is s.target.dtype and ir.axes_in(e) >= set(inner_axes(s, plan.kernel)):
+                    j = next((j for j in range(i) if _computes(plan.groups[j], e, s, plan.kernel)), None)
+                    if j is not None and not any(x.op == "at" and x.data is s.target for g in plan.groups for t in g for x in ir.walk(t.expr)):
+                        return _with_saved(plan, e, s, j)
+    return plan
+
+
+def _computes(group: tuple[Stage, ...], e: Expr, s: Stage, kernel: Kernel) -> bool:
+    return (set(inner_axes(group[0], kernel)) == set(inner_axes(s, kernel)) and not scatters(group[0]) and group[0].scan is None
+            and any(x is e for t in group for x in ir.walk(t.expr)))
+
+
+def _with_saved(plan: Schedule, e: Expr, s: Stage, j: int) -> Schedule:
+    saved = replace(s, expr=e)
+    loaded = ir.make("at", s.index, e.dtype, s.target)
+
+    def use(t: Stage) -> Stage:
+        return replace(t, expr=ir.rewrite(t.expr, lambda x, args: loaded if x is e else ir.rebuilt(x, args)))
+
+    groups = [g if i < j else (*g, saved) if i == j else tuple(map(use, g)) for i, g in enumerate(plan.groups)]
+    return replace(plan, groups=tuple(groups))
+
+
+# ---------------------------------------------------------------- splitting large reductions
+
+
+def split(kernel: Kernel) -> list[Kernel]:
+    """A kernel without outer loops whose first stages fold something large becomes two: pieces, then their combination."""
+    if kernel.outer or not kernel.stages:
+        return [kernel]
+    s = kernel.stages[0]
+    if not s.combine or s.scan or scatters(s) or len(s.reduced) == 0 or s.init is not None:
+        return [kernel]
+    axis = s.reduced[0]
+    rest: Size = types.product(a.extent for a in s.reduced[1:])
+    inner = [a for a in s.axes if a not in s.reduced]
+    if types.hint(axis.extent) is None or (types.hint(axis.extent) or 0) * (types.hint(rest) or 1) <= 4 * PIECE:
+        return [kernel]
+    if inner and (types.hint(types.product(a.extent for a in inner)) or 0) > 64:
+        return [kernel]
+    piece = max(PIECE // max(types.hint(rest) or 1, 1), 1)
+    return _in_pieces(kernel, s, axis, inner, piece)
+
+
+def _in_pieces(kernel: Kernel, s: Stage, axis: Axis, inner: list[Axis], piece: int) -> list[Kernel]:
+    count = types.ceildiv(axis.extent, piece)
+    c = Axis(count)
+    r = Axis(piece, bound=ir.size(axis.extent) - ir.axis(c) * piece)
+    partial = Buffer(s.expr.dtype, (count, *[a.extent for a in inner]), "part", "partial")
+    place = ir.axis(c)
+    for a in inner:
+        place = place * ir.size(a.extent) + ir.axis(a)
+    expr = ir.substitute(s.expr, {axis: ir.axis(c) * piece + ir.axis(r)})
+    first = Stage(partial, (c, *inner, r, *s.reduced[1:]), (place,), expr, s.combine, (r, *s.reduced[1:]), ops=s.ops)
+    used = {e.data for e in ir.walk(expr, place) if e.op == "at"}
+    k1 = Kernel(kernel.name + "_pieces", tuple(b for b in kernel.buffers if b in used) + (partial,), (first,), (c,))
+    last = Axis(count)
+    load = ir.make("at", (ir.substitute(place, {c: ir.axis(last)}),), s.expr.dtype, partial)
+    second = replace(s, axes=(*inner, last), expr=load, reduced=(last,))
+    stages = (second, *kernel.stages[1:])
+    needed = {e.data for t in stages for e in ir.walk(t.expr, *t.index) if e.op == "at"} | {t.target for t in stages}
+    k2 = Kernel(kernel.name, tuple(b for b in kernel.buffers if b in needed) + (partial,), stages)
+    return [k1, *split(k2)]

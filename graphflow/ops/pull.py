@@ -1,0 +1,67 @@
+"""Reading a tensor as a scalar expression: ops inlined into their users until something stored is met.
+
+This is what fusion means here: an index is pulled through the definitions.  Knows the registry's `lower` and `fold`
+hooks; knows no cluster and no target (rank 3).
+"""
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import numpy as np
+
+from .. import types
+from ..codegen import ir
+from ..codegen.ir import Expr
+from ..graph import Operation, Tensor
+from .opdef import Const
+
+Leaf = Callable[[Tensor, tuple[Expr, ...]], "Expr | None"]
+
+
+class Pull:
+    """`at(t, index)` is the scalar of `t` at `index`; `leaf` gives the load of a stored tensor, or None to look inside."""
+
+    def __init__(self, leaf: Leaf):
+        self.leaf = leaf
+        self._done: dict[tuple, Expr] = {}
+
+    def at(self, t: Tensor, index: Sequence[Expr]) -> Expr:
+        key = (t, *map(id, index))
+        found = self._done.get(key)
+        if found is None:
+            found = self._done[key] = self._new(t, tuple(index))
+        return found
+
+    def _new(self, t: Tensor, index: tuple[Expr, ...]) -> Expr:
+        stored = self.leaf(t, index)
+        if stored is not None:
+            return stored
+        if t.op.opdef is Const:
+            value = uniform(t.op)
+            assert value is not None, "a constant array is a leaf"
+            return ir.const(value, t.dtype.compute)
+        return self.inside(t.op, index)
+
+    def inside(self, op: Operation, index: Sequence[Expr]) -> Expr:
+        """The op's own definition at `index`, its inputs pulled."""
+        return op.opdef._lower(op, index, self.reader(op))
+
+    def fold(self, op: Operation, index: Sequence[Expr]) -> ir.Fold:
+        return op.opdef._fold(op, index, self.reader(op))
+
+    def scatter(self, op: Operation, index: Sequence[Expr]) -> ir.Scatter:
+        return op.opdef._scatter(op, index, self.reader(op))
+
+    def reader(self, op: Operation) -> Callable[[int, Sequence[Expr]], Expr]:
+        return lambda i, index: self.at(op.inputs[i], index)
+
+
+def uniform(op: Operation) -> object | None:
+    """The one value of a constant whose elements are all equal, else None."""
+    array = op.attrs["value"]
+    if array.size == 0 or array.dtype.kind not in "fiubc":
+        return None
+    first = array.reshape(-1)[0]
+    if array.size > 1 and not (array == first).all():
+        return None
+    return types.bf16_decode(np.asarray(first))[()] if op.attrs["dtype"] is types.bfloat16 else first

@@ -1,0 +1,398 @@
+"""Fusion: which tensors are stored and which ops share a kernel, chosen as data.
+
+A kernel is a set of staged ops (stored ones and folds) that share their `depth` outermost axes; everything else is
+inlined into its users.  Two clusters merge along an edge when the reader asks for the producer's element at its own
+outer index, no path leads out of the merged kernel and back, and the work is not multiplied.  Knows families and
+hooks; knows no op by name, no target (rank 4).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Sequence
+
+from .. import types
+from ..codegen import ir
+from ..codegen.ir import Axis, Expr
+from ..flags import flags
+from ..graph import Operation, Tensor
+from ..ops.opdef import Const, StandIn
+from ..ops.pull import Pull, uniform
+from ..types import Size
+from .program import Program
+
+# A row that several stages read again should stay in the second-level cache; a kernel without outer axes runs
+# its stages one after the other on one thread, which only pays for little work.
+ROW_LIMIT = 1 << 16
+SERIAL_LIMIT = 1 << 12
+# Recomputing up to this many operations is cheaper than storing and loading a value.
+CHEAP = 2
+_HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "atan2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+          "tanh", "asinh", "acosh", "atanh", "sigmoid", "softplus", "erf", "erfc", "erfinv", "ndtri", "lgamma", "digamma", "cbrt"}
+
+
+@dataclass
+class Cluster:
+    """One kernel to be: `staged` ops in order, sharing `depth` leading axes; `outputs` leave it."""
+
+    ops: list[Operation]
+    staged: list[Operation] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    depth: int = 0
+    kind: str = "kernel"  # or "host", "scatter", "scan", "contraction": one op run by other means
+
+
+@dataclass
+class Fusion:
+    """The plan of kernels, in an order that respects dependencies, and why some ops stand apart."""
+
+    clusters: list[Cluster]
+    refusals: list[tuple[str, str, str]]
+
+
+class _Node:
+    """An op that does work: what it reads, as indices in its own axes."""
+
+    def __init__(self, op: Operation, axes: list[Axis], reads: list[tuple[Tensor, tuple[Expr, ...]]], cost: int, fold: bool):
+        self.op, self.axes, self.reads, self.cost, self.fold = op, axes, reads, cost, fold
+        self.sizes = op.outputs[0].sizes
+        self.cluster: _Group | None = None
+
+
+class _Group:
+    def __init__(self, number: int, node: _Node):
+        self.number, self.nodes, self.above = number, [node], 0
+        self.depth = len(node.sizes)
+
+
+def fuse(program: Program, opaque: Callable[[Operation], str | None]) -> Fusion:
+    """Groups the program's ops.  `opaque(op)` names the means by which an op runs alone ("contraction"), or None."""
+    return _Fuser(program, opaque).run()
+
+
+def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
+    d = op.opdef
+    if d is StandIn:
+        return "input"
+    if d is Const:
+        return "const"
+    found = opaque(op)
+    if found:
+        return found
+    if d._scatter is not None:
+        return "scatter"
+    if d.family == "scan":
+        return "scan"
+    if d._fold is not None:
+        return "fold"
+    if d._lower is not None:
+        return "map"
+    if not op.outputs or d._numpy is not None:
+        return "host"
+    raise NotImplementedError(f"op {op.name!r} ({op.type}) has no kernel, no reference and was not decomposed")
+
+
+def elements(sizes: Sequence[Size]) -> int:
+    """The number of elements at the first binding."""
+    n = 1
+    for s in sizes:
+        n *= types.hint(s) or 0 if types.hint(s) is not None else 1
+    return n
+
+
+class _Fuser:
+    def __init__(self, program: Program, opaque: Callable[[Operation], str | None]):
+        self.program, self.opaque = program, opaque
+        self.ops = program.ops()
+        self.kinds = {op: kind_of(op, opaque) for op in self.ops}
+        self.consumers = program.consumers()
+        self.required = self._required()
+        self.nodes: dict[Operation, _Node] = {}
+        self.groups: list[_Group] = []
+        self.users: dict[Operation, list[_Node]] = {}
+        self.refusals: list[tuple[str, str, str]] = []
+
+    def _required(self) -> set[Operation]:
+        """Ops whose result must be in memory: fetched, assigned, or read by something that is no kernel."""
+        found = {t.op for t in self.program.roots()}
+        for op in self.ops:
+            if self.kinds[op] in ("host", "contraction", "scan"):
+                found.update(t.op for t in op.inputs)
+        return found
+
+    def inlined(self, op: Operation) -> bool:
+        """Ops that only move elements, or make them of nothing, are never a node of their own unless required."""
+        return self.kinds[op] == "map" and op not in self.required and (op.opdef.family == "movement" or not op.inputs) and not self._deep(op)
+
+    def _deep(self, op: Operation) -> bool:
+        return False
+
+    def run(self) -> Fusion:
+        for op in self.ops:
+            if self.kinds[op] in ("map", "fold") and not self.inlined(op):
+                self._add(op)
+        return Fusion(self._ordered(), self.refusals)
+
+    # -- nodes
+
+    def _add(self, op: Operation) -> None:
+        node = self.nodes[op] = self._node(op)
+        group = node.cluster = _Group(len(self.groups), node)
+        self.groups.append(group)
+        for t, _ in node.reads:
+            self.users.setdefault(t.op, []).append(node)
+            if t.op in self.nodes:
+                other = self.nodes[t.op].cluster
+                assert other is not None
+                group.above |= 1 << other.number | other.above
+        for t in self._behind(op):
+            if self.kinds[t] not in ("input", "const"):
+                group.above |= self._above_opaque(t)
+        for t, _ in node.reads:
+            if t.op in self.nodes:
+                self._try_merge(self.nodes[t.op], node)
+
+    def _node(self, op: Operation) -> _Node:
+        reads: list[tuple[Tensor, tuple[Expr, ...]]] = []
+
+        def leaf(t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
+            if t.op.opdef is Const and uniform(t.op) is not None or self.inlined(t.op):
+                return None
+            reads.append((t, index))
+            return ir.make("load", index, t.dtype.compute, t)
+
+        pull = Pull(leaf)
+        axes = [Axis(s) for s in op.outputs[0].sizes]
+        index = [ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a) for a in axes]
+        fold = self.kinds[op] == "fold"
+        expr = pull.fold(op, index).expr if fold else pull.inside(op, index)
+        cost = sum(8 if e.op in _HEAVY else 1 for e in ir.walk(expr) if e.op in ir.SCALAR and e.dtype is not types.int64)
+        return _Node(op, axes, list(dict.fromkeys(reads)), cost, fold)
+
+    def _behind(self, op: Operation) -> list[Operation]:
+        """Producers reached through inlined ops."""
+        out, stack = [], [t.op for t in op.inputs]
+        while stack:
+            p = stack.pop()
+            if self.inlined(p):
+                stack.extend(t.op for t in p.inputs)
+            else:
+                out.append(p)
+        return out
+
+    def _above_opaque(self, op: Operation) -> int:
+        """Groups above an op that runs alone (host, contraction, ...)."""
+        found = self._opaque_cache.get(op)
+        if found is None:
+            found = 0
+            for p in self._behind(op):
+                if p in self.nodes:
+                    g = self.nodes[p].cluster
+                    assert g is not None
+                    found |= 1 << g.number | g.above
+                elif self.kinds[p] not in ("input", "const"):
+                    found |= self._above_opaque(p)
+            if op not in self.nodes:
+                self._opaque_cache[op] = found
+        return found
+
+    @property
+    def _opaque_cache(self) -> dict[Operation, int]:
+        return self.__dict__.setdefault("_cache", {})
+
+    # -- merging
+
+    def _try_merge(self, producer: _Node, reader: _Node) -> None:
+        a, b = producer.cluster, reader.cluster
+        assert a is not None and b is not None
+        if a is b:
+            return
+        why = self._refuse(a, b, producer, reader)
+        if why:
+            self.refusals.append((producer.op.name, reader.op.name, why))
+            return
+        self._merge(a, b)
+
+    def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node) -> str:
+        if not flags.optimize:
+            return "optimisation is off"
+        if len(a.nodes) + len(b.nodes) > flags.fusion_limit:
+            return f"the kernel would exceed {flags.fusion_limit} ops"
+        if self._cycle(a, b):
+            return "a value would have to leave the kernel and come back"
+        if not producer.fold and not reader.fold and self._multiplies(producer, reader):
+            return "the reader would recompute it many times"
+        if reader.fold and not producer.fold and self._multiplies(producer, reader):
+            return "the reduction would recompute it many times"
+        nodes = a.nodes + b.nodes
+        depth = self._depth(nodes)
+        work = max(elements([x.extent for x in n.axes]) for n in nodes)
+        if depth == 0 and len(nodes[0].sizes) + len(nodes[-1].sizes) and work > SERIAL_LIMIT:
+            return "they share no outer axis"
+        inner = max((elements(n.sizes[depth:]) for n in nodes), default=1)
+        if inner > ROW_LIMIT and any(len(n.sizes) > depth for n in nodes) and (any(n.fold for n in nodes)):
+            return "a row would not stay in cache"
+        return ""
+
+    def _multiplies(self, producer: _Node, reader: _Node) -> bool:
+        """Whether inlining computes elements again that hoisting does not save."""
+        if producer.cost <= CHEAP:
+            return False
+        more = elements([a.extent for a in reader.axes]) > elements(producer.sizes)
+        if reader.fold:
+            return any(index_axes(i) is None for t, i in reader.reads if t.op is producer.op)
+        for t, index in reader.reads:
+            if t.op is producer.op and more and not self._prefix(index, reader):
+                return True
+        return False
+
+    def _prefix(self, index: Sequence[Expr], reader: _Node) -> bool:
+        """The element depends on leading axes only, so the emitter hoists it out of the inner loop."""
+        used = ir.axes_in(*index)
+        return used <= set(reader.axes[:max(len(reader.axes) - 1, 0)])
+
+    def _cycle(self, a: _Group, b: _Group) -> bool:
+        """Whether some other group lies on a path between the two."""
+        for upper, lower in ((a, b), (b, a)):
+            between = lower.above & ~(1 << upper.number)
+            while between:
+                bit = between & -between
+                between ^= bit
+                g = self.groups[bit.bit_length() - 1]
+                if g is not upper and g is not lower and g.above >> upper.number & 1:
+                    return True
+        return bool(a.above >> b.number & 1 and b.above >> a.number & 1) or self._through_opaque(a, b)
+
+    def _through_opaque(self, a: _Group, b: _Group) -> bool:
+        """Whether an op that runs alone lies on a path from `a` to `b`."""
+        return any(self._above_opaque(p) >> a.number & 1 for n in b.nodes for p in self._behind(n.op)
+                   if p not in self.nodes and self.kinds[p] not in ("input", "const"))
+
+    def _merge(self, a: _Group, b: _Group) -> None:
+        keep, gone = (a, b)
+        keep.nodes = sorted(a.nodes + b.nodes, key=lambda n: self._position(n.op))
+        keep.above = (a.above | b.above) & ~(1 << keep.number | 1 << gone.number)
+        for n in gone.nodes:
+            n.cluster = keep
+        bits = 1 << keep.number | 1 << gone.number
+        for g in self.groups:
+            if g.above & bits:
+                g.above |= keep.above | 1 << keep.number
+        self._opaque_cache.clear()
+
+    def _position(self, op: Operation) -> int:
+        if "_places" not in self.__dict__:
+            self._places = {op: i for i, op in enumerate(self.ops)}
+        return self._places[op]
+
+    def _staged(self, nodes: list[_Node]) -> list[_Node]:
+        """Nodes of a would-be kernel that are stored: folds, and values used elsewhere."""
+        inside = {n.op for n in nodes}
+        return [n for n in nodes if n.fold or n.op in self.required or self._escapes(n, inside)]
+
+    def _escapes(self, n: _Node, inside: set[Operation]) -> bool:
+        """Read by an op outside the kernel (looking through inlined ops)."""
+        stack = list(self.consumers.get(n.op.outputs[0], ()))
+        while stack:
+            c = stack.pop()
+            if c in inside:
+                continue
+            if not self.inlined(c):
+                return True
+            stack.extend(self.consumers.get(c.outputs[0], ()))
+        return not self.consumers.get(n.op.outputs[0])
+
+    def _depth(self, nodes: list[_Node]) -> int:
+        """How many leading axes all staged nodes share, reading each other only at the same outer index."""
+        staged = self._staged(nodes)
+        first = staged[0].sizes
+        depth = min(len(n.sizes) for n in staged)
+        for n in staged:
+            depth = next((i for i in range(depth) if not types.same(n.sizes[i], first[i])), depth)
+        ops = {n.op for n in staged}
+        by_op = {n.op: n for n in nodes}
+        for n in staged:
+            for t, index in self._reads_of_staged(n, ops, by_op):
+                depth = min(depth, _aligned(index, n))
+        return depth
+
+    def _reads_of_staged(self, n: _Node, staged: set[Operation], nodes: dict[Operation, _Node]) -> list[tuple[Tensor, tuple[Expr, ...]]]:
+        """Staged values that node n reads, through unstaged nodes inlined into it."""
+        out: list[tuple[Tensor, tuple[Expr, ...]]] = []
+        stack = list(n.reads)
+        while stack:
+            t, index = stack.pop()
+            if t.op in staged:
+                out.append((t, index))
+            elif t.op in nodes:
+                inner = nodes[t.op]
+                place = {a: i for a, i in zip(inner.axes, index)}
+                stack.extend((u, tuple(ir.substitute(e, place) for e in i)) for u, i in inner.reads)
+        return out
+
+    # -- result
+
+    def _ordered(self) -> list[Cluster]:
+        """Clusters and single ops in dependency order."""
+        made: dict[int, Cluster] = {}
+        units: list[Cluster] = []
+        unit_of: dict[Operation, Cluster] = {}
+        for op in self.ops:
+            node = self.nodes.get(op)
+            if node is not None:
+                assert node.cluster is not None
+                c = made.get(id(node.cluster))
+                if c is None:
+                    c = made[id(node.cluster)] = self._cluster(node.cluster)
+                    units.append(c)
+                unit_of[op] = c
+            elif self.kinds[op] in ("host", "scatter", "scan", "contraction"):
+                c = Cluster([op], [op], list(op.outputs), 0, self.kinds[op])
+                units.append(c)
+                unit_of[op] = c
+        return self._sort(units, unit_of)
+
+    def _cluster(self, g: _Group) -> Cluster:
+        staged = self._staged(g.nodes)
+        inside = {n.op for n in g.nodes}
+        depth = self._depth(g.nodes)
+        # A fold that is not one scalar per iteration of the outer loops needs memory too.
+        outputs = [n.op.outputs[0] for n in staged if n.op in self.required or self._escapes(n, inside)
+                   or n.fold and not all(types.same(s, 1) for s in n.sizes[depth:])]
+        return Cluster([n.op for n in g.nodes], [n.op for n in staged], outputs, depth)
+
+    def _sort(self, units: list[Cluster], unit_of: dict[Operation, Cluster]) -> list[Cluster]:
+        needs = {id(c): {id(unit_of[p]): unit_of[p] for op in c.ops for p in self._behind(op) if p in unit_of and unit_of[p] is not c} for c in units}
+        done: set[int] = set()
+        out: list[Cluster] = []
+        for start in units:
+            stack = [(start, False)]
+            while stack:
+                c, ready = stack.pop()
+                if id(c) in done:
+                    continue
+                if ready:
+                    done.add(id(c))
+                    out.append(c)
+                else:
+                    stack.append((c, True))
+                    stack.extend((p, False) for p in needs[id(c)].values() if id(p) not in done)
+        return out
+
+
+def _aligned(index: Sequence[Expr], reader: _Node) -> int:
+    """How many leading positions of `index` are the reader's own leading axes."""
+    for p, (e, a) in enumerate(zip(index, reader.axes)):
+        if not (e.op == "axis" and e.data is a) and not (types.same(a.extent, 1) and e.op == "const"):
+            return p
+    return min(len(index), len(reader.axes))
+
+
+def index_axes(index: Sequence[Expr]) -> list[Axis] | None:
+    """The axes of an index made of bare axes and zeros only, else None."""
+    out = []
+    for e in index:
+        if e.op == "axis":
+            out.append(e.data)
+        elif e.op != "const":
+            return None
+    return out

@@ -1,0 +1,329 @@
+"""One request of a Session as a callable: feeds in, fetched arrays out.
+
+Chooses (or makes) the specialisation that fits the actual sizes, and the plan bound to them; runs it natively, does the
+host's part in between, and commits variables only when everything has succeeded (rank 4).
+"""
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from .. import errors, types
+from ..codegen import ir
+from ..flags import flags
+from ..graph import Graph, Operation, Tensor
+from ..ops.opdef import Const
+from ..passes import pipeline, specialize
+from . import runner
+from .plan import SMALL, Compiled, Plan, Unit
+from .reference import Reference
+from .store import aligned
+
+LONG = 0.02  # seconds after which a plan is run where Ctrl-C can reach it
+
+
+def thread_count(config: Any) -> int:
+    """Threads of one kernel: the config's, else the flag's, else one per core this process may use."""
+    wanted = getattr(config, "intra_op_parallelism_threads", 0) or flags.threads
+    return wanted or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+class Variant:
+    """One specialisation: its stage, its kernels, and the plans made for actual sizes."""
+
+    def __init__(self, stage: specialize.Stage):
+        self.stage = stage
+        self.report = pipeline.Report()
+        with types.recording_guards() as guards:
+            self.program = pipeline.run(stage.program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
+            self.compiled = Compiled(self.program)
+        stage.binding.guards += guards
+        self.plans: dict[tuple[int, ...], list[Plan]] = {}
+        self.lock = threading.Lock()
+
+    def take(self, env: dict[str, int], store: Any, threads: int) -> tuple[Plan, tuple[int, ...]]:
+        """A plan for these sizes that nobody else is running."""
+        key = (store.version, *env.values())
+        with self.lock:
+            free = self.plans.setdefault(key, [])
+            if free:
+                return free.pop(), key
+            if len(self.plans) > 16:
+                self.plans = {key: free}
+        return Plan(self.compiled, env, store, threads), key
+
+    def give(self, plan: Plan, key: tuple[int, ...]) -> None:
+        with self.lock:
+            if key in self.plans:
+                self.plans[key].append(plan)
+
+
+class Executable:
+    """See `runtime.reference.Reference` for the same thing in NumPy."""
+
+    def __init__(self, graph: Graph, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any, config: Any = None):
+        self.fetches, self.targets, self.feeds, self.store, self.config = fetches, targets, feeds, store, config
+        self.request = specialize.Specializer(fetches, targets, feeds)
+        self.variants: list[list[Variant]] = []  # by stage
+        self.valued: list[set[Any]] = []
+        self.threads = thread_count(config)
+        self.timeout = getattr(config, "operation_timeout_in_ms", 0) or 0
+
+    def __call__(self, arrays: Sequence[np.ndarray], timeout: float | None = None, timeline: Any = None) -> list[np.ndarray]:
+        return _Run(self, arrays, timeout, timeline).run()
+
+    def first(self, arrays: Sequence[np.ndarray]) -> Variant:
+        """The variant of the first stage for these feeds, compiled but not run (for `explain`)."""
+        return _Run(self, arrays, None, None).variant(0)[0]
+
+
+class _Run:
+    """One step."""
+
+    def __init__(self, exe: Executable, arrays: Sequence[np.ndarray], timeout: float | None, timeline: Any):
+        self.exe, self.store = exe, exe.store
+        self.given: dict[Any, np.ndarray] = {("feed", t): a for t, a in zip(exe.feeds, arrays)}
+        self.bound: dict[Tensor, np.ndarray] = {}
+        self.timeout = timeout if timeout is not None else exe.timeout / 1000 or None
+        self.timeline = timeline
+
+    def run(self) -> list[np.ndarray]:
+        with self.store.lock:
+            index = 0
+            while True:
+                variant, env = self.variant(index)
+                results = self.execute(variant, env)
+                if not variant.stage.blocked:
+                    return results
+                self.next_stage(variant, results)
+                index += 1
+
+    # -- choosing
+
+    def value(self, key: Any) -> np.ndarray:
+        kind, what = key
+        if kind == "feed":
+            return self.given[key]
+        if kind == "variable":
+            return self.store.read(what)
+        if kind == "counter":
+            return np.array(self.store.draws(what), np.int64)
+        if kind == "initialized":
+            return np.array(self.store.has(what))
+        return self.bound[what]
+
+    def shape(self, key: Any) -> tuple[int, ...]:
+        return self.value(key).shape
+
+    def variant(self, index: int) -> tuple[Variant, dict[str, int]]:
+        exe = self.exe
+        while len(exe.variants) <= index:
+            exe.variants.append([])
+            exe.valued.append(set())
+        for v in exe.variants[index]:
+            env = self._fits(v)
+            if env is not None:
+                return v, env
+        while True:
+            stage = exe.request.stage(self.shape, self.value, self.bound, exe.valued[index])
+            if not stage.wants_values:
+                break
+            exe.valued[index] |= stage.wants_values
+        v = Variant(stage)
+        exe.variants[index].insert(0, v)
+        env = self._fits(v)
+        assert env is not None
+        return v, env
+
+    def _fits(self, v: Variant) -> dict[str, int] | None:
+        try:
+            for key, rank in ((("feed", t), len(i.sizes)) for (kind, t, i) in v.stage.program.inputs if kind == "feed" and t.sizes is None):
+                if len(self.shape(key)) != rank:
+                    return None
+            return v.stage.binding.environment(self.shape, self.value)
+        except (KeyError, IndexError):
+            return None
+
+    # -- executing
+
+    def execute(self, v: Variant, env: dict[str, int]) -> list[np.ndarray]:
+        plan, key = v.take(env, self.store, self.exe.threads)
+        try:
+            fresh = self._fresh = self._bind(plan)
+            self._native(v, plan, fresh)
+            results = self._results(plan, fresh)
+            self._commit(v, plan)
+            return results
+        finally:
+            v.give(plan, key)
+
+    def _bind(self, plan: Plan) -> dict[ir.Buffer, np.ndarray]:
+        """Feeds into the arena or by address; new arrays for large results."""
+        c, fresh = plan.compiled, {}
+        for kind, what, t in c.program.inputs:
+            if kind == "variable":
+                continue
+            b = c.buffers.get(t)
+            if b is None:
+                continue
+            value = self.value((kind, what))
+            if b in plan.late:
+                value = np.ascontiguousarray(value)
+                fresh[b] = value
+            elif b.dtype.kind == "s":
+                plan.views[b] = value
+            else:
+                plan.views[b][...] = value
+        for b, positions in plan.late.items():
+            if b not in fresh:
+                fresh[b] = _pool.take(plan.shape[b], b.dtype.np)
+            address = fresh[b].__array_interface__["data"][0]
+            for p in positions:
+                plan.table[p] = address
+        return fresh
+
+    def _native(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
+        pc = 0
+        start = time.perf_counter()
+        while True:
+            if self.timeout is not None or plan.seconds > LONG:
+                pc = runner.execute_interruptible(plan.code, pc, plan.state, self.timeout)
+            else:
+                pc = plan.go(pc)
+            reason = plan.state[runner.REASON]
+            if reason == runner.DONE:
+                break
+            if reason == runner.AT_HOST:
+                self._host(plan, plan.hosts[pc], fresh)
+                pc += 1
+            elif reason == runner.CHECK_FAILED:
+                self._explain_failure(plan, plan.unit_at[pc], int(plan.state[runner.CHECK]))
+            else:
+                raise errors.DeadlineExceededError(None, None, f"Timed out after {self.timeout} s; no variable has changed")
+        plan.seconds = time.perf_counter() - start
+
+    def _host(self, plan: Plan, u: Unit, fresh: dict[ir.Buffer, np.ndarray]) -> None:
+        """An op without a kernel, by its NumPy reference."""
+        c, op = plan.compiled, u.op
+        arrays = [self._array(plan, t, fresh) for t in op.inputs]
+        try:
+            results = op.opdef.evaluate(op, arrays)
+        except errors.OpError:
+            raise
+        except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError) as e:
+            raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+        for t, r in zip(op.outputs, results):
+            b = c.buffers.get(t)
+            if b is None:
+                continue
+            if b.dtype.kind == "s":
+                plan.views[b] = r
+            else:
+                self._view(plan, b, fresh)[...] = r
+
+    def _array(self, plan: Plan, t: Tensor, fresh: dict[ir.Buffer, np.ndarray]) -> np.ndarray:
+        if t.op.opdef is Const and t not in plan.compiled.buffers:
+            return t.op.attrs["value"]
+        return self._view(plan, plan.compiled.buffers[t], fresh)
+
+    def _view(self, plan: Plan, b: ir.Buffer, fresh: dict[ir.Buffer, np.ndarray]) -> np.ndarray:
+        root = plan.compiled.alias.get(b, b)
+        found = fresh.get(root)
+        return (plan.views[root] if found is None else found).reshape(plan.shape.get(b, ())) if root.dtype.kind != "s" else plan.views[root]
+
+    def _results(self, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> list[np.ndarray]:
+        out = []
+        for t in plan.compiled.program.outputs:
+            if t.op.opdef is Const and t not in plan.compiled.buffers:
+                out.append(np.array(t.op.attrs["value"], copy=True))
+                continue
+            b = plan.compiled.buffers[t]
+            view = self._view(plan, b, fresh)
+            own = b in fresh and t not in plan.compiled.inputs and not any(view is x for x in out)
+            out.append(view if own else np.array(view, copy=True))
+        return out
+
+    def _commit(self, v: Variant, plan: Plan) -> None:
+        if plan.replaced:
+            new = [(var, np.array(self._final(plan, b), copy=True)) for var, b in plan.replaced]
+            for var, value in new:
+                self.store.write(var, value)
+        for kind, what, _ in v.stage.program.inputs:
+            if kind == "counter" and not v.stage.blocked:
+                self.store.counters[what] = self.store.draws(what) + 1
+
+    def _final(self, plan: Plan, b: ir.Buffer) -> np.ndarray:
+        return self._view(plan, b, self._fresh)
+
+    def next_stage(self, v: Variant, results: list[np.ndarray]) -> None:
+        """Binds what this stage computed, and runs on the host the ops whose result sizes depend on data."""
+        self.bound.update(zip(v.stage.outputs, results))
+        for op in v.stage.blocked:
+            if op.opdef._lower is None and op.opdef._fold is None and op.opdef._numpy is not None:
+                arrays = [self._known(t) for t in op.inputs]
+                if all(a is not None for a in arrays) and not op.opdef.static:
+                    try:
+                        self.bound.update(zip(op.outputs, op.opdef.evaluate(op, arrays)))  # type: ignore[arg-type]
+                    except (ValueError, IndexError) as e:
+                        raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+
+    def _known(self, t: Tensor) -> np.ndarray | None:
+        if t in self.bound:
+            return self.bound[t]
+        if ("feed", t) in self.given:
+            return self.given[("feed", t)]
+        if t.op.type == "VariableV2":
+            return self.store.read(t.op)
+        return t.op.attrs["value"] if t.op.opdef is Const else None
+
+    # -- failure
+
+    def _explain_failure(self, plan: Plan, u: Unit, number: int) -> None:
+        """Replays the step in the reference interpreter to name the op; nothing has been committed."""
+        exe = self.exe
+        probe = Reference(exe.fetches, exe.targets, exe.feeds, _ReadOnly(self.store))
+        probe([self.given[("feed", t)] for t in exe.feeds])
+        message = u.emitted.checks[number - 1] if u.emitted else "a check failed"
+        raise errors.raised_at(errors.InvalidArgumentError, u.op, message)
+
+
+class _ReadOnly:
+    """A store that a replay cannot change."""
+
+    def __init__(self, store: Any):
+        self.read, self.has, self.draws = store.read, store.has, store.draws
+
+    def commit(self, written: Any, drawn: Any) -> None:
+        pass
+
+
+class _Pool:
+    """Memory of large results that the caller has let go, so that a loop of runs touches no new pages."""
+
+    def __init__(self) -> None:
+        self.bases: dict[int, list[np.ndarray]] = {}
+        self.lock = threading.Lock()
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size <= SMALL:
+            return np.empty(shape, dtype)
+        with self.lock:
+            kept = self.bases.setdefault(size, [])
+            for base in kept:
+                if sys.getrefcount(base) == 3:  # the list, the loop variable, the argument
+                    return base.view(dtype).reshape(shape)
+            base = aligned((size,), np.dtype(np.uint8))
+            if len(kept) >= 4:
+                kept.pop(0)
+            kept.append(base)
+            return base.view(dtype).reshape(shape)
+
+
+_pool = _Pool()
+_ = types, Callable

@@ -1,0 +1,432 @@
+"""From a program to kernels, and from kernels and actual sizes to a plan of native instructions.
+
+`Compiled` holds what depends on symbolic sizes only: the fused kernels and their lifetimes.  `Plan` binds one set of
+numbers: arena offsets, argument blocks, instructions.  A new batch size makes a new Plan and compiles nothing (rank 4).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from .. import types
+from ..codegen import compile as native
+from ..codegen import contract, emit_cpu, ir, lower, schedule, simplify
+from ..flags import flags
+from ..graph import Operation, Tensor
+from ..ops.opdef import Const, StandIn
+from ..ops.pull import uniform
+from ..passes import fusion
+from ..passes.program import Program
+from ..types import Size
+from . import memory, runner
+from .store import aligned
+
+
+@dataclass
+class Unit:
+    """One instruction to be: a kernel, or an op the host runs."""
+
+    cluster: fusion.Cluster
+    emitted: emit_cpu.Emitted | None = None
+    reads: list[Any] = field(default_factory=list)  # buffers or tensors
+    writes: list[Any] = field(default_factory=list)
+    commits: bool = False  # writes a variable in place
+    address: int = 0
+    kernel: ir.Kernel | None = None
+
+    @property
+    def host(self) -> bool:
+        return self.emitted is None
+
+    @property
+    def can_fail(self) -> bool:
+        return self.host or bool(self.emitted and self.emitted.checks)
+
+    @property
+    def op(self) -> Operation:
+        return self.cluster.ops[-1]
+
+
+class Compiled:
+    """Kernels of one program."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.buffers: dict[Tensor, ir.Buffer] = {}
+        self.tensor_of: dict[ir.Buffer, Tensor] = {}
+        self.fusion = fusion.fuse(program, contract.engine)
+        self.arrays: dict[ir.Buffer, np.ndarray] = {}  # constants
+        self.inputs = {t: (kind, what) for kind, what, t in program.inputs}
+        self.units: list[Unit] = []
+        self.alias: dict[ir.Buffer, ir.Buffer] = {}
+        self._declare()
+        clusters = _by_memory(self.fusion.clusters, self)
+        self.last_use = self._last_uses(clusters)
+        self._units(clusters)
+        addresses = native.compile_kernels([u.emitted.source for u in self.units if u.emitted])
+        for u, a in zip([u for u in self.units if u.emitted], addresses):
+            u.address = a
+
+    # -- buffers
+
+    def _declare(self) -> None:
+        for op in self.program.ops():
+            if op.opdef is StandIn:
+                self._buffer(op.outputs[0], "in")
+            elif op.opdef is Const and uniform(op) is None:
+                self._constant(op)
+        for c in self.fusion.clusters:
+            for t in c.outputs:
+                self._buffer(t, "out")
+        for t in self.program.roots():
+            if t.op.opdef is Const and t not in self.buffers:
+                self._constant(t.op)
+
+    def _buffer(self, t: Tensor, role: str) -> ir.Buffer:
+        assert t.sizes is not None
+        b = self.buffers[t] = ir.Buffer(t.dtype, t.sizes, role, f"b{len(self.buffers)}")
+        self.tensor_of[b] = t
+        return b
+
+    def _constant(self, op: Operation) -> None:
+        b = self._buffer(op.outputs[0], "in")
+        value = op.attrs["value"]
+        array = aligned(value.shape, value.dtype) if value.dtype != object else value
+        array[...] = value
+        self.arrays[b] = array
+
+    # -- units
+
+    def _last_uses(self, clusters: Sequence[fusion.Cluster]) -> dict[Tensor, int]:
+        last: dict[Tensor, int] = {}
+        for i, c in enumerate(clusters):
+            for op in c.ops:
+                for t in _stored_inputs(op, self.buffers):
+                    last[t] = i
+        return last
+
+    def _units(self, clusters: Sequence[fusion.Cluster]) -> None:
+        failing = [i for i, c in enumerate(clusters) if c.kind == "host" or _checks(c)]
+        free_from = failing[-1] + 1 if failing else 0
+        for i, c in enumerate(clusters):
+            if c.kind == "host":
+                op = c.ops[0]
+                self.units.append(Unit(c, None, list(op.inputs), list(op.outputs)))
+                continue
+            for k in self._kernels(c, f"k{i}"):
+                alias = self._in_place(k, i, i >= free_from)
+                e = emit_cpu.emit(schedule.schedule(k), alias) if k.outer or True else None
+                written = {s.target for s in k.stages if s.target.role != "tmp"}
+                reads = [b for b in k.buffers if b.role != "tmp" and b not in written]
+                self.units.append(Unit(c, e, reads, list(written), any(self._is_variable(b) for b in alias.values()), kernel=k))
+
+    def _kernels(self, c: fusion.Cluster, name: str) -> list[ir.Kernel]:
+        if c.kind == "contraction":
+            return contract.kernels(name, c.ops[0], self.buffers)
+        if c.kind == "scatter":
+            made = lower.lower_scatter(name, c.ops[0], self.buffers)
+        elif c.kind == "scan":
+            made = lower.lower_scan(name, c.ops[0], self.buffers)
+        else:
+            made = lower.lower(name, c.staged, c.outputs, c.depth, self.buffers)
+        if flags.check:
+            ir.verify(made)
+        return schedule.split(simplify.linear(made))
+
+    def _in_place(self, k: ir.Kernel, step: int, may_commit: bool) -> dict[ir.Buffer, ir.Buffer]:
+        """Results that may take the memory of an operand read for the last time here, at the same index."""
+        alias: dict[ir.Buffer, ir.Buffer] = {}
+        if not flags.optimize or any(s.combine or s.scan for s in k.stages) or len({s.axes for s in k.stages}) != 1:
+            return alias
+        writes = dict(self.program.writes)
+        variable_of = {self.buffers[t]: var for var, t in writes.items() if t in self.buffers}
+        outputs = {self.buffers[t] for t in self.program.outputs if t in self.buffers}
+        where: dict[ir.Buffer, set[ir.Expr]] = {}
+        for s in k.stages:
+            for e in ir.walk(s.expr):
+                if e.op == "at":
+                    where.setdefault(e.data, set()).add(e.args[0])
+        for s in k.stages:
+            if s.target.role != "out" or s.target in outputs:
+                continue
+            for b, places in where.items():
+                if b in alias.values() or places != {s.index[0]} or b.dtype is not s.target.dtype or b.sizes != s.target.sizes:
+                    continue
+                if self._dies(b, step, variable_of.get(s.target), may_commit):
+                    alias[s.target] = b
+                    self.alias[s.target] = self.alias.get(b, b)
+                    break
+        return alias
+
+    def _dies(self, b: ir.Buffer, step: int, variable: Operation | None, may_commit: bool) -> bool:
+        t = self.tensor_of.get(b)
+        if t is None or self.last_use.get(t, -1) != step or t in self.program.roots():
+            return False
+        kind, what = self.inputs.get(t, ("", None))
+        if kind == "variable":
+            return may_commit and what is variable
+        return variable is None and kind == "" and b not in self.arrays and not self._is_variable(b)
+
+    def _is_variable(self, b: ir.Buffer) -> bool:
+        t = self.tensor_of.get(self.alias.get(b, b))
+        return t is not None and self.inputs.get(t, ("",))[0] == "variable"
+
+
+def _checks(c: fusion.Cluster) -> bool:
+    """Whether a kernel of the cluster may report a failed check (conservative: by trying its hooks' text)."""
+    return any(_has_check(op) for op in c.ops)
+
+
+_check_cache: dict[Any, bool] = {}
+
+
+def _has_check(op: Operation) -> bool:
+    fn = op.opdef._lower or op.opdef._fold
+    hooks = [h for h in (op.opdef._lower, op.opdef._fold, op.opdef._scatter, op.opdef.scalar) if h is not None]
+    key = op.opdef
+    if key not in _check_cache:
+        _check_cache[key] = any("check" in _names(h) for h in hooks)
+    del fn
+    return _check_cache[key]
+
+
+def _names(fn: Callable[..., Any]) -> set[str]:
+    code = getattr(fn, "__code__", None)
+    found = set(code.co_names) if code else set()
+    for cell in getattr(fn, "__closure__", None) or ():
+        if callable(cell.cell_contents) and hasattr(cell.cell_contents, "__code__"):
+            found |= set(cell.cell_contents.__code__.co_names)
+    helpers = [getattr(fn, "__globals__", {}).get(n) for n in list(found)]
+    for h in helpers:
+        if callable(h) and hasattr(h, "__code__"):
+            found |= set(h.__code__.co_names)
+    return found
+
+
+def _stored_inputs(op: Operation, buffers: dict[Tensor, Any]) -> set[Tensor]:
+    """Stored tensors an op reads, looking through inlined producers."""
+    out: set[Tensor] = set()
+    seen: set[Operation] = set()
+    stack = [op]
+    while stack:
+        for t in stack.pop().inputs:
+            if t in buffers:
+                out.add(t)
+            elif t.op not in seen:
+                seen.add(t.op)
+                stack.append(t.op)
+    return out
+
+
+def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.Cluster]:
+    """An order that respects dependencies and keeps little memory alive; what can fail comes before the rest."""
+    reads = [set().union(*[_stored_inputs(op, c.buffers) for op in k.ops]) - set(k.outputs) for k in clusters]
+    maker = {t: i for i, k in enumerate(clusters) for t in k.outputs}
+    waits = [{maker[t] for t in r if t in maker} for r in reads]
+    early = _ancestors([i for i, k in enumerate(clusters) if k.kind == "host" or _checks(k)], waits)
+    users: dict[Tensor, int] = {}
+    followers: dict[int, list[int]] = {}
+    for i, r in enumerate(reads):
+        for t in r:
+            users[t] = users.get(t, 0) + 1
+        for w in waits[i]:
+            followers.setdefault(w, []).append(i)
+    roots = set(c.program.roots())
+    size = {t: fusion.elements(t.sizes) * t.dtype.size for t in c.buffers}  # type: ignore[arg-type]
+    missing = [len(w) for w in waits]
+    ready = [i for i, n in enumerate(missing) if n == 0]
+    order: list[fusion.Cluster] = []
+    while ready:
+        def cost(i: int) -> tuple[int, int, int]:
+            freed = sum(size[t] for t in reads[i] if users[t] == 1 and t in maker and t not in roots)
+            made = sum(size[t] for t in clusters[i].outputs if t not in roots)
+            return (0 if i in early else 1, made - freed, i)
+        best = min(ready, key=cost) if len(ready) <= 64 else min(ready[:64], key=cost)
+        ready.remove(best)
+        order.append(clusters[best])
+        for t in reads[best]:
+            users[t] -= 1
+        for f in followers.get(best, ()):
+            missing[f] -= 1
+            if missing[f] == 0:
+                ready.append(f)
+    return order
+
+
+def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
+    found: set[int] = set()
+    stack = list(start)
+    while stack:
+        i = stack.pop()
+        if i not in found:
+            found.add(i)
+            stack.extend(waits[i])
+    return found
+
+
+# ---------------------------------------------------------------- plans
+
+
+SMALL = 8192  # bytes up to which feeds and fetches are copied through the arena instead of bound by address
+
+
+class Plan:
+    """Instructions over one arena for one set of sizes.  One run at a time."""
+
+    def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int):
+        self.compiled, self.env, self.store = compiled, env, store
+        self.shape = {b: tuple(types.evaluate(s, env) for s in b.sizes) for b in self._all_buffers()}
+        self.address: dict[ir.Buffer, int] = {}
+        self.views: dict[ir.Buffer, np.ndarray] = {}
+        self.late: dict[ir.Buffer, list[int]] = {}  # bound at each run: positions in the table
+        self.state = runner.make_state(threads)
+        self._arena()
+        self._instructions()
+        self.go = runner.bind(self.code, self.state)
+        self.seconds = 0.0
+
+    def _all_buffers(self) -> set[ir.Buffer]:
+        c = self.compiled
+        found = set(c.buffers.values())
+        for u in c.units:
+            if u.kernel is not None:
+                found.update(b for b in u.kernel.buffers if b.role != "tmp")
+        return found
+
+    def nbytes(self, b: ir.Buffer) -> int:
+        n = b.dtype.size if b.dtype.kind != "s" else 8
+        for s in self.shape[b]:
+            n *= s
+        return n
+
+    # -- memory
+
+    def _arena(self) -> None:
+        c, outputs = self.compiled, self._outputs()
+        first: dict[ir.Buffer, int] = {}
+        last: dict[ir.Buffer, int] = {}
+        end = len(c.units)
+        for i, u in enumerate(c.units):
+            for b in (self._root(x) for x in (*u.reads, *u.writes)):
+                first.setdefault(b, i)
+                last[b] = i
+        for t in c.program.roots():
+            if t in c.buffers:
+                last[self._root(c.buffers[t])] = end
+        slots = []
+        for b in self.shape:
+            if b in c.alias or b in c.arrays or b.dtype.kind == "s":
+                continue
+            t = c.tensor_of.get(b)
+            kind = c.inputs[t][0] if t in c.inputs else ""
+            small = self.nbytes(b) <= SMALL
+            if kind == "variable":
+                self._pin(b, self.store.read(c.inputs[t][1]))  # type: ignore[index]
+            elif kind in ("feed", "stage", "counter", "initialized"):
+                if small:
+                    slots.append((b, self.nbytes(b), -1, end))
+                else:
+                    self.late[b] = []
+            elif b in outputs and not small:
+                self.late[b] = []
+            elif b in first:
+                slots.append((b, self.nbytes(b), first[b], max(last[b], first[b])))
+        offsets, self.arena_bytes = memory.pack(slots)
+        self.arena = aligned((self.arena_bytes,), np.dtype(np.uint8))
+        base = self.arena.__array_interface__["data"][0]
+        for b, at in offsets.items():
+            self.address[b] = base + at  # type: ignore[index]
+            self.views[b] = self.arena[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])  # type: ignore[index]
+        for b, array in c.arrays.items():
+            self._pin(b, array)
+
+    def _pin(self, b: ir.Buffer, array: np.ndarray) -> None:
+        self.views[b], self.address[b] = array, array.__array_interface__["data"][0]
+
+    def _outputs(self) -> set[ir.Buffer]:
+        """Buffers fetched as arrays of their own: made by a kernel, and not also a variable's memory."""
+        c = self.compiled
+        made = {b for u in c.units for b in u.writes if isinstance(b, ir.Buffer)} | {c.buffers[t] for u in c.units if u.host for t in u.writes}
+        written = {c.buffers[t] for _, t in c.program.writes if t in c.buffers}
+        return {c.buffers[t] for t in c.program.outputs} & made - written - set(c.alias)
+
+    def _root(self, x: Any) -> ir.Buffer:
+        b = self.compiled.buffers[x] if isinstance(x, Tensor) else x
+        return self.compiled.alias.get(b, b)
+
+    # -- instructions
+
+    def _instructions(self) -> None:
+        c = self.compiled
+        tables: list[int] = []
+        sizes: list[int] = []
+        rows: list[list[Any]] = []
+        committed = False
+        self.hosts: dict[int, Unit] = {}
+        self.unit_at: dict[int, Unit] = {}
+        for u in c.units:
+            if u.commits and not committed:
+                rows.append([runner.COMMIT] + [0] * 7)
+                committed = True
+            self.unit_at[len(rows)] = u
+            if u.emitted is None:
+                self.hosts[len(rows)] = u
+                rows.append([runner.HOST] + [0] * 7)
+                continue
+            at, sat = len(tables), len(sizes)
+            for b in u.emitted.buffers:
+                tables.append(self._table_entry(b, len(tables)))
+            sizes += [types.evaluate(s, self.env) for s in u.emitted.sizes]
+            extent = types.evaluate(u.emitted.extent, self.env)
+            rows.append([runner.CALL, u.address, at, sat, extent, self._grain(u.emitted, extent), 0, 0])
+        copies = self._copies()
+        if copies and not committed:
+            rows.append([runner.COMMIT] + [0] * 7)
+        rows += copies
+        rows.append([runner.HALT] + [0] * 7)
+        self.table, self.sizes = np.array(tables or [0], np.int64), np.array(sizes or [0], np.int64)
+        for r in rows:
+            if r[0] == runner.CALL:
+                r[2] = self.table.ctypes.data + 8 * r[2]
+                r[3] = self.sizes.ctypes.data + 8 * r[3]
+        self.code = np.array(rows, np.int64).reshape(-1)
+        self.copy_rows = len(rows) - 1 - len(copies)
+
+    def _table_entry(self, b: ir.Buffer, position: int) -> int:
+        root = self.compiled.alias.get(b, b)
+        if root in self.late:
+            self.late[root].append(position)
+            return 0
+        return self.address[root]
+
+    def _grain(self, e: emit_cpu.Emitted, extent: int) -> int:
+        """Iterations of one piece: enough work to be worth a thread, a multiple of the tile where lanes are split."""
+        work = max(types.evaluate(e.work, self.env), 1)
+        grain = max(1 << 15, extent * work // 64 + 1) // work + 1
+        return -(-grain // emit_cpu.TILE) * emit_cpu.TILE if e.lanes else grain
+
+    def _copies(self) -> list[list[Any]]:
+        """Final values that were not computed in the variable's own memory."""
+        c, rows = self.compiled, []
+        self.replaced: list[tuple[Operation, ir.Buffer]] = []
+        for var, t in c.program.writes:
+            b = c.buffers[t]
+            root = c.alias.get(b, b)
+            source = c.tensor_of.get(root)
+            if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
+                continue
+            old = self.store.values.get(var)
+            if old is not None and old.shape == self.shape[b] and root in self.address and not self._swapped(t):
+                rows.append([runner.COPY, 0, old.__array_interface__["data"][0], self.address[root], self.nbytes(b), 0, 0, 0])
+            else:
+                self.replaced.append((var, b))
+        return rows
+
+    def _swapped(self, t: Tensor) -> bool:
+        """A new value that is another variable's old one must be read before any copy."""
+        return t in self.compiled.inputs
+
+
+_ = Callable, Size
