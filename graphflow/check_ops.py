@@ -1,0 +1,381 @@
+"""Assertions and printing: what is checked when the graph is built, and what when it runs.
+
+What is known statically is decided at once: a false assertion raises while the graph is built, a true one costs nothing.
+The rest becomes host ops, run in program order by control edges, or an elementwise op (`check_numerics`) that fuses.
+"""
+from __future__ import annotations
+
+import builtins
+import itertools
+import sys
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from . import control_flow_ops, errors, graph, types
+from .graph import Operation, Spec, Tensor
+from .ops import opdef
+from .ops.opdef import constant_value, convert_to_tensor, elementwise, primitive
+from .codegen.ir import m
+
+__all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_finite", "add_check_numerics_ops", "assert_equal", "assert_none_equal",
+           "assert_less", "assert_less_equal", "assert_greater", "assert_greater_equal", "assert_near", "assert_positive", "assert_negative",
+           "assert_non_negative", "assert_non_positive", "assert_rank", "assert_rank_at_least", "assert_rank_in", "assert_scalar",
+           "assert_type", "assert_integer", "assert_proper_iterable", "assert_same_float_dtype", "is_numeric_tensor", "is_non_decreasing",
+           "is_strictly_increasing"]
+
+ANY = types.ALL + (types.string,)
+
+
+def _summary(value: Any, count: int | None) -> str:
+    """The first `count` elements, as TF1 writes them: `[1 2 3...]`, a scalar bare."""
+    array = np.asarray(value)
+    limit = array.size if count is None or count < 0 else count
+    texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in array.reshape(-1)[:limit].tolist()]
+    more = "..." if array.size > limit else ""
+    return texts[0] if array.ndim == 0 and texts else f"[{' '.join(texts)}{more}]"
+
+
+# ---------------------------------------------------------------- ops
+
+
+@primitive("host", effect="host", type="Assert", infer=lambda condition, *data, summarize: [], input_dtypes={"condition": (types.bool_,), "data": ANY},
+           no_gradient="it has no output")
+def assert_op(condition, *data, summarize=3):
+    """Raises InvalidArgumentError with `data` unless every element of `condition` is true."""
+
+
+@assert_op.reference
+def _(condition, *data, summarize):
+    if not np.all(condition):
+        shown = " ".join(t if t.startswith("[") else f"[{t}]" for t in (_summary(d, summarize) for d in data))
+        raise errors.InvalidArgumentError(None, None, f"assertion failed: {shown}")
+    return []
+
+
+@primitive("host", effect="host", type="Print", infer=lambda x, *data, **_: Spec(x.dtype, x.sizes, x.known), input_dtypes={"x": ANY, "data": ANY})
+def print_op(x, *data, message="", first_n=-1, summarize=3, number=0):
+    """`x`, after writing `message` and `data` to standard error, at most `first_n` times."""
+
+
+print_op.grad(lambda op, dy: (dy, *[None] * (len(op.inputs) - 1)))
+_written: dict[int, int] = {}
+_numbers = itertools.count(1)
+
+
+@print_op.reference
+def _(x, *data, message, first_n, summarize, number):
+    done = _written[number] = _written.get(number, 0) + 1
+    if first_n < 0 or done <= first_n:
+        shown = "".join(t if t.startswith("[") else f"[{t}]" for t in (_summary(d, summarize) for d in data))
+        sys.stderr.write(f"{message}{shown}\n")
+    return x
+
+
+@primitive("host", effect="host", type="PrintV2", infer=lambda *data, **_: [], input_dtypes={"data": ANY}, no_gradient="it has no output")
+def print_v2_op(*data, pieces, sep, end, summarize, stream):
+    """Writes `pieces`, text or numbers of inputs, to a stream or file."""
+
+
+@print_v2_op.reference
+def _(*data, pieces, sep, end, summarize, stream):
+    text = sep.join(_array_text(data[p], summarize) if isinstance(p, int) else p for p in pieces) + end
+    if stream.startswith("file://"):
+        with open(stream[7:], "a") as f:
+            f.write(text)
+    else:
+        (sys.stdout if stream == "stdout" else sys.stderr).write(text)
+    return []
+
+
+def _array_text(value: Any, summarize: int) -> str:
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return _summary(array, None)
+    edge = array.size if summarize < 0 else summarize
+    return np.array2string(array, threshold=2 * edge * array.ndim if summarize >= 0 else sys.maxsize, edgeitems=max(edge, 1), separator=" ")
+
+
+def _finite_or_raise(x: Any, *, message: str) -> Any:
+    nan, inf = np.isnan(x).any(), np.isinf(x).any()
+    if nan or inf:
+        raise errors.InvalidArgumentError(None, None, f"{message} : Tensor had {' and '.join(['NaN'] * bool(nan) + ['Inf'] * bool(inf))} values")
+    return x
+
+
+@elementwise(scalar=lambda x, *, message: m.check(m.isfinite(x), x, f"{message} : Tensor had NaN or Inf values"), numpy=_finite_or_raise, dtypes=types.FLOAT,
+             type="CheckNumerics")
+def check_numerics_op(x, *, message=""):
+    """`x`; an element that is not finite raises InvalidArgumentError with `message`."""
+
+
+@check_numerics_op.grad
+def _(op, dy):
+    return dy,
+
+
+@primitive("host", effect="host", type="AssertFinite", infer=lambda x, *, message: [], dtypes=types.FLOAT, no_gradient="it has no output")
+def assert_finite_op(x, *, message):
+    """Raises InvalidArgumentError with `message` when an element of `x` is not finite."""
+
+
+@assert_finite_op.reference
+def _(x, *, message):
+    _finite_or_raise(x, message=message)
+    return []
+
+
+# ---------------------------------------------------------------- TF1's functions
+
+
+def _data(values: Any) -> list[Tensor]:
+    return [convert_to_tensor(v) for v in (values if isinstance(values, (list, tuple)) else [values])]
+
+
+def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None) -> Operation:
+    """An operation that raises InvalidArgumentError with `data` unless `condition` holds; put it in `control_dependencies`.
+
+    Raises:
+        errors.InvalidArgumentError: the condition is known to be false already.
+    """
+    condition = convert_to_tensor(condition)
+    return assert_op(condition, *_data(data), summarize=3 if summarize is None else summarize, name=name)
+
+
+def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n: int | None = None, summarize: int | None = None, name: str | None = None) -> Tensor:
+    """`input_`, which writes `message` and `data` to standard error whenever it is computed."""
+    return print_op(convert_to_tensor(input_), *_data(data), message=message or "", first_n=-1 if first_n is None else first_n,
+                    summarize=3 if summarize is None else summarize, number=next(_numbers), name=name)
+
+
+def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep: str = " ", end: str = "\n", name: str | None = None) -> Operation:  # noqa: A001
+    """An operation that writes tensors and Python objects to standard error, standard output or `"file://path"`.
+
+    Raises:
+        ValueError: another output stream.
+    """
+    stream = {id(sys.stdout): "stdout", id(sys.stderr): "stderr", id(sys.__stdout__): "stdout", id(sys.__stderr__): "stderr"}.get(id(output_stream), output_stream)
+    if not isinstance(stream, str) or stream not in ("stdout", "stderr") and not stream.startswith("file://"):
+        raise ValueError(f"Unknown output stream {output_stream!r}; expected sys.stderr, sys.stdout or 'file://path'")
+    tensors: list[Tensor] = []
+    pieces: list[Any] = []
+    for x in inputs:
+        if isinstance(x, Tensor) or hasattr(x, "_as_tensor"):
+            pieces.append(len(tensors))
+            tensors.append(convert_to_tensor(x))
+        else:
+            pieces.append(str(x))
+    g = opdef.graph_of(tensors)
+    return g.create_op(print_v2_op, tensors, {"pieces": tuple(pieces), "sep": sep, "end": end, "summarize": summarize, "stream": stream}, name)
+
+
+def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
+    """`tensor`; raises InvalidArgumentError with `message` when an element is NaN or infinite."""
+    return check_numerics_op(convert_to_tensor(tensor), message=message, name=name)
+
+
+def verify_tensor_all_finite(t: Any = None, msg: str | None = None, name: str | None = None, x: Any = None, message: str | None = None) -> Tensor:
+    """Like `check_numerics`, with TF1's older argument names."""
+    return check_numerics(t if t is not None else x, msg or message or "", name=name)
+
+
+def add_check_numerics_ops() -> Operation:
+    """An operation that checks every float tensor of the default graph (as it stands now) for NaN and infinity."""
+    g = graph.get_default_graph()
+    found = [assert_finite_op(t, message=t.name) for op in g.get_operations() for t in op.outputs
+             if t.dtype in types.FLOAT and op.type not in ("Const", "Placeholder", "VariableV2")]
+    return control_flow_ops.group(*found, name="check_numerics")
+
+
+def _pass(name: str | None = None) -> Operation:
+    return control_flow_ops.no_op(name or "static_checks_determined_all_ok")
+
+
+def _static(t: Tensor) -> np.ndarray | None:
+    value = constant_value(t)
+    return types.bf16_decode(value) if value is not None and t.dtype is types.bfloat16 else value
+
+
+def _decide(values: Sequence[np.ndarray | None], test: Callable[..., Any]) -> builtins.bool | None:
+    """The outcome, when all values are known."""
+    return None if any(v is None for v in values) else builtins.bool(np.all(test(*values)))
+
+
+def _binary(name: str, symbol: str, numpy: Any, function: str) -> Callable[..., Any]:
+    def check(x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = name) -> Any:
+        with graph.get_default_graph().name_scope(name or check.__name__):
+            x, y = _pair(x, y)
+            words = [*([message] if message else []), f"Condition x {symbol} y did not hold element-wise:"]
+            known = _decide([_static(x), _static(y)], numpy)
+            if known:
+                return _pass()
+            if known is False:
+                raise errors.InvalidArgumentError(None, None, " ".join([*words, f"x ({x.name}) = {_summary(_static(x), 3)}", f"y ({y.name}) = {_summary(_static(y), 3)}"]))
+            from . import math_ops
+
+            holds = math_ops.reduce_all(getattr(math_ops, function)(x, y))
+            shown = data if data is not None else [*words, f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
+            return Assert(holds, shown, summarize=summarize)
+    check.__name__ = name
+    check.__doc__ = f"""An operation that raises InvalidArgumentError unless `x {symbol} y` for every element (with broadcasting).
+
+    Raises:
+        errors.InvalidArgumentError: already when the graph is built, if both values are known then.
+    """
+    return check
+
+
+def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(y, Tensor) or hasattr(y, "_as_tensor"):
+        y = convert_to_tensor(y)
+        return convert_to_tensor(x, None if isinstance(x, Tensor) or hasattr(x, "_as_tensor") else y.dtype), y
+    x = convert_to_tensor(x)
+    return x, convert_to_tensor(y, x.dtype)
+
+
+assert_equal = _binary("assert_equal", "==", np.equal, "equal")
+assert_none_equal = _binary("assert_none_equal", "!=", np.not_equal, "not_equal")
+assert_less = _binary("assert_less", "<", np.less, "less")
+assert_less_equal = _binary("assert_less_equal", "<=", np.less_equal, "less_equal")
+assert_greater = _binary("assert_greater", ">", np.greater, "greater")
+assert_greater_equal = _binary("assert_greater_equal", ">=", np.greater_equal, "greater_equal")
+
+
+def assert_near(x: Any, y: Any, rtol: Any = None, atol: Any = None, data: Any = None, summarize: int | None = None, message: str | None = None,
+                name: str | None = None) -> Any:
+    """An operation that raises InvalidArgumentError unless |x - y| <= atol + rtol |y|; both default to 10 epsilons."""
+    from . import math_ops
+
+    with graph.get_default_graph().name_scope(name or "assert_near"):
+        x, y = _pair(x, y)
+        eps = 10 * float(np.finfo(x.dtype.compute.np).eps)
+        bound = math_ops.abs(y) * (eps if rtol is None else rtol) + (eps if atol is None else atol)
+        words = [*([message] if message else []), "x and y not equal to tolerance", f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
+        return Assert(math_ops.reduce_all(math_ops.less_equal(math_ops.abs(x - y), bound)), words if data is None else data, summarize=summarize)
+
+
+def _sign(name: str, what: str, compare: Callable[..., Any]) -> Callable[..., Any]:
+    def check(x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = name) -> Any:
+        text = f"{message + ' ' if message else ''}Condition x {what} did not hold element-wise:"
+        return compare(convert_to_tensor(x), data, summarize, text, name)
+    check.__name__, check.__doc__ = name, f"An operation that raises InvalidArgumentError unless every element of `x` is {what}."
+    return check
+
+
+assert_positive = _sign("assert_positive", "> 0", lambda x, *rest: assert_less(opdef.constant(0, x.dtype), x, *rest))
+assert_negative = _sign("assert_negative", "< 0", lambda x, *rest: assert_less(x, opdef.constant(0, x.dtype), *rest))
+assert_non_negative = _sign("assert_non_negative", ">= 0", lambda x, *rest: assert_less_equal(opdef.constant(0, x.dtype), x, *rest))
+assert_non_positive = _sign("assert_non_positive", "<= 0", lambda x, *rest: assert_less_equal(x, opdef.constant(0, x.dtype), *rest))
+
+
+def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what: str, data: Any, summarize: int | None, message: str | None, name: str) -> Any:
+    with graph.get_default_graph().name_scope(name):
+        x = convert_to_tensor(x)
+        wanted = constant_value(rank) if isinstance(rank, Tensor) else np.asarray(rank)
+        if wanted is not None and wanted.ndim:
+            raise ValueError("Rank must be a scalar.")
+        if wanted is not None and wanted.dtype.kind not in "iu":
+            raise TypeError(f"Rank must be an integer, got {rank!r}")
+        if x.sizes is not None and wanted is not None:
+            if not test(len(x.sizes), int(wanted)):
+                raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank {what}{int(wanted)}. Received rank {len(x.sizes)}, shape {x.shape}")
+            return _pass()
+        from . import array_ops, math_ops
+
+        actual = array_ops.rank(x)
+        words = [message or "", f"Tensor {x.name} must have rank {what}", rank, "Received shape: ", array_ops.shape(x)]
+        return Assert(getattr(math_ops, function)(actual, convert_to_tensor(rank, types.int32)), data or words, summarize=summarize)
+
+
+def assert_rank(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+    """An operation that checks the rank of `x`; raises ValueError at once when it is known to be wrong."""
+    return _rank_check(x, rank, lambda a, b: a == b, "equal", "", data, summarize, message, name or "assert_rank")
+
+
+def assert_rank_at_least(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+    """An operation that checks that `x` has at least `rank` dimensions; raises ValueError at once when known."""
+    return _rank_check(x, rank, lambda a, b: a >= b, "greater_equal", "at least ", data, summarize, message, name or "assert_rank_at_least")
+
+
+def assert_rank_in(x: Any, ranks: Sequence[int], data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+    """An operation that checks that the rank of `x` is one of `ranks`; raises ValueError at once when known."""
+    x = convert_to_tensor(x)
+    if x.sizes is not None:
+        if len(x.sizes) not in [int(r) for r in ranks]:
+            raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank in {tuple(ranks)}. Received rank {len(x.sizes)}, shape {x.shape}")
+        return _pass()
+    from . import array_ops, math_ops
+
+    with graph.get_default_graph().name_scope(name or "assert_rank_in"):
+        actual = array_ops.rank(x)
+        found = math_ops.reduce_any(math_ops.equal(actual, opdef.constant(np.asarray(ranks, np.int32))))
+        return Assert(found, data or [message or "", f"Tensor {x.name} must have rank in {tuple(ranks)}", "Received rank: ", actual], summarize=summarize)
+
+
+def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Tensor:
+    """`tensor`; raises ValueError when it is known not to be a scalar."""
+    tensor = convert_to_tensor(tensor)
+    if tensor.sizes != ():
+        raise ValueError(f"{message or ''}Expected scalar shape for {tensor.name}, saw shape: {tensor.shape}.")
+    return tensor
+
+
+def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str | None = None) -> Operation:
+    """Raises TypeError unless `tensor` has dtype `tf_type`; returns an operation that does nothing."""
+    tensor, wanted = convert_to_tensor(tensor), types.as_dtype(tf_type)
+    if tensor.dtype is not wanted:
+        raise TypeError(f"{message + '. ' if message else ''}{tensor.name} must be of type {wanted!r}; got {tensor.dtype!r}")
+    return _pass(name or "assert_type_statically_determined_correct_type")
+
+
+def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> Operation:
+    """Raises TypeError unless `x` is of an integer dtype; returns an operation that does nothing."""
+    x = convert_to_tensor(x)
+    if not x.dtype.is_integer:
+        raise TypeError(f"{message + '. ' if message else ''}Expected \"x\" to be integer type. Found: {x.dtype!r}")
+    return _pass(name)
+
+
+def assert_proper_iterable(values: Any) -> None:
+    """Raises TypeError for a tensor, an array, text or anything that cannot be iterated."""
+    if isinstance(values, (Tensor, np.ndarray, bytes, str)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"Expected argument \"values\" to be a \"proper\" iterable.  Found: {type(values)}")
+
+
+def assert_same_float_dtype(tensors: Any = None, dtype: Any = None) -> types.DType:
+    """The float dtype that all `tensors` (and `dtype`) share, float32 without any.  Raises ValueError otherwise."""
+    found = None if dtype is None else types.as_dtype(dtype)
+    for t in tensors or ():
+        if t is None:
+            continue
+        t = convert_to_tensor(t)
+        if found is not None and t.dtype is not found:
+            raise ValueError(f"Expected {found.name}, got {t.dtype.name} of tensor {t.name}")
+        found = t.dtype
+    found = found or types.float32
+    if not found.is_floating:
+        raise ValueError(f"Expected floating point type, got {found.name}.")
+    return found
+
+
+def is_numeric_tensor(tensor: Any) -> builtins.bool:
+    """Whether it is a tensor of numbers."""
+    return isinstance(tensor, Tensor) and tensor.dtype in types.NUMERIC
+
+
+def is_non_decreasing(x: Any, name: str | None = None) -> Tensor:
+    """A boolean tensor: x[0] <= x[1] <= ... over the flattened elements."""
+    return _ordered(x, "less_equal", name or "is_non_decreasing")
+
+
+def is_strictly_increasing(x: Any, name: str | None = None) -> Tensor:
+    """A boolean tensor: x[0] < x[1] < ... over the flattened elements."""
+    return _ordered(x, "less", name or "is_strictly_increasing")
+
+
+def _ordered(x: Any, function: str, name: str) -> Tensor:
+    from . import array_ops, math_ops
+
+    with graph.get_default_graph().name_scope(name):
+        flat = array_ops.reshape(convert_to_tensor(x), [-1])
+        return math_ops.reduce_all(getattr(math_ops, function)(flat[:-1], flat[1:]))
