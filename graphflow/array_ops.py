@@ -2,16 +2,17 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
-from . import errors, graph, types
+from . import graph, types
 from .graph import Tensor
 from .ops import array, indexing, opdef
 from .ops.array import size_along, values_of, vector
 from .ops.indexed_slices import IndexedSlices, IndexedSlicesValue
 from .ops.opdef import constant, constant_value, convert_to_tensor
+from .session import register_session_run_conversion_functions
 from .types import Dim, Dimension, TensorShape
 
 newaxis = None
@@ -531,8 +532,604 @@ def gather(params: Any, indices: Any, validate_indices: Any = None, name: str | 
     return indexing.gather(params, indices, axis=_axis(axis, _rank(params)), batch_dims=_static_int(batch_dims, "batch_dims"), name=name)
 
 
+def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0) -> Tensor:
+    """Slices of `params` at the positions in the last dimension of `indices`."""
+    params, indices = convert_to_tensor(params), convert_to_tensor(indices)
+    if batch_dims:
+        return _batch_gather_nd(params, indices, batch_dims, name)
+    return indexing.gather_nd(params, indices, name=name)
+
+
+def _batch_gather_nd(params: Tensor, indices: Tensor, batch_dims: int, name: str | None) -> Tensor:
+    """The positions get their own batch coordinates in front."""
+    with _scope(name, "GatherNd"):
+        sizes = [size_along(indices, k) for k in builtins.range(len(opdef.needs_rank(indices)) - 1)]
+        parts = []
+        for k in builtins.range(batch_dims):
+            at = reshape(range(size_along(params, k), dtype=indices.dtype), [-1 if j == k else 1 for j in builtins.range(len(sizes) + 1)])
+            parts.append(broadcast_to(at, [*sizes, 1]))
+        return indexing.gather_nd(params, concat([*parts, indices], -1))
+
+
+def batch_gather(params: Any, indices: Any, name: str | None = None) -> Tensor:
+    """`gather` along the last dimension of `indices`, the earlier ones matched one to one."""
+    indices = convert_to_tensor(indices)
+    n = len(opdef.needs_rank(indices)) - 1
+    return gather(params, indices, axis=n, batch_dims=n, name=name)
+
+
+def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor:
+    """Zeros of `shape` with updates added at positions."""
+    return indexing.scatter_nd(indices, updates, shape_argument(shape), name=name)
+
+
+def tensor_scatter_update(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """`tensor` with the slices at `indices` replaced."""
+    return indexing.tensor_scatter_update(tensor, indices, updates, name=name)
+
+
+def tensor_scatter_add(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """`tensor` with updates added at `indices`."""
+    return indexing.tensor_scatter_add(tensor, indices, updates, name=name)
+
+
+def tensor_scatter_sub(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+    """`tensor` with updates subtracted at `indices`."""
+    return indexing.tensor_scatter_sub(tensor, indices, updates, name=name)
+
+
+tensor_scatter_nd_update, tensor_scatter_nd_add, tensor_scatter_nd_sub = tensor_scatter_update, tensor_scatter_add, tensor_scatter_sub
+
+
+def one_hot(indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: Any = None, dtype: Any = None, name: str | None = None) -> Tensor:
+    """1 at the index and 0 elsewhere, along a new dimension of size `depth`: the last one, or `axis`.
+
+    Raises:
+        TypeError: `on_value`, `off_value` and `dtype` disagree.
+    """
+    given = [v for v in (on_value, off_value) if v is not None]
+    if dtype is None:
+        dtype = next((v.dtype for v in given if hasattr(v, "dtype")), None) or (convert_to_tensor(given[0]).dtype if given else types.float32)
+    dtype = types.as_dtype(dtype)
+    on, off = [convert_to_tensor(v if v is not None else d if dtype.kind != "b" else bool(d), dtype) for v, d in ((on_value, 1), (off_value, 0))]
+    indices = convert_to_tensor(indices)
+    k = -1 if axis is None else _axis(axis, None if indices.sizes is None else len(indices.sizes) + 1)
+    return indexing.one_hot(indices, depth, on, off, axis=k, name=name)
+
+
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """The positions where `condition` holds; or with `x` and `y`, x where it holds and y elsewhere.
+
+    A vector condition chooses whole rows of x and y of higher rank, as in TF1; otherwise all three broadcast.
+
+    Raises:
+        ValueError: only one of x and y is given, or the shapes do not fit.
+    """
+    from .ops.elementwise import select
+
+    if (x is None) != (y is None):
+        raise ValueError("x and y must both be non-None or both be None.")
+    if x is None:
+        return indexing.where_op(condition, name=name)
+    condition = convert_to_tensor(condition, types.bool_)
+    x, y = _tensors([x, y])
+    if _rank(condition) == 1 and (_rank(x) or 0) > 1 and (_rank(y) or 0) > 1:
+        if types.same(condition.sizes[0], x.sizes[0]) is False:
+            raise ValueError(f"where: a vector condition of size {condition.sizes[0]} chooses rows, but x has {x.sizes[0]} rows; "
+                             "use tf.where_v2 for broadcasting")
+        condition = graph.OPERATORS["expand_axes"](condition, tuple(builtins.range(1, len(x.sizes))))
+    return select(condition, x, y, name=name)
+
+
+def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """`where` with NumPy broadcasting of all three arguments."""
+    from .ops.elementwise import select
+
+    if x is None and y is None:
+        return indexing.where_op(condition, name=name)
+    return select(convert_to_tensor(condition, types.bool_), *_tensors([x, y]), name=name or "SelectV2")
+
+
+def boolean_mask(tensor: Any, mask: Any, name: str = "boolean_mask", axis: Any = None) -> Tensor:
+    """The slices of `tensor` where `mask`, which covers dimensions from `axis` (0) on, is True.
+
+    Raises:
+        ValueError: the mask is a scalar or of unknown rank, or does not fit.
+    """
+    x, mask = convert_to_tensor(tensor), convert_to_tensor(mask, types.bool_)
+    if mask.sizes is None:
+        raise ValueError("Number of mask dimensions must be specified, even if some dimensions are None. E.g. shape=[None] is ok, but shape=None is not.")
+    n = len(mask.sizes)
+    if n == 0:
+        raise ValueError("mask cannot be scalar.")
+    sizes = opdef.needs_rank(x)
+    k = 0 if axis is None else _axis(axis, len(sizes))
+    types.merge_shapes(sizes[k:k + n], mask.sizes)
+    with _scope(name, "boolean_mask"):
+        found = squeeze(indexing.where_op(reshape(mask, [-1])), [1])
+        if n > 1:
+            x = reshape(x, concat([shape(x)[:k], [-1], shape(x)[k + n:]], 0))
+        return indexing.gather(x, found, axis=k)
+
+
+# ---------------------------------------------------------------- repeating, padding, reordering
+
+
+def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
+    """`input` repeated `multiples[k]` times along dimension k."""
+    return array.tile(input, shape_argument(multiples), name=name)
+
+
+def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", name: str | None = None, constant_values: Any = 0) -> Tensor:
+    """`tensor` with `paddings[k] = (before, after)` elements around dimension k.
+
+    Args:
+        mode: "CONSTANT" (`constant_values`), "REFLECT" or "SYMMETRIC".
+    """
+    mode = mode.upper()
+    x = convert_to_tensor(tensor)
+    widths = convert_to_tensor(_pairs(paddings))
+    if mode in ("REFLECT", "SYMMETRIC"):
+        return array.mirror_pad(x, widths, mode=mode, name=name)
+    if mode != "CONSTANT":
+        raise ValueError(f"Unknown padding mode: {mode}")
+    value = constant_value(constant_values) if isinstance(constant_values, Tensor) else np.asarray(constant_values)
+    if value is not None:
+        return array.pad(x, widths, value=_plain(value, x.dtype), name=name)
+    # A run-time value: 0 inside a frame of ones times that value.
+    frame = array.pad(graph.OPERATORS["ones_like"](x), widths, value=0)
+    from .ops.elementwise import equal, select
+
+    return select(equal(frame, 0), constant_values, array.pad(x, widths, value=0), name=name)
+
+
+def _pairs(paddings: Any) -> Any:
+    """Paddings as something that converts to an integer [n, 2] tensor, an empty list too."""
+    if isinstance(paddings, (list, tuple)) and any(isinstance(p, (list, tuple)) and any(isinstance(v, Dim) for v in p) for p in paddings):
+        return array.pack(*[shape_argument(p) for p in paddings], axis=0)
+    return np.zeros((0, 2), np.int32) if isinstance(paddings, (list, tuple)) and len(paddings) == 0 else paddings
+
+
+def _plain(value: np.ndarray, dtype: types.DType) -> Any:
+    if value.ndim:
+        raise ValueError("constant_values must be a scalar")
+    return {"b": bool, "i": int, "u": int, "f": float, "c": complex}[dtype.kind](value[()])
+
+
+def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
+    """`tensor` backwards along each dimension of `axis`."""
+    x = convert_to_tensor(tensor)
+    if isinstance(axis, (list, tuple)) and axis and all(isinstance(a, bool) for a in axis):
+        axis = [k for k, turned in enumerate(axis) if turned]
+    axes = tuple(_axis(a, _rank(x)) for a in _static_ints(axis, "axis"))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis specified more than once: {axes}")
+    return array.reverse(x, axis=axes, name=name)
+
+
+reverse_v2 = reverse
+
+
+def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
+    """`input` rotated by `shift` places along `axis`; lists rotate along several."""
+    x, shifts = convert_to_tensor(input), convert_to_tensor(shift)
+    axes = tuple(_axis(a, _rank(x)) for a in _static_ints(axis, "axis"))
+    shifts = reshape(shifts, [1]) if shifts.sizes == () else shifts
+    if shifts.sizes is not None and types.same(shifts.sizes[0], len(axes)) is False:
+        raise ValueError(f"shift and axis must have the same size, got {shifts.sizes[0]} and {len(axes)}")
+    return array.roll(x, shifts, axis=axes, name=name)
+
+
+def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: Any = None, batch_axis: Any = None, name: str | None = None, seq_dim: Any = None,
+                     batch_dim: Any = None) -> Tensor:
+    """Reverses the first `seq_lengths[b]` elements along `seq_axis` for each b along `batch_axis`."""
+    seq = _first(seq_axis, seq_dim)
+    if seq is None:
+        raise ValueError("reverse_sequence needs seq_axis")
+    return indexing.reverse_sequence(input, seq_lengths, seq_axis=_static_int(seq, "seq_axis"), batch_axis=_static_int(_first(batch_axis, batch_dim, 0), "batch_axis"), name=name)
+
+
+def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
+    """`input` repeated to `shape` by the rules of broadcasting."""
+    return array.broadcast_to(input, shape_argument(shape), name=name)
+
+
+def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
+    """The shape that both shapes broadcast to.  Raises ValueError when they do not."""
+    return types._shape(types.broadcast_shapes(types.as_shape(shape_x), types.as_shape(shape_y)))
+
+
+def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Tensor:
+    """The shape, as a tensor, that both shapes (tensors too) broadcast to."""
+    from .ops.elementwise import equal, select
+
+    x, y = shape_argument(shape_x), shape_argument(shape_y)
+    n, k = len_of(x), len_of(y)
+    x, y = [t if d <= 0 else concat([ones([d], t.dtype), t], 0) for t, d in ((x, k - n), (y, n - k))]
+    return select(equal(x, 1), y, x)
+
+
+def len_of(vector: Tensor) -> int:
+    """The length of a vector, which must be known."""
+    n = opdef.needs_rank(vector, 1)[0]
+    if isinstance(n, Dim):
+        raise ValueError(f"the length of {vector!r} must be known")
+    return n
+
+
+def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[Tensor]:
+    """Coordinate arrays of a grid: as many as there are vectors, each of all their sizes; "xy" swaps the first two."""
+    if indexing not in ("xy", "ij"):
+        raise ValueError("indexing parameter must be either 'xy' or 'ij'")
+    with _scope(name, "meshgrid"):
+        vectors = [reshape(convert_to_tensor(a), [-1]) for a in args]
+        places = list(builtins.range(len(vectors)))
+        if indexing == "xy" and len(vectors) > 1:
+            places[:2] = [1, 0]
+        sizes: list[Any] = [None] * len(vectors)
+        for v, k in zip(vectors, places):
+            sizes[k] = size_along(v, 0)
+        whole = shape_argument(sizes) if sizes else None
+        return [broadcast_to(reshape(v, [-1 if j == k else 1 for j in builtins.range(len(vectors))]), whole) for v, k in zip(vectors, places)]
+
+
+def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = types.bool_, name: str | None = None) -> Tensor:
+    """`mask[..., j] = j < lengths[...]`, for j below `maxlen` (the largest length if None)."""
+    from .ops.elementwise import less
+    from .ops.reduce import reduce_max_op
+
+    with _scope(name, "SequenceMask"):
+        lengths = convert_to_tensor(lengths)
+        top = reduce_max_op(lengths, axis=None, keepdims=False) if maxlen is None else convert_to_tensor(maxlen)
+        if top.sizes not in (None, ()):
+            raise ValueError("maxlen must be scalar for sequence_mask")
+        top = top if top.dtype is lengths.dtype else _cast(top, lengths.dtype)
+        out = less(range(top), expand_dims(lengths, -1))
+        dtype = types.as_dtype(dtype)
+        return out if dtype is types.bool_ else _cast(out, dtype)
+
+
+# ---------------------------------------------------------------- diagonals
+
+
+def diag(diagonal: Any, name: str | None = None) -> Tensor:
+    """A tensor of twice the rank with `diagonal` on its diagonal."""
+    return array.diag(diagonal, name=name)
+
+
+def diag_part(input: Any, name: str | None = None) -> Tensor:
+    """The diagonal of a tensor of sizes (*s, *s)."""
+    return array.diag_part(input, name=name)
+
+
+tensor_diag, tensor_diag_part = diag, diag_part
+
+
+def matrix_diag(diagonal: Any, name: str | None = None) -> Tensor:
+    """Square matrices with the last dimension of `diagonal` on theirs."""
+    return array.matrix_diag(diagonal, name=name)
+
+
+def matrix_diag_part(input: Any, name: str | None = None) -> Tensor:
+    """The main diagonals of matrices."""
+    return array.matrix_diag_part(input, name=name)
+
+
+def matrix_set_diag(input: Any, diagonal: Any, name: str | None = None) -> Tensor:
+    """Matrices with their main diagonals replaced."""
+    return array.matrix_set_diag(input, diagonal, name=name)
+
+
+def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Tensor:
+    """`input` within a band around the diagonal, zeros outside; a negative number keeps that whole triangle."""
+    return array.matrix_band_part(input, num_lower, num_upper, name=name)
+
+
+# ---------------------------------------------------------------- sorting, searching, sets
+
+
+def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) -> Any:
+    """The `k` largest entries of the last dimension and their positions, as (values, indices)."""
+    return TopK(*indexing.top_k(input, k, sorted=sorted, name=name))
+
+
+class TopK(NamedTuple):
+    """What `top_k` returns."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def in_top_k(predictions: Any, targets: Any, k: int, name: str | None = None) -> Tensor:
+    """Whether entry `targets[i]` is among the `k` largest of row i; ties count as in; never for NaN or a target out of range."""
+    from .ops.elementwise import greater, is_finite, less, logical_and, maximum, minimum
+    from .ops.reduce import reduce_sum_op
+
+    with _scope(name, "in_top_k"):
+        x, t = convert_to_tensor(predictions), convert_to_tensor(targets)
+        sizes = opdef.needs_rank(x, 2)
+        n = _cast(size_along(x, 1), t.dtype) if isinstance(size_along(x, 1), Tensor) else constant(sizes[1], t.dtype)
+        valid = logical_and(less(t, n), less(constant(-1, t.dtype), t))
+        mine = indexing.gather(x, expand_dims(minimum(maximum(t, 0), n - 1), 1), axis=1, batch_dims=1)
+        better = reduce_sum_op(_cast(greater(x, mine), types.int32), axis=(1,), keepdims=False)
+        k = k if not isinstance(k, Tensor) else _cast(k, types.int32)
+        return logical_and(logical_and(valid, is_finite(squeeze(mine, [1]))), less(better, k))
+
+
+def _to_last(x: Tensor, axis: Any) -> tuple[Tensor, Any]:
+    """`x` with `axis` last, and the permutation that undoes that."""
+    rank = len(opdef.needs_rank(x))
+    k = _axis(axis, rank)
+    if k == rank - 1:
+        return x, None
+    perm = [j for j in builtins.range(rank) if j != k] + [k]
+    return transpose(x, perm), [int(p) for p in np.argsort(perm)]
+
+
+def _direction(direction: str) -> bool:
+    if direction not in ("ASCENDING", "DESCENDING"):
+        raise ValueError(f"Unknown sort direction: {direction}; expected 'ASCENDING' or 'DESCENDING'")
+    return direction == "DESCENDING"
+
+
+def argsort(values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = False, name: str | None = None) -> Tensor:
+    """The positions that sort `values` along `axis`; equal elements keep their order."""
+    with _scope(name, "argsort"):
+        x, back = _to_last(convert_to_tensor(values), axis)
+        found = indexing.argsort_op(x, descending=_direction(direction))
+        return found if back is None else transpose(found, back)
+
+
+def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | None = None) -> Tensor:
+    """`values` sorted along `axis`."""
+    with _scope(name, "sort"):
+        x, back = _to_last(convert_to_tensor(values), axis)
+        last = len(x.sizes) - 1
+        found = indexing.gather(x, indexing.argsort_op(x, descending=_direction(direction)), axis=last, batch_dims=last)
+        return found if back is None else transpose(found, back)
+
+
+def searchsorted(sorted_sequence: Any, values: Any, side: str = "left", out_type: Any = types.int32, name: str | None = None) -> Tensor:
+    """For each value, the position in the sorted last dimension before ("left") or after ("right") its equals."""
+    if side not in ("left", "right"):
+        raise ValueError(f"side must be either 'right' or 'left'.  Saw: {side}.")
+    return indexing.search_sorted(sorted_sequence, values, side=side, out_type=types.as_dtype(out_type), name=name)
+
+
+def unique(x: Any, out_idx: Any = types.int32, name: str | None = None) -> Any:
+    """The distinct elements of a vector in order of first appearance, and each element's number: (y, idx)."""
+    return Unique(*indexing.unique(x, out_idx=types.as_dtype(out_idx), name=name))
+
+
+def unique_with_counts(x: Any, out_idx: Any = types.int32, name: str | None = None) -> Any:
+    """`unique` and how often each element appears: (y, idx, count)."""
+    return UniqueWithCounts(*indexing.unique_with_counts(x, out_idx=types.as_dtype(out_idx), name=name))
+
+
+def setdiff1d(x: Any, y: Any, index_dtype: Any = types.int32, name: str | None = None) -> Any:
+    """The elements of `x` not in `y`, and their positions: (out, idx)."""
+    return ListDiff(*indexing.list_diff(x, y, out_idx=types.as_dtype(index_dtype), name=name))
+
+
+class Unique(NamedTuple):
+    """What `unique` returns."""
+
+    y: Tensor
+    idx: Tensor
+
+
+class UniqueWithCounts(NamedTuple):
+    """What `unique_with_counts` returns."""
+
+    y: Tensor
+    idx: Tensor
+    count: Tensor
+
+
+class ListDiff(NamedTuple):
+    """What `setdiff1d` returns."""
+
+    out: Tensor
+    idx: Tensor
+
+
+def invert_permutation(x: Any, name: str | None = None) -> Tensor:
+    """The vector y with y[x[i]] = i."""
+    return indexing.invert_permutation(x, name=name)
+
+
+def dynamic_partition(data: Any, partitions: Any, num_partitions: int, name: str | None = None) -> list[Tensor]:
+    """The slices of `data` sorted into `num_partitions` tensors by their entry in `partitions`."""
+    found = indexing.dynamic_partition(data, partitions, num_partitions=_static_int(num_partitions, "num_partitions"), name=name)
+    return found if isinstance(found, list) else [found]
+
+
+def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor:
+    """Row `indices[k][i]` of the result is `data[k][i]`; later ones win."""
+    if len(indices) != len(data) or not indices:
+        raise ValueError(f"dynamic_stitch needs as many index tensors as data tensors, at least one; got {len(indices)} and {len(data)}")
+    return indexing.dynamic_stitch(*[convert_to_tensor(i, types.int32) for i in indices], *_tensors(list(data)), name=name)
+
+
+# ---------------------------------------------------------------- segments
+
+
+def _segment(op: Any) -> Any:
+    def fn(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
+        return op(data, segment_ids, name=name)
+    fn.__name__, fn.__doc__ = op.name, op.__doc__
+    return fn
+
+
+def _unsorted_segment(op: Any) -> Any:
+    def fn(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
+        return op(data, segment_ids, num_segments, name=name)
+    fn.__name__, fn.__doc__ = op.name, op.__doc__
+    return fn
+
+
+segment_sum, segment_mean, segment_prod, segment_max, segment_min = map(_segment, (
+    indexing.segment_sum, indexing.segment_mean, indexing.segment_prod, indexing.segment_max, indexing.segment_min))
+unsorted_segment_sum, unsorted_segment_prod, unsorted_segment_max, unsorted_segment_min = map(_unsorted_segment, (
+    indexing.unsorted_segment_sum, indexing.unsorted_segment_prod, indexing.unsorted_segment_max, indexing.unsorted_segment_min))
+
+
+def _segment_counts(data: Tensor, ids: Tensor, num_segments: Any) -> Tensor:
+    """Elements a segment, at least 1, shaped to divide per-segment values."""
+    from .ops.elementwise import maximum
+
+    counts = indexing.unsorted_segment_sum(graph.OPERATORS["ones_like"](ids, dtype=data.dtype), ids, num_segments)
+    extra = len(opdef.needs_rank(data)) - len(opdef.needs_rank(ids))
+    return graph.OPERATORS["expand_axes"](maximum(counts, 1), tuple(builtins.range(1, 1 + extra)))
+
+
+def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
+    """The mean of each segment; 0 of an empty one."""
+    with _scope(name, "UnsortedSegmentMean"):
+        x, ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
+        return indexing.unsorted_segment_sum(x, ids, num_segments) / _segment_counts(x, ids, num_segments)
+
+
+def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
+    """The sum of each segment divided by the square root of its size."""
+    from .ops.elementwise import sqrt
+
+    with _scope(name, "UnsortedSegmentSqrtN"):
+        x, ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
+        return indexing.unsorted_segment_sum(x, ids, num_segments) / sqrt(_segment_counts(x, ids, num_segments))
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def space_to_batch_nd(input: Any, block_shape: Any, paddings: Any, name: str | None = None) -> Tensor:
+    """Pads the spatial dimensions 1..n and moves blocks of `block_shape` of them into the batch dimension."""
+    with _scope(name, "SpaceToBatchND"):
+        x, blocks = convert_to_tensor(input), _static_ints(block_shape, "block_shape")
+        widths = np.asarray(constant_value(paddings) if isinstance(paddings, Tensor) else paddings).reshape(-1, 2).tolist()
+        rank, n = len(opdef.needs_rank(x)), len(blocks)
+        x = pad(x, [[0, 0], *widths, *[[0, 0]] * (rank - 1 - n)])
+        sizes = [size_along(x, k) for k in builtins.range(rank)]
+        for k, b in enumerate(blocks):
+            if isinstance(sizes[1 + k], int) and sizes[1 + k] % b:
+                raise ValueError(f"padded size {sizes[1 + k]} of dimension {1 + k} is not divisible by the block size {b}")
+        inner = [v for k, b in enumerate(blocks) for v in (sizes[1 + k] // b, b)]
+        y = reshape(x, [sizes[0], *inner, *sizes[1 + n:]])
+        y = transpose(y, [*[2 + 2 * k for k in builtins.range(n)], 0, *[1 + 2 * k for k in builtins.range(n)], *builtins.range(2 * n + 1, rank + n)])
+        return reshape(y, [-1, *inner[::2], *sizes[1 + n:]])
+
+
+def batch_to_space_nd(input: Any, block_shape: Any, crops: Any, name: str | None = None) -> Tensor:
+    """Moves blocks out of the batch dimension into the spatial dimensions and crops: undoes `space_to_batch_nd`."""
+    with _scope(name, "BatchToSpaceND"):
+        x, blocks = convert_to_tensor(input), _static_ints(block_shape, "block_shape")
+        cut = np.asarray(constant_value(crops) if isinstance(crops, Tensor) else crops).reshape(-1, 2).tolist()
+        rank, n = len(opdef.needs_rank(x)), len(blocks)
+        sizes = [size_along(x, k) for k in builtins.range(rank)]
+        batch = sizes[0] // int(np.prod(blocks))
+        y = reshape(x, [*blocks, batch, *sizes[1:]])
+        y = transpose(y, [n, *[j for k in builtins.range(n) for j in (n + 1 + k, k)], *builtins.range(2 * n + 1, rank + n)])
+        y = reshape(y, [batch, *[sizes[1 + k] * b for k, b in enumerate(blocks)], *sizes[1 + n:]])
+        key = [builtins.slice(a, sizes[1 + k] * blocks[k] - b) for k, (a, b) in enumerate(cut)]
+        return getitem(y, (builtins.slice(None), *key, Ellipsis)) if any(map(any, cut)) else y
+
+
+def space_to_batch(input: Any, paddings: Any, block_size: Any = None, name: str | None = None, block_shape: Any = None) -> Tensor:
+    """`space_to_batch_nd` of images, with square blocks."""
+    block = _first(block_size, block_shape)
+    return space_to_batch_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, paddings, name or "SpaceToBatch")
+
+
+def batch_to_space(input: Any, crops: Any, block_size: Any = None, name: str | None = None, block_shape: Any = None) -> Tensor:
+    """`batch_to_space_nd` of images, with square blocks."""
+    block = _first(block_size, block_shape)
+    return batch_to_space_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, crops, name or "BatchToSpace")
+
+
+def required_space_to_batch_paddings(input_shape: Any, block_shape: Any, base_paddings: Any = None, name: str | None = None) -> tuple[Tensor, Tensor]:
+    """Paddings that make `input_shape` divisible by `block_shape`, and the crops that undo them; known shapes only."""
+    sizes, blocks = np.array(_static_ints(input_shape, "input_shape")), np.array(_static_ints(block_shape, "block_shape"))
+    base = np.zeros((len(blocks), 2), np.int64) if base_paddings is None else np.asarray(constant_value(base_paddings) if isinstance(base_paddings, Tensor) else base_paddings)
+    end = (-(sizes + base.sum(1))) % blocks
+    paddings = np.stack([base[:, 0], base[:, 1] + end], 1).astype(np.int32)
+    return constant(paddings, name="paddings"), constant(np.stack([0 * end, end], 1).astype(np.int32), name="crops")
+
+
+def _with_nhwc(x: Tensor, data_format: str, fn: Any) -> Tensor:
+    if data_format not in ("NHWC", "NCHW"):
+        raise ValueError(f"data_format must be NHWC or NCHW, got {data_format!r}")
+    return fn(x) if data_format == "NHWC" else transpose(fn(transpose(x, [0, 2, 3, 1])), [0, 3, 1, 2])
+
+
+def space_to_depth(input: Any, block_size: int, name: str | None = None, data_format: str = "NHWC") -> Tensor:
+    """Moves blocks of block_size x block_size pixels into the channels."""
+    b = _static_int(block_size, "block_size")
+
+    def move(x: Tensor) -> Tensor:
+        n, h, w, c = [size_along(x, k) for k in builtins.range(len(opdef.needs_rank(x, 4)))]
+        for s in (h, w):
+            if isinstance(s, int) and s % b:
+                raise ValueError(f"Dimension size must be evenly divisible by {b} but is {s}")
+        y = transpose(reshape(x, [n, h // b, b, w // b, b, c]), [0, 1, 3, 2, 4, 5])
+        return reshape(y, [n, h // b, w // b, b * b * c])
+
+    with _scope(name, "SpaceToDepth"):
+        return _with_nhwc(convert_to_tensor(input), data_format, move)
+
+
+def depth_to_space(input: Any, block_size: int, name: str | None = None, data_format: str = "NHWC") -> Tensor:
+    """Moves groups of block_size * block_size channels into pixels."""
+    b = _static_int(block_size, "block_size")
+
+    def move(x: Tensor) -> Tensor:
+        n, h, w, c = [size_along(x, k) for k in builtins.range(len(opdef.needs_rank(x, 4)))]
+        if isinstance(c, int) and c % (b * b):
+            raise ValueError(f"Dimension size must be evenly divisible by {b * b} but is {c}")
+        y = transpose(reshape(x, [n, h, w, b, b, c // (b * b)]), [0, 1, 3, 2, 4, 5])
+        return reshape(y, [n, h * b, w * b, c // (b * b)])
+
+    with _scope(name, "DepthToSpace"):
+        return _with_nhwc(convert_to_tensor(input), data_format, move)
+
+
+def parallel_stack(values: Any, name: str = "parallel_stack") -> Tensor:
+    """`stack` along dimension 0."""
+    return stack(values, 0, name)
+
+
+def get_static_value(tensor: Any, partial: bool = False) -> np.ndarray | None:
+    """The value of `tensor` if the graph determines it, else None."""
+    return constant_value(tensor)
+
+
+def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
+    """Zeros of the shape of `tensor`, and of its dtype unless `dtype` is given."""
+    return graph.OPERATORS["zeros_like"](tensor, dtype=None if dtype is None else types.as_dtype(dtype), name=name)
+
+
+def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
+    """Ones of the shape of `tensor`, and of its dtype unless `dtype` is given."""
+    return graph.OPERATORS["ones_like"](tensor, dtype=None if dtype is None else types.as_dtype(dtype), name=name)
+
+
+def _fetch_slices(x: IndexedSlices) -> Any:
+    parts = [t for t in (x.values, x.indices, x.dense_shape) if t is not None]
+    return parts, lambda r: IndexedSlicesValue(*r)
+
+
+def _feed_slices(x: IndexedSlices, value: Any) -> Any:
+    return [(t, v) for t, v in zip((x.values, x.indices, x.dense_shape), value) if t is not None]
+
+
+register_session_run_conversion_functions(IndexedSlices, _fetch_slices, _feed_slices)
 graph.OPERATORS.update(getitem=getitem, stack=stack)
 
-__all__ = [n for n in globals() if not n.startswith("_") and n not in (
-    "annotations", "builtins", "Any", "Sequence", "np", "errors", "graph", "types", "Tensor", "array", "indexing", "opdef", "size_along", "values_of", "vector",
-    "constant", "constant_value", "convert_to_tensor", "Dim", "Dimension", "TensorShape", "shape_argument")]
+__all__ = """newaxis placeholder placeholder_with_default identity guarantee_const ensure_shape bitcast shape shape_n size rank reshape expand_dims
+squeeze transpose matrix_transpose fill zeros ones eye range linspace lin_space concat stack unstack pack unpack split slice strided_slice gather
+gather_nd batch_gather scatter_nd tensor_scatter_update tensor_scatter_add tensor_scatter_sub tensor_scatter_nd_update tensor_scatter_nd_add
+tensor_scatter_nd_sub one_hot where where_v2 boolean_mask tile pad reverse reverse_v2 roll reverse_sequence broadcast_to broadcast_static_shape
+broadcast_dynamic_shape meshgrid sequence_mask diag diag_part matrix_diag matrix_diag_part matrix_set_diag matrix_band_part
+tensor_diag tensor_diag_part argsort sort searchsorted unique unique_with_counts setdiff1d invert_permutation dynamic_partition dynamic_stitch
+segment_sum segment_mean segment_prod segment_max segment_min unsorted_segment_sum unsorted_segment_prod unsorted_segment_max unsorted_segment_min
+unsorted_segment_mean unsorted_segment_sqrt_n space_to_batch_nd batch_to_space_nd space_to_batch batch_to_space required_space_to_batch_paddings
+space_to_depth depth_to_space parallel_stack get_static_value zeros_like ones_like IndexedSlices IndexedSlicesValue""".split()

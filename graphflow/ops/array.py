@@ -19,6 +19,7 @@ from .opdef import KNOWN_LIMIT, UnknownRank, broadcast_index, composite, movemen
 
 ANY = ALL + (types.string,)
 INDEX = (types.int32, types.int64)
+_ = composite
 
 
 # ---------------------------------------------------------------- helpers
@@ -158,6 +159,11 @@ def placeholder(*, dtype, shape):
 @placeholder.infers
 def _(*, dtype, shape):
     return Spec(dtype, shape)
+
+
+@placeholder.reference
+def _(*, dtype, shape):
+    raise ValueError(f"You must feed a value for placeholder tensor with dtype {dtype.name} and shape {types.shape_text(shape)}")
 
 
 @movement(type="PlaceholderWithDefault", dtypes=ANY)
@@ -1081,3 +1087,386 @@ def _shifted(read: Any, index: Any, begins: Sequence[Expr], sizes: Any, whole: A
 
 
 slice_grad.grad(lambda op, dd: (slice_op(dd, op.inputs[1], shape_vector(op.inputs[0])), None, None))
+
+
+# ---------------------------------------------------------------- repeating and padding
+
+
+@movement(type="Tile", dtypes=ANY, static=("multiples",), input_dtypes={"multiples": INDEX})
+def tile(x, multiples):
+    """`x` repeated `multiples[k]` times along dimension k."""
+
+
+@tile.infers
+def _(x, multiples):
+    times = sizes_from(multiples)
+    sizes = x.sizes if x.sizes is not None else (UNKNOWN,) * len(times)
+    if len(times) != len(sizes):
+        raise ValueError(f"Expected multiples argument to be a vector of length {len(sizes)} but got length {len(times)}")
+    if any(isinstance(t, int) and t < 0 for t in times):
+        raise ValueError(f"Expected multiples >= 0, but got {times}")
+    out = tuple(s * t for s, t in zip(sizes, times))
+    return Spec(x.dtype, out, moved(lambda a, t: np.tile(a, tuple(t)), x, multiples) if types.known(out) and types.known(times) else None)
+
+
+tile.reference(lambda x, multiples: np.tile(x, tuple(int(t) for t in multiples)))
+
+
+@tile.lowers
+def _(op, index, read):
+    sizes, out = op.inputs[0].sizes, op.outputs[0].sizes
+    if is_empty(sizes):
+        return zero(op.outputs[0].dtype)
+    return read(0, [i if n == w else i % ir.size(n) for i, n, w in zip(index, sizes, out)])
+
+
+@tile.grad
+def _(op, dy):
+    x, multiples = op.inputs
+    rank = len(needs_rank(x))
+    times = values_of(multiples) or [UNKNOWN] * rank
+    both = []
+    for k in range(rank):
+        both += [times[k] if isinstance(times[k], int) else graph.OPERATORS["getitem"](multiples, k), size_along(x, k)]
+    return reshape_like(total(reshape(dy, vector(*both)), tuple(range(0, 2 * rank, 2))), x), None
+
+
+def _paddings(t: Tensor, rank: int) -> list[Any]:
+    found = values_of(t)
+    return [UNKNOWN] * (2 * rank) if found is None else found
+
+
+def _padded(x: Tensor, paddings: Tensor) -> tuple[Any, ...]:
+    if paddings.sizes is not None and (len(paddings.sizes) != 2 or types.same(paddings.sizes[1], 2) is False):
+        raise ValueError(f"paddings must have shape [n, 2], got {types.shape_text(paddings.sizes)}")
+    if x.sizes is None:
+        n = paddings.sizes[0] if paddings.sizes is not None else UNKNOWN
+        if isinstance(n, Dim):
+            raise UnknownRank("the rank of a padded value must be known")
+        return (UNKNOWN,) * n
+    if paddings.sizes is not None and types.same(paddings.sizes[0], len(x.sizes)) is False:
+        raise ValueError(f"Shape must be rank {paddings.sizes[0]!r} but is rank {len(x.sizes)}: one row of paddings for each dimension")
+    p = _paddings(paddings, len(x.sizes))
+    if any(isinstance(v, int) and v < 0 for v in p):
+        raise ValueError(f"Paddings must be non-negative: {p}")
+    return tuple(s + p[2 * k] + p[2 * k + 1] for k, s in enumerate(x.sizes))
+
+
+def _widths(paddings: np.ndarray) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in paddings]
+
+
+@movement(type="PadV2", dtypes=ALL, default_name="Pad", static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
+def pad(x, paddings, *, value=0):
+    """`x` with `paddings[k, 0]` elements before and `paddings[k, 1]` after it in dimension k, all of them `value`."""
+
+
+pad.infers(lambda x, paddings, *, value: Spec(x.dtype, _padded(x, paddings)))
+
+
+@pad.reference
+def _(x, paddings, *, value):
+    return np.pad(x, _widths(paddings), constant_values=value) if x.ndim else x
+
+
+@pad.lowers
+def _(op, index, read):
+    x, out = op.inputs[0], op.outputs[0]
+    outside = ir.const(op.attrs["value"], x.dtype.compute)
+    if is_empty(x.sizes):
+        return outside
+    before = [ir.size(v) for v in values_of(op.inputs[1])[::2]]
+    return _shifted(read, index, before, x.sizes, out.sizes, outside)
+
+
+@pad.grad
+def _(op, dy):
+    x, paddings = op.inputs
+    return slice_op(dy, graph.OPERATORS["getitem"](paddings, (slice(None), 0)), shape_vector(x)), None
+
+
+@movement(type="MirrorPad", dtypes=ALL, static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
+def mirror_pad(x, paddings, *, mode):
+    """`x` continued by its own mirror image: without ("REFLECT") or with ("SYMMETRIC") the border element repeated."""
+
+
+@mirror_pad.infers
+def _(x, paddings, *, mode):
+    out = _padded(x, paddings)
+    if x.sizes is not None:
+        for k, (n, p) in enumerate(zip(x.sizes, zip(*[iter(_paddings(paddings, len(x.sizes)))] * 2))):
+            if any(types.less(n - (mode == "REFLECT"), v) for v in p):
+                raise ValueError(f"paddings must be {'less than' if mode == 'REFLECT' else 'at most'} the dimension size: {list(p)} for dimension {k} of size {n!r}")
+    return Spec(x.dtype, out)
+
+
+mirror_pad.reference(lambda x, paddings, *, mode: np.pad(x, _widths(paddings), mode=mode.lower()) if x.ndim else x)
+
+
+@mirror_pad.lowers
+def _(op, index, read):
+    at = []
+    shift = 1 if op.attrs["mode"] == "REFLECT" else 0
+    p = values_of(op.inputs[1])
+    for k, (i, n) in enumerate(zip(index, op.inputs[0].sizes)):
+        if p[2 * k] == 0 and p[2 * k + 1] == 0:
+            at.append(i)
+            continue
+        i = i - ir.size(p[2 * k])
+        i = m.select(i < 0, ir.index_const(shift - 1) - i, i)
+        last = ir.size(2 * n - 1 - shift)
+        at.append(clamp(m.select(i < ir.size(n), i, last - i), n))
+    return read(0, at)
+
+
+mirror_pad.grad(lambda op, dy: (mirror_pad_grad(dy, op.inputs[1], mode=op.attrs["mode"]), None))
+
+
+@movement(type="MirrorPadGrad", dtypes=types.NUMERIC, static=("paddings",), same=("dy",), input_dtypes={"paddings": INDEX})
+def mirror_pad_grad(dy, paddings, *, mode):
+    """The gradient of `mirror_pad`: every element of `dy` added to the element it was copied from."""
+
+
+@mirror_pad_grad.infers
+def _(dy, paddings, *, mode):
+    p = _paddings(paddings, len(needs_rank(dy)))
+    return Spec(dy.dtype, tuple(s - p[2 * k] - p[2 * k + 1] for k, s in enumerate(dy.sizes)))
+
+
+@mirror_pad_grad.reference
+def _(dy, paddings, *, mode):
+    for k, (a, b) in enumerate(_widths(paddings)):
+        n = dy.shape[k] - a - b
+        source = np.pad(np.arange(n), (a, b), mode=mode.lower())
+        out = np.zeros((n, *np.moveaxis(dy, k, 0).shape[1:]), dy.dtype)
+        np.add.at(out, source, np.moveaxis(dy, k, 0))
+        dy = np.moveaxis(out, 0, k)
+    return dy
+
+
+@mirror_pad_grad.lowers
+def _(op, index, read):
+    """The element itself, and along each padded dimension its mirror images before and after, where there are any."""
+    shift = 1 if op.attrs["mode"] == "REFLECT" else 0
+    p, sizes, dtype = values_of(op.inputs[1]), op.outputs[0].sizes, op.outputs[0].dtype
+    choices: list[tuple[list[Expr], list[Expr]]] = [([], [])]
+    for k, (i, n) in enumerate(zip(index, sizes)):
+        a, b = p[2 * k], p[2 * k + 1]
+        here = [([], i + ir.size(a))]
+        if not types.same(a, 0):
+            j = ir.size(a + shift - 1) - i
+            here.append(([j >= 0, j < ir.size(a)], clamp(j, op.inputs[0].sizes[k])))
+        if not types.same(b, 0):
+            j = ir.size(a + 2 * n - 1 - shift) - i
+            here.append(([j >= ir.size(a + n), j < ir.size(a + n + b)], clamp(j, op.inputs[0].sizes[k])))
+        choices = [(c + c2, at + [j]) for c, at in choices for c2, j in here]
+    out: Any = None
+    for conditions, at in choices:
+        value = m.select(every(conditions), read(0, at), zero(dtype))
+        out = value if out is None else out + value
+    return out
+
+
+mirror_pad_grad.grad(lambda op, dd: (mirror_pad(dd, op.inputs[1], mode=op.attrs["mode"]), None))
+
+
+# ---------------------------------------------------------------- reordering
+
+
+@movement(type="ReverseV2", dtypes=ANY, infer=lambda x, *, axis: Spec(x.dtype, needs_rank(x), moved(lambda a: np.flip(a, axis), x)))
+def reverse(x, *, axis):
+    """`x` backwards along the dimensions `axis`."""
+
+
+reverse.reference(lambda x, *, axis: np.flip(x, axis))
+
+
+@reverse.lowers
+def _(op, index, read):
+    turned = {canonical_axis(a, len(index)) for a in op.attrs["axis"]}
+    return read(0, [ir.size(n - 1) - i if k in turned else i for k, (i, n) in enumerate(zip(index, op.inputs[0].sizes))])
+
+
+reverse.grad(lambda op, dy: (reverse(dy, axis=op.attrs["axis"]),))
+
+
+@movement(type="Roll", dtypes=ANY, same=("x",), input_dtypes={"shift": INDEX})
+def roll(x, shift, *, axis):
+    """`x` rotated by `shift[j]` places along dimension `axis[j]`; the shifts are a vector and may be run-time values."""
+
+
+roll.infers(lambda x, shift, *, axis: Spec(x.dtype, needs_rank(x)))
+roll.reference(lambda x, shift, *, axis: np.roll(x, tuple(int(s) for s in shift), axis))
+
+
+@roll.lowers
+def _(op, index, read):
+    sizes = op.inputs[0].sizes
+    if is_empty(sizes):
+        return zero(op.outputs[0].dtype)
+    at = list(index)
+    for j, a in enumerate(op.attrs["axis"]):
+        k = canonical_axis(a, len(index))
+        at[k] = (at[k] - int64(read(1, [ir.index_const(j)]))) % ir.size(sizes[k])
+    return read(0, at)
+
+
+roll.grad(lambda op, dy: (roll(dy, -op.inputs[1], axis=op.attrs["axis"]), None))
+
+
+# ---------------------------------------------------------------- diagonals
+
+
+@movement(type="Diag", dtypes=ALL)
+def diag(x):
+    """Zeros of sizes (*s, *s) with `x`, of sizes s, on the diagonal."""
+
+
+diag.infers(lambda x: Spec(x.dtype, (*needs_rank(x), *x.sizes)))
+
+
+@diag.reference
+def _(x):
+    return np.diagflat(x).reshape(x.shape * 2)
+
+
+@diag.lowers
+def _(op, index, read):
+    rank = len(index) // 2
+    same = every([a.eq(b) for a, b in zip(index[:rank], index[rank:])])
+    return m.select(same, read(0, index[:rank]), zero(op.outputs[0].dtype))
+
+
+diag.grad(lambda op, dy: (diag_part(dy),))
+
+
+@movement(type="DiagPart", dtypes=ALL)
+def diag_part(x):
+    """The diagonal, of sizes s, of `x` of sizes (*s, *s)."""
+
+
+@diag_part.infers
+def _(x):
+    sizes = needs_rank(x)
+    half = len(sizes) // 2
+    if len(sizes) % 2 or not sizes:
+        raise ValueError(f"Input must have even and non-zero rank, input rank is {len(sizes)}")
+    return Spec(x.dtype, types.merge_shapes(sizes[:half], sizes[half:]))
+
+
+@diag_part.reference
+def _(x):
+    half = x.shape[:x.ndim // 2]
+    return np.diagonal(x.reshape(int(np.prod(half)), -1)).reshape(half)
+
+
+diag_part.lowers(lambda op, index, read: read(0, [*index, *index]))
+diag_part.grad(lambda op, dy: (diag(dy),))
+
+
+@movement(type="MatrixDiag", dtypes=ALL)
+def matrix_diag(x):
+    """Square matrices, zero but for the last dimension of `x` on their diagonal."""
+
+
+@matrix_diag.infers
+def _(x):
+    if not needs_rank(x):
+        raise ValueError("Shape must be at least rank 1 but is rank 0")
+    return Spec(x.dtype, (*x.sizes, x.sizes[-1]))
+
+
+matrix_diag.reference(lambda x: x[..., None] * np.eye(x.shape[-1], dtype=x.dtype) if x.dtype != bool else x[..., None] & np.eye(x.shape[-1], dtype=bool))
+matrix_diag.lowers(lambda op, index, read: m.select(index[-2].eq(index[-1]), read(0, index[:-1]), zero(op.outputs[0].dtype)))
+matrix_diag.grad(lambda op, dy: (matrix_diag_part(dy),))
+
+
+def _least(a: Any, b: Any) -> Any:
+    smaller = types.less(b, a)
+    return UNKNOWN if smaller is None else b if smaller else a
+
+
+def _matrix(x: Tensor) -> tuple[Any, ...]:
+    if len(needs_rank(x)) < 2:
+        raise ValueError(f"Shape must be at least rank 2 but is rank {len(x.sizes)}")
+    return x.sizes
+
+
+@movement(type="MatrixDiagPart", dtypes=ALL)
+def matrix_diag_part(x):
+    """The main diagonals of the matrices in the last two dimensions."""
+
+
+matrix_diag_part.infers(lambda x: Spec(x.dtype, (*_matrix(x)[:-2], _least(x.sizes[-2], x.sizes[-1]))))
+matrix_diag_part.reference(lambda x: np.diagonal(x, axis1=-2, axis2=-1))
+matrix_diag_part.lowers(lambda op, index, read: read(0, [*index, index[-1]]))
+
+
+@matrix_diag_part.grad
+def _(op, dy):
+    return matrix_set_diag(graph.OPERATORS["zeros_like"](op.inputs[0]), dy),
+
+
+@movement(type="MatrixSetDiag", dtypes=ALL)
+def matrix_set_diag(x, diagonal):
+    """`x` with the main diagonals of its matrices replaced."""
+
+
+@matrix_set_diag.infers
+def _(x, diagonal):
+    sizes = _matrix(x)
+    if diagonal.sizes is not None:
+        types.merge_shapes((*sizes[:-2], _least(sizes[-2], sizes[-1])), diagonal.sizes)
+    return Spec(x.dtype, sizes)
+
+
+@matrix_set_diag.reference
+def _(x, diagonal):
+    out = np.array(x)
+    k = np.arange(min(x.shape[-2:]))
+    out[..., k, k] = diagonal
+    return out
+
+
+@matrix_set_diag.lowers
+def _(op, index, read):
+    n = op.inputs[1].sizes[-1]
+    if is_empty(op.inputs[1].sizes):
+        return read(0, index)
+    return m.select(index[-2].eq(index[-1]), read(1, [*index[:-2], clamp(index[-1], n)]), read(0, index))
+
+
+@matrix_set_diag.grad
+def _(op, dy):
+    return matrix_set_diag(dy, graph.OPERATORS["zeros_like"](op.inputs[1])), matrix_diag_part(dy)
+
+
+@movement(type="MatrixBandPart", dtypes=ALL, same=("x",), input_dtypes={"lower": INDEX, "upper": INDEX})
+def matrix_band_part(x, lower, upper):
+    """`x` with everything outside a band around the diagonal set to 0: at most `lower` below and `upper` above; all if negative."""
+
+
+matrix_band_part.infers(lambda x, lower, upper: Spec(x.dtype, _matrix(x)))
+
+
+@matrix_band_part.reference
+def _(x, lower, upper):
+    d = np.arange(x.shape[-2])[:, None] - np.arange(x.shape[-1])
+    return np.where(((lower < 0) | (d <= lower)) & ((upper < 0) | (-d <= upper)), x, np.zeros((), x.dtype))
+
+
+@matrix_band_part.lowers
+def _(op, index, read):
+    d = index[-2] - index[-1]
+    low, up = _scalar_at(op, 1, read), _scalar_at(op, 2, read)
+    near = every([m.lor(low < 0, d <= low), m.lor(up < 0, ir.index_const(0) - d <= up)])
+    return m.select(near, read(0, index), zero(op.outputs[0].dtype))
+
+
+def _scalar_at(op: Any, k: int, read: Any) -> Expr:
+    """A scalar integer input: a size when it is followed, else loaded."""
+    found = values_of(op.inputs[k])
+    return ir.size(found[0]) if found is not None else int64(read(k, []))
+
+
+matrix_band_part.grad(lambda op, dy: (matrix_band_part(dy, op.inputs[1], op.inputs[2]), None, None))

@@ -73,11 +73,3 @@ class IndexedSlicesValue:
 
     def __repr__(self) -> str:
         return f"IndexedSlicesValue(values={self.values!r}, indices={self.indices!r}, dense_shape={self.dense_shape!r})"
-
-
-def to_dense(value: Any) -> Any:
-    """A tensor from a tensor or an IndexedSlices; None stays None."""
-    return value._to_dense() if isinstance(value, IndexedSlices) else value
-
-
-graph.OPERATORS["to_dense"] = to_dense

@@ -110,3 +110,667 @@ def concat_vectors(*parts: Tensor) -> Tensor:
     from .array import concat
 
     return concat(*parts, axis=0)
+
+
+@primitive("indexing", type="GatherGrad", dtypes=NUMERIC, same=("updates",), static=("shape",), input_dtypes={"indices": INDEX})
+def gather_grad(updates, indices, shape, *, axis, batch_dims):
+    """Zeros of sizes `shape` to which each of `updates` is added where `gather` took it from."""
+
+
+gather_grad.infers(lambda updates, indices, shape, *, axis, batch_dims: Spec(updates.dtype, sizes_from(shape)))
+
+
+@gather_grad.reference
+def _(updates, indices, shape, *, axis, batch_dims):
+    out = np.zeros(tuple(int(s) for s in shape), updates.dtype)
+    k, b = axis % out.ndim, batch_dims % indices.ndim if batch_dims else 0
+    where = np.indices(updates.shape, sparse=True)
+    picked = indices.reshape(indices.shape[:b] + (1,) * (k - b) + indices.shape[b:] + (1,) * (out.ndim - k - 1))
+    np.add.at(out, (*where[:k], picked, *where[k + indices.ndim - b:]), updates)
+    return out
+
+
+gather_grad.lowers(lambda op, index, read: zero(op.outputs[0].dtype))
+
+
+@gather_grad.scatters
+def _(op, index, read):
+    out, indices = op.outputs[0], op.inputs[1]
+    k, b = _gather_axis(out, indices, **op.attrs)
+    at = _gather_at(out.sizes, len(indices.sizes), k, b, index, lambda i: read(1, i))
+    return ir.Scatter("add", op.inputs[0].sizes, tuple(at), read(0, index))
+
+
+gather_grad.grad(lambda op, dd: (gather(dd, op.inputs[1], **op.attrs), None, None))
+
+
+# ---------------------------------------------------------------- gather and scatter at whole positions
+
+
+def _depth(indices: Tensor, rank: int | None) -> int:
+    n = needs_rank(indices)[-1] if needs_rank(indices) else None
+    if n is None:
+        raise ValueError("Shape must be at least rank 1 but is rank 0: indices")
+    if isinstance(n, types.Dim):
+        raise UnknownRank("the last size of indices must be known")
+    if rank is not None and n > rank:
+        raise ValueError(f"indices.shape[-1] must be <= params.rank, but saw indices.shape[-1] = {n} and params.rank = {rank}")
+    return n
+
+
+def _positions(read: Any, which: int, outer: Sequence[Expr], depth: int, sizes: Any, what: str) -> list[Expr]:
+    """The row of `indices` at `outer`, each entry checked against its dimension."""
+    found = []
+    for j in range(depth):
+        i = int64(read(which, [*outer, ir.index_const(j)]))
+        found.append(m.check(inside(i, sizes[j]), clamp(i, sizes[j]), what))
+    return found
+
+
+def _rows(indices: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """The last dimension of `indices` as a NumPy index, checked as TF does."""
+    n = indices.shape[-1]
+    limits = np.array(shape[:n])
+    bad = np.argwhere(((indices < 0) | (indices >= limits)).any(-1)) if n else []
+    if len(bad):
+        where = ", ".join(map(str, bad[0]))
+        raise ValueError(f"indices[{where}] = {indices[tuple(bad[0])].tolist()} does not index into shape {list(shape)}")
+    return tuple(np.moveaxis(indices.astype(np.int64), -1, 0))
+
+
+@primitive("indexing", type="GatherNd", dtypes=ANY, same=("params",), input_dtypes={"indices": INDEX})
+def gather_nd(params, indices):
+    """The slices of `params` at the positions in the last dimension of `indices`."""
+
+
+@gather_nd.infers
+def _(params, indices):
+    sizes = needs_rank(params)
+    d = _depth(indices, len(sizes))
+    return Spec(params.dtype, (*indices.sizes[:-1], *sizes[d:]))
+
+
+gather_nd.reference(lambda params, indices: params[_rows(indices, params.shape)] if indices.shape[-1] else np.broadcast_to(params, indices.shape[:-1] + params.shape))
+
+
+@gather_nd.lowers
+def _(op, index, read):
+    params, indices = op.inputs
+    d, outer = indices.sizes[-1], len(indices.sizes) - 1
+    if is_empty(params.sizes):
+        return m.check(ir.const(False, types.bool_), zero(params.dtype), "gather from an empty tensor")
+    at = _positions(read, 1, index[:outer], d, params.sizes, "gather_nd index out of range")
+    return read(0, [*at, *index[outer:]])
+
+
+gather_nd.grad(lambda op, dy: (scatter_nd(op.inputs[1], dy, shape_vector(op.inputs[0])), None))
+
+
+@primitive("indexing", type="ScatterNd", dtypes=NUMERIC, same=("updates",), static=("shape",), input_dtypes={"indices": INDEX, "shape": INDEX})
+def scatter_nd(indices, updates, shape):
+    """Zeros of sizes `shape` with the updates added at the positions in the last dimension of `indices`."""
+
+
+@scatter_nd.infers
+def _(indices, updates, shape):
+    sizes = sizes_from(shape)
+    _check_updates(indices, updates, sizes)
+    return Spec(updates.dtype, sizes)
+
+
+scatter_nd.output_dtypes = lambda indices, updates, shape: [updates.dtype]
+
+
+def _check_updates(indices: Tensor, updates: Tensor, sizes: Any) -> None:
+    if indices.sizes is None or updates.sizes is None or isinstance(indices.sizes[-1], types.Dim):
+        return
+    try:
+        types.merge_shapes((*indices.sizes[:-1], *sizes[_depth(indices, len(sizes)):]), updates.sizes)
+    except ValueError:
+        raise ValueError(f"The shape of updates {types.shape_text(updates.sizes)} must be indices.shape[:-1] + shape[indices.shape[-1]:], for indices "
+                         f"{types.shape_text(indices.sizes)} and shape {types.shape_text(tuple(sizes))}") from None
+
+
+_AT = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+def _scattered(out: np.ndarray, indices: np.ndarray, updates: np.ndarray, how: str | None) -> np.ndarray:
+    where = _rows(indices, out.shape)
+    if not where:
+        where = (np.zeros(indices.shape[:-1], np.int64),)
+        return _scattered(out[None], np.zeros((*indices.shape[:-1], 1), np.int64), updates, how)[0]
+    if how is not None:
+        _AT[how].at(out, where, updates)
+    else:  # one after the other: the last one wins
+        flat = [w.reshape(-1) for w in where]
+        for k, u in enumerate(updates.reshape(-1, *updates.shape[indices.ndim - 1:]) if updates.size else ()):
+            out[tuple(w[k] for w in flat)] = u
+    return out
+
+
+scatter_nd.reference(lambda indices, updates, shape: _scattered(np.zeros(tuple(int(s) for s in shape), updates.dtype), indices, updates, "add"))
+scatter_nd.lowers(lambda op, index, read: zero(op.outputs[0].dtype))
+
+
+def _scatter(op: Any, index: Any, read: Any, which: int, how: str | None) -> ir.Scatter:
+    """Where an update goes: `which` is the input of indices, followed by the updates."""
+    indices, updates, out = op.inputs[which], op.inputs[which + 1], op.outputs[0]
+    outer = len(indices.sizes) - 1
+    at = _positions(read, which, index[:outer], indices.sizes[-1], out.sizes, "scatter index out of range")
+    value = read(which + 1, index)
+    return ir.Scatter("add" if how == "sub" else how, updates.sizes, (*at, *index[outer:]), -value if how == "sub" else value)
+
+
+scatter_nd.scatters(lambda op, index, read: _scatter(op, index, read, 0, "add"))
+scatter_nd.grad(lambda op, dd: (None, gather_nd(dd, op.inputs[0]), None))
+
+
+def _tensor_scatter(name: str, type: str, how: str | None, doc: str) -> Any:
+    def fn(tensor, indices, updates):
+        pass
+    fn.__name__, fn.__doc__ = name, doc
+    op = primitive("indexing", type=type, dtypes=ALL if how is None else NUMERIC, same=("tensor", "updates"), input_dtypes={"indices": INDEX})(fn)
+
+    def infer(tensor: Tensor, indices: Tensor, updates: Tensor) -> Spec:
+        _check_updates(indices, updates, needs_rank(tensor))
+        return Spec(tensor.dtype, tensor.sizes)
+
+    op.infers(infer)
+    op.reference(lambda tensor, indices, updates: _scattered(np.array(tensor), indices, updates, how))
+    op.lowers(lambda op, index, read: read(0, index))
+    op.scatters(lambda op, index, read: _scatter(op, index, read, 1, how))
+    return op
+
+
+tensor_scatter_update = _tensor_scatter("tensor_scatter_update", "TensorScatterUpdate", None, "`tensor` with slices replaced; of equal positions the last one wins.")
+tensor_scatter_add = _tensor_scatter("tensor_scatter_add", "TensorScatterAdd", "add", "`tensor` with updates added at positions.")
+tensor_scatter_sub = _tensor_scatter("tensor_scatter_sub", "TensorScatterSub", "sub", "`tensor` with updates subtracted at positions.")
+tensor_scatter_mul = _tensor_scatter("tensor_scatter_mul", "TensorScatterMul", "mul", "`tensor` with slices multiplied at positions.")
+tensor_scatter_max = _tensor_scatter("tensor_scatter_max", "TensorScatterMax", "max", "`tensor` with the larger of old and update at positions.")
+tensor_scatter_min = _tensor_scatter("tensor_scatter_min", "TensorScatterMin", "min", "`tensor` with the smaller of old and update at positions.")
+
+
+@tensor_scatter_update.grad
+def _(op, dy):
+    _, indices, updates = op.inputs
+    return tensor_scatter_update(dy, indices, graph.OPERATORS["zeros_like"](updates)), None, gather_nd(dy, indices)
+
+
+tensor_scatter_add.grad(lambda op, dy: (dy, None, gather_nd(dy, op.inputs[1])))
+tensor_scatter_sub.grad(lambda op, dy: (dy, None, -gather_nd(dy, op.inputs[1])))
+for _op in (tensor_scatter_mul, tensor_scatter_max, tensor_scatter_min):
+    _op.no_gradient = "several updates of one element compete"
+
+
+# ---------------------------------------------------------------- segments with a given number of segments
+
+
+def _segments(data: Tensor, ids: Tensor, n: Any) -> Spec:
+    at = needs_rank(ids)
+    sizes = needs_rank(data)
+    if len(at) > len(sizes):
+        raise ValueError(f"Shape must be at least rank {len(at)} but is rank {len(sizes)}: data of a segment op")
+    try:
+        types.merge_shapes(sizes[:len(at)], at)
+    except ValueError:
+        raise ValueError(f"data.shape = {types.shape_text(sizes)} does not start with segment_ids.shape = {types.shape_text(at)}") from None
+    return Spec(data.dtype, (n, *sizes[len(at):]))
+
+
+def _unsorted(name: str, type: str, how: str, doc: str, dtypes: Any = NUMERIC) -> Any:
+    def fn(data, segment_ids, num_segments):
+        pass
+    fn.__name__, fn.__doc__ = name, doc + "  Elements of a negative segment are left out."
+    op = primitive("indexing", type=type, dtypes=dtypes, same=("data",), static=("num_segments",),
+                   input_dtypes={"segment_ids": INDEX, "num_segments": INDEX})(fn)
+
+    def infer(data: Tensor, segment_ids: Tensor, num_segments: Tensor) -> Spec:
+        n = UNKNOWN if num_segments.known is None else values_of(num_segments)[0]  # type: ignore[index]
+        if isinstance(n, int) and n < 0:
+            raise ValueError(f"num_segments must be non-negative, got {n}")
+        return _segments(data, segment_ids, n)
+
+    def reference(data: np.ndarray, segment_ids: np.ndarray, num_segments: Any) -> np.ndarray:
+        n, rank = int(num_segments), segment_ids.ndim
+        bad = np.argwhere(segment_ids >= n)
+        if len(bad):
+            raise ValueError(f"segment_ids[{','.join(map(str, bad[0]))}] = {segment_ids[tuple(bad[0])]} is out of range [0, {n})")
+        out = np.full((n, *data.shape[rank:]), _empty_segment(how, types.as_dtype(data.dtype)), data.dtype)
+        kept = segment_ids >= 0
+        _AT[how].at(out, segment_ids[kept], data[kept])
+        return out
+
+    def scatter(op: Any, index: Any, read: Any) -> ir.Scatter:
+        data, ids, out = op.inputs[0], op.inputs[1], op.outputs[0]
+        rank, n = len(ids.sizes), op.outputs[0].sizes[0]
+        i = int64(read(1, index[:rank]))
+        value = m.select(i >= 0, read(0, index), ir.const(ir.neutral(how, out.dtype), out.dtype.compute))
+        i = m.check(i < ir.size(n), clamp(i, n), "segment id out of range")
+        return ir.Scatter(how, data.sizes, (i, *index[rank:]), value)
+
+    op.infers(infer)
+    op.reference(reference)
+    op.lowers(lambda op, index, read: ir.const(_empty_segment(how, op.outputs[0].dtype), op.outputs[0].dtype.compute))
+    op.scatters(scatter)
+    return op
+
+
+def _empty_segment(how: str, dtype: types.DType) -> Any:
+    """The value of a segment without elements."""
+    return {"add": 0, "mul": 1}[how] if how in ("add", "mul") else dtype.min if how == "max" else dtype.max
+
+
+_ORDERED = types.FLOAT + types.INTEGER
+unsorted_segment_sum = _unsorted("unsorted_segment_sum", "UnsortedSegmentSum", "add", "The sum of each segment.")
+unsorted_segment_prod = _unsorted("unsorted_segment_prod", "UnsortedSegmentProd", "mul", "The product of each segment; 1 of an empty one.")
+unsorted_segment_max = _unsorted("unsorted_segment_max", "UnsortedSegmentMax", "max", "The maximum of each segment; the dtype's lowest number of an empty one.", _ORDERED)
+unsorted_segment_min = _unsorted("unsorted_segment_min", "UnsortedSegmentMin", "min", "The minimum of each segment; the dtype's highest number of an empty one.", _ORDERED)
+
+
+def take_segments(per_segment: Tensor, ids: Tensor, like: Tensor) -> Tensor:
+    """Each element's value of its segment; 0 where the segment is negative.  The result has the shape of `like`."""
+    from .elementwise import greater_equal, maximum, select
+
+    found = gather(per_segment, maximum(ids, 0), axis=0, batch_dims=0)
+    if ids.known is not None and all(isinstance(v, int) and v >= 0 for v in values_of(ids) or ()):
+        return found
+    kept = greater_equal(ids, 0)
+    rank = len(needs_rank(like))
+    kept = graph.OPERATORS["expand_axes"](kept, tuple(range(len(needs_rank(ids)), rank)))
+    return select(kept, found, graph.OPERATORS["zeros_like"](found))
+
+
+unsorted_segment_sum.grad(lambda op, dy: (take_segments(dy, op.inputs[1], op.inputs[0]), None, None))
+
+
+def _extreme_grad(op: Any, dy: Tensor, sum_of: Any) -> Tensor:
+    """The gradient shared equally among the elements that are the extreme of their segment."""
+    from .elementwise import cast_op, equal
+
+    data, ids = op.inputs[0], op.inputs[1]
+    chosen = cast_op(equal(data, take_segments(op.outputs[0], ids, data)), DstT=data.dtype)
+    return chosen * take_segments(dy / sum_of(chosen), ids, data)
+
+
+def _unsorted_extreme(op, dy):
+    return _extreme_grad(op, dy, lambda c: _at_least_one(unsorted_segment_sum(c, op.inputs[1], op.inputs[2]))), None, None
+
+
+def _at_least_one(x: Tensor) -> Tensor:
+    from .elementwise import maximum
+
+    return maximum(x, 1)
+
+
+unsorted_segment_max.grad(_unsorted_extreme)
+unsorted_segment_min.grad(_unsorted_extreme)
+
+
+@unsorted_segment_prod.grad
+def _(op, dy):
+    """Product over the other elements: by division, and where there is a zero, by the product of the rest."""
+    from .elementwise import cast_op, equal, greater, select
+
+    data, ids, n = op.inputs
+    is_zero = equal(data, 0)
+    zeros = unsorted_segment_sum(cast_op(is_zero, DstT=types.int32), ids, n)
+    dy = select(greater(zeros, 1), graph.OPERATORS["zeros_like"](dy), dy)
+    rest = unsorted_segment_prod(select(is_zero, graph.OPERATORS["ones_like"](data), data), ids, n)
+    safe = select(is_zero, graph.OPERATORS["ones_like"](data), data)
+    others = select(is_zero, take_segments(rest, ids, data), take_segments(op.outputs[0], ids, data) / safe)
+    return take_segments(dy, ids, data) * others, None, None
+
+
+# ---------------------------------------------------------------- segments of sorted ids: their number is a value
+
+
+def _sorted_segments(name: str, type: str, fn_np: Any, empty: Any, doc: str) -> Any:
+    def fn(data, segment_ids):
+        pass
+    fn.__name__, fn.__doc__ = name, doc + "  `segment_ids` is a sorted vector; there are segment_ids[-1] + 1 segments."
+    op = primitive("host", type=type, dtypes=NUMERIC if empty != "min" else _ORDERED, same=("data",), input_dtypes={"segment_ids": INDEX})(fn)
+    op.infers(lambda data, segment_ids: _segments(data, segment_ids, _count_of(segment_ids)))
+
+    def reference(data: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
+        if np.any(np.diff(segment_ids) < 0) or np.any(segment_ids[:1] < 0):
+            raise ValueError("segment ids are not increasing")
+        n = int(segment_ids[-1]) + 1 if segment_ids.size else 0
+        out = np.full((n, *data.shape[1:]), empty, data.dtype)
+        starts = np.flatnonzero(np.diff(segment_ids, prepend=-1))
+        if len(starts):
+            out[segment_ids[starts]] = fn_np(data, starts)
+        return out
+
+    op.reference(reference)
+    return op
+
+
+def _count_of(ids: Tensor) -> Any:
+    found = values_of(ids)
+    return UNKNOWN if not found or not isinstance(found[-1], int) else found[-1] + 1
+
+
+def _segment_means(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    counts = np.diff(np.append(starts, len(data))).reshape(-1, *[1] * (data.ndim - 1))
+    sums = np.add.reduceat(data, starts, 0)
+    return sums / counts if data.dtype.kind in "fc" else sums // counts
+
+
+segment_sum = _sorted_segments("segment_sum", "SegmentSum", lambda d, s: np.add.reduceat(d, s, 0), 0, "The sum of each segment.")
+segment_mean = _sorted_segments("segment_mean", "SegmentMean", _segment_means, 0, "The mean of each segment; 0 of an empty one.")
+segment_prod = _sorted_segments("segment_prod", "SegmentProd", lambda d, s: np.multiply.reduceat(d, s, 0), 1, "The product of each segment; 1 of an empty one.")
+segment_max = _sorted_segments("segment_max", "SegmentMax", lambda d, s: np.maximum.reduceat(d, s, 0), 0, "The maximum of each segment; 0 of an empty one.")
+segment_min = _sorted_segments("segment_min", "SegmentMin", lambda d, s: np.minimum.reduceat(d, s, 0), 0, "The minimum of each segment; 0 of an empty one.")
+segment_prod.no_gradient = "use unsorted_segment_prod"
+segment_sum.grad(lambda op, dy: (gather(dy, op.inputs[1]), None))
+
+
+@segment_mean.grad
+def _(op, dy):
+    from .elementwise import maximum
+
+    data, ids = op.inputs
+    ones = graph.OPERATORS["ones_like"](ids, dtype=dy.dtype)
+    counts = maximum(segment_sum(ones, ids), 1)
+    counts = graph.OPERATORS["expand_axes"](counts, tuple(range(1, len(needs_rank(data)))))
+    return gather(dy / counts, ids), None
+
+
+def _sorted_extreme(op, dy):
+    return _extreme_grad(op, dy, lambda c: _at_least_one(segment_sum(c, op.inputs[1]))), None
+
+
+segment_max.grad(_sorted_extreme)
+segment_min.grad(_sorted_extreme)
+
+
+# ---------------------------------------------------------------- positions and masks
+
+
+@primitive("indexing", type="OneHot", dtypes=ALL, default_name="one_hot", same=("on_value", "off_value"), static=("depth",), no_gradient="its input is an index",
+           input_dtypes={"indices": types.INTEGER, "depth": INDEX}, output_dtypes=lambda i, d, on, off, **_: [on.dtype])
+def one_hot(indices, depth, on_value, off_value, *, axis=-1):
+    """`on_value` where the position along the new dimension `axis`, of size `depth`, equals the index, else `off_value`."""
+
+
+@one_hot.infers
+def _(indices, depth, on_value, off_value, *, axis):
+    sizes = needs_rank(indices)
+    d = UNKNOWN if depth.known is None else values_of(depth)[0]
+    if isinstance(d, int) and d < 0:
+        raise ValueError(f"depth must be non-negative, got: {d}")
+    k = canonical_axis(axis, len(sizes) + 1)
+    return Spec(on_value.dtype, (*sizes[:k], d, *sizes[k:]))
+
+
+@one_hot.reference
+def _(indices, depth, on_value, off_value, *, axis):
+    hit = np.expand_dims(indices, axis) == np.moveaxis(np.arange(int(depth)).reshape([-1] + [1] * indices.ndim), 0, axis)
+    return np.where(hit, on_value, off_value)
+
+
+@one_hot.lowers
+def _(op, index, read):
+    k = canonical_axis(op.attrs["axis"], len(index))
+    i = int64(read(0, [*index[:k], *index[k + 1:]]))
+    return m.select(i.eq(index[k]), read(2, []), read(3, []))
+
+
+@primitive("host", type="Where", dtypes=ALL, no_gradient="an index", output_dtypes=lambda x: [types.int64],
+           infer=lambda x: Spec(types.int64, (UNKNOWN, UNKNOWN if x.sizes is None else len(x.sizes))))
+def where_op(x):
+    """The positions of the nonzero elements in row-major order, one a row."""
+
+
+where_op.reference(lambda x: np.argwhere(x) if np.ndim(x) else np.zeros((int(bool(x)), 0), np.int64))
+
+
+@movement(type="ReverseSequence", dtypes=ANY, same=("x",), input_dtypes={"seq_lengths": INDEX})
+def reverse_sequence(x, seq_lengths, *, seq_axis, batch_axis):
+    """For each position b along `batch_axis`, the first seq_lengths[b] elements along `seq_axis` in reverse order."""
+
+
+@reverse_sequence.infers
+def _(x, seq_lengths, *, seq_axis, batch_axis):
+    sizes = needs_rank(x)
+    s, b = canonical_axis(seq_axis, len(sizes), "seq_dim"), canonical_axis(batch_axis, len(sizes), "batch_dim")
+    if s == b:
+        raise ValueError(f"batch_dim == seq_dim == {s}")
+    if seq_lengths.sizes is not None:
+        types.merge_shapes((sizes[b],), seq_lengths.sizes)
+    return Spec(x.dtype, sizes)
+
+
+@reverse_sequence.reference
+def _(x, seq_lengths, *, seq_axis, batch_axis):
+    moved_x = np.moveaxis(x, (batch_axis, seq_axis), (0, 1)) if batch_axis % x.ndim != seq_axis % x.ndim else x
+    out = np.array(moved_x)
+    for b, n in enumerate(seq_lengths):
+        if not 0 <= n <= out.shape[1]:
+            raise ValueError(f"seq_lens({b}) = {n} is not in [0, {out.shape[1]}], the size of dimension {seq_axis}")
+        out[b, :n] = moved_x[b, :n][::-1]
+    return np.moveaxis(out, (0, 1), (batch_axis, seq_axis))
+
+
+@reverse_sequence.lowers
+def _(op, index, read):
+    s, b = (canonical_axis(op.attrs[k], len(index)) for k in ("seq_axis", "batch_axis"))
+    n = op.inputs[0].sizes[s]
+    if is_empty(op.inputs[0].sizes):
+        return zero(op.outputs[0].dtype)
+    length = int64(read(1, [index[b]]))
+    length = m.check(m.land(length >= 0, length <= ir.size(n)), length, "sequence length out of range")
+    at = list(index)
+    at[s] = clamp(m.select(index[s] < length, length - 1 - index[s], index[s]), n)
+    return read(0, at)
+
+
+reverse_sequence.grad(lambda op, dy: (reverse_sequence(dy, op.inputs[1], **op.attrs), None))
+
+
+@primitive("indexing", type="InvertPermutation", dtypes=INDEX, no_gradient="an index")
+def invert_permutation(data):
+    """The vector y with y[data[i]] = i."""
+
+
+@invert_permutation.infers
+def _(data):
+    sizes = needs_rank(data, 1)
+    return Spec(data.dtype, sizes, moved(lambda p: np.argsort(p.astype(np.int64)), data))
+
+
+@invert_permutation.reference
+def _(data):
+    if sorted(data.tolist()) != list(range(len(data))):
+        raise ValueError(f"{data.tolist()} is not a permutation of 0 to {len(data) - 1}")
+    return np.argsort(data)
+
+
+invert_permutation.lowers(lambda op, index, read: zero(op.outputs[0].dtype))
+
+
+@invert_permutation.scatters
+def _(op, index, read):
+    n = op.inputs[0].sizes[0]
+    i = int64(read(0, index))
+    return ir.Scatter(None, (n,), (m.check(inside(i, n), clamp(i, n), "not a permutation"),), m.cast(index[0], op.outputs[0].dtype))
+
+
+# ---------------------------------------------------------------- sorting, searching, sets: on the host
+
+
+def downwards(x: np.ndarray) -> np.ndarray:
+    """Positions that sort the last dimension downwards, the first of equals first."""
+    n = x.shape[-1]
+    return n - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+
+
+@primitive("host", type="TopKV2", dtypes=_ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX}, output_dtypes=lambda x, k, **_: [x.dtype, types.int32])
+def top_k(x, k, *, sorted=True):
+    """The `k` largest entries of the last dimension, in descending order, and their positions; the first of equals first."""
+
+
+@top_k.infers
+def _(x, k, *, sorted):
+    sizes = needs_rank(x)
+    if not sizes:
+        raise ValueError("Shape must be at least rank 1 but is rank 0: input of top_k")
+    n = UNKNOWN if k.known is None else values_of(k)[0]
+    if types.less(sizes[-1], n):
+        raise ValueError(f"input must have last dimension >= k = {n!r} but is {sizes[-1]!r}")
+    out = (*sizes[:-1], n)
+    return [Spec(x.dtype, out), Spec(types.int32, out)]
+
+
+@top_k.reference
+def _(x, k, *, sorted):
+    if x.shape[-1] < k:
+        raise ValueError(f"input must have last dimension >= k = {int(k)} but is {x.shape[-1]}")
+    order = downwards(x)[..., :int(k)]
+    return np.take_along_axis(x, order, -1), order.astype(np.int32)
+
+
+@top_k.grad
+def _(op, dy, _indices):
+    x = op.inputs[0]
+    last = len(needs_rank(x)) - 1
+    return gather_grad(dy, op.outputs[1], shape_vector(x), axis=last, batch_dims=last), None
+
+
+@primitive("host", type="ArgSort", dtypes=_ORDERED, no_gradient="an index", output_dtypes=lambda x, **_: [types.int32],
+           infer=lambda x, *, descending: Spec(types.int32, needs_rank(x)))
+def argsort_op(x, *, descending):
+    """Positions that sort the last dimension; equal elements keep their order."""
+
+
+argsort_op.reference(lambda x, *, descending: (downwards(x) if descending else np.argsort(x, axis=-1, kind="stable")).astype(np.int32))
+
+
+def _unique(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct values in order of first appearance, the number of each element's value, counts."""
+    values, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return values[order], rank[inverse.reshape(-1)], counts[order]
+
+
+@primitive("host", type="Unique", dtypes=ANY, no_gradient="it chooses by value", output_dtypes=lambda x, *, out_idx: [x.dtype, out_idx],
+           infer=lambda x, *, out_idx: [Spec(x.dtype, (UNKNOWN,)), Spec(out_idx, needs_rank(x, 1))])
+def unique(x, *, out_idx=types.int32):
+    """The distinct elements of a vector in order of first appearance, and the number of each element among them."""
+
+
+unique.reference(lambda x, *, out_idx: _unique(x)[:2])
+
+
+@primitive("host", type="UniqueWithCounts", dtypes=ANY, no_gradient="it chooses by value", output_dtypes=lambda x, *, out_idx: [x.dtype, out_idx, out_idx],
+           infer=lambda x, *, out_idx: [Spec(x.dtype, (UNKNOWN,)), Spec(out_idx, needs_rank(x, 1)), Spec(out_idx, (UNKNOWN,))])
+def unique_with_counts(x, *, out_idx=types.int32):
+    """`unique`, and how often each distinct element appears."""
+
+
+unique_with_counts.reference(lambda x, *, out_idx: _unique(x))
+
+
+@primitive("host", type="ListDiff", dtypes=ANY, default_name="ListDiff", no_gradient="it chooses by value", output_dtypes=lambda x, y, *, out_idx: [x.dtype, out_idx],
+           infer=lambda x, y, *, out_idx: [Spec(x.dtype, (UNKNOWN,)), Spec(out_idx, (UNKNOWN,))])
+def list_diff(x, y, *, out_idx=types.int32):
+    """The elements of vector `x` that are not in vector `y`, and their positions in `x`."""
+
+
+@list_diff.reference
+def _(x, y, *, out_idx):
+    where = np.flatnonzero(~np.isin(x, y))
+    return x[where], where
+
+
+@primitive("host", type="SearchSorted", dtypes=_ORDERED, no_gradient="an index", output_dtypes=lambda s, v, *, side, out_type: [out_type])
+def search_sorted(sorted_sequence, values, *, side, out_type):
+    """For each value, where in the sorted last dimension it would go, before ("left") or after ("right") its equals."""
+
+
+@search_sorted.infers
+def _(sorted_sequence, values, *, side, out_type):
+    types.merge_shapes(needs_rank(sorted_sequence)[:-1], needs_rank(values)[:-1])
+    return Spec(out_type, values.sizes)
+
+
+@search_sorted.reference
+def _(sorted_sequence, values, *, side, out_type):
+    rows, wanted = sorted_sequence.reshape(-1, sorted_sequence.shape[-1]), values.reshape(-1, values.shape[-1])
+    return np.array([np.searchsorted(r, w, side) for r, w in zip(rows, wanted)], out_type.np).reshape(values.shape)
+
+
+# ---------------------------------------------------------------- splitting and merging by value
+
+
+@primitive("host", type="DynamicPartition", dtypes=ANY, same=("data",), input_dtypes={"partitions": (types.int32,)},
+           output_dtypes=lambda data, partitions, *, num_partitions: [data.dtype] * num_partitions)
+def dynamic_partition(data, partitions, *, num_partitions):
+    """One tensor for each p in [0, num_partitions): the slices of `data` whose entry in `partitions` is p, in order."""
+
+
+@dynamic_partition.infers
+def _(data, partitions, *, num_partitions):
+    rest = _segments(data, partitions, UNKNOWN).sizes
+    return [Spec(data.dtype, rest)] * num_partitions
+
+
+@dynamic_partition.reference
+def _(data, partitions, *, num_partitions):
+    check_range(partitions, num_partitions, "partitions")
+    return [data[partitions == p] for p in range(num_partitions)]
+
+
+@dynamic_partition.grad
+def _(op, *dys):
+    from .array import range_op, size_of
+    from .opdef import constant
+
+    data, partitions = op.inputs
+    places = reshape_like(range_op(constant(0), size_of(partitions), constant(1)), partitions)
+    parts = dynamic_partition(places, partitions, **op.attrs)
+    parts = parts if isinstance(parts, list) else [parts]
+    return reshape_like(dynamic_stitch(*parts, *dys), data), None
+
+
+@primitive("host", type="DynamicStitch", default_name="DynamicStitch", input_dtypes={"values": ANY}, output_dtypes=lambda *values: [values[-1].dtype])
+def dynamic_stitch(*values):
+    """First n index tensors, then n data tensors: row `indices[k][i]` of the result is `data[k][i]`; later ones win."""
+
+
+@dynamic_stitch.infers
+def _(*values):
+    half = len(values) // 2
+    indices, data = values[:half], values[half:]
+    tail: Any = None
+    top: Any = 0
+    for i, d in zip(indices, data):
+        if i.sizes is not None and d.sizes is not None:
+            tail = types.merge_shapes(tail, _segments(d, i, 0).sizes[1:])
+        found = values_of(i)
+        top = UNKNOWN if found is None or types.is_unknown(top) or not all(isinstance(v, int) for v in found) else max([top, *[v + 1 for v in found]])
+    if tail is None:
+        raise UnknownRank("the rank of a stitched value must be known")
+    return Spec(data[0].dtype, (top, *tail))
+
+
+@dynamic_stitch.reference
+def _(*values):
+    half = len(values) // 2
+    flat = np.concatenate([i.reshape(-1) for i in values[:half]])
+    rows = [d.reshape(i.size, *d.shape[i.ndim:]) for i, d in zip(values[:half], values[half:])]
+    out = np.zeros((int(flat.max(initial=-1)) + 1, *rows[0].shape[1:]), values[-1].dtype)
+    for i, r in zip(np.split(flat, np.cumsum([i.size for i in values[:half]])[:-1]), rows):
+        out[i] = r
+    return out
+
+
+@dynamic_stitch.grad
+def _(op, dy):
+    half = len(op.inputs) // 2
+    return [None] * half + [gather(dy, i) for i in op.inputs[:half]]
+
+
+_ = composite, every, total, Tensor
