@@ -115,9 +115,23 @@ class _Fuser:
         """Ops whose result must be in memory: fetched, assigned, or read by something that is no kernel."""
         found = {t.op for t in self.program.roots()}
         for op in self.ops:
-            if self.kinds[op] in ("host", "contraction", "scan"):
+            if self.kinds[op] in ("host", "scan"):
                 found.update(t.op for t in op.inputs)
+            elif self.kinds[op] == "contraction":
+                found.update(self._past_moves(op))
         return found
+
+    def _past_moves(self, op: Operation) -> set[Operation]:
+        """The producers of a contraction's operands; moves in between become part of its packing."""
+        out: set[Operation] = set()
+        stack = [t.op for t in op.inputs]
+        while stack:
+            p = stack.pop()
+            if self.kinds[p] == "map" and p.opdef.family == "movement":
+                stack.extend(t.op for t in p.inputs)
+            else:
+                out.add(p)
+        return out
 
     def inlined(self, op: Operation) -> bool:
         """Ops that only move elements, or make them of nothing, are never a node of their own unless required."""

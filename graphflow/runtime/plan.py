@@ -116,15 +116,19 @@ class Compiled:
                 self.units.append(Unit(c, None, list(op.inputs), list(op.outputs)))
                 continue
             for k in self._kernels(c, f"k{i}"):
+                if isinstance(k, emit_cpu.Emitted):
+                    self.units.append(Unit(c, k, k.buffers[:-1], k.buffers[-1:]))
+                    continue
                 alias = self._in_place(k, i, i >= free_from)
                 e = emit_cpu.emit(schedule.schedule(k), alias) if k.outer or True else None
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
                 reads = [b for b in k.buffers if b.role != "tmp" and b not in written]
                 self.units.append(Unit(c, e, reads, list(written), any(self._is_variable(b) for b in alias.values()), kernel=k))
 
-    def _kernels(self, c: fusion.Cluster, name: str) -> list[ir.Kernel]:
+    def _kernels(self, c: fusion.Cluster, name: str) -> list[Any]:
         if c.kind == "contraction":
-            return contract.kernels(name, c.ops[0], self.buffers)
+            made_of = contract.kernels(name, c.ops[0], self.buffers)
+            return [simplify.linear(k) if isinstance(k, ir.Kernel) else k for k in made_of]
         if c.kind == "scatter":
             made = lower.lower_scatter(name, c.ops[0], self.buffers)
         elif c.kind == "scan":
@@ -291,8 +295,8 @@ class Plan:
         c = self.compiled
         found = set(c.buffers.values())
         for u in c.units:
-            if u.kernel is not None:
-                found.update(b for b in u.kernel.buffers if b.role != "tmp")
+            if u.emitted is not None:
+                found.update(u.emitted.buffers)
         return found
 
     def nbytes(self, b: ir.Buffer) -> int:
