@@ -26,3 +26,6 @@ from .random_ops import *  # noqa: F403
 from .variable_scope import *  # noqa: F403
 from .variables import *  # noqa: F403
 from . import math  # noqa: E402
+from .clip_ops import *  # noqa: F403, E402
+from .linalg import *  # noqa: F403, E402
+from . import linalg, train  # noqa: E402
