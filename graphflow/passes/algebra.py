@@ -259,15 +259,14 @@ def _find_source(o: Operation) -> int | None:
         reads.append((i, list(at), ir.make("probe", (), o.inputs[i].dtype.compute, len(reads))))
         return reads[-1][2]
 
-    with types.recording_guards():
-        found = o.opdef._lower(o, index, read)
-        if len(reads) != 1 or found is not reads[0][2]:
-            return None
-        i, at, _ = reads[0]
-        t = o.inputs[i]
-        if t.dtype is not o.outputs[0].dtype or len(t.sizes) > len(sizes) or any(s != 1 and s != n for s, n in zip(t.sizes[::-1], sizes[::-1])):  # type: ignore[arg-type, index]
-            return None
-        return i if all(a is b for a, b in zip(at, broadcast_index(t.sizes, index))) else None
+    found = o.opdef._lower(o, index, read)
+    if len(reads) != 1 or found is not reads[0][2]:
+        return None
+    i, at, _ = reads[0]
+    t = o.inputs[i]
+    if t.dtype is not o.outputs[0].dtype or len(t.sizes) > len(sizes) or any(s != 1 and s != n for s, n in zip(t.sizes[::-1], sizes[::-1])):  # type: ignore[arg-type, index]
+        return None
+    return i if all(a is b for a, b in zip(at, broadcast_index(t.sizes, index))) else None
 
 
 @op_rule("elementwise ops broadcast by themselves", lambda d: d.family == "elementwise" and (d.variadic is not None or len(d.params) > 1), table=ALGEBRA,

@@ -36,12 +36,27 @@ Static = opdef.OpDef(_static, "constant", type="Static", infer=_static_infer, no
 Static.reference(lambda *, value, sizes, dtype: np.array([types.hint(v) for v in value], dtype.np).reshape(sizes))
 
 
+@Static.lowers
+def _(op: Operation, index: Any, read: Any) -> Any:
+    """Sizes are parameters of the kernel: the element at the (flat) index among them."""
+    sizes, dtype = op.attrs["sizes"], op.attrs["dtype"]
+    place = ir.index_const(0)
+    for i, n in zip(index, sizes):
+        place = place * n + i
+    values = [ir.cast(ir.size(v), dtype) for v in op.attrs["value"]]
+    found = values[-1] if values else ir.const(0, dtype)
+    for k, v in enumerate(values[:-1]):
+        found = ir.select(place.eq(k), v, found)
+    return found
+
+
 def _sized(*, dtype: DType, sizes: tuple[Any, ...]) -> Tensor:  # type: ignore[empty-body]
     """Something of this shape whose elements nothing reads."""
 
 
 Sized = opdef.OpDef(_sized, "constant", type="Sized", infer=lambda *, dtype, sizes: Spec(dtype, sizes), no_gradient="no value")
 Sized.reference(lambda *, dtype, sizes: np.broadcast_to(np.zeros((), dtype.np), [types.hint(n) for n in sizes]))
+Sized.lowers(lambda op, index, read: ir.const(0, op.attrs["dtype"].compute))
 
 
 def const(like: Operation, value: np.ndarray, dtype: DType) -> Tensor:
@@ -83,8 +98,7 @@ def _reads_itself(op: Operation) -> bool:
         places.append((i, list(at)))
         return value if i == 0 else ir.make("probe", (), op.inputs[i].dtype.compute, i)
 
-    with types.recording_guards():
-        found = op.opdef._lower(op, index, read)
+    found = op.opdef._lower(op, index, read)
     return found is value and len(places) == 1 and all(a is b for a, b in zip(places[0][1], index))
 
 
@@ -136,16 +150,20 @@ def size_vector(sizes: Any) -> Tensor:
 
 def fold(program: Program) -> Program:
     """Ops of constants replaced by their value, up to `flags.fold_limit` bytes."""
-    def change(op: Operation, inputs: tuple[Tensor, ...]) -> Any:
-        if op.opdef.effect is not None or op.opdef.family in ("constant", "input", "state"):
-            return None
-        if not all(t.op.opdef is opdef.Const for t in inputs):
-            return _values(op)
-        return _folded(op, inputs)
-    return rebuild(program, change)
+    return rebuild(program, lambda op, inputs: folded(op, inputs))
 
 
-def _values(op: Operation) -> list[Tensor] | None:
+def folded(op: Operation, inputs: tuple[Tensor, ...] | None = None) -> tuple[Tensor, ...] | None:
+    """Constants for the outputs of an op on `inputs` (its own by default), or None."""
+    if op.opdef.effect is not None or op.opdef.family in ("constant", "input", "state"):
+        return None
+    inputs = op.inputs if inputs is None else inputs
+    if all([t.op.opdef is opdef.Const for t in inputs]):
+        return _evaluated(op, inputs)
+    return _values(op)
+
+
+def _values(op: Operation) -> tuple[Tensor, ...] | None:
     """The outputs as constants when their values are known numbers although the inputs are not constant (tf.shape)."""
     found = []
     for t in op.outputs:
@@ -154,10 +172,10 @@ def _values(op: Operation) -> list[Tensor] | None:
         found.append(const(op, t.known.astype(t.dtype.np), t.dtype))
     if found:
         note("known value", [op])
-    return found or None
+    return tuple(found) or None
 
 
-def _folded(op: Operation, inputs: tuple[Tensor, ...]) -> list[Tensor] | None:
+def _evaluated(op: Operation, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
     if op.opdef._numpy is None or not op.outputs or not all(types.known(t.sizes) for t in op.outputs):
         return None
     count = [types.product(t.sizes) for t in op.outputs]  # type: ignore[arg-type]
@@ -172,4 +190,4 @@ def _folded(op: Operation, inputs: tuple[Tensor, ...]) -> list[Tensor] | None:
     if any(not same_shape(a.shape, t.sizes) for a, t in zip(arrays, op.outputs)):
         return None
     note("fold", [op])
-    return [const(op, a, t.dtype) for a, t in zip(arrays, op.outputs)]
+    return tuple([const(op, a, t.dtype) for a, t in zip(arrays, op.outputs)])

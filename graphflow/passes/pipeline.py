@@ -19,7 +19,7 @@ from . import algebra as _algebra
 from . import stability as _stability
 from .cse import cse
 from .decompose import decompose
-from .fold import bypass, fold, shapes
+from .fold import bypass, fold, folded, shapes
 from .program import Program
 from .rewrite import recording, rewrite
 
@@ -33,12 +33,12 @@ class Pass(NamedTuple):
 
 def stability(program: Program) -> Program:
     """Formulas that overflow or cancel, in their stable form."""
-    return rewrite(program, _stability.STABILITY)
+    return rewrite(program, _stability.STABILITY, folded)
 
 
 def algebra(program: Program) -> Program:
     """Identities and cheaper forms of primitives."""
-    return rewrite(program, _algebra.ALGEBRA)
+    return rewrite(program, _algebra.ALGEBRA, folded)
 
 
 def dead_state(program: Program) -> Program:
@@ -57,10 +57,9 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("shapes again", shapes),  # bodies take shapes of their inputs ...
     Pass("fold again", fold),      # ... compute with constants ...
     Pass("cse again", cse),        # ... and share the parts of each other (softmax and its gradient)
-    Pass("algebra", algebra),      # the last to change formulas
-    Pass("fold last", fold),       # rules make constants (1/c, c1+c2) ...
-    Pass("cse last", cse),         # ... and ops that other places have too
-    Pass("bypass last", bypass),   # bodies and rules leave moves that turn out to move nothing
+    Pass("algebra", algebra),      # the last to change formulas; it folds the constants it makes
+    Pass("bypass last", bypass),   # two transposes became one that keeps the order
+    Pass("cse last", cse),         # rules made ops that other places have too (square of `x**2` and `x*x`)
     Pass("dead state", dead_state),  # last: `v = v * 1` stores the old value only now
 )
 

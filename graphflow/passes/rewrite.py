@@ -347,9 +347,15 @@ def _table(which: Table | str) -> Table:
 # ---------------------------------------------------------------- the engine
 
 
-def rewrite(program: Program, rules: Table) -> Program:
-    """The program with the rules applied wherever they hold; the same object when none does."""
-    engine = _Engine(rules)
+Fold = Callable[[Operation], "tuple[Tensor, ...] | None"]
+
+
+def rewrite(program: Program, rules: Table, fold: Fold = lambda o: None) -> Program:
+    """The program with the rules applied wherever they hold; the same object when none does.
+
+    `fold` evaluates ops of constants that replacements make, so that the next pattern sees a constant.
+    """
+    engine = _Engine(rules, fold)
     new: dict[Tensor, Tensor] = {}
     effects: dict[Operation, Operation] = {}
     for o in program.ops():
@@ -374,8 +380,8 @@ def moved(o: Operation, new: dict[Tensor, Tensor], ops: dict[Operation, Operatio
 
 
 class _Engine:
-    def __init__(self, rules: Table):
-        self.rules = rules
+    def __init__(self, rules: Table, fold: Fold):
+        self.rules, self.fold = rules, fold
 
     def simplified(self, o: Operation, budget: int) -> tuple[Tensor, ...]:
         """The outputs of `o`, or what the rules make of them."""
@@ -400,7 +406,9 @@ class _Engine:
         new: dict[Tensor, Tensor] = {}
         for o in made:
             copy = moved(o, new, {})
-            found = self.simplified(copy, budget) if len(copy.outputs) == 1 else copy.outputs
+            found = self.fold(copy)
+            if found is None:
+                found = self.simplified(copy, budget) if len(copy.outputs) == 1 else copy.outputs
             for old, n in zip(o.outputs, found):
                 if old is not n:
                     new[old] = n
