@@ -59,8 +59,8 @@ class AdamOptimizer(Optimizer):
 
     def _create_slots(self, var_list: list[Any]) -> None:
         first = min(var_list, key=lambda v: v.name)
-        self._make_shared(_initial(self._beta1), "beta1_power", first)
-        self._make_shared(_initial(self._beta2), "beta2_power", first)
+        self._make_shared(_initial(self._beta1, first), "beta1_power", first)
+        self._make_shared(_initial(self._beta2, first), "beta2_power", first)
         for v in var_list:
             self._make_slot(v, "m")
             self._make_slot(v, "v")
@@ -84,10 +84,11 @@ class AdamOptimizer(Optimizer):
         return [state.assign(power1, power1 * as_type(self._beta1, power1)), state.assign(power2, power2 * as_type(self._beta2, power2))]
 
 
-def _initial(value: Any) -> Any:
-    """A hyperparameter as the initial value of a float32 (or its own dtype's) scalar."""
+def _initial(value: Any, like: Any) -> Any:
+    """A hyperparameter as the initial value of a scalar: float64 beside float64 variables (TF1 loses their precision here), else float32."""
     value = hyper(value)
-    return convert_to_tensor(float(value), types.float32) if isinstance(value, (int, float)) else value
+    wide = types.float64 if like.dtype.base_dtype is types.float64 else types.float32
+    return convert_to_tensor(float(value), wide) if isinstance(value, (int, float)) else value
 
 
 class RMSPropOptimizer(Optimizer):
