@@ -29,3 +29,5 @@ from . import math  # noqa: E402
 from .clip_ops import *  # noqa: F403, E402
 from .linalg import *  # noqa: F403, E402
 from . import linalg, train  # noqa: E402
+from . import nn  # noqa: E402
+from .nn import extract_image_patches  # noqa: E402

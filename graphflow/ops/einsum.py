@@ -13,9 +13,10 @@ import numpy as np
 from .. import graph, types
 from ..codegen import ir
 from ..codegen.ir import m
-from ..graph import OPERATORS, Spec, Tensor
+from ..graph import Spec, Tensor
 from . import array, reduce
 from .contraction import batch_matmul_op, matmul_op
+from .elementwise import multiply
 from .opdef import constant_value, convert_to_tensor, movement, needs_rank
 
 
@@ -77,7 +78,7 @@ def contract(a: Labelled, b: Labelled, keep: Sequence[Any]) -> Labelled:
 def _multiplied(a: Labelled, b: Labelled, kept: Sequence[Any], inner: Sequence[Any]) -> Labelled:
     order = [*kept, *inner]
     x, y = (_spread(t, order) for t in (a, b))
-    return summed(Labelled(OPERATORS["mul"](x, y), tuple(order)), inner)
+    return summed(Labelled(multiply(x, y), tuple(order)), inner)
 
 
 def _spread(x: Labelled, order: Sequence[Any]) -> Tensor:
@@ -268,7 +269,7 @@ def _dot_axes(axes: Any, rank_a: int, rank_b: int) -> tuple[list[int], list[int]
         if value is None:
             raise ValueError("axes of tensordot must be known when the graph is built")
         axes = value.tolist()
-    if np.ndim(axes) == 0:
+    if not hasattr(axes, "__len__") or isinstance(axes, np.ndarray) and axes.ndim == 0:
         n = int(axes)
         if n < 0:
             raise ValueError(f"'axes' must be at least 0, got {n}")

@@ -16,8 +16,9 @@ from ..graph import OPERATORS, Spec, Tensor
 from ..types import COMPLEX, FLOAT
 from . import elementwise as ew
 from . import reduce as rd
-from .array import expand_dims, shape_vector
+from .array import expand_dims
 from .opdef import composite, constant, needs_rank, primitive
+from .shape_like import axis_size
 
 INDEX = (types.int32, types.int64)
 
@@ -33,18 +34,6 @@ def largest(x: Tensor, axis: int) -> Tensor:
 
 def cast(x: Tensor, dtype: types.DType) -> Tensor:
     return x if x.dtype is dtype else ew.cast_op(x, DstT=dtype)
-
-
-def count(x: Tensor, axes: Sequence[int], dtype: types.DType) -> Tensor:
-    """Number of elements folded by a reduction over `axes`, as a scalar of `dtype`."""
-    n = types.product([x.sizes[a] for a in axes])
-    if not isinstance(n, types.Dim):
-        return constant(float(n), dtype)
-    shape = shape_vector(x)
-    out = OPERATORS["getitem"](shape, axes[0])
-    for a in axes[1:]:
-        out = out * OPERATORS["getitem"](shape, a)
-    return cast(out, dtype)
 
 
 def is_zero(t: Tensor) -> bool:
@@ -362,7 +351,7 @@ def fused_batch_norm(x, scale, offset, mean, variance, *, epsilon=1e-3, training
     axes = tuple(a for a in range(rank) if a != channel)
     out_mean, out_var = mean, variance
     if training:
-        n = count(x, axes, scale.dtype)
+        n = axis_size(x, axes, scale.dtype)
         mean = total(wide, axes, False) / n
         centred = wide - _per_channel(mean, rank, data_format)
         variance = total(centred * centred, axes, False) / n
@@ -398,7 +387,7 @@ def _(op, dy, dmean, dvar):
     def lift(v: Tensor) -> Tensor:
         return _per_channel(v, rank, form)
 
-    n = count(x, axes, dtype)
+    n = axis_size(x, axes, dtype)
     if op.attrs["training"]:
         mean = op.outputs[1]
         variance = op.outputs[2] * (ew.maximum(n - 1, constant(1, n.dtype)) / n)
@@ -420,7 +409,7 @@ def _(op, dy, dmean, dvar):
 @composite(type="LayerNorm", dtypes=FLOAT, samples=[lambda r: ((r.normal(size=(3, 5)), r.normal(size=5), r.normal(size=5)), {})])
 def layer_norm(x, scale, offset, *, axes=(-1,), epsilon=1e-5):
     """(x - mean) * rsqrt(variance + epsilon) * scale + offset with the statistics of each row over `axes`."""
-    n = count(x, axes, x.dtype)
+    n = axis_size(x, axes, x.dtype)
     centred = x - total(x, axes) / n
     return centred * ew.rsqrt(total(centred * centred, axes) / n + epsilon) * scale + offset
 
@@ -432,7 +421,7 @@ layer_norm.infers(same_as_first)
 def _(op, dy):
     """The row form of batch norm's: with h the normalised row and g = dy scale, dx = r (g - mean(g) - h mean(g h))."""
     (x, scale, offset), axes = op.inputs, op.attrs["axes"]
-    n = count(x, axes, x.dtype)
+    n = axis_size(x, axes, x.dtype)
     centred = x - total(x, axes) / n
     r = ew.rsqrt(total(centred * centred, axes) / n + op.attrs["epsilon"])
     h, g = centred * r, dy * scale
