@@ -21,6 +21,7 @@ from .check_ops import *  # noqa: F403
 from .config import *  # noqa: F403
 from .control_flow_ops import *  # noqa: F403
 from .framework import *  # noqa: F403
+from .graph_def import *  # noqa: F403
 from .init_ops import *  # noqa: F403
 from .random_ops import *  # noqa: F403
 from .variable_scope import *  # noqa: F403
@@ -31,3 +32,4 @@ from .linalg import *  # noqa: F403, E402
 from . import linalg, train  # noqa: E402
 from . import nn  # noqa: E402
 from .nn import extract_image_patches  # noqa: E402
+from . import graph_util  # noqa: E402
