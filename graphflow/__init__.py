@@ -24,6 +24,7 @@ from .framework import *  # noqa: F403
 from .graph_def import *  # noqa: F403
 from .init_ops import *  # noqa: F403
 from .random_ops import *  # noqa: F403
+from .state_ops import *  # noqa: F403
 from .variable_scope import *  # noqa: F403
 from .variables import *  # noqa: F403
 from . import math  # noqa: E402

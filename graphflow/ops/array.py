@@ -25,6 +25,20 @@ _ = composite
 # ---------------------------------------------------------------- helpers
 
 
+def floats(*shape: int) -> Callable[..., Any]:
+    """Test data: normal numbers of a shape."""
+    return lambda rng: rng.normal(size=shape)
+
+
+def floats32(*shape: int) -> Callable[..., Any]:
+    return lambda rng: rng.normal(size=shape).astype(np.float32)
+
+
+def sample(*args: Any, **attrs: Any) -> Callable[..., Any]:
+    """Test data: one call; numbers and lists are int32 arrays, functions draw from the generator."""
+    return lambda rng: (tuple([a(rng) if callable(a) else np.array(a, np.int32) for a in args]), attrs)
+
+
 def values_of(t: Tensor) -> list[Any] | None:
     """The followed value of a small integer tensor as a flat list of ints and Dims, or None."""
     return None if t.known is None else [v if isinstance(v, Dim) else int(v) for v in t.known.reshape(-1)]
@@ -171,6 +185,9 @@ def placeholder_with_default(x, *, shape):
     """`x`, unless something else is fed; its static shape is `shape`."""
 
 
+placeholder_with_default.samples = [sample(floats(2, 3), shape=(2, 3))]
+
+
 @placeholder_with_default.infers
 def _(x, *, shape):
     types.merge_shapes(x.sizes, shape)
@@ -192,12 +209,18 @@ def identity(x):
     """The same value under a new name."""
 
 
+identity.samples = [sample(floats(2, 3)), sample([1, 2])]
+
+
 identity.grad(lambda op, dy: (dy,))
 
 
 @movement(type="EnsureShape", dtypes=ANY, lower=lambda op, index, read: read(0, index))
 def ensure_shape(x, *, shape):
     """`x`, checked at run time to have `shape`; sizes that are None fit anything."""
+
+
+ensure_shape.samples = [sample(floats(2, 3), shape=(2, 3))]
 
 
 @ensure_shape.infers
@@ -218,6 +241,10 @@ ensure_shape.grad(lambda op, dy: (dy,))
 @movement(type="Bitcast", no_gradient="it reads the bits of numbers")
 def bitcast(x, *, dtype):
     """The same bits read as `dtype`; a wider or narrower dtype takes away or adds a last dimension, as in TF."""
+
+
+bitcast.samples = [sample(floats32(2, 3), dtype=types.int32), sample(floats32(2, 3), dtype=types.int16),
+    sample(floats32(3, 2), dtype=types.int64), sample(floats(3), dtype=types.uint8)]
 
 
 @bitcast.infers
@@ -275,6 +302,9 @@ def shape_of(x, *, out_type=types.int32):
     """The sizes of `x`, as a vector."""
 
 
+shape_of.samples = [sample(floats(2, 3)), sample(floats(), out_type=types.int64), sample(floats(4, 1, 0))]
+
+
 @shape_of.infers
 def _(x, *, out_type):
     if x.sizes is None:
@@ -300,6 +330,9 @@ def size_of(x, *, out_type=types.int32):
     """The number of elements of `x`."""
 
 
+size_of.samples = [sample(floats(2, 3)), sample(floats(), out_type=types.int64)]
+
+
 @size_of.infers
 def _(x, *, out_type):
     return Spec(out_type, (), None if x.sizes is None else np.array(types.product(x.sizes), object))
@@ -314,6 +347,9 @@ def rank_of(x):
     """The number of dimensions of `x`."""
 
 
+rank_of.samples = [sample(floats(2, 3)), sample(floats())]
+
+
 @rank_of.infers
 def _(x):
     return Spec(types.int32, (), None if x.sizes is None else np.array(len(x.sizes), object))
@@ -326,6 +362,10 @@ rank_of.lowers(lambda op, index, read: ir.const(len(op.inputs[0].sizes), types.i
 @movement(type="Reshape", dtypes=ANY, static=("shape",), input_dtypes={"shape": INDEX})
 def reshape(x, shape):
     """The same elements in row-major order with other sizes; one size may be -1."""
+
+
+reshape.samples = [sample(floats(2, 3, 4), [6, 4]), sample(floats(2, 3, 4), [4, -1, 2]), sample(floats(1), []),
+    sample(floats(6), [2, 1, 3, 1]), sample(floats(0, 3), [3, 0]), sample([1, 2, 3, 4], [2, 2])]
 
 
 @reshape.infers
@@ -381,6 +421,9 @@ def reshape_like(x, like):
     """`x` with the sizes of `like`, whose values are not read."""
 
 
+reshape_like.samples = [sample(floats(2, 6), floats(3, 4)), sample(floats(1, 1), floats())]
+
+
 @reshape_like.infers
 def _(x, like):
     sizes = needs_rank(like)
@@ -399,6 +442,9 @@ def expand_dims(x, *, axis):
     """`x` with a dimension of size 1 put in at `axis`, counted in the result."""
 
 
+expand_dims.samples = [sample(floats(2, 3), axis=1), sample(floats(2, 3), axis=-1), sample(floats(), axis=0)]
+
+
 @expand_dims.infers
 def _(x, *, axis):
     sizes = needs_rank(x)
@@ -413,6 +459,9 @@ expand_dims.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]),))
 @movement(type="Squeeze", dtypes=ANY, lower=_reindexed)
 def squeeze(x, *, axis=()):
     """`x` without the dimensions `axis`, each of size 1; without any of size 1 when `axis` is empty."""
+
+
+squeeze.samples = [sample(floats(1, 3, 1)), sample(floats(1, 3, 1), axis=(0,)), sample(floats(1, 3, 1), axis=(-1,))]
 
 
 @squeeze.infers
@@ -438,6 +487,9 @@ squeeze.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]),))
 @movement(type="Transpose", dtypes=ANY, default_name="transpose")
 def transpose(x, *, perm=None):
     """Dimension k of the result is dimension `perm[k]` of `x`; reversed when perm is None."""
+
+
+transpose.samples = [sample(floats(2, 3, 4)), sample(floats(2, 3, 4), perm=(1, 2, 0)), sample(floats()), sample([[1, 2], [3, 4]])]
 
 
 def _perm(x: Tensor, perm: Any) -> tuple[int, ...]:
@@ -484,6 +536,9 @@ def size_vector(*, values):
     """A vector of sizes, symbolic ones too: what the body of a composite passes on as a shape."""
 
 
+size_vector.samples = [sample(values=(2, 3)), sample(values=())]
+
+
 size_vector.infers(lambda *, values: Spec(types.int32, (len(values),), np.array(values, object)))
 size_vector.reference(lambda *, values: np.array([int(v) for v in values], np.int32))
 
@@ -500,6 +555,9 @@ def _(op, index, read):
 @movement(type="Fill", dtypes=ANY, static=("dims",), input_dtypes={"dims": INDEX}, output_dtypes=lambda dims, value: [value.dtype])
 def fill(dims, value):
     """An array of sizes `dims` whose elements are all the scalar `value`."""
+
+
+fill.samples = [sample([2, 3], floats()), sample([], floats()), sample([0, 2], floats()), sample([3], [7][0])]
 
 
 @fill.infers
@@ -523,6 +581,9 @@ def broadcast_to(x, shape):
     """`x` repeated to the sizes `shape` by the rules of broadcasting."""
 
 
+broadcast_to.samples = [sample(floats(3, 1), [2, 3, 4]), sample(floats(), [2]), sample(floats(2), [3, 2]), sample([5], [4])]
+
+
 @broadcast_to.infers
 def _(x, shape):
     sizes = sizes_from(shape)
@@ -540,6 +601,9 @@ broadcast_to.grad(lambda op, dy: (sum_to(dy, op.inputs[0]), None))
 @movement(type="Range", dtypes=types.INTEGER, static=("start", "limit", "delta"), default_name="range", no_gradient="an integer")
 def range_op(start, limit, delta):
     """start, start + delta, ... up to but not including `limit`; integers."""
+
+
+range_op.samples = [sample(0, 5, 1), sample(7, 1, -2), sample(0, 300, 1), sample(3, 3, 1)]
 
 
 @range_op.infers
@@ -588,6 +652,9 @@ def lin_space(start, stop, num):
     """`num` evenly spaced numbers from `start` to `stop`, both included."""
 
 
+lin_space.samples = [sample(floats(), floats(), 5), sample(floats(), floats(), 1)]
+
+
 @lin_space.infers
 def _(start, stop, num):
     n = UNKNOWN if num.known is None else values_of(num)[0]
@@ -621,6 +688,9 @@ def eye_op(shape, *, dtype):
     """Ones on the diagonal of the last two dimensions of `shape`, zeros elsewhere."""
 
 
+eye_op.samples = [sample([2, 3], dtype=types.float32), sample([2, 3, 3], dtype=types.int64)]
+
+
 eye_op.infers(lambda shape, *, dtype: Spec(dtype, sizes_from(shape)))
 eye_op.reference(lambda shape, *, dtype: np.broadcast_to(np.eye(int(shape[-2]), int(shape[-1])), tuple(int(s) for s in shape)))
 
@@ -637,6 +707,10 @@ def _(op, index, read):
 @movement(type="ConcatV2", dtypes=ANY, default_name="concat")
 def concat(*values, axis):
     """The values one after the other along `axis`; their other sizes are the same."""
+
+
+concat.samples = [sample(floats(2, 3), floats(2, 1), floats(2, 2), axis=1), sample(floats(2), floats(0), floats(1), axis=-1),
+    sample([1], [2, 3], axis=0)]
 
 
 @concat.infers
@@ -725,6 +799,10 @@ def shape_vector(t: Tensor) -> Tensor:
 @movement(type="Pack", dtypes=ANY, default_name="stack")
 def pack(*values, axis=0):
     """The values, all of one shape, along a new dimension `axis`."""
+
+
+pack.samples = [sample(floats(2, 3), floats(2, 3)), sample(floats(2), floats(2), floats(2), axis=-1), sample([1], [2], axis=1),
+    sample(floats())]
 
 
 @pack.infers
@@ -924,6 +1002,15 @@ def strided_slice(x, *indices, spec):
     """NumPy's basic indexing with literal ranges; `indices` are the run-time positions."""
 
 
+strided_slice.samples = [sample(floats(4, 5), spec=(("s", 1, None, 2), ("i", -1))),
+    sample(floats(4, 5), spec=(("e",), ("s", None, None, -2))),
+                         sample(floats(4, 5), 2, -1, spec=(("t", 0), ("n",), ("t", 1))),
+    sample(floats(4, 5), spec=(("s", -2, 1, -1), ("s", 3, 1, 1))),
+                         sample(floats(2, 3, 4), -2, spec=(("s", None, -1, 1), ("e",), ("t", 0))),
+    sample([5, 6, 7], spec=(("s", 1, 3, 1),)),
+                         sample(floats(3), spec=(("s", 5, 9, 1),))]
+
+
 @strided_slice.infers
 def _(x, *indices, spec):
     return Spec(x.dtype, _slice_sizes(needs_rank(x), spec, None), _slice_known(x, spec, indices, None))
@@ -942,6 +1029,10 @@ def _(op, dy):
 @movement(type="StridedSliceGrad", dtypes=ANY, same=("dy",), static=("shape",), input_dtypes={"indices": INDEX})
 def strided_slice_grad(dy, shape, *indices, spec):
     """Zeros of sizes `shape` with `dy` where `spec` points."""
+
+
+strided_slice_grad.samples = [sample(floats(2), [4, 5], spec=(("s", 1, None, 2), ("i", -1))),
+    sample(floats(3), [4, 5], 1, spec=(("t", 0), ("s", None, None, -2))), sample(floats(0), [3], spec=(("s", 5, 9, 1),))]
 
 
 strided_slice_grad.infers(lambda dy, shape, *indices, spec: Spec(dy.dtype, sizes_from(shape)))
@@ -969,6 +1060,10 @@ def bounded_slice(x, bounds, *indices, spec):
     """`strided_slice` whose range ends are values of the vector `bounds`, such as sizes of another tensor."""
 
 
+bounded_slice.samples = [sample(floats(4, 5), [1, 3], spec=(("s", ("b", 0), ("b", 1), 1), ("s", None, ("b", 1), 2))),
+    sample(floats(6), [-1], spec=(("s", None, ("b", 0), 1),)), sample(floats(6, 2), [-5], 1, spec=(("s", None, ("b", 0), -2), ("t", 0)))]
+
+
 @bounded_slice.infers
 def _(x, bounds, *indices, spec):
     return Spec(x.dtype, _slice_sizes(needs_rank(x), spec, values_of(bounds)), _slice_known(x, spec, indices, bounds))
@@ -989,6 +1084,10 @@ def bounded_slice_grad(dy, shape, bounds, *indices, spec):
     """Zeros of sizes `shape` with `dy` where `spec` points."""
 
 
+bounded_slice_grad.samples = [sample(floats(2, 5), [4, 5], [1, 3], spec=(("s", ("b", 0), ("b", 1), 1),)),
+    sample(floats(3), [6, 2], [-5], 1, spec=(("s", None, ("b", 0), -2), ("t", 0)))]
+
+
 bounded_slice_grad.infers(lambda dy, shape, bounds, *indices, spec: Spec(dy.dtype, sizes_from(shape)))
 bounded_slice_grad.reference(lambda dy, shape, bounds, *indices, spec: _placed(dy, shape, _numpy_key(spec, indices, bounds)))
 bounded_slice_grad.lowers(lambda op, index, read: _lower_slice_grad(op, index, read, 3, values_of(op.inputs[2])))
@@ -1003,6 +1102,9 @@ def _(op, dd):
 @movement(type="Slice", dtypes=ANY, same=("x",), static=("size",), input_dtypes={"begin": INDEX, "size": INDEX})
 def slice_op(x, begin, size):
     """The block of `size` that starts at `begin`, which may be a run-time value; -1 in size means up to the end."""
+
+
+slice_op.samples = [sample(floats(4, 5), [1, 2], [2, 3]), sample(floats(4, 5), [4, 0], [0, 5]), sample([1, 2, 3], [1], [2])]
 
 
 @slice_op.infers
@@ -1062,6 +1164,9 @@ def slice_grad(dy, begin, shape):
     """Zeros of sizes `shape` with the block `dy` at `begin`."""
 
 
+slice_grad.samples = [sample(floats(2, 3), [1, 2], [4, 5]), sample(floats(0, 5), [4, 0], [4, 5])]
+
+
 slice_grad.infers(lambda dy, begin, shape: Spec(dy.dtype, sizes_from(shape)))
 slice_grad.reference(lambda dy, begin, shape: _placed(dy, shape, _block(begin, dy.shape)))
 
@@ -1095,6 +1200,9 @@ slice_grad.grad(lambda op, dd: (slice_op(dd, op.inputs[1], shape_vector(op.input
 @movement(type="Tile", dtypes=ANY, static=("multiples",), input_dtypes={"multiples": INDEX})
 def tile(x, multiples):
     """`x` repeated `multiples[k]` times along dimension k."""
+
+
+tile.samples = [sample(floats(2, 3), [2, 1]), sample(floats(3), [0]), sample(floats(), []), sample([1, 2], [2])]
 
 
 @tile.infers
@@ -1161,6 +1269,9 @@ def pad(x, paddings, *, value=0):
     """`x` with `paddings[k, 0]` elements before and `paddings[k, 1]` after it in dimension k, all of them `value`."""
 
 
+pad.samples = [sample(floats(2, 3), [[1, 0], [0, 2]]), sample(floats(2), [[1, 1]], value=3.0), sample(floats(0, 2), [[1, 0], [0, 0]])]
+
+
 pad.infers(lambda x, paddings, *, value: Spec(x.dtype, _padded(x, paddings)))
 
 
@@ -1188,6 +1299,9 @@ def _(op, dy):
 @movement(type="MirrorPad", dtypes=ALL, static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
 def mirror_pad(x, paddings, *, mode):
     """`x` continued by its own mirror image: without ("REFLECT") or with ("SYMMETRIC") the border element repeated."""
+
+
+mirror_pad.samples = [sample(floats(3, 4), [[1, 2], [3, 0]], mode="REFLECT"), sample(floats(3, 4), [[3, 2], [0, 4]], mode="SYMMETRIC")]
 
 
 @mirror_pad.infers
@@ -1225,6 +1339,9 @@ mirror_pad.grad(lambda op, dy: (mirror_pad_grad(dy, op.inputs[1], mode=op.attrs[
 @movement(type="MirrorPadGrad", dtypes=types.NUMERIC, static=("paddings",), same=("dy",), input_dtypes={"paddings": INDEX})
 def mirror_pad_grad(dy, paddings, *, mode):
     """The gradient of `mirror_pad`: every element of `dy` added to the element it was copied from."""
+
+
+mirror_pad_grad.samples = [sample(floats(6, 7), [[1, 2], [3, 0]], mode="REFLECT"), sample(floats(8, 8), [[3, 2], [0, 4]], mode="SYMMETRIC")]
 
 
 @mirror_pad_grad.infers
@@ -1278,6 +1395,9 @@ def reverse(x, *, axis):
     """`x` backwards along the dimensions `axis`."""
 
 
+reverse.samples = [sample(floats(2, 3, 4), axis=(0, -1)), sample(floats(3), axis=()), sample([1, 2, 3], axis=(0,))]
+
+
 reverse.reference(lambda x, *, axis: np.flip(x, axis))
 
 
@@ -1293,6 +1413,9 @@ reverse.grad(lambda op, dy: (reverse(dy, axis=op.attrs["axis"]),))
 @movement(type="Roll", dtypes=ANY, same=("x",), input_dtypes={"shift": INDEX})
 def roll(x, shift, *, axis):
     """`x` rotated by `shift[j]` places along dimension `axis[j]`; the shifts are a vector and may be run-time values."""
+
+
+roll.samples = [sample(floats(3, 4), [1, -6], axis=(0, 1)), sample(floats(5), [2], axis=(-1,)), sample(floats(2, 4), [1, 2], axis=(1, 1))]
 
 
 roll.infers(lambda x, shift, *, axis: Spec(x.dtype, needs_rank(x)))
@@ -1322,6 +1445,9 @@ def diag(x):
     """Zeros of sizes (*s, *s) with `x`, of sizes s, on the diagonal."""
 
 
+diag.samples = [sample(floats(3)), sample(floats(2, 3))]
+
+
 diag.infers(lambda x: Spec(x.dtype, (*needs_rank(x), *x.sizes)))
 
 
@@ -1343,6 +1469,9 @@ diag.grad(lambda op, dy: (diag_part(dy),))
 @movement(type="DiagPart", dtypes=ALL)
 def diag_part(x):
     """The diagonal, of sizes s, of `x` of sizes (*s, *s)."""
+
+
+diag_part.samples = [sample(floats(3, 3)), sample(floats(2, 3, 2, 3))]
 
 
 @diag_part.infers
@@ -1367,6 +1496,9 @@ diag_part.grad(lambda op, dy: (diag(dy),))
 @movement(type="MatrixDiag", dtypes=ALL)
 def matrix_diag(x):
     """Square matrices, zero but for the last dimension of `x` on their diagonal."""
+
+
+matrix_diag.samples = [sample(floats(3)), sample(floats(2, 3))]
 
 
 @matrix_diag.infers
@@ -1397,6 +1529,9 @@ def matrix_diag_part(x):
     """The main diagonals of the matrices in the last two dimensions."""
 
 
+matrix_diag_part.samples = [sample(floats(3, 4)), sample(floats(2, 4, 3))]
+
+
 matrix_diag_part.infers(lambda x: Spec(x.dtype, (*_matrix(x)[:-2], _least(x.sizes[-2], x.sizes[-1]))))
 matrix_diag_part.reference(lambda x: np.diagonal(x, axis1=-2, axis2=-1))
 matrix_diag_part.lowers(lambda op, index, read: read(0, [*index, index[-1]]))
@@ -1410,6 +1545,9 @@ def _(op, dy):
 @movement(type="MatrixSetDiag", dtypes=ALL)
 def matrix_set_diag(x, diagonal):
     """`x` with the main diagonals of its matrices replaced."""
+
+
+matrix_set_diag.samples = [sample(floats(3, 4), floats(3)), sample(floats(2, 4, 3), floats(2, 3))]
 
 
 @matrix_set_diag.infers
@@ -1444,6 +1582,9 @@ def _(op, dy):
 @movement(type="MatrixBandPart", dtypes=ALL, same=("x",), input_dtypes={"lower": INDEX, "upper": INDEX})
 def matrix_band_part(x, lower, upper):
     """`x` with everything outside a band around the diagonal set to 0: at most `lower` below and `upper` above; all if negative."""
+
+
+matrix_band_part.samples = [sample(floats(4, 5), 1, 2), sample(floats(2, 4, 4), -1, 0), sample(floats(3, 3), 0, -1)]
 
 
 matrix_band_part.infers(lambda x, lower, upper: Spec(x.dtype, _matrix(x)))

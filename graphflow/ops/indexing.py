@@ -14,7 +14,7 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, NUMERIC, UNKNOWN, canonical_axis
-from .array import (ANY, INDEX, clamp, every, inside, int64, is_empty, moved, reshape, reshape_like, shape_of, shape_vector, sizes_from, total,
+from .array import (ANY, INDEX, clamp, every, floats, inside, int64, is_empty, moved, reshape, reshape_like, sample, shape_of, shape_vector, sizes_from, total,
                     values_of, vector, zero)
 from .opdef import UnknownRank, composite, movement, needs_rank, primitive
 
@@ -30,6 +30,11 @@ def gather(params, indices, *, axis=0, batch_dims=0):
     Raises (when run):
         InvalidArgumentError: an index outside [0, size of the axis).
     """
+
+
+gather.samples = [sample(floats(4, 3), [[1, 0], [3, 3]]), sample(floats(4, 3), [2, 0], axis=1),
+    sample(floats(2, 4, 3), [[1, 3], [0, 0]], axis=1, batch_dims=1), sample(floats(4), 2),
+    sample(floats(2, 3, 4), [[1], [3]], axis=-1, batch_dims=1), sample([4, 5, 6], [2, 0])]
 
 
 def _gather_axis(params: Any, indices: Any, axis: int, batch_dims: int) -> tuple[int, int]:
@@ -117,6 +122,10 @@ def gather_grad(updates, indices, shape, *, axis, batch_dims):
     """Zeros of sizes `shape` to which each of `updates` is added where `gather` took it from."""
 
 
+gather_grad.samples = [sample(floats(4, 2), [2, 2], [4, 3], axis=1, batch_dims=0),
+    sample(floats(2, 2, 3), [[1, 3], [0, 0]], [2, 4, 3], axis=1, batch_dims=1)]
+
+
 gather_grad.infers(lambda updates, indices, shape, *, axis, batch_dims: Spec(updates.dtype, sizes_from(shape)))
 
 
@@ -183,6 +192,9 @@ def gather_nd(params, indices):
     """The slices of `params` at the positions in the last dimension of `indices`."""
 
 
+gather_nd.samples = [sample(floats(4, 3), [[1, 0], [3, 2]]), sample(floats(4, 3), [[2], [0], [2]]), sample(floats(2, 3), [[[1, 1]]])]
+
+
 @gather_nd.infers
 def _(params, indices):
     sizes = needs_rank(params)
@@ -209,6 +221,9 @@ gather_nd.grad(lambda op, dy: (scatter_nd(op.inputs[1], dy, shape_vector(op.inpu
 @primitive("indexing", type="ScatterNd", dtypes=NUMERIC, same=("updates",), static=("shape",), input_dtypes={"indices": INDEX, "shape": INDEX})
 def scatter_nd(indices, updates, shape):
     """Zeros of sizes `shape` with the updates added at the positions in the last dimension of `indices`."""
+
+
+scatter_nd.samples = [sample([[1], [3], [1]], floats(3, 2), [4, 2]), sample([[0, 1], [2, 0]], floats(2), [3, 2])]
 
 
 @scatter_nd.infers
@@ -279,6 +294,7 @@ def _tensor_scatter(name: str, type: str, how: str | None, doc: str) -> Any:
     op.reference(lambda tensor, indices, updates: _scattered(np.array(tensor), indices, updates, how))
     op.lowers(lambda op, index, read: read(0, index))
     op.scatters(lambda op, index, read: _scatter(op, index, read, 1, how))
+    op.samples = [sample(floats(4, 2), [[1], [3], [1]], floats(3, 2)), sample(floats(3, 2), [[0, 1], [2, 0]], floats(2))]
     return op
 
 
@@ -352,6 +368,7 @@ def _unsorted(name: str, type: str, how: str, doc: str, dtypes: Any = NUMERIC) -
     op.reference(reference)
     op.lowers(lambda op, index, read: ir.const(_empty_segment(how, op.outputs[0].dtype), op.outputs[0].dtype.compute))
     op.scatters(scatter)
+    op.samples = [sample(floats(5, 2), [2, 0, 2, -1, 0], 4), sample(floats(2, 2), [[0, 1], [1, 1]], 2)]
     return op
 
 
@@ -442,6 +459,7 @@ def _sorted_segments(name: str, type: str, fn_np: Any, empty: Any, doc: str) -> 
         return out
 
     op.reference(reference)
+    op.samples = [sample(floats(5, 2), [0, 0, 2, 2, 3]), sample(floats(3), [0, 1, 1])]
     return op
 
 
@@ -493,6 +511,10 @@ def one_hot(indices, depth, on_value, off_value, *, axis=-1):
     """`on_value` where the position along the new dimension `axis`, of size `depth`, equals the index, else `off_value`."""
 
 
+one_hot.samples = [sample([1, -1, 2, 5], 3, floats(), floats()), sample([[0], [1]], 2, floats(), floats(), axis=0),
+    sample(1, 4, floats(), floats(), axis=-1)]
+
+
 @one_hot.infers
 def _(indices, depth, on_value, off_value, *, axis):
     sizes = needs_rank(indices)
@@ -522,12 +544,19 @@ def where_op(x):
     """The positions of the nonzero elements in row-major order, one a row."""
 
 
+where_op.samples = [sample([[1, 0, 2], [0, 0, 1]]), sample(lambda rng: rng.random((3, 2)) < 0.5)]
+
+
 where_op.reference(lambda x: np.argwhere(x) if np.ndim(x) else np.zeros((int(bool(x)), 0), np.int64))
 
 
 @movement(type="ReverseSequence", dtypes=ANY, same=("x",), input_dtypes={"seq_lengths": INDEX})
 def reverse_sequence(x, seq_lengths, *, seq_axis, batch_axis):
     """For each position b along `batch_axis`, the first seq_lengths[b] elements along `seq_axis` in reverse order."""
+
+
+reverse_sequence.samples = [sample(floats(3, 4, 2), [0, 4, 2], seq_axis=1, batch_axis=0),
+    sample(floats(4, 3), [1, 2, 4], seq_axis=0, batch_axis=1)]
 
 
 @reverse_sequence.infers
@@ -573,6 +602,9 @@ def invert_permutation(data):
     """The vector y with y[data[i]] = i."""
 
 
+invert_permutation.samples = [sample([2, 0, 1, 3])]
+
+
 @invert_permutation.infers
 def _(data):
     sizes = needs_rank(data, 1)
@@ -610,6 +642,9 @@ def top_k(x, k, *, sorted=True):
     """The `k` largest entries of the last dimension, in descending order, and their positions; the first of equals first."""
 
 
+top_k.samples = [sample(floats(2, 5), 3), sample(floats(4), 1), sample([[1, 3, 3, 2]], 2)]
+
+
 @top_k.infers
 def _(x, k, *, sorted):
     sizes = needs_rank(x)
@@ -643,6 +678,9 @@ def argsort_op(x, *, descending):
     """Positions that sort the last dimension; equal elements keep their order."""
 
 
+argsort_op.samples = [sample(floats(2, 5), descending=False), sample([[1, 3, 3, 2]], descending=True)]
+
+
 argsort_op.reference(lambda x, *, descending: (downwards(x) if descending else np.argsort(x, axis=-1, kind="stable")).astype(np.int32))
 
 
@@ -661,6 +699,9 @@ def unique(x, *, out_idx=types.int32):
     """The distinct elements of a vector in order of first appearance, and the number of each element among them."""
 
 
+unique.samples = [sample([5, 3, 5, 1]), sample(lambda rng: np.array([1.5, 1.5, 0.5]), out_idx=types.int64)]
+
+
 unique.reference(lambda x, *, out_idx: _unique(x)[:2])
 
 
@@ -668,6 +709,9 @@ unique.reference(lambda x, *, out_idx: _unique(x)[:2])
            infer=lambda x, *, out_idx: [Spec(x.dtype, (UNKNOWN,)), Spec(out_idx, needs_rank(x, 1)), Spec(out_idx, (UNKNOWN,))])
 def unique_with_counts(x, *, out_idx=types.int32):
     """`unique`, and how often each distinct element appears."""
+
+
+unique_with_counts.samples = [sample([5, 3, 5, 1])]
 
 
 unique_with_counts.reference(lambda x, *, out_idx: _unique(x))
@@ -679,6 +723,9 @@ def list_diff(x, y, *, out_idx=types.int32):
     """The elements of vector `x` that are not in vector `y`, and their positions in `x`."""
 
 
+list_diff.samples = [sample([5, 3, 4, 1], [3, 1])]
+
+
 @list_diff.reference
 def _(x, y, *, out_idx):
     where = np.flatnonzero(~np.isin(x, y))
@@ -688,6 +735,10 @@ def _(x, y, *, out_idx):
 @primitive("host", type="SearchSorted", dtypes=_ORDERED, no_gradient="an index", output_dtypes=lambda s, v, *, side, out_type: [out_type])
 def search_sorted(sorted_sequence, values, *, side, out_type):
     """For each value, where in the sorted last dimension it would go, before ("left") or after ("right") its equals."""
+
+
+search_sorted.samples = [sample([[1, 3, 3, 5]], [[0, 3, 9]], side="left", out_type=types.int32),
+    sample([1, 3, 3, 5], [0, 3, 9], side="right", out_type=types.int64)]
 
 
 @search_sorted.infers
@@ -709,6 +760,9 @@ def _(sorted_sequence, values, *, side, out_type):
            output_dtypes=lambda data, partitions, *, num_partitions: [data.dtype] * num_partitions)
 def dynamic_partition(data, partitions, *, num_partitions):
     """One tensor for each p in [0, num_partitions): the slices of `data` whose entry in `partitions` is p, in order."""
+
+
+dynamic_partition.samples = [sample(floats(4, 2), [1, 0, 1, 1], num_partitions=2), sample(floats(3), [2, 0, 0], num_partitions=3)]
 
 
 @dynamic_partition.infers
@@ -738,6 +792,10 @@ def _(op, *dys):
 @primitive("host", type="DynamicStitch", default_name="DynamicStitch", input_dtypes={"values": ANY}, output_dtypes=lambda *values: [values[-1].dtype])
 def dynamic_stitch(*values):
     """First n index tensors, then n data tensors: row `indices[k][i]` of the result is `data[k][i]`; later ones win."""
+
+
+dynamic_stitch.samples = [sample([0, 3], [1, 2], floats(2, 3), floats(2, 3)), sample([1, 0], floats(2)),
+    sample(2, [[1, 0]], floats(), floats(1, 2))]
 
 
 @dynamic_stitch.infers
