@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class Fetches:
         self.elements: list[Tensor | Operation] = []
         self._positions: dict[Any, int] = {}
         self._build = self._visit(fetches)
+        self.single = isinstance(fetches, Tensor)
         self.tensors = [e for e in self.elements if isinstance(e, Tensor)]
         self.targets = [e for e in self.elements if isinstance(e, Operation)]
         order = {e: i for i, e in enumerate(self.tensors)}
@@ -207,7 +208,7 @@ def _check_cast(t: Tensor, array: np.ndarray, python: bool) -> None:
 
 # ---------------------------------------------------------------- sessions
 
-Executable = Callable[[list[np.ndarray]], list[np.ndarray]]
+Executable = Callable[[Any], list[Any]]
 
 
 class BaseSession:
@@ -226,7 +227,8 @@ class BaseSession:
         self._config, self._target = config, target
         self.store = Store()
         self._closed = False
-        self._executables: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}
+        self._executables: dict[Any, Executable] = {}
+        self._known: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}  # requests by their literal form
         self._lock = threading.RLock()
         self._warned: set[Tensor] = set()
 
@@ -257,19 +259,31 @@ class BaseSession:
             RuntimeError: closed, or the graph is empty.  ValueError, TypeError: a bad fetch or feed.
             errors.OpError: an op failed; no variable has changed.
         """
-        self._check_open()
-        feeds = flatten_feeds(self._graph, feed_dict)
-        key = self._key(fetches, feeds)
-        found = self._executables.get(key) if key is not None else None
-        if found is None:
-            found = self._prepare(fetches, list(feeds), key)
-        parsed, order, step = found
-        arrays = [feed_array(t, feeds[t]) for t in order]
-        results = self._execute(step, arrays, options, run_metadata)
-        return parsed.rebuild([_own(r, t, feeds) for r, t in zip(results, parsed.tensors)])
+        try:  # the common request has been made before: same fetches, same keys
+            known = self._known[_known_key(fetches, feed_dict)]
+        except (KeyError, TypeError):
+            known = None
+        if known is None or self._closed:
+            self._check_open()
+            feeds = flatten_feeds(self._graph, feed_dict)
+            known = self._prepare(fetches, list(feeds))
+            try:
+                if all(type(k) is Tensor for k in feed_dict or ()):
+                    self._known[_known_key(fetches, feed_dict)] = known
+            except TypeError:
+                pass
+            values: Any = [feeds[t] for t in known[1]]
+        else:
+            values = feed_dict.values() if feed_dict else ()
+        parsed, _, step = known
+        results = step(values) if options is None and run_metadata is None else self._traced(step, values, options, run_metadata)
+        return results[0] if parsed.single else parsed.rebuild(results)
 
-    def _execute(self, step: Executable, arrays: list[np.ndarray], options: Any, run_metadata: Any) -> list[np.ndarray]:
-        return step(arrays)
+    def _traced(self, step: Executable, values: Any, options: Any, run_metadata: Any) -> list[Any]:
+        """A run with a time limit or a trace."""
+        from .debug import timeline
+
+        return timeline.traced(step, list(values), options, run_metadata)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -277,31 +291,25 @@ class BaseSession:
         if not self._graph._ops:
             raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
 
-    def _key(self, fetches: Any, feeds: Iterable[Tensor]) -> Any:
-        """Identity of the request; None when the fetches are not hashable as a flat structure."""
-        try:
-            return (_fetch_key(fetches), tuple(feeds), self._graph._version, flags.optimize, flags.interpret)
-        except TypeError:
-            return None
-
-    def _prepare(self, fetches: Any, fed: list[Tensor], key: Any) -> tuple[Fetches, list[Tensor], Executable]:
+    def _prepare(self, fetches: Any, fed: list[Tensor]) -> tuple[Fetches, list[Tensor], Executable]:
         parsed = Fetches(self._graph, fetches)
+        key = (tuple(parsed.elements), tuple(fed), flags.optimize, flags.interpret)
         with self._lock:
-            step = self._compile(parsed.tensors, parsed.targets, fed)
-            found = (parsed, fed, step)
-            if key is not None:
-                self._executables[key] = found
-        self._warn_unused(parsed, fed)
-        return found
+            step = self._executables.get(key)
+            if step is None:
+                step = self._executables[key] = self._compile(parsed.tensors, parsed.targets, fed)
+                self._warn_unused(parsed, fed)
+        return parsed, fed, step
 
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
         if flags.interpret:
             from .runtime.reference import Reference
 
-            return Reference(tensors, targets, fed, self.store)
+            reference = Reference(tensors, targets, fed, self.store)
+            return lambda values: [_own(r, t, fed) for r, t in zip(reference([feed_array(t, v) for t, v in zip(fed, values)]), tensors)]
         from .runtime.executable import Executable as Compiled
 
-        return Compiled(self._graph, tensors, targets, fed, self.store, self._config)
+        return Compiled(self._graph, tensors, targets, fed, self.store, self._config, feed_array)
 
     def _warn_unused(self, parsed: Fetches, fed: list[Tensor]) -> None:
         if not fed:
@@ -318,21 +326,27 @@ class BaseSession:
         """A function of the values of `feed_list`, in order, that runs `fetches` with little overhead."""
         self._check_open()
         order = [self._graph.as_graph_element(t, allow_operation=False) for t in feed_list or []]
-        parsed, fed, step = self._prepare(fetches, order, None)  # type: ignore[arg-type]
+        parsed, fed, step = self._prepare(fetches, order)  # type: ignore[arg-type]
+        count, single = len(fed), parsed.single
 
-        def call(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
-            if len(values) != len(fed):
-                raise TypeError(f"this callable takes {len(fed)} feed value(s), {len(values)} were given")
-            self._check_open()
-            results = self._execute(step, [feed_array(t, v) for t, v in zip(fed, values)], options, run_metadata)
-            return parsed.rebuild([_own(r, t, dict(zip(fed, values))) for r, t in zip(results, parsed.tensors)])
+        def call(*values: Any) -> Any:
+            if len(values) != count:
+                raise TypeError(f"this callable takes {count} feed value(s), {len(values)} were given")
+            if self._closed:
+                self._check_open()
+            results = step(values)  # type: ignore[arg-type]
+            return results[0] if single else parsed.rebuild(results)
 
-        return call
+        def traced(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
+            return call(*values) if options is None and run_metadata is None else parsed.rebuild(self._traced(step, values, options, run_metadata))
+
+        return traced if accept_options else call
 
     def close(self) -> None:
         """Frees the variables; later runs raise RuntimeError."""
         self._closed = True
         self._executables.clear()
+        self._known.clear()
         self.store.clear()
 
     def as_default(self) -> _AsDefault:
@@ -343,6 +357,12 @@ class BaseSession:
         from .config import DeviceAttributes
 
         return [DeviceAttributes("/job:localhost/replica:0/task:0/device:CPU:0", "CPU")]
+
+
+def _known_key(fetches: Any, feed_dict: Any) -> Any:
+    """A request as a dictionary key.  Raises TypeError when something in it cannot be hashed."""
+    f = fetches if type(fetches) is Tensor else _fetch_key(fetches)
+    return (f, *feed_dict, flags.optimize, flags.interpret) if feed_dict else (f, flags.optimize, flags.interpret)
 
 
 def _fetch_key(fetches: Any) -> Any:

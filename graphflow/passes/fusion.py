@@ -129,7 +129,7 @@ class _Fuser:
             p = stack.pop()
             if self.kinds[p] == "map" and p.opdef.family == "movement":
                 stack.extend(t.op for t in p.inputs)
-            else:
+            elif p.inputs or self.kinds[p] != "map":
                 out.add(p)
         return out
 

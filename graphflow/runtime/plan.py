@@ -396,7 +396,7 @@ class Plan:
                 r[2] = self.table.ctypes.data + 8 * r[2]
                 r[3] = self.sizes.ctypes.data + 8 * r[3]
         self.code = np.array(rows, np.int64).reshape(-1)
-        self.copy_rows = len(rows) - 1 - len(copies)
+        self.halt = len(rows) - 1
 
     def _table_entry(self, b: ir.Buffer, position: int) -> int:
         root = self.compiled.alias.get(b, b)
