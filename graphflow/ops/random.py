@@ -39,10 +39,6 @@ class NumpyMath:
         return np.asarray(x).astype(dtype.np)
 
     @staticmethod
-    def bitcast(x: Any, dtype: types.DType) -> np.ndarray:
-        return np.asarray(x).view(dtype.np)
-
-    @staticmethod
     def erfinv(x: np.ndarray) -> np.ndarray:
         return (normal_quantile((np.asarray(x, np.float64) + 1) / 2) / np.sqrt(2)).astype(np.asarray(x).dtype)
 
@@ -92,7 +88,7 @@ class Stream:
 
 def _float(w: Any, bits: Any, dtype: types.DType) -> Any:
     """A word below 2**31 as a float; by way of int32, for which every vector unit has an instruction."""
-    return w.cast(w.bitcast(bits, types.int32), dtype)
+    return w.cast(w.cast(bits, types.int32), dtype)
 
 
 def uniform(w: Any, stream: Stream, dtype: types.DType, block: int = 0) -> Any:
@@ -146,8 +142,8 @@ def uniform_int(w: Any, stream: Stream, dtype: types.DType, low: Any, high: Any)
     first, second = stream()
     bits = (w.cast(first, types.uint64) << 32) | w.cast(second, types.uint64)
     if dtype.size == 8:
-        width = w.bitcast(high, types.uint64) - w.bitcast(low, types.uint64)
-        return w.bitcast(w.bitcast(low, types.uint64) + _product_high(w, bits, width), dtype)
+        width = w.cast(high, types.uint64) - w.cast(low, types.uint64)
+        return w.cast(w.cast(low, types.uint64) + _product_high(w, bits, width), dtype)
     width = w.cast(w.cast(high, types.int64) - w.cast(low, types.int64), types.uint64)
     scaled = ((bits >> 32) * width + (((bits & 0xFFFFFFFF) * width) >> 32)) >> 32
     return w.cast(w.cast(low, types.int64) + w.cast(scaled, types.int64), dtype)
@@ -225,10 +221,11 @@ def random(element: Callable[..., Any], *, stateless: bool = False, **traits: An
         return low, ((wide[0] >> 32) ^ ((wide[1] >> 32) << 20))
 
     def lower(op: Operation, index: Sequence[Expr], read: Read) -> Expr:
-        run = None if stateless else read(len(op.inputs), [])
+        count = len(op.opdef.params)  # the run counter stands behind them
+        run = None if stateless else read(count, [])
         key, run = source(m, [read(1, [ir.index_const(i)]) for i in range(2)], run)
         stream = Stream(m, key, run, _linear(op.outputs[0].sizes or (), index))
-        return element(m, stream, op.attrs["dtype"], *[read(i, []) for i in range(2, len(op.inputs))])
+        return element(m, stream, op.attrs["dtype"], *[read(i, []) for i in range(2, count)])
 
     def reference(shape: np.ndarray, key: np.ndarray, *rest: Any, dtype: types.DType, **_: Any) -> np.ndarray:
         run, rest = (None, rest) if stateless else (np.asarray(rest[-1], np.int64).reshape(1), rest[:-1])
