@@ -33,6 +33,8 @@ def _normal_quantile(p: float) -> float:
     """A start with the tail's logarithm, then Newton steps on erfc with Halley's correction."""
     if not 0 < p < 1:
         return math.nan if not 0 <= p <= 1 else math.copysign(math.inf, p - 0.5)
+    if p == 0.5:
+        return 0.0
     q = min(p, 1 - p)
     t = math.sqrt(-2 * math.log(q))
     # Abramowitz and Stegun 26.2.23: within 4.5e-4.
