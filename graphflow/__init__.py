@@ -30,7 +30,7 @@ from .variables import *  # noqa: F403
 from . import math  # noqa: E402
 from .clip_ops import *  # noqa: F403, E402
 from .linalg import *  # noqa: F403, E402
-from . import linalg, train  # noqa: E402
+from . import layers, linalg, losses, train  # noqa: E402
 from . import nn  # noqa: E402
 from .nn import extract_image_patches  # noqa: E402
 from . import graph_util  # noqa: E402

@@ -5,9 +5,9 @@ import re
 from typing import Any, Callable
 
 from .. import graph, types
-from .. import variable_scope as vs
 from ..graph import GraphKeys, Tensor
 from ..ops.opdef import convert_to_tensor
+from ..variable_scope import get_variable, variable_scope
 
 
 class Layer:
@@ -29,7 +29,8 @@ class Layer:
             raise TypeError(f"Keyword argument not understood: {sorted(unknown)}")
         self.trainable, self.built = trainable, False
         self.dtype = None if dtype is None else types.as_dtype(dtype).name
-        self._base_name = name or re.sub("(?<=[a-z0-9])([A-Z])|(?<=.)([A-Z])(?=[a-z])", r"_\1\2", type(self).__name__).lower()
+        # Conv2DTranspose is conv2d_transpose: a capital starts a word after a lower-case letter or before one.
+        self._base_name = name or re.sub("(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", type(self).__name__).lower()
         self._name, self._reuse, self._activity_regularizer = name, _reuse, activity_regularizer
         self._wanted_scope, self._scope = _scope, None
         self._trainable_weights: list[Any] = []
@@ -92,7 +93,7 @@ class Layer:
                    trainable: bool | None = None, constraint: Any = None, use_resource: Any = None, partitioner: Any = None, **_: Any) -> Any:
         """A variable `scope/name`, shared when the layer is reused."""
         trainable = trainable is not False
-        v = vs.get_variable(name, shape=shape, dtype=dtype or self.dtype or types.float32, initializer=initializer, regularizer=regularizer,
+        v = get_variable(name, shape=shape, dtype=dtype or self.dtype or types.float32, initializer=initializer, regularizer=regularizer,
                             trainable=trainable and self.trainable, constraint=constraint, partitioner=partitioner)
         (self._trainable_weights if trainable else self._non_trainable_weights).append(v)
         return v
@@ -157,11 +158,11 @@ class Layer:
     def _enter(self, scope: Any) -> Any:
         """The variable scope of this call: a new one the first time (reused if asked), then the same again."""
         if self._scope is not None:
-            return vs.variable_scope(self._scope, reuse=True if self.built else self._reuse)
+            return variable_scope(self._scope, reuse=True if self.built else self._reuse)
         wanted = scope if scope is not None else self._wanted_scope
         if wanted is None and self._reuse:
             wanted = self._base_name
-        return _Captured(self, vs.variable_scope(wanted, default_name=self._base_name, reuse=self._reuse))
+        return _Captured(self, variable_scope(wanted, default_name=self._base_name, reuse=self._reuse))
 
     def _check(self, x: Tensor) -> None:
         start = f"Input 0 of layer {self.name} is incompatible with the layer: "
