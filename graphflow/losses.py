@@ -9,7 +9,7 @@ from typing import Any
 
 from . import array_ops, graph, math_ops, nn, types
 from .graph import GraphKeys, Tensor
-from .ops.elementwise import select
+from .ops.elementwise import select, stop_gradient
 from .ops.opdef import constant_value, convert_to_tensor
 
 __all__ = ["Reduction", "absolute_difference", "add_loss", "compute_weighted_loss", "cosine_distance", "get_losses", "get_regularization_loss",
@@ -217,7 +217,7 @@ def softmax_cross_entropy(onehot_labels: Any, logits: Any, weights: Any = 1.0, l
             raise ValueError(f"Shapes {logits.shape} and {labels.shape} are incompatible")
         if label_smoothing:
             labels = labels * (1.0 - label_smoothing) + label_smoothing / labels.shape[-1].value
-        losses = nn.softmax_cross_entropy_with_logits_v2(labels=array_ops.stop_gradient(labels), logits=logits)
+        losses = nn.softmax_cross_entropy_with_logits_v2(labels=stop_gradient(labels), logits=logits)
         return compute_weighted_loss(losses, weights, name, loss_collection, reduction)
 
 
