@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-import graphflow.ops.nn_ops  # noqa: F401
+import graphflow.ops.nn_ops
 from graphflow import types
 from graphflow.flags import flags
 from graphflow.graph import Spec
@@ -361,6 +361,52 @@ def test_dead_state_stands_last():
 def test_fold_stands_before_cse():
     p = program(lambda x: op.Mul(op.Exp(op.Add(x, op.Sub(opdef.constant(3.0), opdef.constant(1.0)))), op.Exp(op.Add(x, 2.0))), X)
     assert kinds(pipeline.run(p)) == {"Add": 1, "Exp": 1, "Square": 1}
+
+
+# ---------------------------------------------------------------- training steps
+
+
+def _losses():
+    return {"log of softmax": lambda z, y: tf.reduce_mean(-tf.reduce_sum(y * tf.log(op.Softmax(z, axis=-1)), 1)),
+            "cross entropy": lambda z, y: tf.reduce_mean(op.SoftmaxCrossEntropyWithLogits(z, y)),
+            "squares": lambda z, y: tf.reduce_mean(tf.square(tf.sigmoid(z) - y)) + 0.01 * tf.reduce_sum(tf.square(z))}
+
+
+@pytest.mark.parametrize("which", _losses())
+def test_a_training_step_keeps_its_values(which):
+    """An MLP with an unknown batch size: loss and updates of every parameter, from the user's graph on."""
+    from graphflow.passes.specialize import Specializer
+
+    rng = np.random.default_rng(1)
+    with tf.Graph().as_default():
+        x, y = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.float32, [None, 3])
+        start = [rng.normal(size=s).astype(np.float32) for s in ((4, 6), (6,), (6, 3), (3,))]
+        params = [tf.Variable(v) for v in start]
+        z = tf.matmul(op.Relu(tf.matmul(x, params[0]) + params[1]), params[2]) + params[3]
+        loss = _losses()[which](z, y)
+        steps = [tf.assign_sub(v, 0.1 * g) for v, g in zip(params, tf.gradients(loss, params))]
+    given = {x: rng.normal(size=(5, 4)).astype(np.float32), y: rng.dirichlet(np.ones(3), 5).astype(np.float32),
+             **{v.handle.op: a for v, a in zip(params, start)}}
+    before = Specializer([loss], [s.op for s in steps], [x, y]).stage(lambda k: given[k[1]].shape, lambda k: given[k[1]], {}, set()).program
+    with flags.override(check=1), types.recording_guards():
+        after = pipeline.run(before)
+    assert len(after.ops()) < len(before.ops()) and not any(o.opdef.family == "composite" for o in after.ops())
+    feeds = {t: given[what] for _, what, t in before.inputs}
+    found = list(zip(evaluate(before, feeds), evaluate(after, feeds), strict=True))
+    assert len(found) == 5
+    for a, b in found:
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_are_computed_once():
+    """1 / (number of elements), broadcast by the gradient of a mean, stays a number."""
+    p = program(lambda x: op.Mul(op.Neg(op.ExpandDims(op.BroadcastTo(op.Exp(op.Sum(x, axis=None, keepdims=False)), tf.shape(x)[:1]), axis=1)), x),
+                (types.float32, (N, 3)))
+    after = pipeline.run(p)
+    assert kinds(after) == {"Sum": 1, "Exp": 1, "Neg": 1, "Mul": 1}
+    neg, = [o for o in after.ops() if o.type == "Neg"]
+    assert neg.outputs[0].sizes == ()
+    agree(p, after, X)
 
 
 # ---------------------------------------------------------------- watching

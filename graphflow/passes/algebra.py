@@ -208,6 +208,14 @@ def _axes(o: Operation) -> tuple[int, ...]:
     return tuple(range(rank)) if o.attrs["axis"] is None else tuple(a % rank for a in o.attrs["axis"])
 
 
+@op_rule("axes of a reduction in order, counted from the front", _is_reduction, table=ALGEBRA,
+         examples=lambda: [lambda x: op.Sum(x, axis=(-1,), keepdims=True), lambda x: op.Max(x, axis=None, keepdims=False)])
+def reduction_axes(o: Operation) -> Tensor | None:
+    """So that the same reduction written in two ways is one."""
+    axes = tuple(sorted(set(_axes(o))))
+    return None if o.attrs["axis"] == axes else graph.get_default_graph().create_op(o.opdef, o.inputs, {**o.attrs, "axis": axes}).outputs[0]
+
+
 @op_rule("a reduction over axes of size 1 is a reshape", _is_reduction, table=ALGEBRA,
          examples=lambda: [lambda x: op.Sum(op.ExpandDims(x, axis=1), axis=(1,), keepdims=False), lambda x: op.Max(op.ExpandDims(x, axis=0), axis=(0,), keepdims=True)])
 def reduce_nothing(o: Operation) -> Tensor | None:
@@ -236,21 +244,28 @@ def reduce_twice(o: Operation) -> Tensor | None:
 # ---------------------------------------------------------------- broadcasting
 
 
-_sources: weakref.WeakKeyDictionary[Operation, Any] = weakref.WeakKeyDictionary()
+class _Move:
+    """What a movement op does: its element at `index` is the element of input `source` at `at`."""
+
+    def __init__(self, source: int, at: list[ir.Expr], index: list[ir.Expr]):
+        self.source, self.at, self.index = source, at, index
 
 
-def broadcast_source(o: Operation) -> int | None:
-    """Which input an op only repeats (BroadcastTo, Fill): its kernel expression reads that input where broadcasting would."""
-    if o.opdef.family != "movement" or o.opdef._lower is None or len(o.outputs) != 1:
+_moves: weakref.WeakKeyDictionary[Operation, _Move | None] = weakref.WeakKeyDictionary()
+
+
+def move_of(o: Operation) -> _Move | None:
+    """How an op moves elements, when each element of its output is just one of its input's: its kernel expression says so."""
+    if o.opdef.family != "movement" or o.opdef._lower is None or o.opdef._scatter is not None or len(o.outputs) != 1 or o.opdef.effect is not None:
         return None
-    if o not in _sources:
-        _sources[o] = _find_source(o)
-    return _sources[o]
+    if o not in _moves:
+        _moves[o] = _find_move(o)
+    return _moves[o]
 
 
-def _find_source(o: Operation) -> int | None:
+def _find_move(o: Operation) -> _Move | None:
     sizes = o.outputs[0].sizes
-    if sizes is None or any(t.dtype is o.outputs[0].dtype and t.sizes is None for t in o.inputs):
+    if sizes is None or any(t.sizes is None for t in o.inputs):
         return None
     index = [ir.index_const(0) if n == 1 else ir.axis(ir.Axis(n)) for n in sizes]
     reads: list[Any] = []
@@ -260,49 +275,87 @@ def _find_source(o: Operation) -> int | None:
         return reads[-1][2]
 
     found = o.opdef._lower(o, index, read)
-    if len(reads) != 1 or found is not reads[0][2]:
+    if len(reads) != 1 or found is not reads[0][2] or o.inputs[reads[0][0]].dtype is not o.outputs[0].dtype:
         return None
-    i, at, _ = reads[0]
-    t = o.inputs[i]
-    if t.dtype is not o.outputs[0].dtype or len(t.sizes) > len(sizes) or any(s != 1 and s != n for s, n in zip(t.sizes[::-1], sizes[::-1])):  # type: ignore[arg-type, index]
+    return _Move(reads[0][0], reads[0][1], index)
+
+
+def repeated(t: Tensor) -> Tensor | None:
+    """The tensor of which `t` is a broadcast (BroadcastTo, Fill, ...), or None."""
+    move = move_of(t.op)
+    if move is None:
         return None
-    return i if all(a is b for a, b in zip(at, broadcast_index(t.sizes, index))) else None
+    x = t.op.inputs[move.source]
+    if len(x.sizes) > len(t.sizes) or any(s not in (1, n) for s, n in zip(x.sizes[::-1], t.sizes[::-1])):  # type: ignore[arg-type, index]
+        return None
+    return x if all(a is b for a, b in zip(move.at, broadcast_index(x.sizes, move.index))) else None
+
+
+def number(t: Tensor) -> Tensor | None:
+    """A tensor of one element that every element of `t` equals, or None; looks through moves of any kind."""
+    while True:
+        if t.sizes and t.dtype is not types.bfloat16 and splat(t) is not None:
+            return opdef.constant(t.op.attrs["value"].flat[0], t.dtype)
+        move = move_of(t.op) if t.sizes else None
+        if move is None:
+            return None if t.sizes is None or any(n != 1 for n in t.sizes) else t
+        t = t.op.inputs[move.source]
+
+
+def _broadcasts(d: opdef.OpDef) -> bool:
+    return d.family == "elementwise"
+
+
+def _apply(o: Operation, inputs: list[Tensor]) -> Tensor | None:
+    try:
+        return graph.get_default_graph().create_op(o.opdef, inputs, o.attrs).outputs[0]
+    except ValueError:  # an op whose operands must have one shape
+        return None
+
+
+@op_rule("numbers are computed once, then repeated", _broadcasts, table=ALGEBRA,
+         examples=lambda: [lambda x: op.Neg(op.BroadcastTo(op.Sum(x, axis=None, keepdims=False), [4, 5])),
+                           lambda x: op.Add(op.Fill([2, 2], op.Sum(x, axis=None, keepdims=False)), opdef.constant([[3, 3]], x.dtype))])
+def hoist_numbers(o: Operation) -> Tensor | None:
+    sizes = o.outputs[0].sizes
+    if not sizes or any(map(types.is_unknown, sizes)):
+        return None
+    found = [number(t) for t in o.inputs]
+    # What is computed instead has fewer elements, or at least fewer dimensions.
+    highest = len(sizes) - all(n == 1 for n in sizes)
+    if any(t is None or len(t.sizes) > highest for t in found):  # type: ignore[arg-type]
+        return None
+    y = _apply(o, found)  # type: ignore[arg-type]
+    return None if y is None else op.BroadcastTo(y, size_vector(sizes))
 
 
 @op_rule("elementwise ops broadcast by themselves", lambda d: d.family == "elementwise" and (d.variadic is not None or len(d.params) > 1), table=ALGEBRA,
          examples=lambda: [lambda x: op.Add(x, op.BroadcastTo(opdef.constant([1, 2, 3], x.dtype), [2, 3])),
                            lambda x: op.Mul(op.Fill([2, 3], opdef.constant(2, x.dtype)), x), lambda x: op.Mul(x, opdef.constant([[2, 2, 2], [2, 2, 2]], x.dtype))])
 def broadcast_operands(o: Operation) -> Tensor | None:
-    new = [_unrepeated(t) for t in o.inputs]
-    if all(a is b for a, b in zip(new, o.inputs)):
-        return None
-    # An operand keeps its repetition where the result needs it for its shape.
+    new = list(o.inputs)
     for i, t in enumerate(o.inputs):
-        if new[i] is not t and not _covers([n.sizes for n in new], o.outputs[0].sizes):
-            new[i] = t
-    if all(a is b for a, b in zip(new, o.inputs)):
-        return None
-    try:
-        return graph.get_default_graph().create_op(o.opdef, new, o.attrs, o.opdef.default_name).outputs[0]
-    except ValueError:  # an op whose operands must have one shape
-        return None
+        less = _unrepeated(t)
+        # An operand keeps its repetition where the result needs it for its shape.
+        if less is not t and _covers([*new[:i], less, *new[i + 1:]], o.outputs[0].sizes):
+            new[i] = less
+    return None if all(a is b for a, b in zip(new, o.inputs)) else _apply(o, new)
 
 
 def _unrepeated(t: Tensor) -> Tensor:
-    """The tensor that `t` repeats, or `t`."""
-    if t.op.opdef is opdef.Const:
-        value = splat(t) if t.sizes else None
-        return t if value is None else opdef.constant(t.op.attrs["value"].flat[0], t.dtype) if t.dtype is not types.bfloat16 else t
-    i = broadcast_source(t.op)
-    return t if i is None else t.op.inputs[i]
+    """What `t` repeats, or `t`."""
+    one = number(t) if t.sizes else t
+    if one is not None:
+        return one if len(one.sizes) <= len(t.sizes) else t  # type: ignore[arg-type]
+    found = repeated(t)
+    return t if found is None else _unrepeated(found)
 
 
-def _covers(shapes: list[Any], out: Any) -> bool:
-    """Whether operands of these shapes give a result of shape `out`."""
-    if out is None or any(s is None for s in shapes):
+def _covers(tensors: list[Tensor], out: Any) -> bool:
+    """Whether operands give a result of shape `out` by broadcasting."""
+    if out is None or any(t.sizes is None for t in tensors) or not any(len(t.sizes) == len(out) for t in tensors):  # type: ignore[arg-type]
         return False
-    return all(n == 1 or any(k < len(s) and s[-1 - k] == n for s in shapes) for k, n in enumerate(reversed(out))) and \
-        any(len(s) == len(out) for s in shapes)
+    return all(n == 1 or any(k < len(t.sizes) and t.sizes[-1 - k] == n for t in tensors) for k, n in enumerate(reversed(out)))  # type: ignore[arg-type, index]
 
 
 # ---------------------------------------------------------------- sums

@@ -5,7 +5,8 @@ Ops with effects (host, random) are never merged (rank 4).
 """
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 

@@ -1,7 +1,8 @@
 """A program run op by op with NumPy, for checking passes and rules (rank 4)."""
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 

@@ -158,9 +158,17 @@ def folded(op: Operation, inputs: tuple[Tensor, ...] | None = None) -> tuple[Ten
     if op.opdef.effect is not None or op.opdef.family in ("constant", "input", "state"):
         return None
     inputs = op.inputs if inputs is None else inputs
-    if all([t.op.opdef is opdef.Const for t in inputs]):
-        return _evaluated(op, inputs)
-    return _values(op)
+    arrays = [_array(t) for t in inputs]
+    return _values(op) if any(a is None for a in arrays) else _evaluated(op, arrays)
+
+
+def _array(t: Tensor) -> np.ndarray | None:
+    """The value of a constant; anything of the right shape for an operand whose elements are not read."""
+    if t.op.opdef is opdef.Const:
+        return t.op.attrs["value"]
+    if t.op.opdef is Sized and types.known(t.sizes):
+        return np.broadcast_to(np.zeros((), t.dtype.np), t.sizes)  # type: ignore[arg-type]
+    return None
 
 
 def _values(op: Operation) -> tuple[Tensor, ...] | None:
@@ -175,19 +183,19 @@ def _values(op: Operation) -> tuple[Tensor, ...] | None:
     return tuple(found) or None
 
 
-def _evaluated(op: Operation, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+def _evaluated(op: Operation, arrays: list[Any]) -> tuple[Tensor, ...] | None:
     if op.opdef._numpy is None or not op.outputs or not all(types.known(t.sizes) for t in op.outputs):
         return None
     count = [types.product(t.sizes) for t in op.outputs]  # type: ignore[arg-type]
+    given = max((a.size for a in arrays if 0 not in a.strides), default=0)
     nbytes = sum(n * t.dtype.size for n, t in zip(count, op.outputs))  # type: ignore[misc, operator]
-    given = max((t.op.attrs["value"].size for t in inputs), default=0)
     if nbytes > flags.fold_limit or any(n > max(given, EXPANSION) for n in count):  # type: ignore[operator]
         return None
     try:
-        arrays = op.opdef.evaluate(op, [t.op.attrs["value"] for t in inputs])
+        found = op.opdef.evaluate(op, arrays)
     except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError, NotImplementedError):
         return None  # it fails when it runs, with the op's name
-    if any(not same_shape(a.shape, t.sizes) for a, t in zip(arrays, op.outputs)):
+    if any(not same_shape(a.shape, t.sizes) for a, t in zip(found, op.outputs)):
         return None
     note("fold", [op])
-    return tuple([const(op, a, t.dtype) for a, t in zip(arrays, op.outputs)])
+    return tuple([const(op, a, t.dtype) for a, t in zip(found, op.outputs)])

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from .. import types
 from ..flags import flags
 from ..graph import Operation
 from ..ops import opdef
 from . import algebra as _algebra
+from . import rewrite as rules
 from . import stability as _stability
 from .cse import cse
 from .decompose import decompose
@@ -67,6 +69,11 @@ PIPELINE: tuple[Pass, ...] = (
 MINIMAL = tuple(p for p in PIPELINE if p.name in ("shapes", "decompose", "shapes again"))
 
 _added: list[tuple[str, Pass]] = []
+
+
+def version() -> tuple[Any, ...]:
+    """Changes whenever a rule or a pass is added or taken out: part of the key of a compiled plan."""
+    return rules.changes, *[(after, p.name, id(p.function)) for after, p in _added]
 
 
 def register_pass(fn: Callable[[Program], Program], after: str = "cse", name: str | None = None) -> Callable[[Program], Program]:

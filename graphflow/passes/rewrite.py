@@ -15,10 +15,11 @@ from __future__ import annotations
 import inspect
 import warnings
 import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -276,6 +277,10 @@ def _fits(new: Tensor, old: Tensor) -> bool:
     return new is not old and new.dtype is old.dtype and same_shape(new.sizes, old.sizes)
 
 
+# Counts changes of any table, so that compiled plans can be keyed by it.
+changes = 0
+
+
 class Table:
     """Rules in the order they are tried, found by the op at the root of their pattern."""
 
@@ -286,13 +291,19 @@ class Table:
         self._index: dict[opdef.OpDef, list[tuple[frozenset[Any], Rule | OpRule]]] = {}
 
     def add(self, new: Rule | OpRule) -> None:
+        """Adds a rule; raises ValueError when there is one of that name."""
         if any(r.name == new.name for r in self.rules):
             raise ValueError(f"there is a rule {new.name!r} in {self.name} already")
         self.rules.append(new)
-        self._index.clear()
+        self._changed()
 
     def remove(self, name: str) -> None:
         self.rules = [r for r in self.rules if r.name != name]
+        self._changed()
+
+    def _changed(self) -> None:
+        global changes
+        changes += 1
         self._index.clear()
 
     def of(self, d: opdef.OpDef) -> list[tuple[frozenset[Any], Rule | OpRule]]:
