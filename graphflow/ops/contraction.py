@@ -67,7 +67,23 @@ def _product_grad(op: Operation, dy: Tensor) -> tuple[Tensor, Tensor]:
     return da, db
 
 
-@primitive("contraction", type="MatMul", dtypes=MATMUL)
+def _matrices(a: tuple[int, ...], b: tuple[int, ...], dtype: Any = np.float64, **attrs: bool) -> Any:
+    """A test call; attributes that are not given are false."""
+    def sample(rng: np.random.Generator) -> Any:
+        def draw(shape: tuple[int, ...]) -> Any:
+            if np.dtype(dtype).kind == "i":
+                return rng.integers(-4, 5, shape).astype(dtype)
+            values = rng.normal(size=shape)
+            return (values + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else values).astype(dtype)
+        return (draw(a), draw(b)), attrs
+    return sample
+
+
+@primitive("contraction", type="MatMul", dtypes=MATMUL, tolerance=4, samples=[
+    _matrices((2, 3), (3, 4), np.float32), _matrices((3, 2), (3, 4), transpose_a=True), _matrices((2, 3), (4, 3), np.float32, transpose_b=True),
+    _matrices((3, 2), (4, 3), transpose_a=True, transpose_b=True), _matrices((2, 3), (3, 2), np.int32), _matrices((2, 3), (3, 2), np.int64),
+    _matrices((2, 3), (3, 4), np.complex64, conj_b=True), _matrices((3, 2), (4, 3), np.complex128, transpose_a=True, transpose_b=True, conj_a=True),
+    _matrices((2, 3), (3, 2), np.float16), _matrices((2, 0), (0, 3), np.float32), _matrices((1, 1), (1, 1), np.float32)])
 def matmul_op(a, b, *, transpose_a=False, transpose_b=False, conj_a=False, conj_b=False):
     """The product of two matrices, each transposed and conjugated as the flags say; [m, k] and [k, n] give [m, n]."""
 
@@ -89,7 +105,9 @@ matmul_op.folds(_product_fold)
 matmul_op.grad(_product_grad)
 
 
-@primitive("contraction", type="BatchMatMul", default_name="MatMul", dtypes=MATMUL)
+@primitive("contraction", type="BatchMatMul", default_name="MatMul", dtypes=MATMUL, tolerance=4, samples=[
+    _matrices((2, 2, 3), (2, 3, 4), np.float32), _matrices((2, 1, 3, 2), (3, 3, 2), transpose_a=True), _matrices((2, 3), (3, 4, 3), np.float32, transpose_b=True),
+    _matrices((2, 3, 2), (1, 4, 3), np.complex128, transpose_a=True, transpose_b=True, conj_b=True), _matrices((2, 2, 3), (3, 2), np.int32)])
 def batch_matmul_op(a, b, *, transpose_a=False, transpose_b=False, conj_a=False, conj_b=False):
     """Products of the matrices in the last two axes; the axes before them broadcast."""
 
@@ -284,7 +302,25 @@ def loops(sizes: Sequence[Size]) -> tuple[list[ir.Axis], list[Expr]]:
     return axes, index
 
 
-@primitive("contraction", type="Conv2D", dtypes=FLOAT)
+def _conv_sample(x: tuple[int, ...], w: tuple[int, ...], make: Any, dtype: Any = np.float64, groups: int = 1, **attrs: Any) -> Any:
+    """A test call from random x, w and the dy that belongs to them."""
+    def sample(rng: np.random.Generator) -> Any:
+        y = conv_sizes(x, w, groups=groups, **attrs)
+        arrays = make(*[rng.normal(size=s).astype(dtype) for s in (x, w, y)])
+        return arrays, {"groups": groups, **attrs}
+    return sample
+
+
+def _conv_samples(make: Any) -> list[Any]:
+    return [_conv_sample((2, 5, 4, 3), (3, 2, 3, 4), make, np.float32, strides=(1, 1), padding="SAME", dilations=(1, 1)),
+            _conv_sample((1, 5, 6, 2), (2, 3, 2, 2), make, strides=(2, 1), padding="SAME", dilations=(1, 2)),
+            _conv_sample((1, 5, 5, 4), (2, 2, 2, 2), make, np.float32, 2, strides=(1, 2), padding="VALID", dilations=(2, 1)),
+            _conv_sample((1, 4, 5, 2), (3, 3, 1, 4), make, np.float64, 2, strides=(2, 2), padding=((1, 2), (0, 1)), dilations=(1, 1)),
+            _conv_sample((2, 7, 2), (3, 2, 3), make, strides=(2,), padding="VALID", dilations=(1,)),
+            _conv_sample((1, 3, 4, 3, 2), (2, 2, 2, 2, 2), make, np.float32, strides=(1, 2, 1), padding="SAME", dilations=(1, 1, 1))]
+
+
+@primitive("contraction", type="Conv2D", dtypes=FLOAT, tolerance=8, samples=_conv_samples(lambda x, w, y: (x, w)))
 def conv(x, w, *, strides, padding, dilations, groups=1):
     """Convolution (cross-correlation): x [n, *spatial, c], w [*kernel, c / groups, k] give [n, *windows, k].
 
@@ -334,7 +370,8 @@ def _(op, dy):
     return conv_input_grad(shape_vector(x), w, dy, **op.attrs), conv_filter_grad(x, shape_vector(w), dy, **op.attrs)
 
 
-@primitive("contraction", type="Conv2DBackpropInput", dtypes=FLOAT, static=("input_sizes",), output_dtypes=lambda s, w, dy, **_: [w.dtype])
+@primitive("contraction", type="Conv2DBackpropInput", dtypes=FLOAT, static=("input_sizes",), output_dtypes=lambda s, w, dy, **_: [w.dtype],
+           tolerance=8, samples=_conv_samples(lambda x, w, y: (np.array(x.shape), w, y)))
 def conv_input_grad(input_sizes, w, dy, *, strides, padding, dilations, groups=1):
     """The transpose of `conv` in its input: spreads dy [n, *windows, k] over an input of `input_sizes`."""
 
@@ -382,7 +419,8 @@ def _(op, dz):
     return None, conv_filter_grad(dz, shape_vector(w), dy, **op.attrs), conv(dz, w, **op.attrs)
 
 
-@primitive("contraction", type="Conv2DBackpropFilter", dtypes=FLOAT, static=("filter_sizes",))
+@primitive("contraction", type="Conv2DBackpropFilter", dtypes=FLOAT, static=("filter_sizes",), tolerance=8,
+           samples=_conv_samples(lambda x, w, y: (x, np.array(w.shape), y)))
 def conv_filter_grad(x, filter_sizes, dy, *, strides, padding, dilations, groups=1):
     """The transpose of `conv` in its filter: correlates x with dy [n, *windows, k] into a filter of `filter_sizes`."""
 

@@ -97,7 +97,8 @@ def _distributions(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return p / p.sum(-1, keepdims=True)
 
 
-@composite(type="SoftmaxCrossEntropyWithLogits", dtypes=FLOAT)
+@composite(type="SoftmaxCrossEntropyWithLogits", dtypes=FLOAT, samples=[
+    lambda r: ((r.normal(size=(3, 4)) * 3, _distributions(r, 3, 4)), {}), lambda r: ((r.normal(size=(2, 3, 4)), _distributions(r, 2, 4, 3).swapaxes(1, 2)), {"axis": 1})])
 def softmax_cross_entropy(logits, labels, *, axis=-1):
     """-sum(labels * log_softmax(logits)) along `axis`.
 

@@ -92,20 +92,17 @@ def lowest(dtype: Any) -> Any:
     return -np.inf if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
 
 
-def _attrs(op_or_attrs: Any) -> dict[str, Any]:
-    return {k: op_or_attrs[k] for k in ("window", "strides", "padding")}
-
-
-def _sample(*, grads: int = 0, **attrs: Any) -> Any:
-    """A call on distinct values (so that every maximum is unique), followed by gradients of the output's size."""
+def _sample(*, grads: int = 0, beside: bool = False, dtype: Any = np.float64, **attrs: Any) -> Any:
+    """A call on distinct values (so that every maximum is unique), followed by gradients of the output's or the input's size."""
     def sample(rng: np.random.Generator) -> Any:
-        x = rng.permutation(60).reshape(1, 5, 6, 2) * 0.1
-        dys = [rng.normal(size=pooled_sizes(x.shape, **attrs)) for _ in range(grads)]
-        return (x, *dys), attrs
+        x = (rng.permutation(60).reshape(1, 5, 6, 2) * 0.1).astype(dtype)
+        dys = [rng.normal(size=pooled_sizes(x.shape, **attrs)).astype(dtype) for _ in range(grads)]
+        return (x, *dys, *([rng.normal(size=x.shape).astype(dtype)] if beside else [])), attrs
     return sample
 
 
-_FORMS: list[dict[str, Any]] = [{"window": (2, 2), "strides": (2, 2), "padding": "VALID"}, {"window": (3, 2), "strides": (2, 1), "padding": "SAME"}]
+_FORMS: list[dict[str, Any]] = [{"window": (2, 2), "strides": (2, 2), "padding": "VALID"}, {"window": (3, 2), "strides": (2, 1), "padding": "SAME"},
+                                {"window": (2, 3), "strides": (3, 1), "padding": ((1, 0), (1, 1)), "dtype": np.float32}]
 
 
 def _pool_infer(x: Tensor, **attrs: Any) -> Spec:
@@ -192,7 +189,7 @@ def _(op, dz):
     return None, max_pool_pick(x, dz, **op.attrs)
 
 
-@primitive("window", type="MaxPoolGradGrad", dtypes=POOLED, samples=[])
+@primitive("window", type="MaxPoolGradGrad", dtypes=POOLED, samples=[_sample(beside=True, **f) for f in _FORMS])
 def max_pool_pick(x, z, *, window, strides, padding):
     """The element of `z` (of x's size) at the place of the first maximum of each window of x: the transpose of `max_pool_grad` in dy."""
 
@@ -220,7 +217,7 @@ def _(op, dy):
     return None, max_pool_grad(op.inputs[0], dy, **op.attrs)
 
 
-@primitive("window", type="MaxPoolArgmax", dtypes=POOLED, no_gradient="positions are integers", samples=[_sample(**f, ) for f in _FORMS],
+@primitive("window", type="MaxPoolArgmax", dtypes=POOLED, no_gradient="positions are integers", samples=[_sample(**f) for f in _FORMS],
            output_dtypes=lambda x, **_: [types.int64])
 def max_pool_argmax(x, *, window, strides, padding, include_batch=False):
     """The flattened position ((row * width) + column) * channels + channel of the first maximum of each window."""
@@ -314,8 +311,10 @@ def _(op, dz):
 
 # ---------------------------------------------------------------- patches
 
+_PATCHES = {"window": (2, 3), "strides": (1, 2), "dilations": (2, 1), "padding": "SAME"}
 
-@primitive("window", type="ExtractImagePatches", samples=[lambda r: ((r.normal(size=(1, 5, 4, 2)),), {"window": (2, 3), "strides": (1, 2), "dilations": (2, 1), "padding": "SAME"})])
+
+@primitive("window", type="ExtractImagePatches", samples=[lambda r: ((r.normal(size=(1, 5, 4, 2)),), _PATCHES)])
 def extract_patches(x, *, window, strides, dilations, padding):
     """The windows of x [n, *spatial, c], each flattened into the channels [*window, c]; padding is 0."""
 
@@ -353,7 +352,8 @@ def _(op, dy):
     return extract_patches_grad(shape_vector(op.inputs[0]), dy, **op.attrs),
 
 
-@primitive("window", type="ExtractImagePatchesGrad", static=("input_sizes",), output_dtypes=lambda s, dy, **_: [dy.dtype])
+@primitive("window", type="ExtractImagePatchesGrad", static=("input_sizes",), output_dtypes=lambda s, dy, **_: [dy.dtype],
+           samples=[lambda r: ((np.array([1, 5, 4, 2]), r.normal(size=(1, 5, 2, 12))), _PATCHES)])
 def extract_patches_grad(input_sizes, dy, *, window, strides, dilations, padding):
     """Patches added back where they came from: the transpose of `extract_patches`."""
 
