@@ -92,9 +92,10 @@ class Executable:
             self.fast = run.again()
             return results
 
-    def first(self, arrays: Sequence[np.ndarray]) -> Variant:
-        """The variant of the first stage for these feeds, compiled but not run (for `explain`)."""
-        return _Run(self, arrays, None, None).variant(0)[0]
+    def first(self, arrays: Sequence[np.ndarray]) -> tuple[Variant, Plan]:
+        """The first stage for these feeds, compiled and planned but not run (for `explain`)."""
+        variant, env = _Run(self, arrays, None, None).variant(0)
+        return variant, variant.take(env, self.store, self.threads)[0]
 
 
 def own(value: np.ndarray, t: Tensor, fed: bool) -> Any:
@@ -256,6 +257,8 @@ class _Run:
         return self.bound[what]
 
     def shape(self, key: Any) -> tuple[int, ...]:
+        if key[0] == "variable" and types.known(key[1].outputs[0].sizes):
+            return key[1].outputs[0].sizes
         return self.value(key).shape
 
     def variant(self, index: int) -> tuple[Variant, dict[str, int]]:
@@ -329,6 +332,9 @@ class _Run:
     def _native(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
         pc = 0
         start = time.perf_counter()
+        record = hasattr(self.timeline, "begin")
+        if record:
+            self.timeline.begin(plan)
         while True:
             if self.timeout is not None or plan.seconds > LONG:
                 pc = runner.execute_interruptible(plan.code, pc, plan.state, self.timeout)
@@ -345,6 +351,8 @@ class _Run:
             else:
                 raise errors.DeadlineExceededError(None, None, f"Timed out after {self.timeout} s; no variable has changed")
         plan.seconds = time.perf_counter() - start
+        if record:
+            self.timeline.end(plan)
 
     def _host(self, plan: Plan, u: Unit, fresh: dict[ir.Buffer, np.ndarray]) -> None:
         """An op without a kernel, by its NumPy reference."""
@@ -455,7 +463,8 @@ class _Pool:
         with self.lock:
             kept = self.bases.setdefault(size, [])
             for base in kept:
-                if sys.getrefcount(base) == 3:  # the list, the loop variable, the argument
+                # NumPy hangs every view on the owner of the memory, not on `base`: one reference from base, one argument.
+                if sys.getrefcount(base.base) == 2:
                     return base.view(dtype).reshape(shape)
             base = aligned((size,), np.dtype(np.uint8))
             if len(kept) >= 4:
