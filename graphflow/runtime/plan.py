@@ -113,7 +113,7 @@ class Compiled:
         for i, c in enumerate(clusters):
             if c.kind == "host":
                 op = c.ops[0]
-                self.units.append(Unit(c, None, list(op.inputs), list(op.outputs)))
+                self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))  # uniform constants have no buffer
                 continue
             for k in self._kernels(c, f"k{i}"):
                 if isinstance(k, emit_cpu.Emitted):
