@@ -544,11 +544,8 @@ def moments(x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_
     with _scope(name, "moments", x):
         x = convert_to_tensor(x)
         wide = _precise(x)
-        mean = math_ops.reduce_mean(wide, axes, keepdims=True, name="mean")
-        # The mean minimises the variance, so its own derivative is zero: it may be held constant.
-        variance = math_ops.reduce_mean(ew.squared_difference(wide, ew.stop_gradient(mean)), axes, keepdims=keep, name="variance")
-        if not keep:
-            mean = _dropped(mean, wide, axes)
+        mean = math_ops.reduce_mean(wide, axes, keepdims=keep, name="mean")
+        variance = math_ops.reduce_variance(wide, axes, keepdims=keep, name="variance")
         return math_ops.cast(mean, x.dtype), math_ops.cast(variance, x.dtype)
 
 

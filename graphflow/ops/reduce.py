@@ -171,6 +171,14 @@ def reduce_variance_op(x, *, axis=None, keepdims=False):
     return reduce_mean_op(square(abs(d) if x.dtype.is_complex else d), axis=axis, keepdims=keepdims)
 
 
+@reduce_variance_op.grad
+def _(op, dy):
+    # 2 (x - mean) / n: what flows through the mean sums to zero.
+    x, axis = op.inputs[0], op.attrs["axis"]
+    scaled = cast_op(expand_like(dy * 2 / axis_size(x, axis, dy.dtype), op), DstT=x.dtype)
+    return (x - reduce_mean_op(x, axis=axis, keepdims=True)) * scaled,
+
+
 @composite(type="EuclideanNorm", dtypes=FLOAT, infer=kept_spec, samples=_REDUCED)
 def euclidean_norm_op(x, *, axis=None, keepdims=False):
     """The square root of the sum of squares over `axis`; its gradient at 0 is 0."""
