@@ -1,0 +1,1 @@
+"""Measurements of GraphFlow beside its peers: `python -m benchmarks`, see benchmarks/README.md."""

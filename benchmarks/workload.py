@@ -1,0 +1,172 @@
+"""What a benchmark is made of: workloads, the sides that can run them, the goals they are held to.
+
+A workload is a named set of small functions that stand next to each other in one file, one for each side:
+
+    softmax = Steady("softmax of rows", goals=[best_of("jax", "torch")])
+
+    @softmax.inputs
+    def _(quick): ...                   # -> list of arrays
+    @softmax.reference
+    def _(x): ...                       # what NumPy says
+    @softmax.jax
+    def _(jax, x): ...                  # library module, inputs -> a function of no arguments that runs it once
+
+Knows no timing and no process; imports the standard library and NumPy only, because every peer's interpreter reads it.
+"""
+from __future__ import annotations
+
+import statistics
+import sys
+from typing import Any, Callable, NamedTuple
+
+US, MS, MIB = 1e-6, 1e-3, float(1 << 20)
+
+
+class Side(NamedTuple):
+    """Who runs a workload: its title, the package it needs, the statement that binds the library to `lib`."""
+
+    title: str
+    package: str
+    load: str
+
+
+SIDES = {
+    "graphflow": Side("GraphFlow", "graphflow", "import graphflow as lib"),
+    "numpy": Side("NumPy", "numpy", "import numpy as lib"),
+    "copy": Side("np.copyto", "numpy", "import numpy as lib"),
+    "tensorflow": Side("TF Session", "tensorflow", "import tensorflow.compat.v1 as lib; lib.disable_v2_behavior()"),
+    "xla": Side("TF + XLA", "tensorflow", "import tensorflow as lib"),
+    "jax": Side("JAX", "jax", "import jax as lib; lib.config.update('jax_enable_x64', True)"),
+    "torch": Side("PyTorch", "torch", "import torch as lib"),
+    "torchcompile": Side("torch.compile", "torch", "import torch as lib"),
+    "onnxruntime": Side("ONNX Runtime", "onnxruntime", "from benchmarks import onnx_programs as lib"),
+    "pytensor": Side("PyTensor", "pytensor", "import pytensor as lib"),
+}
+OWN = ("graphflow", "numpy", "copy")  # run by the interpreter that runs the benchmark
+
+
+class Workload:
+    """A measurement.
+
+    Args:
+        name: what is measured; unique in its group.
+        goals: what GraphFlow has to reach.
+        unit: how values print: "s" or "B".
+        tolerance: relative and absolute, for the check against the reference.
+        threads: thread counts it is measured with; None takes all allowed.
+        aside: facts of a side to print next to its value, by name.
+    """
+
+    def __init__(self, name: str, goals: list[Goal] | None = None, unit: str = "s", tolerance: tuple[float, float] = (1e-4, 1e-5),
+                 threads: tuple[int, ...] | None = None, aside: tuple[str, ...] = ()):
+        self.name, self.goals, self.unit, self.tolerance = name, goals or [], unit, tolerance
+        self.threads, self.aside = threads, aside
+        self.functions: dict[str, Callable[..., Any]] = {}
+        module = sys.modules[sys._getframe(1).f_globals["__name__"]]
+        self.module = module.__name__
+        module.__dict__.setdefault("WORKLOADS", {})[name] = self
+
+    def inputs(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self.make_inputs = function
+        return function
+
+    def reference(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self.expected = function
+        return function
+
+    def __getattr__(self, side: str) -> Callable[..., Any]:
+        """`@workload.jax` sets the program of a side."""
+        if side not in SIDES:
+            raise AttributeError(side)
+
+        def put(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.functions[side] = function
+            return function
+        return put
+
+
+class Steady(Workload):
+    """The time of one call, again and again in a process that stays: rounds of all sides in turn.
+
+    A side's function gets the library and the inputs, and returns a function without arguments, or that and a dict of facts.
+    """
+
+
+class Program(Workload):
+    """One number from each fresh `python -c`: the seconds from the start of the process to the end of the side's function,
+    or the "value" of the dict it returns. Other entries of the dict are facts, "result" is compared with the reference.
+
+    Args:
+        cache: "empty" gives every process a new cache folder, "warm" one that a first process has filled.
+    """
+
+    def __init__(self, name: str, cache: str = "warm", **options: Any):
+        self.cache = cache
+        super().__init__(name, **options)
+        self.module = sys._getframe(1).f_globals["__name__"]
+
+
+# ---------------------------------------------------------------- goals
+
+
+class Measured(NamedTuple):
+    """What came of one workload with one number of threads; lists hold one value a round."""
+
+    workload: str
+    threads: int
+    values: dict[str, list[float]]
+    facts: dict[str, dict[str, Any]]
+    problems: dict[str, str]
+
+    def median(self, side: str) -> float | None:
+        return statistics.median(self.values[side]) if self.values.get(side) else None
+
+    def ratios(self, side: str) -> list[float]:
+        """The side's value by GraphFlow's of the same round: above 1, GraphFlow is better."""
+        return [b / a for a, b in zip(self.values.get("graphflow", []), self.values.get(side, [])) if a]
+
+    def ratio(self, side: str) -> float | None:
+        return statistics.median(self.ratios(side)) if self.ratios(side) else None
+
+
+class Goal(NamedTuple):
+    """A sentence, and whether the measurement holds it (None: cannot be said)."""
+
+    text: str
+    test: Callable[[Measured], bool | None]
+
+
+def at_most(value: float, text: str, threads: int | None = None) -> Goal:
+    def test(m: Measured) -> bool | None:
+        mine = m.median("graphflow")
+        return None if mine is None or threads not in (None, m.threads) else mine <= value
+    return Goal(f"at most {text}", test)
+
+
+def times_as_fast(factor: float, side: str) -> Goal:
+    def test(m: Measured) -> bool | None:
+        ratio = m.ratio(side)
+        return None if ratio is None else ratio >= factor
+    return Goal(f"at least {factor:g} x as fast as {SIDES[side].title}", test)
+
+
+def within(factor: float, side: str) -> Goal:
+    def test(m: Measured) -> bool | None:
+        ratio = m.ratio(side)
+        return None if ratio is None else 1 / ratio <= factor
+    return Goal(f"within {factor:g} x of {SIDES[side].title}", test)
+
+
+def best_of(*sides: str) -> Goal:
+    def test(m: Measured) -> bool | None:
+        ratios = [r for r in map(m.ratio, sides) if r is not None]
+        return min(ratios) >= 1 if ratios else None
+    return Goal("at least as fast as the best of " + ", ".join(SIDES[s].title for s in sides), test)
+
+
+def fact(name: str, most: float, text: str) -> Goal:
+    """The fact `name` of GraphFlow's side is at most `most`."""
+    def test(m: Measured) -> bool | None:
+        value = m.facts.get("graphflow", {}).get(name)
+        return None if value is None else value <= most
+    return Goal(text, test)
