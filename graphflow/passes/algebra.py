@@ -320,7 +320,11 @@ def hoist_numbers(o: Operation) -> Tensor | None:
     sizes = o.outputs[0].sizes
     if not sizes or any(map(types.is_unknown, sizes)):
         return None
-    found = [number(t) for t in o.inputs]
+    found = []
+    for t in o.inputs:
+        found.append(number(t))
+        if found[-1] is None:
+            return None
     # What is computed instead has fewer elements, or at least fewer dimensions.
     highest = len(sizes) - all(n == 1 for n in sizes)
     if any(t is None or len(t.sizes) > highest for t in found):  # type: ignore[arg-type]

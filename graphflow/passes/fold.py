@@ -77,7 +77,8 @@ def bypass(program: Program) -> Program:
             return None
         if op.outputs[0].dtype is not inputs[0].dtype or not same_shape(inputs[0].sizes, op.outputs[0].sizes):
             return None
-        key = (op.opdef, inputs[0].dtype) if op.opdef.family == "elementwise" and not op.attrs else op
+        # Without attributes and operands that are read while lowering, the answer depends on dtype and rank only.
+        key = (op.opdef, inputs[0].dtype, len(inputs[0].sizes or ())) if not op.attrs and len(inputs) == 1 else op
         if key not in same:
             same[key] = _reads_itself(op)
         if not same[key]:

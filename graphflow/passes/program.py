@@ -34,8 +34,11 @@ class Program:
         return [*self.outputs, *[t for _, t in self.writes]]
 
     def ops(self) -> list[Operation]:
-        """All operations, inputs before users, in a deterministic order; unused ones are not here."""
-        return ordered([*[t.op for t in self.roots()], *self.effects])
+        """All operations, inputs before users, in a deterministic order; unused ones are not here.  Do not change the list."""
+        found = self.__dict__.get("_order")
+        if found is None:
+            found = self.__dict__["_order"] = ordered([*[t.op for t in self.roots()], *self.effects])
+        return found
 
     def consumers(self) -> dict[Tensor, list[Operation]]:
         """The operations that read each tensor (an op appears once per use)."""
@@ -62,8 +65,9 @@ def ordered(targets: Iterable[Operation]) -> list[Operation]:
         elif op not in seen:
             seen.add(op)
             stack.append((op, True))
-            stack.extend((c, False) for c in reversed(op.control_inputs) if c not in seen)
-            stack.extend((t.op, False) for t in reversed(op.inputs) if t.op not in seen)
+            if op.control_inputs:
+                stack.extend([(c, False) for c in reversed(op.control_inputs) if c not in seen])
+            stack.extend([(t.op, False) for t in reversed(op.inputs) if t.op not in seen])
     return out
 
 
@@ -76,16 +80,22 @@ def rebuild(program: Program, change: Callable[[Operation, tuple[Tensor, ...]], 
     new: dict[Tensor, Tensor] = {}
     ops: dict[Operation, Operation] = {}
     for op in program.ops():
-        inputs = tuple([new.get(t, t) for t in op.inputs])
+        inputs = op.inputs
+        if new and any([t in new for t in inputs]):
+            inputs = tuple([new.get(t, t) for t in inputs])
         found = change(op, inputs)
         if found is None:
+            if inputs is op.inputs and not op.control_inputs:
+                continue
             copy = with_inputs(op, inputs, tuple([ops.get(c, c) for c in op.control_inputs]))
+            if copy is op:
+                continue
             ops[op] = copy
             found = copy.outputs
         for old, t in zip(op.outputs, found):
             if old is not t:
                 new[old] = t
-    return program.with_roots(lambda t: new.get(t, t), lambda op: ops.get(op, op))
+    return program.with_roots(lambda t: new.get(t, t), lambda op: ops.get(op, op)) if new else program
 
 
 def with_inputs(op: Operation, inputs: tuple[Tensor, ...], control: tuple[Operation, ...] | None = None) -> Operation:

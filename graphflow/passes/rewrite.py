@@ -207,6 +207,17 @@ def _bind_attrs(env: dict[str, Any], p: Operation, o: Operation) -> bool:
 # ---------------------------------------------------------------- rules
 
 
+class Workspace(opdef.Scratch):
+    """The scratch graph replacements are built in, one for a whole walk."""
+
+    def standing_for(self, o: Operation, matched: Sequence[Operation]) -> Workspace:
+        """Emptied; what is built next stands in the place of `o` and for the `matched` ops."""
+        self._ops = []
+        self._context = o.device, o.site, names_of(matched)
+        self._prefix = o.name + "/"
+        return self
+
+
 @dataclass
 class Rule:
     """`replacement` instead of `pattern`.
@@ -238,7 +249,7 @@ class Rule:
             self._wants = [_names(f) for f in (self.replacement, self.where) if f is not None]
         return self.compiled
 
-    def apply(self, o: Operation) -> tuple[Tensor, list[Operation], tuple[Operation, ...]] | None:
+    def apply(self, o: Operation, g: Workspace) -> tuple[Tensor, list[Operation], tuple[Operation, ...]] | None:
         """(new tensor, ops made for it, ops matched), or None when the rule does not hold at `o`."""
         found = self.compile().match(o)
         if found is None or found.get(self.compiled.tensors[0], o.outputs[0]).dtype not in self.dtypes:  # type: ignore[union-attr]
@@ -246,7 +257,7 @@ class Rule:
         matched = found[""]
         if self.where is not None and not self.where(**{k: found[k] for k in self._wants[-1]}):
             return None
-        with opdef.Scratch(o.device, o.site, names_of(matched), o.name + "/").as_default() as g:
+        with g.standing_for(o, matched).as_default():
             t = self.replacement(**{k: found[k] for k in self._wants[0]})
         return None if t is None or not _fits(t, o.outputs[0]) else (t, g._ops, matched)
 
@@ -263,8 +274,8 @@ class OpRule:
     on: Callable[[opdef.OpDef], bool]
     examples: Callable[[], Sequence[Any]] = lambda: ()
 
-    def apply(self, o: Operation) -> tuple[Tensor, list[Operation], tuple[Operation, ...]] | None:
-        with opdef.Scratch(o.device, o.site, names_of([o]), o.name + "/").as_default() as g:
+    def apply(self, o: Operation, g: Workspace) -> tuple[Tensor, list[Operation], tuple[Operation, ...]] | None:
+        with g.standing_for(o, (o,)).as_default():
             t = self.function(o)
         return None if t is None or not _fits(t, o.outputs[0]) else (t, g._ops, (o,))
 
@@ -370,10 +381,15 @@ def rewrite(program: Program, rules: Table, fold: Fold = lambda o: None) -> Prog
     new: dict[Tensor, Tensor] = {}
     effects: dict[Operation, Operation] = {}
     for o in program.ops():
-        copy = moved(o, new, effects)
-        found = engine.simplified(copy, BUDGET) if copy.opdef.effect is None and len(copy.outputs) == 1 else copy.outputs
+        copy = moved(o, new, effects) if new else o
         if copy is not o:
             effects[o] = copy
+        if rules.of(copy.opdef) and copy.opdef.effect is None and len(copy.outputs) == 1:
+            found = engine.simplified(copy, BUDGET)
+        elif copy is o:
+            continue
+        else:
+            found = copy.outputs
         for old, t in zip(o.outputs, found):
             if old is not t:
                 new[old] = t
@@ -392,7 +408,7 @@ def moved(o: Operation, new: dict[Tensor, Tensor], ops: dict[Operation, Operatio
 
 class _Engine:
     def __init__(self, rules: Table, fold: Fold):
-        self.rules, self.fold = rules, fold
+        self.rules, self.fold, self.workspace = rules, fold, Workspace()
 
     def simplified(self, o: Operation, budget: int) -> tuple[Tensor, ...]:
         """The outputs of `o`, or what the rules make of them."""
@@ -402,7 +418,7 @@ class _Engine:
         children = {t.op.opdef for t in o.inputs}
         for needs, r in rules:
             if needs <= children:
-                found = r.apply(o)
+                found = r.apply(o, self.workspace)
                 if found is not None:
                     t, made, matched = found
                     if budget == 0:
