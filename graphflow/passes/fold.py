@@ -55,7 +55,7 @@ def _sized(*, dtype: DType, sizes: tuple[Any, ...]) -> Tensor:  # type: ignore[e
 
 
 Sized = opdef.OpDef(_sized, "constant", type="Sized", infer=lambda *, dtype, sizes: Spec(dtype, sizes), no_gradient="no value")
-Sized.reference(lambda *, dtype, sizes: np.broadcast_to(np.zeros((), dtype.np), [types.hint(n) for n in sizes]))
+Sized.reference(lambda *, dtype, sizes: np.broadcast_to(np.zeros((), dtype.np), tuple([types.hint(n) or 0 for n in sizes])))
 Sized.lowers(lambda op, index, read: ir.const(0, op.attrs["dtype"].compute))
 
 

@@ -112,7 +112,8 @@ class Pattern:
     """What a pattern function builds on stand-ins, ready to be compared with ops of a program."""
 
     def __init__(self, fn: Callable[..., Any]):
-        with _PatternGraph().as_default() as g:
+        g = _PatternGraph()
+        with g.as_default():
             # Parameters with a default are not part of the pattern: they bind the variable of a loop that makes rules.
             parameters = [p for p in inspect.signature(fn).parameters.values() if p.default is p.empty]
             self.tensors = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
