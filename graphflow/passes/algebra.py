@@ -160,6 +160,9 @@ def swaps_last(x: Tensor, p: Any) -> bool:
 add("transpose(transpose(x)) = transpose(x)", lambda x, *, p, q: op.Transpose(op.Transpose(x, perm=p), perm=q), _twice, exact=True,
     samples=[{"p": (1, 0), "q": None}, {"x": (2, 3, 4), "p": (1, 2, 0), "q": (0, 2, 1)}])
 
+add("reverse(reverse(x)) = x", lambda x, *, axis: op.ReverseV2(op.ReverseV2(x, axis=axis), axis=axis), lambda x: x, exact=True,
+    samples=[{"axis": (0,)}, {"axis": (0, 1)}])
+
 for product, batch in (("MatMul", ()), ("BatchMatMul", (2,))):
     A, B = (*batch, 3, 2), (*batch, 3, 4)
     flags = {"ta": False, "tb": False, "ca": False, "cb": False}
