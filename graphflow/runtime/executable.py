@@ -125,6 +125,8 @@ class Fast:
             return None
         if v.stage.binding.values or any(t.dtype.kind == "s" or t.dtype is types.bfloat16 for t in exe.feeds):
             return None
+        if any(t not in places or places[t] not in c.buffers for t in exe.feeds):  # a feed that no kernel reads
+            return None
         puts = [_putter(exe, plan, t, c.buffers[places[t]]) for t in exe.feeds]
         fresh = [(b, plan.late[b], plan.shape[b], b.dtype.np) for b in plan.late if c.tensor_of[b] not in c.inputs]
         counters = [(what, _cell(plan, c.buffers[t])) for kind, what, t in c.program.inputs if kind == "counter"]
