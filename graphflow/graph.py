@@ -565,6 +565,18 @@ class Graph:
 
         return draw.to_text(self._ops)
 
+    def to_svg(self) -> str:
+        """The picture as one SVG element: data flows downwards, control edges dashed, details in tooltips."""
+        from .debug import draw
+
+        return draw.to_svg(self._ops)
+
+    def to_html(self, title: str = "graph") -> str:
+        """The picture as a page of its own, which zooms, drags, finds and shows an op's details."""
+        from .debug import draw
+
+        return draw.to_html(self._ops, title)
+
     def as_graph_def(self, from_version: int | None = None, add_shapes: bool = False) -> Any:
         """The graph as JSON-able data, which `tf.import_graph_def` reads back."""
         from . import graph_def

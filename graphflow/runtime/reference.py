@@ -64,6 +64,8 @@ class Step:
             raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
 
     def variable(self, var: Operation) -> np.ndarray:
+        if var.outputs[0] in self.fed:
+            return self.values[var.outputs[0]]
         return self.written[var] if var in self.written else self.store.read(var)
 
     def has(self, var: Operation) -> bool:
