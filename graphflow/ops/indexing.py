@@ -308,8 +308,28 @@ tensor_scatter_min = _tensor_scatter("tensor_scatter_min", "TensorScatterMin", "
 
 @tensor_scatter_update.grad
 def _(op, dy):
-    _, indices, updates = op.inputs
-    return tensor_scatter_update(dy, indices, graph.OPERATORS["zeros_like"](updates)), None, gather_nd(dy, indices)
+    tensor, indices, updates = op.inputs
+    d_tensor = tensor_scatter_update(dy, indices, graph.OPERATORS["zeros_like"](updates))
+    return d_tensor, None, _of_winners(gather_nd(dy, indices), shape_vector(tensor), indices)
+
+
+def _of_winners(dy: Tensor, shape: Tensor, indices: Tensor) -> Tensor:
+    """`dy` where an update was the last one at its position, which is the one that counted, else 0."""
+    from .array import fill, range_op, size_of
+    from .elementwise import equal, select
+    from .opdef import constant
+
+    item = graph.OPERATORS["getitem"]
+    outer, depth = len(needs_rank(indices)) - 1, _depth(indices, None)
+    if outer == 0:
+        return dy
+    first = item(indices, (Ellipsis, 0)) if depth else None
+    if first is None:
+        return dy
+    numbers = reshape_like(range_op(constant(0), size_of(first), constant(1)), first)
+    last = tensor_scatter_update(fill(item(shape, slice(0, depth)), constant(-1)), indices, numbers)
+    won = graph.OPERATORS["expand_axes"](equal(gather_nd(last, indices), numbers), tuple(range(outer, len(needs_rank(dy)))))
+    return select(won, dy, graph.OPERATORS["zeros_like"](dy))
 
 
 tensor_scatter_add.grad(lambda op, dy: (dy, None, gather_nd(dy, op.inputs[1])))
@@ -368,7 +388,7 @@ def _unsorted(name: str, type: str, how: str, doc: str, dtypes: Any = NUMERIC) -
     op.reference(reference)
     op.lowers(lambda op, index, read: ir.const(_empty_segment(how, op.outputs[0].dtype), op.outputs[0].dtype.compute))
     op.scatters(scatter)
-    op.samples = [sample(floats(5, 2), [2, 0, 2, -1, 0], 4), sample(floats(2, 2), [[0, 1], [1, 1]], 2)]
+    op.samples = [sample(floats(5, 2), [2, 0, 2, -1, 1], 3), sample(floats(2, 2), [[0, 1], [1, 1]], 2)]
     return op
 
 
