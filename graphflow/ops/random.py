@@ -126,7 +126,7 @@ def truncated_normal(w: Any, stream: Stream, dtype: types.DType) -> Any:
         u = (_float(w, high >> 9, types.float32) + 0.5) * 2.0**-23
     else:
         u = (_float(w, high >> 6, dtype) * 2.0**26 + _float(w, low >> 6, dtype) + 0.5) * 2.0**-52
-    return w.erfinv((u * 2.0 - 1.0) * WITHIN_TWO) * np.sqrt(2.0)
+    return w.erfinv((u * 2.0 - 1.0) * WITHIN_TWO) * 2.0**0.5
 
 
 def _product_high(w: Any, a: Any, b: Any) -> Any:
