@@ -127,6 +127,8 @@ class Fast:
             return None
         if any(t not in places or places[t] not in c.buffers for t in exe.feeds):  # a feed that no kernel reads
             return None
+        if any(kind == "counter" and t not in c.buffers for kind, _, t in c.program.inputs):  # a random op optimised away
+            return None
         puts = [_putter(exe, plan, t, c.buffers[places[t]]) for t in exe.feeds]
         fresh = [(b, plan.late[b], plan.shape[b], b.dtype.np) for b in plan.late if c.tensor_of[b] not in c.inputs]
         counters = [(what, _cell(plan, c.buffers[t])) for kind, what, t in c.program.inputs if kind == "counter"]
