@@ -415,6 +415,8 @@ class Plan:
         """Final values that were not computed in the variable's own memory."""
         c, rows = self.compiled, []
         self.replaced: list[tuple[Operation, ir.Buffer]] = []
+        # A fetched old value is the variable's memory: it is read before the new value arrives there.
+        fetched = {c.inputs[t][1] for t in c.program.outputs if t in c.inputs and c.inputs[t][0] == "variable"}
         for var, t in c.program.writes:
             b = c.buffers[t]
             root = c.alias.get(b, b)
@@ -422,7 +424,7 @@ class Plan:
             if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
                 continue
             old = self.store.values.get(var)
-            if old is not None and old.shape == self.shape[b] and root in self.address and not self._swapped(t):
+            if var not in fetched and old is not None and old.shape == self.shape[b] and root in self.address and not self._swapped(t):
                 rows.append([runner.COPY, 0, old.__array_interface__["data"][0], self.address[root], self.nbytes(b), 0, 0, 0])
             else:
                 self.replaced.append((var, b))
