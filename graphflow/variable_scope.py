@@ -237,8 +237,10 @@ def _call_initializer(fn: Any, sizes: list[int], dtype: types.DType) -> Any:
         return fn(sizes, dtype=dtype)
     if not parameters:
         return fn()
-    takes_dtype = "dtype" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return fn(sizes, dtype=dtype) if takes_dtype else fn(sizes)
+    kinds = {p.kind for p in parameters.values()}
+    offered = {"dtype": dtype, "partition_info": None}
+    required = _required(fn)
+    return fn(sizes, **{k: v for k, v in offered.items() if k in required or k == "dtype" and (k in parameters or inspect.Parameter.VAR_KEYWORD in kinds)})
 
 
 def _regularize(v: Any, name: str, regularizer: Callable[[Any], Any]) -> None:

@@ -303,4 +303,20 @@ def report_uninitialized_variables(var_list: Sequence[Any] | None = None, name: 
 def assert_variables_initialized(var_list: Sequence[Any] | None = None) -> Operation | None:
     """An operation that raises FailedPreconditionError when a variable has no value; None for no variables."""
     found = list(global_variables() + local_variables() if var_list is None else var_list)
-    return group(*[v.value() for v in found], name="assert_variables_initialized") if found else None
+    if not found:
+        return None
+    return assert_initialized_op(*[is_variable_initialized(v) for v in found], names=tuple([v.op.name for v in found]), name="assert_variables_initialized")
+
+
+@primitive("host", effect="host", type="AssertInitialized", infer=lambda *present, names: [], dtypes=(types.bool_,), no_gradient="it has no output")
+def assert_initialized_op(*present, names):
+    """Raises FailedPreconditionError naming the first of `names` at whose place the boolean is false."""
+
+
+@assert_initialized_op.reference
+def _(*present, names):
+    missing = [n for n, p in zip(names, present) if not p]
+    if missing:
+        raise errors.FailedPreconditionError(None, None, f"Attempting to use uninitialized value {missing[0]}"
+                                             + (f" (and {len(missing) - 1} more)" if missing[1:] else ""))
+    return []
