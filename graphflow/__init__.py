@@ -34,3 +34,10 @@ from . import layers, linalg, losses, train  # noqa: E402
 from . import nn  # noqa: E402
 from .nn import extract_image_patches  # noqa: E402
 from . import graph_util  # noqa: E402
+
+
+def explain(fetches, feed_dict=None, session=None):
+    """See graphflow/debug/explain.py; loaded when it is first asked for."""
+    from .debug.explain import explain as explain_
+
+    return explain_(fetches, feed_dict, session)

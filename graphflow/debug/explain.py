@@ -1,0 +1,191 @@
+"""`tf.explain`: what the compiler makes of a request, before it runs.
+
+Reads the values that compilation leaves behind (reports, fusion, kernels, plan); decides nothing (rank 5).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+import numpy as np
+
+from .. import graph, types
+from ..codegen import ir
+from ..codegen.schedule import inner_axes
+from ..graph import Operation, Tensor
+from ..runtime.executable import Executable, Variant
+from ..runtime.plan import Unit
+from ..runtime.store import Store
+from . import draw
+
+
+class Drawing:
+    """Operations that can be printed and drawn: `to_dot()`, `to_text()`, `to_networkx()`, `to_svg()`, `to_html()`."""
+
+    def __init__(self, ops: Sequence[Operation], title: str):
+        self.ops, self.title = list(ops), title
+
+    def to_dot(self) -> str:
+        return draw.to_dot(self.ops, self.title)
+
+    def to_text(self) -> str:
+        return draw.to_text(self.ops)
+
+    def to_networkx(self) -> Any:
+        return draw.to_networkx(self.ops)
+
+    def to_svg(self) -> str:
+        return draw.to_svg(self.ops)
+
+    def to_html(self) -> str:
+        """A page that any browser opens."""
+        return draw.to_html(self.ops, self.title)
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+
+@dataclass
+class KernelInfo:
+    """One instruction of the plan.
+
+    ops: the user's operations in it.  source: the generated text ("" for host ops).  bytes: read and written once.
+    flops: floating-point operations.  extent: iterations of the range that threads split.
+    """
+
+    name: str
+    kind: str
+    ops: list[str]
+    source: str
+    bytes: int
+    flops: int
+    extent: int
+    ir: str = ""
+
+    def __str__(self) -> str:
+        names = ", ".join(self.ops[:6]) + (f" and {len(self.ops) - 6} more" if len(self.ops) > 6 else "")
+        return f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}"
+
+
+@dataclass
+class Explanation:
+    """The answer of `explain`; print it, or look at its parts."""
+
+    original: Drawing
+    optimized: Drawing
+    passes: Any
+    kernels: list[KernelInfo]
+    refusals: list[tuple[str, str, str]]
+    peak_bytes: int
+    memory: dict[str, int] = field(default_factory=dict)
+    stages: int = 1
+
+    def why_not(self, op: str) -> list[str]:
+        """Why `op` was not fused with its neighbours."""
+        return [f"{a} into {b}: {why}" for a, b, why in self.refusals if op in (a, b)]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.original)} ops in the graph, {len(self.optimized)} after optimisation, {len(self.kernels)} kernels"]
+        lines += ["", "passes", str(self.passes), "", "kernels"] + [str(k) for k in self.kernels]
+        if self.refusals:
+            lines += ["", "not fused"] + [f"  {a} into {b}: {why}" for a, b, why in self.refusals[:40]]
+        lines += ["", f"peak memory {self.peak_bytes:,} B (" + ", ".join(f"{k} {v:,}" for k, v in self.memory.items()) + ")"]
+        if self.stages > 1:
+            lines.append("sizes that depend on data: only the first stage is shown, the rest is compiled when they are known")
+        return "\n".join(lines)
+
+
+class _Shapes(Store):
+    """A store in which every variable has its static shape, so that nothing needs to be initialised to be explained."""
+
+    def __init__(self, real: Store | None):
+        super().__init__()
+        self.real = real
+
+    def read(self, var: Operation) -> np.ndarray:
+        if self.real is not None and self.real.has(var):
+            return self.real.read(var)
+        if var not in self.values:
+            self.values[var] = np.zeros([types.hint(s) or 1 for s in var.outputs[0].sizes or ()], var.outputs[0].dtype.np)
+        return self.values[var]
+
+    def has(self, var: Operation) -> bool:
+        return True
+
+
+def explain(fetches: Any, feed_dict: Any = None, session: Any = None) -> Explanation:
+    """What a `run` of `fetches` would do: passes, fusion, kernels with source, bytes and flops, and peak memory, without running.
+
+    Args:
+        fetches: as in `Session.run`.
+        feed_dict: feeds, or anything with their shapes; a placeholder left out counts with 32 for each unknown size.
+        session: whose variables give shapes; otherwise the static shapes count.
+
+    Returns:
+        An `Explanation`; `str()` of it is the report.
+    """
+    from ..session import Fetches, feed_array, flatten_feeds, get_default_session
+
+    session = session or get_default_session()
+    g = session.graph if session is not None else _graph_of(fetches)
+    parsed = Fetches(g, fetches)
+    feeds = flatten_feeds(g, feed_dict)
+    ops = graph.topological([*[t.op for t in parsed.tensors], *parsed.targets], set(feeds))
+    for op in ops:
+        if op.type == "Placeholder" and op.outputs[0] not in feeds:
+            feeds[op.outputs[0]] = _example(op.outputs[0])
+    store = _Shapes(session.store if session is not None else None)
+    exe = Executable(g, parsed.tensors, parsed.targets, list(feeds), store, getattr(session, "_config", None), feed_array)
+    arrays = [feed_array(t, v) for t, v in feeds.items()]
+    variant, plan = exe.first(arrays)
+    return _explanation(ops, variant, plan, arrays)
+
+
+def _graph_of(fetches: Any) -> graph.Graph:
+    if isinstance(fetches, (list, tuple)) and fetches:
+        return _graph_of(fetches[0])
+    return getattr(fetches, "graph", None) or graph.get_default_graph()
+
+
+def _example(t: Tensor) -> np.ndarray:
+    sizes = [32 if types.hint(s) is None else types.hint(s) for s in t.sizes or ()]
+    return np.zeros(sizes, t.dtype.np)  # type: ignore[arg-type]
+
+
+def _explanation(ops: list[Operation], variant: Variant, plan: Any, arrays: list[np.ndarray]) -> Explanation:
+    c = variant.compiled
+    late = [plan.nbytes(b) for b in plan.late if c.tensor_of.get(b) not in c.inputs]
+    variables = sum(a.nbytes for b, a in plan.views.items() if c.tensor_of.get(b) in c.inputs and c.inputs[c.tensor_of[b]][0] == "variable")
+    memory = {"variables": variables, "constants": sum(a.nbytes for a in c.arrays.values()), "temporaries": plan.arena_bytes,
+              "results": sum(late), "feeds": sum(a.nbytes for a in arrays)}
+    kernels = [_kernel(u, plan) for u in c.units]
+    return Explanation(Drawing(ops, "the graph"), Drawing(variant.program.ops(), "after optimisation"), variant.report, kernels,
+                       c.fusion.refusals, sum(memory.values()), memory, 2 if variant.stage.blocked else 1)
+
+
+def _kernel(u: Unit, plan: Any) -> KernelInfo:
+    names = list(dict.fromkeys(n for op in u.cluster.ops for n in (op.origin or (op.name,))))
+    if u.emitted is None:
+        nbytes = sum(plan.nbytes(plan.compiled.buffers[t]) for t in (*u.reads, *u.writes) if t in plan.compiled.buffers)
+        return KernelInfo(u.op.type, "host", names, "", nbytes, 0, 1)
+    e = u.emitted
+    extent = types.evaluate(e.extent, plan.env)
+    flops = _flops(u.kernel, plan.env) if u.kernel is not None else 2 * extent * types.evaluate(e.work, plan.env)
+    label = e.source.split("\n", 1)[0].lstrip("# ")
+    return KernelInfo(label, u.cluster.kind, names, e.source, sum(plan.nbytes(b) for b in e.buffers), flops, extent, repr(u.kernel))
+
+
+def _flops(kernel: ir.Kernel, env: dict[str, int]) -> int:
+    """Floating-point operators, each at the depth of loops where the kernel evaluates it."""
+    total, seen = 0, set()
+    for s in kernel.stages:
+        axes = [*kernel.outer, *inner_axes(s, kernel)]
+        for e in ir.walk(s.expr):
+            if e.op in ir.SCALAR and e.dtype.kind in "fc" and e not in seen:
+                seen.add(e)
+                used = ir.axes_in(e)
+                deepest = max((i for i, a in enumerate(axes) if a in used), default=-1)
+                total += types.evaluate(types.product(a.extent for a in axes[:deepest + 1]), env)
+        if s.combine:
+            total += types.evaluate(types.product(a.extent for a in axes), env)
+    return total
