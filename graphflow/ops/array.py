@@ -100,6 +100,20 @@ def is_empty(sizes: Sequence[Any]) -> bool:
     return any(types.same(s, 0) for s in sizes)
 
 
+def pinned(n: Any) -> int:
+    """A size that decides the form of a kernel, as a number: a symbolic one becomes its value, under a guard.
+
+    Raises:
+        UnknownRank: there is no value yet.
+    """
+    if not isinstance(n, Dim):
+        return int(n)
+    if n.hint is None:
+        raise UnknownRank(f"the size {n!r} must be known")
+    types.same(n, n.hint)
+    return n.hint
+
+
 def linear(index: Sequence[Expr], sizes: Sequence[Any]) -> Expr:
     """The row-major position of an element."""
     at = ir.index_const(0)
@@ -238,7 +252,7 @@ def _(x, *, shape):
 ensure_shape.grad(lambda op, dy: (dy,))
 
 
-@movement(type="Bitcast", no_gradient="it reads the bits of numbers")
+@movement(type="Bitcast", dtypes=types.REAL + types.INTEGER, no_gradient="it reads the bits of numbers")
 def bitcast(x, *, dtype):
     """The same bits read as `dtype`; a wider or narrower dtype takes away or adds a last dimension, as in TF."""
 
@@ -250,6 +264,8 @@ bitcast.samples = [sample(floats32(2, 3), dtype=types.int32), sample(floats32(2,
 @bitcast.infers
 def _(x, *, dtype):
     sizes = needs_rank(x)
+    if dtype not in types.REAL + types.INTEGER:
+        raise TypeError(f"bitcast to {dtype.name} is not supported")
     if x.dtype.size == dtype.size:
         return Spec(dtype, sizes)
     if x.dtype.size > dtype.size:
@@ -273,6 +289,11 @@ def _(x, *, dtype):
     return x.view(dtype.np)[..., 0]
 
 
+def _as(x: Expr, dtype: types.DType) -> Expr:
+    """The bits of `x` as a dtype of the same width; among integers that is a cast."""
+    return m.cast(x, dtype) if x.dtype.is_integer and dtype.is_integer else m.bitcast(x, dtype)
+
+
 def _unsigned(dtype: types.DType) -> types.DType:
     return types.DTYPES[f"uint{dtype.size * 8}"]
 
@@ -281,17 +302,17 @@ def _unsigned(dtype: types.DType) -> types.DType:
 def _(op, index, read):
     have, want = op.inputs[0].dtype, op.attrs["dtype"]
     if have.size == want.size:
-        return m.bitcast(read(0, index), want)
+        return _as(read(0, index), want)
     if have.size > want.size:
-        bits = m.bitcast(read(0, index[:-1]), _unsigned(have))
+        bits = _as(read(0, index[:-1]), _unsigned(have))
         part = bits >> m.cast(index[-1] * (8 * want.size), bits.dtype)
-        return m.bitcast(m.cast(part, _unsigned(want)), want)
+        return _as(m.cast(part, _unsigned(want)), want)
     wide = _unsigned(want)
     bits = ir.const(0, wide)
     for k in range(want.size // have.size):
-        piece = m.cast(m.bitcast(read(0, [*index, ir.index_const(k)]), _unsigned(have)), wide)
+        piece = m.cast(_as(read(0, [*index, ir.index_const(k)]), _unsigned(have)), wide)
         bits = bits | (piece << (8 * have.size * k))
-    return m.bitcast(bits, want)
+    return _as(bits, want)
 
 
 # ---------------------------------------------------------------- shapes

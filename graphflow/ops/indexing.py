@@ -14,7 +14,7 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, NUMERIC, UNKNOWN, canonical_axis
-from .array import (ANY, INDEX, clamp, every, floats, inside, int64, is_empty, moved, reshape, reshape_like, sample, shape_of, shape_vector, sizes_from, total,
+from .array import (ANY, INDEX, clamp, every, floats, inside, int64, is_empty, moved, pinned, reshape, reshape_like, sample, shape_of, shape_vector, sizes_from, total,
                     values_of, vector, zero)
 from .opdef import UnknownRank, composite, movement, needs_rank, primitive
 
@@ -160,8 +160,7 @@ def _depth(indices: Tensor, rank: int | None) -> int:
     n = needs_rank(indices)[-1] if needs_rank(indices) else None
     if n is None:
         raise ValueError("Shape must be at least rank 1 but is rank 0: indices")
-    if isinstance(n, types.Dim):
-        raise UnknownRank("the last size of indices must be known")
+    n = pinned(n)
     if rank is not None and n > rank:
         raise ValueError(f"indices.shape[-1] must be <= params.rank, but saw indices.shape[-1] = {n} and params.rank = {rank}")
     return n
@@ -208,7 +207,7 @@ gather_nd.reference(lambda params, indices: params[_rows(indices, params.shape)]
 @gather_nd.lowers
 def _(op, index, read):
     params, indices = op.inputs
-    d, outer = indices.sizes[-1], len(indices.sizes) - 1
+    d, outer = pinned(indices.sizes[-1]), len(indices.sizes) - 1
     if is_empty(params.sizes):
         return m.check(ir.const(False, types.bool_), zero(params.dtype), "gather from an empty tensor")
     at = _positions(read, 1, index[:outer], d, params.sizes, "gather_nd index out of range")
@@ -237,7 +236,7 @@ scatter_nd.output_dtypes = lambda indices, updates, shape: [updates.dtype]
 
 
 def _check_updates(indices: Tensor, updates: Tensor, sizes: Any) -> None:
-    if indices.sizes is None or updates.sizes is None or isinstance(indices.sizes[-1], types.Dim):
+    if indices.sizes is None or updates.sizes is None or types.is_unknown(indices.sizes[-1]):
         return
     try:
         types.merge_shapes((*indices.sizes[:-1], *sizes[_depth(indices, len(sizes)):]), updates.sizes)
@@ -271,7 +270,7 @@ def _scatter(op: Any, index: Any, read: Any, which: int, how: str | None) -> ir.
     """Where an update goes: `which` is the input of indices, followed by the updates."""
     indices, updates, out = op.inputs[which], op.inputs[which + 1], op.outputs[0]
     outer = len(indices.sizes) - 1
-    at = _positions(read, which, index[:outer], indices.sizes[-1], out.sizes, "scatter index out of range")
+    at = _positions(read, which, index[:outer], pinned(indices.sizes[-1]), out.sizes, "scatter index out of range")
     value = read(which + 1, index)
     return ir.Scatter("add" if how == "sub" else how, updates.sizes, (*at, *index[outer:]), -value if how == "sub" else value)
 
