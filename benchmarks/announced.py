@@ -4,16 +4,14 @@ from __future__ import annotations
 from typing import Any
 
 
-def announced(tf: Any, fetches: Any, feeds: Any = None) -> dict[str, Any]:
-    """{"kernels": how many, "peak": bytes} of one `Session.run(fetches)`; empty for a library that cannot say (TensorFlow)."""
+def announced(tf: Any, fetches: Any, feed_dict: Any, session: Any = None) -> dict[str, Any]:
+    """{"kernels": how many, "announced": peak bytes} of one `Session.run(fetches, feed_dict)`, without running it; empty for a
+    library that cannot say (TensorFlow) and for the reference interpreter."""
     if not hasattr(tf, "explain"):
         return {}
-    report = tf.explain(fetches, feeds) if feeds is not None else tf.explain(fetches)
-    out = {}
-    if hasattr(report, "kernels"):
-        out["kernels"] = report.kernels if isinstance(report.kernels, int) else len(report.kernels)
-    for name in ("peak_memory", "peak_bytes", "peak"):
-        if hasattr(report, name):
-            out["peak"] = int(getattr(report, name))
-            break
-    return out
+    from graphflow.flags import flags
+
+    if flags.interpret:
+        return {}
+    report = tf.explain(fetches, feed_dict, session)
+    return {"kernels": len(report.kernels), "announced": report.peak_bytes}

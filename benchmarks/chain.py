@@ -51,7 +51,7 @@ def graph(ops):
         p = tf.placeholder(tf.float32, x.shape)
         y = ops(tf, p)
         f = tf.Session().make_callable(y, [p])
-        return lambda: f(x), announced(tf, y, [p])
+        return lambda: f(x), announced(tf, y, {p: x})
 
     def xla(tf, x):
         f, x = tf.function(lambda x: ops(tf.compat.v1, x), jit_compile=True), tf.constant(x)

@@ -44,7 +44,7 @@ def _(tf, x):
     p = tf.placeholder(tf.float32, x.shape)
     y = tf.nn.softmax(p)
     f = tf.Session().make_callable(y, [p])
-    return lambda: f(x), announced(tf, y, [p])
+    return lambda: f(x), announced(tf, y, {p: x})
 
 
 @softmax.xla
@@ -93,7 +93,7 @@ def _(tf, x, scale, offset):
     mean, variance = tf.nn.moments(p[0], [1], keep_dims=True)
     y = tf.nn.batch_normalization(p[0], mean, variance, p[2], p[1], EPSILON)
     f = tf.Session().make_callable(y, p)
-    return lambda: f(x, scale, offset), announced(tf, y, p)
+    return lambda: f(x, scale, offset), announced(tf, y, dict(zip(p, (x, scale, offset))))
 
 
 @layer_norm.jax
@@ -129,7 +129,7 @@ def _(tf, x):
     p = tf.placeholder(tf.float32, x.shape)
     y = list(tf.nn.moments(p, [0]))
     f = tf.Session().make_callable(y, [p])
-    return lambda: f(x), announced(tf, y, [p])
+    return lambda: f(x), announced(tf, y, {p: x})
 
 
 @moments.jax

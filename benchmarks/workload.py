@@ -45,6 +45,13 @@ SIDES = {
 OWN = ("graphflow", "numpy", "copy")  # run by the interpreter that runs the benchmark
 
 
+def _defining_module() -> str:
+    frame = sys._getframe(1)
+    while frame.f_globals["__name__"] == __name__:
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame.f_globals["__name__"]
+
+
 class Workload:
     """A measurement.
 
@@ -62,9 +69,8 @@ class Workload:
         self.name, self.goals, self.unit, self.tolerance = name, goals or [], unit, tolerance
         self.threads, self.aside = threads, aside
         self.functions: dict[str, Callable[..., Any]] = {}
-        module = sys.modules[sys._getframe(1).f_globals["__name__"]]
-        self.module = module.__name__
-        module.__dict__.setdefault("WORKLOADS", {})[name] = self
+        self.module = _defining_module()
+        sys.modules[self.module].__dict__.setdefault("WORKLOADS", {})[name] = self
 
     def inputs(self, function: Callable[..., Any]) -> Callable[..., Any]:
         self.make_inputs = function
@@ -103,7 +109,6 @@ class Program(Workload):
     def __init__(self, name: str, cache: str = "warm", **options: Any):
         self.cache = cache
         super().__init__(name, **options)
-        self.module = sys._getframe(1).f_globals["__name__"]
 
 
 # ---------------------------------------------------------------- goals
