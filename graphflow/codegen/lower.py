@@ -51,13 +51,13 @@ class _Lowering:
         out = op.outputs[0]
         sizes = out.sizes
         assert sizes is not None
-        axes = [*self.outer, *[self.axis(i, s) for i, s in enumerate(sizes[self.depth:])]]
+        inner = _Inner(self)
+        axes = [*self.outer, *map(inner.axis, sizes[self.depth:])]
         index = tuple(_at(a) for a in axes)
         if op.opdef._fold is None:
             return Stage(self.target(out), self.loops(axes), index, self.pull.inside(op, index), ops=(op.name,))
         fold = self.pull.fold(op, index)
-        first = len(sizes) - self.depth
-        reduced = [self.axis(first + i, a.extent) for i, a in enumerate(fold.axes)]
+        reduced = [inner.axis(a.extent) for a in fold.axes]
         expr = ir.substitute(fold.expr, {a: _at(r) for a, r in zip(fold.axes, reduced)})
         target = self.target(out)
         self.local[out] = target
@@ -76,6 +76,19 @@ class _Lowering:
         return Buffer(t.dtype.compute, t.sizes, "tmp", "tmp")  # type: ignore[arg-type]
 
 
+class _Inner:
+    """Inner axes of one stage, counted without those of size 1."""
+
+    def __init__(self, lowering: _Lowering):
+        self.lowering, self.count = lowering, 0
+
+    def axis(self, extent: types.Size) -> Axis:
+        if types.same(extent, 1):
+            return Axis(1)
+        self.count += 1
+        return self.lowering.axis(self.count, extent)
+
+
 def _at(a: Axis) -> Expr:
     return ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a)
 
@@ -87,13 +100,16 @@ def lower_scatter(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> 
     axes = [Axis(s) for s in out.sizes or ()]
     index = tuple(map(_at, axes))
     start = Stage(stored[out], low.loops(axes), index, low.pull.inside(op, index), ops=(op.name,))
-    probe = op.opdef._scatter(op, (), None) if False else None
-    del probe
     sizes = _update_sizes(op)
     updates = [Axis(s) for s in sizes]
     s = low.pull.scatter(op, tuple(map(_at, updates)))
     loops = low.loops(updates)
-    put = Stage(stored[out], loops, tuple(s.index), s.value, s.combine or "set", loops, ops=(op.name,))
+    old = ir.load(stored[out], s.index)
+    if not loops:  # one update only
+        put = Stage(stored[out], (), tuple(s.index), ir.binary(s.combine, old, s.value) if s.combine else s.value, ops=(op.name,))
+    else:  # where all updates meet in one place there is no scatter but a fold, which starts from the value in that place
+        one_place = s.combine is not None and not ir.axes_in(*s.index) & set(loops)
+        put = Stage(stored[out], loops, tuple(s.index), s.value, s.combine or "set", loops, old if one_place else None, ops=(op.name,))
     return Kernel(name, tuple(dict.fromkeys([*low.buffers, stored[out]])), (start, put))
 
 
