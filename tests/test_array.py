@@ -241,11 +241,11 @@ def test_the_gradient_of_gather_keeps_its_rows():
     np.testing.assert_array_equal(dense, [[1, 1], [0, 0], [3, 3], [0, 0]])
 
 
+@pytest.mark.parametrize("start, at, updates", [([[1, 2], [3, 4], [5, 6], [7, 8]], [1, 3, 1], [[2, 4], [8, 2], [4, 5]]), ([1, 2], [1], [5]), ([3, 2], [0, 0], [4, 2])],
+                         ids=["rows", "one update", "one place"])
 @pytest.mark.parametrize("interpret", [1, 0])
-def test_scatters_write_rows(interpret):
-    start = np.arange(1, 9, dtype=np.float32).reshape(4, 2)
-    updates = np.array([[2, 4], [8, 2], [4, 5]], np.float32)
-    at = [1, 3, 1]
+def test_scatters_write_rows(interpret, start, at, updates):
+    start, updates = np.array(start, np.float32), np.array(updates, np.float32)
     for name, expected in {"update": lambda v, i, u: u, "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum}.items():
         with tf.Graph().as_default():
             v = tf.Variable(start)
