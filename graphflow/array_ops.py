@@ -330,6 +330,9 @@ def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
     return array.concat(*tensors, axis=_axis(axis, next((len(t.sizes) for t in tensors if t.sizes is not None), None), "concat dimension"), name=name)
 
 
+concat_v2 = concat
+
+
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
     """Tensors of one dtype: that of the first that has one."""
     shared = opdef._first_dtype(list(values))
@@ -1125,7 +1128,7 @@ register_session_run_conversion_functions(IndexedSlices, _fetch_slices, _feed_sl
 graph.OPERATORS.update(getitem=getitem, stack=stack)
 
 __all__ = """newaxis placeholder placeholder_with_default identity guarantee_const ensure_shape bitcast shape shape_n size rank reshape expand_dims
-squeeze transpose matrix_transpose fill zeros ones eye range linspace lin_space concat stack unstack pack unpack split slice strided_slice gather
+squeeze transpose matrix_transpose fill zeros ones eye range linspace lin_space concat concat_v2 stack unstack pack unpack split slice strided_slice gather
 gather_nd batch_gather scatter_nd tensor_scatter_update tensor_scatter_add tensor_scatter_sub tensor_scatter_nd_update tensor_scatter_nd_add
 tensor_scatter_nd_sub one_hot where where_v2 boolean_mask tile pad reverse reverse_v2 roll reverse_sequence broadcast_to broadcast_static_shape
 broadcast_dynamic_shape meshgrid sequence_mask diag diag_part matrix_diag matrix_diag_part matrix_set_diag matrix_band_part

@@ -15,11 +15,10 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, UNKNOWN, Dim, canonical_axis
-from .opdef import KNOWN_LIMIT, UnknownRank, broadcast_index, composite, movement, needs_rank, primitive
+from .opdef import KNOWN_LIMIT, UnknownRank, broadcast_index, movement, needs_rank, primitive
 
 ANY = ALL + (types.string,)
 INDEX = (types.int32, types.int64)
-_ = composite
 
 
 # ---------------------------------------------------------------- helpers

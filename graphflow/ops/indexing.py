@@ -14,9 +14,8 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, NUMERIC, UNKNOWN, canonical_axis
-from .array import (ANY, INDEX, clamp, every, floats, inside, int64, is_empty, moved, pinned, reshape, reshape_like, sample, shape_of, shape_vector, sizes_from, total,
-                    values_of, vector, zero)
-from .opdef import UnknownRank, composite, movement, needs_rank, primitive
+from .array import (ANY, INDEX, clamp, floats, inside, int64, is_empty, moved, pinned, reshape, reshape_like, sample, shape_of, shape_vector, sizes_from, values_of, vector, zero)
+from .opdef import UnknownRank, movement, needs_rank, primitive
 
 # ---------------------------------------------------------------- gather
 
@@ -848,6 +847,3 @@ def _(*values):
 def _(op, dy):
     half = len(op.inputs) // 2
     return [None] * half + [gather(dy, i) for i in op.inputs[:half]]
-
-
-_ = composite, every, total, Tensor

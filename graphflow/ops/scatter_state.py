@@ -12,8 +12,6 @@ from . import indexing
 from .opdef import convert_to_tensor
 from .state import handle_of, write, written
 
-_ = types
-
 
 def rows(indices: Tensor) -> Tensor:
     """Row numbers as positions of depth 1."""
