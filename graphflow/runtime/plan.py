@@ -148,14 +148,18 @@ class Compiled:
         variable_of = {self.buffers[t]: var for var, t in writes.items() if t in self.buffers}
         outputs = {self.buffers[t] for t in self.program.outputs if t in self.buffers}
         where: dict[ir.Buffer, set[ir.Expr]] = {}
-        for s in k.stages:
+        first: dict[ir.Buffer, int] = {}
+        for number, s in enumerate(k.stages):
             for e in ir.walk(s.expr):
                 if e.op == "at":
                     where.setdefault(e.data, set()).add(e.args[0])
-        for s in k.stages:
+                    first.setdefault(e.data, number)
+        for number, s in enumerate(k.stages):
             if s.target.role != "out" or s.target in outputs:
                 continue
             for b, places in where.items():
+                if first[b] > number:  # a later stage would read what this one has overwritten
+                    continue
                 if b in alias.values() or places != {s.index[0]} or b.dtype is not s.target.dtype or b.sizes != s.target.sizes:
                     continue
                 if self._dies(b, step, variable_of.get(s.target), may_commit):
