@@ -10,6 +10,7 @@ from .math_ops import *  # noqa: F403
 from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
 from .ops.contraction import matmul
 from .ops.einsum import einsum, tensordot
+from .ops.elementwise import stop_gradient
 from .ops.gradients import AggregationMethod, RegisterGradient, UnconnectedGradients, gradients
 from .ops.opdef import constant, convert_to_tensor, register_tensor_conversion_function
 from .ops.state import assign, assign_add, assign_sub

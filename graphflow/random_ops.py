@@ -148,10 +148,15 @@ def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any =
 
 
 def random_shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Tensor:
-    """`value` with its rows (axis 0) in random order."""
+    """`value` with its rows (axis 0) in random order.  Unlike TF1's, it has a gradient."""
     with _scope(name, "RandomShuffle") as scope:
         value = convert_to_tensor(value)
         key, seeds = _keyed(seed)
+        if value.dtype.is_differentiable and value.sizes:
+            from . import array_ops
+
+            order = ops.random_shuffle_op(array_ops.range(array_ops.shape(value)[0]), key, **seeds)
+            return array_ops.gather(value, order, name=scope)
         return ops.random_shuffle_op(value, key, name=scope, **seeds)
 
 

@@ -244,6 +244,16 @@ def test_shuffle(mode):
     assert (first != second).any() and (first != values).any()
 
 
+def test_shuffled_floats_have_a_gradient(mode):
+    x = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    y = tf.random_shuffle(x, seed=1, name="s")
+    weights = np.float32([[1], [10], [100], [1000]])
+    shuffled, dx = run([y, tf.convert_to_tensor(tf.gradients(y * weights, x)[0])])
+    assert y.name == "s:0" and sorted(shuffled[:, 0]) == [1, 3, 5, 7]
+    for row, w in zip(shuffled, weights):
+        np.testing.assert_array_equal(dx[int(row[0]) // 2], [w[0], w[0]])
+
+
 def test_every_permutation_is_as_likely(reference):
     found = run(tf.random_shuffle(tf.constant([0, 1, 2]), seed=1), 3000)
     counts = np.unique([int("".join(map(str, x))) for x in found], return_counts=True)[1]

@@ -317,7 +317,7 @@ def _generator(key: np.ndarray, run: Any) -> np.random.Generator:
 
 
 @primitive("host", effect="random", type="RandomShuffle", same=("value",), input_dtypes={"key": (types.uint32,)}, infer=lambda value, key, **_: Spec(value.dtype, value.sizes),
-           no_gradient="shuffling is not differentiated, as in TF1; gather a shuffled range instead")
+           no_gradient="only integers are shuffled by this op when gradients matter; tf.random_shuffle gathers floats by a shuffled range")
 def random_shuffle_op(value, key, *, seed=0, seed2=0):
     """The rows of `value` in random order: those of the sorted random words."""
 
@@ -363,8 +363,7 @@ def _prefixed(shape, rate, *rest, dtype, **_):
 
 
 @primitive("host", effect="random", type="RandomGamma", static=("shape",), same=("alpha",), dtypes=FLOAT, infer=_prefixed,
-           input_dtypes={"key": (types.uint32,), "shape": (types.int32, types.int64)}, output_dtypes=lambda *_, dtype, **__: [dtype],
-           no_gradient="the gradient of gamma samples to alpha is not implemented")
+           input_dtypes={"key": (types.uint32,), "shape": (types.int32, types.int64)}, output_dtypes=lambda *_, dtype, **__: [dtype])
 def random_gamma_op(shape, alpha, key, *, dtype, seed=0, seed2=0):
     """Samples of Gamma(alpha, 1): `shape` of them for each alpha."""
 

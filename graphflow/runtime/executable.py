@@ -22,8 +22,8 @@ from ..graph import Graph, Operation, Tensor
 from ..ops.opdef import Const
 from ..passes import pipeline, specialize
 from . import runner
-from .plan import SMALL, Compiled, Plan, Unit
-from .reference import Reference
+from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
+from .reference import Reference, evaluate
 from .store import aligned
 
 LONG = 0.02  # seconds after which a plan is run where Ctrl-C can reach it
@@ -297,7 +297,11 @@ class _Run:
     # -- executing
 
     def execute(self, v: Variant, env: dict[str, int]) -> list[np.ndarray]:
-        plan, key = v.take(env, self.store, self.exe.threads)
+        try:
+            plan, key = v.take(env, self.store, self.exe.threads)
+        except NegativeSize:
+            self._replay()
+            raise errors.InvalidArgumentError(None, None, "a size computed in this step is negative") from None
         self.last = v, plan
         try:
             fresh = self._fresh = self._bind(plan)
@@ -362,12 +366,7 @@ class _Run:
         """An op without a kernel, by its NumPy reference."""
         c, op = plan.compiled, u.op
         arrays = [self._array(plan, t, fresh) for t in op.inputs]
-        try:
-            results = op.opdef.evaluate(op, arrays)
-        except errors.OpError:
-            raise
-        except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError) as e:
-            raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+        results = evaluate(op, arrays)
         for t, r in zip(op.outputs, results):
             b = c.buffers.get(t)
             if b is None:
@@ -436,11 +435,14 @@ class _Run:
 
     def _explain_failure(self, plan: Plan, u: Unit, number: int) -> None:
         """Replays the step in the reference interpreter to name the op; nothing has been committed."""
-        exe = self.exe
-        probe = Reference(exe.fetches, exe.targets, exe.feeds, _ReadOnly(self.store))
-        probe([self.given[("feed", t)] for t in exe.feeds])
+        self._replay()
         message = u.emitted.checks[number - 1] if u.emitted else "a check failed"
         raise errors.raised_at(errors.InvalidArgumentError, u.op, message)
+
+    def _replay(self) -> None:
+        """The step by the reference interpreter, whose error names the op."""
+        exe = self.exe
+        Reference(exe.fetches, exe.targets, exe.feeds, _ReadOnly(self.store))([self.given[("feed", t)] for t in exe.feeds])
 
 
 class _ReadOnly:

@@ -93,8 +93,10 @@ class Compiled:
     def _constant(self, op: Operation) -> None:
         b = self._buffer(op.outputs[0], "in")
         value = op.attrs["value"]
-        array = aligned(value.shape, value.dtype) if value.dtype != object else value
-        array[...] = value
+        array = value
+        if value.dtype != object:
+            array = aligned(value.shape, value.dtype)
+            array[...] = value
         self.arrays[b] = array
 
     # -- units
@@ -280,12 +282,18 @@ def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
 SMALL = 8192  # bytes up to which feeds and fetches are copied through the arena instead of bound by address
 
 
+class NegativeSize(Exception):
+    """A size that the step computed is below zero."""
+
+
 class Plan:
     """Instructions over one arena for one set of sizes.  One run at a time."""
 
     def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int):
         self.compiled, self.env, self.store = compiled, env, store
         self.shape = {b: tuple(types.evaluate(s, env) for s in b.sizes) for b in self._all_buffers()}
+        if any(s < 0 for shape in self.shape.values() for s in shape):
+            raise NegativeSize
         self.address: dict[ir.Buffer, int] = {}
         self.views: dict[ir.Buffer, np.ndarray] = {}
         self.late: dict[ir.Buffer, list[int]] = {}  # bound at each run: positions in the table

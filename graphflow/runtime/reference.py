@@ -18,6 +18,20 @@ from ..ops import opdef, state
 Read = Callable[[Operation], np.ndarray]
 
 
+def evaluate(op: Operation, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The NumPy reference of `op`; what it raises becomes an OpError that names the op."""
+    if op.opdef.family == "input":
+        t = op.outputs[0]
+        raise errors.raised_at(errors.InvalidArgumentError, op, f"You must feed a value for placeholder tensor '{op.name}' with dtype "
+                               f"{t.dtype.name} and shape {types.shape_text(t.sizes)}")
+    try:
+        return op.opdef.evaluate(op, arrays)
+    except errors.OpError as e:
+        raise e if e.op is not None else errors.raised_at(type(e), op, e.message) from None
+    except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError) as e:
+        raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+
+
 class Step:
     """One run: values of tensors, and variables written but not yet committed."""
 
@@ -56,12 +70,7 @@ class Step:
             arrays = [*arrays, np.int64(self._draw(op))]
         if d._numpy is None and d._body is not None:
             return self._body(op, d._body, arrays)
-        try:
-            return d.evaluate(op, arrays)
-        except errors.OpError as e:
-            raise e if e.op is not None else errors.raised_at(type(e), op, e.message) from None
-        except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError) as e:
-            raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+        return evaluate(op, arrays)
 
     def variable(self, var: Operation) -> np.ndarray:
         if var.outputs[0] in self.fed:
