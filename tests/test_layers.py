@@ -148,6 +148,21 @@ def test_dropout():
             assert 180 < (y == 0).sum() < 320
 
 
+def test_a_dropped_layer_and_its_mask_are_kept_apart(rng):
+    # The mask is stored for the gradient beside the result; both are as large as the operand that dies here.
+    x, w = rng.normal(size=(64, 32)).astype(np.float32), rng.normal(size=(64, 128)).astype(np.float32)
+    h = tf.matmul(x, w, transpose_a=True)
+    y = tf.layers.dropout(h, 0.25, training=True, seed=1)
+    v = tf.constant(rng.normal(size=(128, 10)).astype(np.float32))
+    loss = tf.reduce_sum(tf.matmul(y, v) ** 2)
+    fetches = [loss, *tf.gradients(loss, [h, v])]
+    with tf.Session() as sess:
+        want = sess.run(fetches)
+    with flags.override(interpret=0), tf.Session() as sess:
+        for a, b in zip(sess.run(fetches), want):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2)
+
+
 # ---------------------------------------------------------------- convolution and pooling
 
 
