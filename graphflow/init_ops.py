@@ -188,7 +188,7 @@ class VarianceScaling(Initializer):
         ValueError: scale <= 0, an unknown mode or distribution.
     """
 
-    _config = ("scale", "mode", "distribution", "seed", "dtype")
+    _config: tuple[str, ...] = ("scale", "mode", "distribution", "seed", "dtype")
 
     def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", seed: int | None = None, dtype: Any = types.float32):
         if scale <= 0.0:
@@ -250,7 +250,7 @@ class Identity(Initializer):
         sizes = static_shape(shape if partition_info is None else partition_info.full_shape)
         if len(sizes) != 2:
             raise ValueError(f"Identity matrix initializer can only be used for 2D matrices, got shape {sizes}")
-        return constant((self.gain * np.eye(*sizes)).astype(np.float32), self._dtype(dtype))
+        return constant((self.gain * np.eye(sizes[0], sizes[1])).astype(np.float32), self._dtype(dtype))
 
 
 class GlorotUniform(VarianceScaling):

@@ -53,7 +53,7 @@ def _digest(*parts: Any) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def _keyed(seed: int | None) -> tuple[Tensor, dict[str, int]]:
+def _keyed(seed: int | None) -> tuple[Tensor, dict[str, Any]]:
     """The key of the op made in the current name scope, as a constant of two words, and its seed attributes."""
     first, second = get_seed(seed)
     if first is None or second is None:

@@ -229,7 +229,7 @@ def _required(fn: Any) -> list[str]:
     return [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def _call_initializer(fn: Any, sizes: list[int], dtype: types.DType) -> Any:
+def _call_initializer(fn: Any, sizes: Any, dtype: types.DType) -> Any:
     """Calls an initializer with as many of (shape, dtype, partition_info) as it takes."""
     try:
         parameters = inspect.signature(fn).parameters

@@ -14,7 +14,7 @@ from .ops.opdef import primitive
 __all__ = ["Variable", "VariableSynchronization", "VariableAggregation", "global_variables", "local_variables", "trainable_variables",
            "model_variables", "moving_average_variables", "all_variables", "variables_initializer", "initialize_variables",
            "global_variables_initializer", "initialize_all_variables", "local_variables_initializer", "initialize_local_variables",
-           "is_variable_initialized", "report_uninitialized_variables", "assert_variables_initialized"]
+           "tables_initializer", "is_variable_initialized", "report_uninitialized_variables", "assert_variables_initialized"]
 
 
 class VariableSynchronization:
@@ -276,6 +276,11 @@ def local_variables_initializer() -> Operation:
 
 
 initialize_local_variables = local_variables_initializer
+
+
+def tables_initializer(name: str = "init_all_tables") -> Operation:
+    """The operation that fills all lookup tables (those of TABLE_INITIALIZERS)."""
+    return group(*graph.get_default_graph().get_collection(GraphKeys.TABLE_INITIALIZERS), name=name)
 
 
 def is_variable_initialized(variable: Any) -> Tensor:

@@ -102,7 +102,7 @@ def test_initialized_value_is_consistent_in_any_order(mode):
 
 
 def test_uninitialized(mode):
-    a, b = tf.Variable(1.0, name="a"), tf.Variable(2.0, name="b")
+    a, _ = tf.Variable(1.0, name="a"), tf.Variable(2.0, name="b")
     local = tf.get_local_variable("c", [])
     report, has, checked = tf.report_uninitialized_variables(), tf.is_variable_initialized(a), tf.assert_variables_initialized()
     with tf.Session() as sess:

@@ -163,7 +163,7 @@ class Layout:
     def __init__(self, ops: Sequence[Operation]):
         self.ops = list(ops)
         number = {op: i for i, op in enumerate(self.ops)}
-        self.edges = [(number[t.op], i, t) for i, op in enumerate(self.ops) for t in dict.fromkeys(op.inputs) if t.op in number]
+        self.edges: list[tuple[int, int, Tensor | None]] = [(number[t.op], i, t) for i, op in enumerate(self.ops) for t in dict.fromkeys(op.inputs) if t.op in number]
         self.edges += [(number[c], i, None) for i, op in enumerate(self.ops) for c in op.control_inputs if c in number]
         self.width = [_box_width(op) for op in self.ops]
         self.row = self._rows()
@@ -301,8 +301,8 @@ def to_svg(ops: Iterable[Operation]) -> str:
            '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>']
     for (a, b, t), route in zip(layout.edges, layout.routes):
         out.append(_edge_svg(layout, a, b, t, route))
-    for i, b in enumerate(boxes):
-        out.append(_box_svg(i, b))
+    for i, box in enumerate(boxes):
+        out.append(_box_svg(i, box))
     return "\n".join([*out, "</svg>"])
 
 

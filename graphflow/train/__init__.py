@@ -1,4 +1,5 @@
 """`tf.train`: optimizers, learning-rate schedules, the global step, moving averages, checkpoints."""
+from ..graph_def import write_graph
 from .checkpoint import (CheckpointReader, CheckpointState, NewCheckpointReader, checkpoint_exists, generate_checkpoint_state_proto,
                          get_checkpoint_mtimes, get_checkpoint_state, latest_checkpoint, list_variables, load_checkpoint, load_variable,
                          remove_checkpoint, update_checkpoint_state)
