@@ -12,7 +12,7 @@ import numpy as np
 from . import graph, types
 from .graph import Spec, Tensor
 from .ops import elementwise as ew
-from .ops import opdef, reduce, scan, shape_like
+from .ops import reduce, scan, shape_like
 from .ops.opdef import constant_value, convert_to_tensor, primitive
 
 # ---------------------------------------------------------------- arguments
@@ -47,7 +47,7 @@ class _in_scope:
         self._contexts[0].__enter__()
         return self._contexts[1].__enter__()  # type: ignore[return-value]
 
-    def __exit__(self, *problem: Any) -> None:
+    def __exit__(self, *problem: object) -> None:
         self._contexts[1].__exit__(*problem)
         self._contexts[0].__exit__(*problem)
 

@@ -37,7 +37,11 @@ EXEMPT = {
     "CheckNumerics": "raises where numbers are not finite", "AssertFinite": "raises where numbers are not finite",
     "RandomShuffle": "draws numbers on the host", "Multinomial": "draws numbers on the host", "RandomGamma": "draws numbers on the host",
     "RandomPoissonV2": "draws numbers on the host", "SelectNames": "strings",
+    "CheckBelow": "an effect: raises when a counter has reached its limit", "AssertInitialized": "an effect: raises on variables without a value",
 }
+EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixDeterminant", "LogMatrixDeterminant",
+                         "SelfAdjointEigV2", "Svd", "Qr", "MatrixExponential", "MatrixSquareRoot"),
+                        "wants matrices of one kind, and directions that keep it: tests/test_linalg.py")
 # Ops whose gradient is None everywhere, as in TF.
 NO_SLOPE = {"FloorDiv", "TruncateDiv", "StopGradient", "ZerosLike", "OnesLike"}
 FIRST_ORDER_ONLY = {"Digamma": "the derivative of trigamma is not there"}
