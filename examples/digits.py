@@ -38,14 +38,14 @@ class Model:
         self.images = tf.placeholder(tf.float32, [None, 64], name="images")
         self.labels = tf.placeholder(tf.int32, [None], name="labels")
         self.training = tf.placeholder_with_default(False, [], name="training")
-        hidden = tf.layers.dense(self.images, 128, activation=tf.nn.relu, name="hidden1")
-        hidden = tf.layers.dropout(hidden, 0.2, training=self.training)
-        hidden = tf.layers.dense(hidden, 64, activation=tf.nn.relu, name="hidden2")
+        hidden = tf.layers.dense(self.images, 192, activation=tf.nn.relu, name="hidden1")
+        hidden = tf.layers.dropout(hidden, 0.35, training=self.training)
+        hidden = tf.layers.dense(hidden, 96, activation=tf.nn.relu, name="hidden2")
         logits = tf.layers.dense(hidden, CLASSES, name="logits")
         self.loss = tf.losses.sparse_softmax_cross_entropy(self.labels, logits)
         self.accuracy = tf.reduce_mean(tf.to_float(tf.equal(tf.argmax(logits, 1, output_type=tf.int32), self.labels)), name="accuracy")
         self.step = tf.train.get_or_create_global_step()
-        rate = tf.train.cosine_decay(0.004, self.step, steps, alpha=0.02)
+        rate = tf.train.cosine_decay(0.005, self.step, steps, alpha=0.02)
         self.train = tf.train.AdamOptimizer(rate).minimize(self.loss, global_step=self.step)
 
 
@@ -86,7 +86,7 @@ def draw_curve(history, path):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="digits_out", help="folder for the pictures and the model")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args(argv)
     os.makedirs(options.out, exist_ok=True)
 
