@@ -4,7 +4,7 @@
 
 Public names only; each comes from the module that owns it.
 """
-from . import bitwise, errors
+from . import bitwise, compat, errors
 from .array_ops import *  # noqa: F403
 from .math_ops import *  # noqa: F403
 from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
@@ -19,6 +19,7 @@ from .types import (DType, Dimension, TensorShape, as_dtype, bfloat16, complex64
                     half, int8, int16, int32, int64, string, uint8, uint16, uint32, uint64)
 from .types import bool_ as bool  # noqa: A004
 from .check_ops import *  # noqa: F403
+from .compat.switches import *  # noqa: F403
 from .config import *  # noqa: F403
 from .control_flow_ops import *  # noqa: F403
 from .framework import *  # noqa: F403

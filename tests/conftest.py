@@ -1,0 +1,59 @@
+"""What every test runs in: an object cache of its own, an empty default graph, and a limit on its time."""
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import tempfile
+
+import pytest
+
+SECONDS = float(os.environ.get("GRAPHFLOW_TEST_SECONDS", "300"))  # of one test, before its stacks are printed and the run ends
+
+# Set before graphflow is imported. One folder for all tests of a run (and all workers of pytest-xdist, which inherit the
+# environment), so that a kernel is compiled once.
+OWN_CACHE = None
+if "GRAPHFLOW_TEST_CACHE" not in os.environ:
+    OWN_CACHE = os.environ["GRAPHFLOW_TEST_CACHE"] = tempfile.mkdtemp(prefix="graphflow-test-cache-")
+os.environ["GRAPHFLOW_CACHE_DIR"] = os.environ["GRAPHFLOW_TEST_CACHE"]
+for switch in ("DEBUG", "CHECK", "DOT", "OPTIMIZE", "INTERPRET"):  # the tests set these themselves
+    os.environ.pop(f"GRAPHFLOW_{switch}", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ERRORS] = os.dup(2)  # pytest captures stderr while tests run
+    try:
+        from hypothesis import settings
+    except ImportError:
+        return
+    settings.register_profile("graphflow", deadline=None, print_blob=True)  # the first example of a test compiles
+    settings.load_profile("graphflow")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[ERRORS])
+    if OWN_CACHE is not None:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)
+
+
+ERRORS = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Ends the process with the stacks of all threads when a test hangs: a hung native call cannot be interrupted."""
+    faulthandler.dump_traceback_later(SECONDS, exit=True, file=item.config.stash[ERRORS])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def empty_default_graph():
+    """The default graph of each test is empty, and no session of another test is left open in it."""
+    import graphflow as tf
+
+    tf.reset_default_graph()
+    yield
+    assert tf.get_default_session() is None, "the test left a session entered"
