@@ -150,16 +150,15 @@ def test_dropout():
 
 def test_a_dropped_layer_and_its_mask_are_kept_apart(rng):
     # The mask is stored for the gradient beside the result; both are as large as the operand that dies here.
-    x, w = rng.normal(size=(64, 32)).astype(np.float32), rng.normal(size=(64, 128)).astype(np.float32)
-    h = tf.matmul(x, w, transpose_a=True)
-    y = tf.layers.dropout(h, 0.25, training=True, seed=1)
-    v = tf.constant(rng.normal(size=(128, 10)).astype(np.float32))
-    loss = tf.reduce_sum(tf.matmul(y, v) ** 2)
-    fetches = [loss, *tf.gradients(loss, [h, v])]
+    x, w, v = (tf.placeholder(tf.float32, shape) for shape in ([64, 64], [64, 128], [128, 10]))
+    y = tf.layers.dropout(tf.matmul(x, w), 0.25, training=True, seed=1)
+    loss = tf.reduce_sum(tf.matmul(y, v) ** 2) / 1000.0
+    fetches = [loss, *tf.gradients(loss, [w, v])]
+    feed = {t: rng.normal(size=t.shape.as_list()) for t in (x, w, v)}
     with tf.Session() as sess:
-        want = sess.run(fetches)
+        want = sess.run(fetches, feed)
     with flags.override(interpret=0), tf.Session() as sess:
-        for a, b in zip(sess.run(fetches), want):
+        for a, b in zip(sess.run(fetches, feed), want):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2)
 
 
