@@ -36,6 +36,9 @@ from . import layers, linalg, losses, train  # noqa: E402
 from . import nn  # noqa: E402
 from .nn import extract_image_patches  # noqa: E402
 from . import graph_util  # noqa: E402
+from .version import GRAPHFLOW_VERSION, VERSION
+
+__version__ = VERSION  # of the API: what TF1 programs ask for
 
 
 def explain(fetches, feed_dict=None, session=None):

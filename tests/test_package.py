@@ -83,8 +83,11 @@ def test_imports_name_declared_packages_only():
                 assert top in allowed or top in sys.stdlib_module_names, f"{path}:{node.lineno} imports {name}"
 
 
-def test_version():
-    assert tf.__version__ == tf.VERSION == PROJECT["version"]
+def test_versions():
+    """TF1 programs compare `tf.__version__`; the package has a version of its own."""
+    assert tf.__version__ == tf.VERSION
+    assert tf.VERSION.split(".")[:2] == ["1", "15"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", tf.GRAPHFLOW_VERSION)
 
 
 def test_typed_and_configured():
