@@ -33,7 +33,7 @@ class _Lowering:
 
     def leaf(self, t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
         if t in self.local:
-            return ir.load(self.local[t], index)
+            return _load_local(self.local[t], index)
         if t in self.own:
             return None
         buffer = self.stored.get(t)
@@ -87,6 +87,15 @@ class _Inner:
             return Axis(1)
         self.count += 1
         return self.lowering.axis(self.count, extent)
+
+
+def _load_local(b: Buffer, index: Sequence[Expr]) -> Expr:
+    """A value that lives in a register: where there is one element only, every way to write its index is 0."""
+    found = ir.load(b, [ir.index_const(0) if types.same(n, 1) else i for n, i in zip(b.sizes, index)])
+    for e in ir.walk(*(i for n, i in zip(b.sizes, index) if types.same(n, 1))):
+        if e.op == "check":
+            found = ir.check(e.args[0], found, e.data)
+    return found
 
 
 def _at(a: Axis) -> Expr:
