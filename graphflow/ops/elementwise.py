@@ -14,6 +14,7 @@ from .. import graph, types
 from ..codegen.ir import m
 from ..types import ALL, COMPLEX, FLOAT, INTEGER, NUMERIC, DType
 from . import special
+from .gradients import wanted
 from .opdef import elementwise
 
 CONTINUOUS = FLOAT + COMPLEX
@@ -21,8 +22,10 @@ ORDERED = FLOAT + INTEGER
 
 
 def unbroadcast(dy, x):
-    """The gradient summed over the axes along which `x` was broadcast."""
-    return graph.OPERATORS["sum_to_shape"](dy, x)
+    """The gradient (or a function that builds it) summed over the axes along which `x` was broadcast; None where nobody needs it."""
+    if not wanted(x):
+        return None
+    return graph.OPERATORS["sum_to_shape"](dy() if callable(dy) else dy, x)
 
 
 def conj(x):
@@ -57,7 +60,7 @@ def subtract(x, y):
 @subtract.grad
 def _(op, dy):
     x, y = op.inputs
-    return unbroadcast(dy, x), unbroadcast(-dy, y)
+    return unbroadcast(dy, x), unbroadcast(lambda: -dy, y)
 
 
 @elementwise(scalar=lambda x, y: x * y, numpy=np.multiply, dtypes=NUMERIC, type="Mul", commutative=True)
@@ -68,7 +71,7 @@ def multiply(x, y):
 @multiply.grad
 def _(op, dy):
     x, y = op.inputs
-    return unbroadcast(dy * conj(y), x), unbroadcast(dy * conj(x), y)
+    return unbroadcast(lambda: dy * conj(y), x), unbroadcast(lambda: dy * conj(x), y)
 
 
 @elementwise(scalar=lambda x, y: x / y, numpy=np.divide, dtypes=CONTINUOUS, type="RealDiv", domain=(0.5, 3.0),
@@ -80,7 +83,7 @@ def real_div(x, y):
 @real_div.grad
 def _(op, dy):
     x, y = op.inputs
-    return unbroadcast(dy / conj(y), x), unbroadcast(-dy * conj(x / y) / conj(y), y)
+    return unbroadcast(lambda: dy / conj(y), x), unbroadcast(lambda: -dy * conj(op.outputs[0]) / conj(y), y)
 
 
 def divisible(y, value):
@@ -123,7 +126,7 @@ def floor_mod(x, y):
 @floor_mod.grad
 def _(op, dy):
     x, y = op.inputs
-    return unbroadcast(dy, x), unbroadcast(-dy * floor_div(x, y), y)
+    return unbroadcast(dy, x), unbroadcast(lambda: -dy * floor_div(x, y), y)
 
 
 def _truncated(x, y):
@@ -149,7 +152,7 @@ def truncate_mod(x, y):
 @truncate_mod.grad
 def _(op, dy):
     x, y = op.inputs
-    return unbroadcast(dy, x), unbroadcast(-dy * truncate_div(x, y), y)
+    return unbroadcast(dy, x), unbroadcast(lambda: -dy * truncate_div(x, y), y)
 
 
 @elementwise(scalar=lambda x: -x, numpy=np.negative, dtypes=NUMERIC, type="Neg")
@@ -179,10 +182,11 @@ def pow(x, y):
 @pow.grad
 def _(op, dy):
     x, y = op.inputs
-    z = op.outputs[0]
-    positive = not_equal(x, 0) if x.dtype.is_complex else greater(x, 0)
-    log_x = select(positive, log(select(positive, x, 1)), 0)
-    return unbroadcast(dy * conj(y * pow(x, y - 1)), x), unbroadcast(dy * conj(z * log_x), y)
+
+    def along_exponent():
+        positive = not_equal(x, 0) if x.dtype.is_complex else greater(x, 0)
+        return dy * conj(op.outputs[0] * select(positive, log(select(positive, x, 1)), 0))
+    return unbroadcast(lambda: dy * conj(y * pow(x, y - 1)), x), unbroadcast(along_exponent, y)
 
 
 def _follow_extreme(name):
@@ -214,7 +218,7 @@ def _(op, dy):
 def _to_chosen(first, op, dy):
     """dy to the first input where `first`, else to the second."""
     x, y = op.inputs
-    return unbroadcast(select(first, dy, 0), x), unbroadcast(select(first, 0, dy), y)
+    return unbroadcast(lambda: select(first, dy, 0), x), unbroadcast(lambda: select(first, 0, dy), y)
 
 
 @elementwise(scalar=lambda x, y: m.conj(x - y) * (x - y) if x.dtype.kind == "c" else (x - y) * (x - y), type="SquaredDifference",
@@ -228,7 +232,7 @@ def _(op, dy):
     x, y = op.inputs
     # d |z|^2 = 2 Re(conj(z) dz): the output is real, whatever its dtype.
     g = 2 * (complex_op(real_op(dy), 0) if dy.dtype.is_complex else dy) * (x - y)
-    return unbroadcast(g, x), unbroadcast(-g, y)
+    return unbroadcast(g, x), unbroadcast(lambda: -g, y)
 
 
 def _hypot(x):
@@ -483,7 +487,7 @@ def tanh(x):
     """Hyperbolic tangent."""
 
 
-tanh.grad(chain(lambda x, y: 1 - y * y))
+tanh.grad(lambda op, dy: (dy - dy * conj(square(op.outputs[0])),))
 
 
 @elementwise(scalar=lambda x: m.asinh(x), numpy=np.arcsinh, dtypes=FLOAT, special={0.0: 0.0, np.inf: np.inf})
@@ -814,7 +818,7 @@ def select(cond, x, y):
 @select.grad
 def _(op, dy):
     cond, x, y = op.inputs
-    return None, unbroadcast(select(cond, dy, 0), x), unbroadcast(select(cond, 0, dy), y)
+    return None, unbroadcast(lambda: select(cond, dy, 0), x), unbroadcast(lambda: select(cond, 0, dy), y)
 
 
 def _np_cast(x, *, DstT):
@@ -916,8 +920,8 @@ def clip(x, low, high):
 def _(op, dy):
     x, low, high = op.inputs
     below, above = less(minimum(x, high), low), greater(x, high)
-    return (unbroadcast(select(logical_or(below, above), 0, dy), x), unbroadcast(select(below, dy, 0), low),
-            unbroadcast(select(logical_and(above, logical_not(below)), dy, 0), high))
+    return (unbroadcast(lambda: select(logical_or(below, above), 0, dy), x), unbroadcast(lambda: select(below, dy, 0), low),
+            unbroadcast(lambda: select(logical_and(above, logical_not(below)), dy, 0), high))
 
 
 @elementwise(scalar=lambda x: x, numpy=lambda x: x, dtypes=ALL + (types.string,))

@@ -4,6 +4,7 @@ Knows the gradient hook of the registry; knows no op by name (rank 3).
 """
 from __future__ import annotations
 
+import contextvars
 import warnings
 from typing import Any, Callable, Sequence
 
@@ -78,6 +79,15 @@ def _element(x: Any) -> Tensor:
     return getattr(x, "handle", None) if getattr(x, "handle", None) is not None else convert_to_tensor(x)
 
 
+_current: contextvars.ContextVar[_Walk | None] = contextvars.ContextVar("walk", default=None)
+
+
+def wanted(t: Tensor) -> bool:
+    """Whether the gradient that is being built leads to an x through `t`; a gradient function may skip other inputs."""
+    walk = _current.get()
+    return walk is None or t in walk.reached
+
+
 class _Walk:
     """One reverse walk: `sums[t]` collects the gradients that arrived at tensor t."""
 
@@ -96,7 +106,7 @@ class _Walk:
             if any(t in reached and t not in self.stops for t in op.inputs):
                 between.add(op)
                 reached.update(op.outputs)
-        self.ops = ops
+        self.ops, self.reached = ops, reached
         return between
 
     def seed(self, grad_ys: list[Any]) -> None:
@@ -122,7 +132,11 @@ class _Walk:
         dys = [self._total(t) for t in op.outputs]
         fn = self._gradient_function(op)
         with op.graph.device(op.device or None), op.graph.name_scope(f"{op.name.replace(':', '_')}_grad"):
-            dxs = fn(op, *[_dense_or_zeros(op, t, d) for t, d in zip(op.outputs, dys)])
+            token = _current.set(self)
+            try:
+                dxs = fn(op, *[_dense_or_zeros(op, t, d) for t, d in zip(op.outputs, dys)])
+            finally:
+                _current.reset(token)
         dxs = list(dxs) if isinstance(dxs, (tuple, list)) else [dxs]
         if len(dxs) != len(op.inputs):
             raise ValueError(errors.at(op, f"Num gradients {len(dxs)} generated for {len(op.inputs)} inputs"))

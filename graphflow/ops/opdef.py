@@ -78,6 +78,7 @@ class OpDef:
         self.special: dict[Any, Any] = traits.pop("special", {})
         self.samples: Sequence[Any] = traits.pop("samples", ())
         self.tolerance: float = traits.pop("tolerance", 1.0)
+        self._accepted: set[tuple[int, ...]] = set()
         self._infer: Callable[..., Any] | None = traits.pop("infer", None)
         self._numpy: Callable[..., Any] | None = traits.pop("numpy", None)
         self._lower: Callable[..., Expr] | None = traits.pop("lower", None)
@@ -186,6 +187,12 @@ class OpDef:
         return [found] if isinstance(found, Spec) else list(found)
 
     def _check_dtypes(self, inputs: Sequence[Tensor]) -> None:
+        signature = tuple([id(t.dtype) for t in inputs])  # dtypes are single objects
+        if signature not in self._accepted:
+            self._refuse_dtypes(inputs)
+            self._accepted.add(signature)
+
+    def _refuse_dtypes(self, inputs: Sequence[Tensor]) -> None:
         first: Tensor | None = None
         for i, t in enumerate(inputs):
             n = self.param_name(i)
