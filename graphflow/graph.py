@@ -146,18 +146,37 @@ def _operator(name: str, reverse: bool = False) -> Callable[..., Any]:
     return method
 
 
+def _operators(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`a + b`, and what Python calls when only `b` knows how."""
+    return _operator(name), _operator(name, reverse=True)
+
+
 class Operators:
     """The Python operators of tensors and variables: each makes an op."""
 
     __array_priority__ = 100
     __slots__ = ()
 
-    for _n in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "div"):
-        locals()[f"__{_n}__"] = _operator(_n)
-        locals()[f"__r{_n}__"] = _operator(_n, reverse=True)
-    for _n in ("lt", "le", "gt", "ge", "neg", "abs", "invert", "getitem"):
-        locals()[f"__{_n}__"] = _operator(_n)
-    del _n
+    __add__, __radd__ = _operators("add")
+    __sub__, __rsub__ = _operators("sub")
+    __mul__, __rmul__ = _operators("mul")
+    __truediv__, __rtruediv__ = _operators("truediv")
+    __floordiv__, __rfloordiv__ = _operators("floordiv")
+    __mod__, __rmod__ = _operators("mod")
+    __pow__, __rpow__ = _operators("pow")
+    __matmul__, __rmatmul__ = _operators("matmul")
+    __and__, __rand__ = _operators("and")
+    __or__, __ror__ = _operators("or")
+    __xor__, __rxor__ = _operators("xor")
+    __div__, __rdiv__ = _operators("div")
+    __lt__ = _operator("lt")
+    __le__ = _operator("le")
+    __gt__ = _operator("gt")
+    __ge__ = _operator("ge")
+    __neg__ = _operator("neg")
+    __abs__ = _operator("abs")
+    __invert__ = _operator("invert")
+    __getitem__ = _operator("getitem")
 
     def __iter__(self) -> Any:
         raise errors.OperatorNotAllowedInGraphError(
