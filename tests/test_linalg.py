@@ -278,3 +278,15 @@ def test_clip_edge_cases():
     (kept,), _ = tf.clip_by_global_norm([slices], 1.0)
     assert isinstance(kept, tf.IndexedSlices)
     np.testing.assert_allclose(run(kept.values), [[0.6, 0.8]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 4, 5, 40])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_chain_of_products_compiled(rng, n, turned):
+    # Small products share a kernel; the second one reads whole rows of the first.
+    a, b, c = rng.normal(size=(3, 2, n, n))
+    x, y, z = (tf.placeholder(tf.float64, a.shape) for _ in range(3))
+    product = tf.matmul(tf.matmul(x, y, transpose_a=turned), z)
+    with flags.override(interpret=0), tf.Session() as sess:
+        got = sess.run(product, {x: a, y: b, z: c})
+    np.testing.assert_allclose(got, (np.swapaxes(a, 1, 2) if turned else a) @ b @ c, rtol=1e-10, atol=1e-12)

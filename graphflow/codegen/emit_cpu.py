@@ -63,6 +63,8 @@ class _Emitter:
         self.level: dict[Axis, int] = {}
         self.axis_name: dict[Axis, str] = {}
         self.tiles: dict[Buffer, str] = {}
+        # Targets with axes inside the lane: their tile holds one place at a time, so later stages read the stored values.
+        self.spread: set[Buffer] = set()
         self.written: set[Buffer] = set()
         self.count = 0
 
@@ -235,6 +237,8 @@ class _Emitter:
             return
         for s in self.kernel.stages:
             if s.combine:
+                if s.target.role != "tmp" and any(a not in s.reduced for a in inner_axes(s, self.kernel)):
+                    self.spread.add(s.target)
                 self.tiles[s.target] = f"acc{len(self.tiles)}"
                 self.line(f"{self.tiles[s.target]} = stack_{s.expr.dtype.code}({TILE})", 0)
         self.open(f"for tile in range({lo}, {hi}, {TILE}):")
@@ -391,7 +395,7 @@ class _Emitter:
     def _spell(self, e: Expr, a: list[str], level: int) -> str:
         op, dtype = e.op, e.dtype
         if op == "at":
-            if e.data in self.tiles:
+            if e.data in self.tiles and e.data not in self.spread:
                 return self._tile_get(e.data, dtype)
             b = self.alias.get(e.data, e.data)
             return f"ld_{e.data.dtype.code}(p{self.scope[b]}, {a[0]}, {self.scope[b]})"
