@@ -77,6 +77,7 @@ class Bench:
         kind = self._programs if isinstance(workload, Program) else self._steady
         with pinned(threads):
             kind(workload, m, [s for s in here if s not in m.problems], file, expected)
+        workload.last = m
         return m
 
     def _steady(self, workload: Workload, m: Measured, sides: list[str], inputs: Path, expected: list[np.ndarray]) -> None:

@@ -58,15 +58,15 @@ def quantity(value: float | None, unit: str) -> str:
 
 
 def note(name: str, value: Any) -> str:
-    if name == "announced":
-        return f"announced {quantity(value, 'B')}"
+    if name in ("announced", "engine"):
+        return f"{name} {quantity(value, 'B')}"
     if name == "step":
         return f"{quantity(value, 's')} a step"
     return f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def verdicts(workload: Workload, m: Measured) -> list[tuple[str, str]]:
-    """(goal, "met" | "MISSED" | "unknown") of each goal."""
+    """(goal, "met" | "MISSED" | "unknown") of each goal; unknown where a side is missing."""
     words = {True: "met", False: "MISSED", None: "unknown"}
     return [(g.text, words[g.test(m)]) for g in workload.goals]
 

@@ -69,6 +69,7 @@ class Workload:
         self.name, self.goals, self.unit, self.tolerance = name, goals or [], unit, tolerance
         self.threads, self.aside = threads, aside
         self.functions: dict[str, Callable[..., Any]] = {}
+        self.last: Measured | None = None  # what came of it, most recently
         self.module = _defining_module()
         sys.modules[self.module].__dict__.setdefault("WORKLOADS", {})[name] = self
 
@@ -146,6 +147,14 @@ def at_most(value: float, text: str, threads: int | None = None) -> Goal:
         mine = m.median("graphflow")
         return None if mine is None or threads not in (None, m.threads) else mine <= value
     return Goal(f"at most {text}", test)
+
+
+def at_most_times(factor: float, other: Workload) -> Goal:
+    """GraphFlow's value is at most `factor` times its value in another workload, which must be measured before."""
+    def test(m: Measured) -> bool | None:
+        mine, less = m.median("graphflow"), other.last and other.last.median("graphflow")
+        return mine <= factor * less if mine and less else None
+    return Goal(f"at most {factor:g} x the time of: {other.name}", test)
 
 
 def times_as_fast(factor: float, side: str) -> Goal:
