@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 import traceback
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from unittest import mock
 
 import numpy as np
@@ -834,6 +835,43 @@ def test_gradients_of_programs(p):
     checked(p, compare_gradients)
 
 
+def reduced(p: Program, check) -> Program:
+    """The program with fetches, lines and batch sizes left out as long as it fails in the same way."""
+    def kind(q: Program) -> str:
+        try:
+            check(q)
+            return ""
+        except Exception as e:
+            return type(e).__name__ + ("AssertionError" in type(e).__name__ and str(e).strip().split(",")[0][:12] or "")
+
+    def variants(q: Program):
+        yield from ([f] for f in q.fetches if len(q.fetches) > 1)
+        yield from ([g for g in q.fetches if g != f] for f in q.fetches if len(q.fetches) > 1)
+
+    wanted, better = kind(p), True
+    while better:
+        better = False
+        for fetches in variants(p):
+            q = replace(p, fetches=fetches)
+            if kind(q) == wanted:
+                p, better = q, True
+                break
+        for i in reversed(range(len(p.lines))):
+            name = p.lines[i].split(" = ")[0]
+            rest = p.lines[:i] + p.lines[i + 1:]
+            if name in p.fetches or any(re.search(rf"\b{name}\b", line) for line in rest):
+                continue
+            q = replace(p, lines=rest, feeds={k: v for k, v in p.feeds.items() if k != name}, variables=[v for v in p.variables if v != name])
+            if kind(q) == wanted:
+                p, better = q, True
+        for n in p.batches if len(p.batches) > 1 else []:
+            q = replace(p, batches=[b for b in p.batches if b != n])
+            if kind(q) == wanted:
+                p, better = q, True
+                break
+    return p
+
+
 def main(first: int, count: int, size: int = 10, what: str = "ogpn") -> None:
     """Walks seeds and prints what fails."""
     bad = 0
@@ -853,6 +891,7 @@ def _quiet(p: Program, check, note: str) -> bool:
         check(p)
         return True
     except Exception as e:
+        p = reduced(p, check)
         lines = "".join(traceback.format_exception(e)[-3:])
         print(f"==== {note}\n{lines[-1800:]}\n" + "\n".join(p.lines) + f"\nfetch {p.fetches} feed {p.feeds} batches {p.batches}\n", flush=True)
         return False
