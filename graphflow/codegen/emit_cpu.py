@@ -11,7 +11,7 @@ from typing import Sequence
 from .. import types
 from ..types import DType, Size
 from . import ir
-from .ir import Axis, Buffer, Expr, Kernel, Stage
+from .ir import Axis, Buffer, Expr, Stage
 from .schedule import Schedule, inner_axes, scatters
 
 TILE = 256  # lanes whose accumulators are kept in first-level cache
@@ -452,7 +452,7 @@ class _Emitter:
         if op in ("floordiv", "mod"):
             return wrap(f"{'ifloordiv' if op == 'floordiv' else 'imod'}({a[0]}, {a[1]})")
         if op in ("truncdiv", "truncmod"):
-            q, y = ("ifloordiv({0}, {1})".format(*a), a)
+            q, y = ("ifloordiv({}, {})".format(*a), a)
             fix = f"{q} + to_{t}(select(({a[0]} != {q} * {a[1]}) & (({a[0]} < 0) != ({a[1]} < 0)), 1, 0))"
             return wrap(fix) if op == "truncdiv" else wrap(f"{y[0]} - ({fix}) * {y[1]}")
         if op == "abs":
