@@ -41,12 +41,12 @@ def _(tf, n, *arrays):
     def seconds(n):
         with tf.Graph().as_default() as g:
             p = [tf.placeholder(tf.float32, [8]) for _ in range(5)]
-            start = time.perf_counter()  # noqa: F821  (the program's own import)
+            start = time.perf_counter()
             chain(n, tf.tanh, tf.maximum, *p)
-            return time.perf_counter() - start, len(g.get_operations()) - 5  # noqa: F821
+            return time.perf_counter() - start, len(g.get_operations()) - 5
     seconds(100)
     half, (value, count) = seconds(n // 2)[0], seconds(n)
-    return dict(value=value, growth=value / half, result=count)
+    return {"value": value, "growth": value / half, "result": count}
 
 
 @differentiated.graphflow
@@ -58,12 +58,12 @@ def _(tf, n, *arrays):
         with tf.Graph().as_default() as g:
             p = [tf.placeholder(tf.float32, [8]) for _ in range(5)]
             y, count = chain(n, tf.tanh, tf.maximum, *p), len(g.get_operations()) - 5
-            start = time.perf_counter()  # noqa: F821
+            start = time.perf_counter()
             assert None not in tf.gradients(y, p)
-            return time.perf_counter() - start, count  # noqa: F821
+            return time.perf_counter() - start, count
     seconds(100)
     half, (value, count) = seconds(n // 2)[0], seconds(n)
-    return dict(value=value, growth=value / half, result=count)
+    return {"value": value, "growth": value / half, "result": count}
 
 
 @built.pytensor
@@ -72,12 +72,12 @@ def _(pytensor, n, *arrays):
 
     def seconds(n):
         p = [pytensor.tensor.vector(dtype="float32", shape=(8,)) for _ in range(5)]
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         chain(n, pytensor.tensor.tanh, pytensor.tensor.maximum, *p)
-        return time.perf_counter() - start  # noqa: F821
+        return time.perf_counter() - start
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
-    return dict(value=value, growth=value / half, result=n)
+    return {"value": value, "growth": value / half, "result": n}
 
 
 @differentiated.pytensor
@@ -87,12 +87,12 @@ def _(pytensor, n, *arrays):
     def seconds(n):
         p = [pytensor.tensor.vector(dtype="float32", shape=(8,)) for _ in range(5)]
         y = chain(n, pytensor.tensor.tanh, pytensor.tensor.maximum, *p).sum()
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         pytensor.grad(y, p)
-        return time.perf_counter() - start  # noqa: F821
+        return time.perf_counter() - start
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
-    return dict(value=value, growth=value / half, result=n)
+    return {"value": value, "growth": value / half, "result": n}
 
 
 @built.jax
@@ -100,12 +100,12 @@ def _(jax, n, *arrays):
     from benchmarks.build import chain
 
     def seconds(n):
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         jax.make_jaxpr(lambda *p: chain(n, jax.numpy.tanh, jax.numpy.maximum, *p))(*arrays)
-        return time.perf_counter() - start  # noqa: F821
+        return time.perf_counter() - start
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
-    return dict(value=value, growth=value / half, result=n)
+    return {"value": value, "growth": value / half, "result": n}
 
 
 @differentiated.jax
@@ -115,12 +115,12 @@ def _(jax, n, *arrays):
     def seconds(n):
         def total(*p):
             return chain(n, jax.numpy.tanh, jax.numpy.maximum, *p).sum()
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         jax.make_jaxpr(jax.grad(total, range(5)))(*arrays)
-        return time.perf_counter() - start  # noqa: F821
+        return time.perf_counter() - start
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
-    return dict(value=value, growth=value / half, result=n)
+    return {"value": value, "growth": value / half, "result": n}
 
 
 # ---------------------------------------------------------------- first result of a chain
@@ -144,40 +144,40 @@ for size in (2_500, 5_000):
     def _(tf, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         p = [tf.placeholder(tf.float32, [8]) for _ in arrays]
         y = tf.Session().run(chain(n, tf.tanh, tf.maximum, *p), dict(zip(p, arrays)))
-        return dict(value=time.perf_counter() - start, result=y)  # noqa: F821
+        return {"value": time.perf_counter() - start, "result": y}
 
     @first.xla
     def _(tf, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         y = tf.function(lambda *p: chain(n, tf.tanh, tf.maximum, *p), jit_compile=True)(*map(tf.constant, arrays)).numpy()
-        return dict(value=time.perf_counter() - start, result=y)  # noqa: F821
+        return {"value": time.perf_counter() - start, "result": y}
 
     @first.jax
     def _(jax, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         y = jax.jit(lambda *p: chain(n, jax.numpy.tanh, jax.numpy.maximum, *p))(*arrays).block_until_ready()
-        return dict(value=time.perf_counter() - start, result=y)  # noqa: F821
+        return {"value": time.perf_counter() - start, "result": y}
 
     @first.torchcompile
     def _(torch, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         y = torch.compile(lambda *p: chain(n, torch.tanh, torch.maximum, *p))(*map(torch.from_numpy, arrays))
-        return dict(value=time.perf_counter() - start, result=y)  # noqa: F821
+        return {"value": time.perf_counter() - start, "result": y}
 
     @first.pytensor
     def _(pytensor, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()  # noqa: F821
+        start = time.perf_counter()
         p = [pytensor.tensor.vector(dtype="float32", shape=(8,)) for _ in arrays]
         y = pytensor.function(p, chain(n, pytensor.tensor.tanh, pytensor.tensor.maximum, *p))(*arrays)
-        return dict(value=time.perf_counter() - start, result=y)  # noqa: F821
+        return {"value": time.perf_counter() - start, "result": y}

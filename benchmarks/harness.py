@@ -74,9 +74,12 @@ class Bench:
         for side in here:
             if not self.versions[side]:
                 m.problems[side] = NOT_INSTALLED
-        kind = self._programs if isinstance(workload, Program) else self._steady
+        able = [s for s in here if s not in m.problems]
         with pinned(threads):
-            kind(workload, m, [s for s in here if s not in m.problems], file, expected)
+            if isinstance(workload, Program):
+                self._programs(workload, m, able, file, expected)
+            else:
+                self._steady(workload, m, able, file, expected)
         workload.last = m
         return m
 

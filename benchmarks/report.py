@@ -28,7 +28,7 @@ def machine(versions: dict[str, str]) -> dict[str, str]:
 def _cpu() -> str:
     try:
         with open("/proc/cpuinfo") as f:
-            fields = dict(map(str.strip, line.split(":", 1)) for line in f if ":" in line)
+            fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in f)}
         if "model name" in fields:
             return f"{fields['model name']}, family {fields.get('cpu family')} model {fields.get('model')}"
     except OSError:
