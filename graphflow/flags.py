@@ -18,6 +18,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "strict_feeds": (1, "0: accept lossy feed casts silently, as TF1 did"),
     "fold_limit": (1 << 16, "largest constant, in bytes, that constant folding creates"),
     "fusion_limit": (48, "most ops of one fused kernel"),
+    "compile_limit": (2000, "most ops in the distinct kernels of one program; beyond it ops are not fused, but share kernels"),
     "cache_dir": ("", "folder of the object-code cache; empty: the platform's cache folder"),
 }
 

@@ -54,7 +54,8 @@ class ObjectCache:
 
     def __init__(self, directory: Path | str | None = None, *, abi: int = 1, limit: int = _DEFAULT_LIMIT):
         self.abi, self.limit = abi, limit
-        self._warned, self._usable = False, None
+        self._warned = False
+        self._usable: bool | None = None           # not known before the first use
         self._total: int | None = None
         self._lock = threading.Lock()
         try:

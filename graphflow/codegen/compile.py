@@ -43,7 +43,7 @@ class KernelStore:
         self.disk = disk if disk is not None else ObjectCache(abi=ABI)
         self._addresses: dict[str, int] = {}
         self._lock = threading.RLock()
-        self.stats = dict(compiled=0, disk_hits=0, memory_hits=0, compile_seconds=0.0, link_seconds=0.0)
+        self.stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "compile_seconds": 0.0, "link_seconds": 0.0}
 
     def compile(self, sources: Sequence[str]) -> list[int]:
         """Addresses of the texts, in order. Raises RuntimeError inside `no_recompile()` for a new text."""

@@ -122,7 +122,8 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[K
     p = product(op, leaf)
     assert p is not None
     for x in (p.a, p.b):
-        _in_place(x) or _pack(x, name, p.dtype)
+        if not _in_place(x):
+            _pack(x, name, p.dtype)
     return [*p.a.packing, *p.b.packing, _gemm(p, stored[op.outputs[0]])]
 
 

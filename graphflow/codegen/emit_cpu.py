@@ -6,7 +6,9 @@ sub-expression is written once, in the outermost loop it can stand in.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Any, Sequence
+
+import numpy as np
 
 from .. import types
 from ..types import DType, Size
@@ -48,6 +50,10 @@ def emit(plan: Schedule, alias: dict[Buffer, Buffer] | None = None) -> Emitted:
 _INFIX = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _FLOAT_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _INT_INFIX = {"add": "+", "sub": "-", "mul": "*", "bitand": "&", "bitor": "|", "bitxor": "^", "shl": "<<", "shr": ">>"}
+# Numbers that stay literals: LLVM simplifies with them.  All others are parameters, so that kernels which differ
+# by a learning rate or a seed are one.
+PLAIN = {0.0, 1.0, -1.0, 2.0, 0.5, -0.5, -2.0, float("inf"), float("-inf")}
+_BITS = {"f32": "bits_i32_f32(to_i32({}))", "f64": "bits_i64_f64({})", "i32": "to_i32({})", "u32": "to_u32({})"}
 _ROUND = {"floor": "floor_", "ceil": "ceil_", "trunc": "trunc_", "rint": "rint_", "sqrt": "sqrt_"}
 
 
@@ -58,6 +64,7 @@ class _Emitter:
         self.scope = {b: i for i, b in enumerate(self.buffers)}
         self.sizes: dict[Size, str] = {}
         self.consts: dict[tuple[str, str], str] = {}
+        self.parameters: dict[str, tuple[str, int]] = {}
         self.checks: dict[str, int] = {}
         self.stack = [_Block("def kernel(B, S, lo, hi):")]
         self.level: dict[Axis, int] = {}
@@ -111,7 +118,7 @@ class _Emitter:
             self._tiles("lo", "hi")
             extent, work = self.plan.lane.extent, self._work()
         self.line("return bad")
-        return Emitted(self._text(), self.buffers, list(self.sizes), extent, work, list(self.checks), not self.plan.rows and self.plan.lane is not None)
+        return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work, list(self.checks), not self.plan.rows and self.plan.lane is not None)
 
     def _work(self) -> Size:
         """Elements touched per iteration of the parallel range."""
@@ -483,6 +490,8 @@ class _Emitter:
         key = (e.dtype.compute.code, repr(e.data))
         if key not in self.consts:
             self.consts[key] = f"K{len(self.consts)}"
+            if e.data not in PLAIN and key[0] in _BITS:
+                self.parameters[self.consts[key]] = (key[0], _bits(e.data, key[0]))
         return self.consts[key]
 
     def size(self, n: Size) -> str:
@@ -496,9 +505,10 @@ class _Emitter:
         np_name = {"f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "u16": "uint16",
                    "u32": "uint32", "u64": "uint64", "c64": "complex64", "c128": "complex128"}
         head = [f"# {self.kernel_label()}"]
-        head += [f"{n} = np.{np_name[code]}({_literal(value)})" for (code, value), n in self.consts.items()]
+        head += [f"{n} = np.{np_name[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
         pointers = [f"    p{i} = buf(B, {i})" for i in range(len(self.buffers))]
         sizes = [f"    {n} = S[{i}]" for i, n in enumerate(self.sizes.values())]
+        sizes += [f"    {n} = {_BITS[code].format(f'S[{len(self.sizes) + i}]')}" for i, (n, (code, _)) in enumerate(self.parameters.items())]
         out: list[str] = []
         _render(self.stack[0], 0, out)
         return "\n".join([*head, out[0], *pointers, *sizes, *out[1:]]) + "\n"
@@ -508,6 +518,13 @@ class _Emitter:
         ops = [e.op for s in self.kernel.stages for e in ir.walk(s.expr) if e.op in ir.SCALAR and e.dtype is not types.int64]
         folds = [s.combine for s in self.kernel.stages if s.combine]
         return "_".join(dict.fromkeys([*[f or "" for f in folds], *ops]))[:60] or "copy"
+
+
+def _bits(value: Any, code: str) -> int:
+    """The value's bits as the signed integer that travels in the size table."""
+    if code in ("i32", "u32"):
+        return int(value)
+    return int(np.asarray(value, np.float32 if code == "f32" else np.float64).view(np.int32 if code == "f32" else np.int64))
 
 
 def _literal(text: str) -> str:

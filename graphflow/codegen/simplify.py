@@ -89,9 +89,8 @@ def _below(a: Affine, n: Size) -> bool:
         if limit is None or isinstance(c, int) and c < 0:
             return False
         top = top + c * (limit - 1)
-    if isinstance(top, int) and isinstance(n, int):
-        return top < n
-    return n - top == 1 or (isinstance(n - top, int) and n - top > 0)
+    room = n - top
+    return room == 1 or (isinstance(room, int) and room > 0)
 
 
 def _limit(e: Expr) -> Size | None:

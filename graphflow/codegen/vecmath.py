@@ -249,7 +249,7 @@ def exp_clamp(x):
     return clamp(x, x.k.pick(-104.0, -746.0), x.k.pick(89.0, 710.0))
 
 
-def exp_sum(h, l):
+def exp_sum(h, l):  # noqa: E741
     """exp(h + l) for a small correction l."""
     r, i = exp_reduce(exp_clamp(h))
     return scale(expm1_poly(r + l) + 1.0, i)

@@ -61,12 +61,23 @@ class _Node:
 class _Group:
     def __init__(self, number: int, node: _Node):
         self.number, self.nodes, self.above = number, [node], 0
-        self.depth = len(node.sizes)
+        self.pointwise = not node.fold
 
 
 def fuse(program: Program, opaque: Callable[[Operation], str | None]) -> Fusion:
-    """Groups the program's ops.  `opaque(op)` names the means by which an op runs alone ("contraction"), or None."""
-    return _Fuser(program, opaque).run()
+    """Groups the program's ops.  `opaque(op)` names the means by which an op runs alone ("contraction"), or None.
+
+    When the kernels would be many and all different, compiling them would take longer than they save: then every op
+    becomes a kernel of its own, which others of its kind share.
+    """
+    found = _Fuser(program, opaque, flags.fusion_limit).run()
+    return found if _to_compile(found) <= flags.compile_limit else _Fuser(program, opaque, 1).run()
+
+
+def _to_compile(fusion: Fusion) -> int:
+    """Ops in kernels that differ by more than constants and sizes."""
+    kinds = {tuple(op.type for op in c.ops): len(c.ops) for c in fusion.clusters if c.kind == "kernel"}
+    return sum(kinds.values())
 
 
 def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
@@ -100,14 +111,17 @@ def elements(sizes: Sequence[Size]) -> int:
 
 
 class _Fuser:
-    def __init__(self, program: Program, opaque: Callable[[Operation], str | None]):
-        self.program, self.opaque = program, opaque
+    def __init__(self, program: Program, opaque: Callable[[Operation], str | None], limit: int):
+        self.program, self.opaque, self.limit = program, opaque, limit
         self.ops = program.ops()
+        self.places = {op: i for i, op in enumerate(self.ops)}
         self.kinds = {op: kind_of(op, opaque) for op in self.ops}
+        self._has_opaque = any(k not in ("input", "const", "map", "fold") for k in self.kinds.values())
         self.consumers = program.consumers()
         self.required = self._required()
         self.nodes: dict[Operation, _Node] = {}
         self.groups: list[_Group] = []
+        self.live: set[_Group] = set()
         self.users: dict[Operation, list[_Node]] = {}
         self.refusals: list[tuple[str, str, str]] = []
 
@@ -152,15 +166,16 @@ class _Fuser:
         node = self.nodes[op] = self._node(op)
         group = node.cluster = _Group(len(self.groups), node)
         self.groups.append(group)
+        self.live.add(group)
         for t, _ in node.reads:
             self.users.setdefault(t.op, []).append(node)
             if t.op in self.nodes:
                 other = self.nodes[t.op].cluster
                 assert other is not None
                 group.above |= 1 << other.number | other.above
-        for t in self._behind(op):
-            if self.kinds[t] not in ("input", "const"):
-                group.above |= self._above_opaque(t)
+        for source in self._behind(op):
+            if self.kinds[source] not in ("input", "const"):
+                group.above |= self._above_opaque(source)
         for t, _ in node.reads:
             if t.op in self.nodes:
                 self._try_merge(self.nodes[t.op], node)
@@ -220,19 +235,28 @@ class _Fuser:
         assert a is not None and b is not None
         if a is b:
             return
-        why = self._refuse(a, b, producer, reader)
+        aligned = a.pointwise and b.pointwise and self._pointwise(producer, reader)
+        why = self._refuse(a, b, producer, reader, aligned)
         if why:
             self.refusals.append((producer.op.name, reader.op.name, why))
             return
-        self._merge(a, b)
+        self._merge(a, b, aligned)
 
-    def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node) -> str:
+    def _pointwise(self, producer: _Node, reader: _Node) -> bool:
+        """Whether the reader has the producer's shape and reads it at its own index only."""
+        rank = len(reader.axes)
+        return len(producer.sizes) == rank and all(_aligned(index, reader) == rank for t, index in reader.reads if t.op is producer.op) \
+            and all(types.same(p, r) for p, r in zip(producer.sizes, reader.sizes))
+
+    def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node, aligned: bool) -> str:
         if not flags.optimize:
             return "optimisation is off"
-        if len(a.nodes) + len(b.nodes) > flags.fusion_limit:
-            return f"the kernel would exceed {flags.fusion_limit} ops"
+        if len(a.nodes) + len(b.nodes) > self.limit:
+            return f"the kernel would exceed {self.limit} ops" if self.limit > 1 else f"over {flags.compile_limit} ops would be compiled into kernels used once"
         if self._cycle(a, b):
             return "a value would have to leave the kernel and come back"
+        if aligned:
+            return ""
         if not producer.fold and not reader.fold and self._multiplies(producer, reader):
             return "the reader would recompute it many times"
         if reader.fold and not producer.fold and self._multiplies(producer, reader):
@@ -274,29 +298,27 @@ class _Fuser:
                 g = self.groups[bit.bit_length() - 1]
                 if g is not upper and g is not lower and g.above >> upper.number & 1:
                     return True
-        return bool(a.above >> b.number & 1 and b.above >> a.number & 1) or self._through_opaque(a, b)
+        return bool(a.above >> b.number & 1 and b.above >> a.number & 1) or self._has_opaque and self._through_opaque(a, b)
 
     def _through_opaque(self, a: _Group, b: _Group) -> bool:
         """Whether an op that runs alone lies on a path from `a` to `b`."""
         return any(self._above_opaque(p) >> a.number & 1 for n in b.nodes for p in self._behind(n.op)
                    if p not in self.nodes and self.kinds[p] not in ("input", "const"))
 
-    def _merge(self, a: _Group, b: _Group) -> None:
+    def _merge(self, a: _Group, b: _Group, aligned: bool) -> None:
         keep, gone = (a, b)
-        keep.nodes = sorted(a.nodes + b.nodes, key=lambda n: self._position(n.op))
+        keep.pointwise = keep.pointwise and gone.pointwise and aligned
+        keep.nodes = sorted(a.nodes + b.nodes, key=lambda n: self.places[n.op])
         keep.above = (a.above | b.above) & ~(1 << keep.number | 1 << gone.number)
         for n in gone.nodes:
             n.cluster = keep
         bits = 1 << keep.number | 1 << gone.number
-        for g in self.groups:
+        self.live.discard(gone)
+        for g in self.live:
             if g.above & bits:
                 g.above |= keep.above | 1 << keep.number
-        self._opaque_cache.clear()
-
-    def _position(self, op: Operation) -> int:
-        if "_places" not in self.__dict__:
-            self._places = {op: i for i, op in enumerate(self.ops)}
-        return self._places[op]
+        if self._has_opaque:
+            self._opaque_cache.clear()
 
     def _staged(self, nodes: list[_Node]) -> list[_Node]:
         """Nodes of a would-be kernel that are stored: folds, and values used elsewhere."""
@@ -325,7 +347,7 @@ class _Fuser:
         ops = {n.op for n in staged}
         by_op = {n.op: n for n in nodes}
         for n in staged:
-            for t, index in self._reads_of_staged(n, ops, by_op):
+            for _, index in self._reads_of_staged(n, ops, by_op):
                 depth = min(depth, _aligned(index, n))
         return depth
 
@@ -339,7 +361,7 @@ class _Fuser:
                 out.append((t, index))
             elif t.op in nodes:
                 inner = nodes[t.op]
-                place = {a: i for a, i in zip(inner.axes, index)}
+                place = dict(zip(inner.axes, index))
                 stack.extend((u, tuple(ir.substitute(e, place) for e in i)) for u, i in inner.reads)
         return out
 

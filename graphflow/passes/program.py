@@ -81,7 +81,7 @@ def rebuild(program: Program, change: Callable[[Operation, tuple[Tensor, ...]], 
     ops: dict[Operation, Operation] = {}
     for op in program.ops():
         inputs = op.inputs
-        if new and any([t in new for t in inputs]):
+        if new and any(t in new for t in inputs):
             inputs = tuple([new.get(t, t) for t in inputs])
         found = change(op, inputs)
         if found is None:

@@ -100,7 +100,7 @@ class _Walk:
                 self.env[t] = self.input(("stage", t), t)
             for op in self.request.ops:
                 self._one(op)
-            outputs = [t for t in self.request.fetches]
+            outputs = list(self.request.fetches)
             if self.blocked:
                 stage = self._partial()
             else:

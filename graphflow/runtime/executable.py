@@ -206,7 +206,7 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
 
     if shape != () or t.dtype.name not in _CELLS:
         return put
-    cell = _CELLS[t.dtype.name].from_address(plan.address[b])
+    cell: Any = _CELLS[t.dtype.name].from_address(plan.address[b])
     plain = float if t.dtype.kind == "f" else None
 
     def put_number(value: Any) -> bool:

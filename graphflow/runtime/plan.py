@@ -6,7 +6,7 @@ numbers: arena offsets, argument blocks, instructions.  A new batch size makes a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Sequence, cast
 
 import numpy as np
 
@@ -104,9 +104,8 @@ class Compiled:
     def _last_uses(self, clusters: Sequence[fusion.Cluster]) -> dict[Tensor, int]:
         last: dict[Tensor, int] = {}
         for i, c in enumerate(clusters):
-            for op in c.ops:
-                for t in _stored_inputs(op, self.buffers):
-                    last[t] = i
+            for t in _stored_inputs(c.ops, self.buffers):
+                last[t] = i
         return last
 
     def _units(self, clusters: Sequence[fusion.Cluster]) -> None:
@@ -215,11 +214,11 @@ def _names(fn: Callable[..., Any]) -> set[str]:
     return found
 
 
-def _stored_inputs(op: Operation, buffers: dict[Tensor, Any]) -> set[Tensor]:
-    """Stored tensors an op reads, looking through inlined producers."""
+def _stored_inputs(ops: Sequence[Operation], buffers: dict[Tensor, Any]) -> set[Tensor]:
+    """Stored tensors that a cluster reads, looking through inlined producers."""
     out: set[Tensor] = set()
-    seen: set[Operation] = set()
-    stack = [op]
+    seen: set[Operation] = set(ops)
+    stack = list(ops)
     while stack:
         for t in stack.pop().inputs:
             if t in buffers:
@@ -232,7 +231,7 @@ def _stored_inputs(op: Operation, buffers: dict[Tensor, Any]) -> set[Tensor]:
 
 def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.Cluster]:
     """An order that respects dependencies and keeps little memory alive; what can fail comes before the rest."""
-    reads = [set().union(*[_stored_inputs(op, c.buffers) for op in k.ops]) - set(k.outputs) for k in clusters]
+    reads = [_stored_inputs(k.ops, c.buffers) - set(k.outputs) for k in clusters]
     maker = {t: i for i, k in enumerate(clusters) for t in k.outputs}
     waits = [{maker[t] for t in r if t in maker} for r in reads]
     early = _ancestors([i for i, k in enumerate(clusters) if k.kind == "host" or _checks(k)], waits)
@@ -352,9 +351,10 @@ class Plan:
         offsets, self.arena_bytes = memory.pack(slots)
         self.arena = aligned((self.arena_bytes,), np.dtype(np.uint8))
         base = self.arena.__array_interface__["data"][0]
-        for b, at in offsets.items():
-            self.address[b] = base + at  # type: ignore[index]
-            self.views[b] = self.arena[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])  # type: ignore[index]
+        for key, at in offsets.items():
+            b = cast(ir.Buffer, key)
+            self.address[b] = base + at
+            self.views[b] = self.arena[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])
         for b, array in c.arrays.items():
             self._pin(b, array)
 

@@ -63,11 +63,11 @@ class Step:
         if d is state.variable_handle:
             return []
         if d.effect == "read":
-            return [np.bool_(self.has(op.inputs[0].op))] if d is state.is_variable_initialized_op else [self.variable(op.inputs[0].op)]
+            return [np.asarray(self.has(op.inputs[0].op))] if d is state.is_variable_initialized_op else [self.variable(op.inputs[0].op)]
         if d.effect == "write":
             return [self._write(op, arrays)]
         if d.effect == "random":
-            arrays = [*arrays, np.int64(self._draw(op))]
+            arrays = [*arrays, np.asarray(self._draw(op), np.int64)]
         if d._numpy is None and d._body is not None:
             return self._body(op, d._body, arrays)
         return evaluate(op, arrays)

@@ -199,7 +199,7 @@ def bind(code: np.ndarray, state: np.ndarray) -> Callable[[int], int]:
     """
     _check_words(code, state)
     plan, words = ctypes.c_void_p(code.ctypes.data), ctypes.c_void_p(state.ctypes.data)
-    plan.keep, words.keep = code, state                       # alive as long as the bound call is
+    plan.keep, words.keep = code, state  # type: ignore[attr-defined]  # alive as long as the bound call is
     return partial(_native()[0], plan, words)
 
 
