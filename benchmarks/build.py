@@ -41,9 +41,9 @@ def _(tf, n, *arrays):
     def seconds(n):
         with tf.Graph().as_default() as g:
             p = [tf.placeholder(tf.float32, [8]) for _ in range(5)]
-            start = time.perf_counter()
+            start = time.perf_counter()  # noqa: F821
             chain(n, tf.tanh, tf.maximum, *p)
-            return time.perf_counter() - start, len(g.get_operations()) - 5
+            return time.perf_counter() - start, len(g.get_operations()) - 5  # noqa: F821
     seconds(100)
     half, (value, count) = seconds(n // 2)[0], seconds(n)
     return {"value": value, "growth": value / half, "result": count}
@@ -58,9 +58,9 @@ def _(tf, n, *arrays):
         with tf.Graph().as_default() as g:
             p = [tf.placeholder(tf.float32, [8]) for _ in range(5)]
             y, count = chain(n, tf.tanh, tf.maximum, *p), len(g.get_operations()) - 5
-            start = time.perf_counter()
+            start = time.perf_counter()  # noqa: F821
             assert None not in tf.gradients(y, p)
-            return time.perf_counter() - start, count
+            return time.perf_counter() - start, count  # noqa: F821
     seconds(100)
     half, (value, count) = seconds(n // 2)[0], seconds(n)
     return {"value": value, "growth": value / half, "result": count}
@@ -72,9 +72,9 @@ def _(pytensor, n, *arrays):
 
     def seconds(n):
         p = [pytensor.tensor.vector(dtype="float32", shape=(8,)) for _ in range(5)]
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         chain(n, pytensor.tensor.tanh, pytensor.tensor.maximum, *p)
-        return time.perf_counter() - start
+        return time.perf_counter() - start  # noqa: F821
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
     return {"value": value, "growth": value / half, "result": n}
@@ -87,9 +87,9 @@ def _(pytensor, n, *arrays):
     def seconds(n):
         p = [pytensor.tensor.vector(dtype="float32", shape=(8,)) for _ in range(5)]
         y = chain(n, pytensor.tensor.tanh, pytensor.tensor.maximum, *p).sum()
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         pytensor.grad(y, p)
-        return time.perf_counter() - start
+        return time.perf_counter() - start  # noqa: F821
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
     return {"value": value, "growth": value / half, "result": n}
@@ -100,9 +100,9 @@ def _(jax, n, *arrays):
     from benchmarks.build import chain
 
     def seconds(n):
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         jax.make_jaxpr(lambda *p: chain(n, jax.numpy.tanh, jax.numpy.maximum, *p))(*arrays)
-        return time.perf_counter() - start
+        return time.perf_counter() - start  # noqa: F821
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
     return {"value": value, "growth": value / half, "result": n}
@@ -115,9 +115,9 @@ def _(jax, n, *arrays):
     def seconds(n):
         def total(*p):
             return chain(n, jax.numpy.tanh, jax.numpy.maximum, *p).sum()
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         jax.make_jaxpr(jax.grad(total, range(5)))(*arrays)
-        return time.perf_counter() - start
+        return time.perf_counter() - start  # noqa: F821
     seconds(100)
     half, value = seconds(n // 2), seconds(n)
     return {"value": value, "growth": value / half, "result": n}
@@ -144,40 +144,40 @@ for size in (2_500, 5_000):
     def _(tf, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         p = [tf.placeholder(tf.float32, [8]) for _ in arrays]
         y = tf.Session().run(chain(n, tf.tanh, tf.maximum, *p), dict(zip(p, arrays)))
-        return {"value": time.perf_counter() - start, "result": y}
+        return {"value": time.perf_counter() - start, "result": y}  # noqa: F821
 
     @first.xla
     def _(tf, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         y = tf.function(lambda *p: chain(n, tf.tanh, tf.maximum, *p), jit_compile=True)(*map(tf.constant, arrays)).numpy()
-        return {"value": time.perf_counter() - start, "result": y}
+        return {"value": time.perf_counter() - start, "result": y}  # noqa: F821
 
     @first.jax
     def _(jax, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         y = jax.jit(lambda *p: chain(n, jax.numpy.tanh, jax.numpy.maximum, *p))(*arrays).block_until_ready()
-        return {"value": time.perf_counter() - start, "result": y}
+        return {"value": time.perf_counter() - start, "result": y}  # noqa: F821
 
     @first.torchcompile
     def _(torch, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         y = torch.compile(lambda *p: chain(n, torch.tanh, torch.maximum, *p))(*map(torch.from_numpy, arrays))
-        return {"value": time.perf_counter() - start, "result": y}
+        return {"value": time.perf_counter() - start, "result": y}  # noqa: F821
 
     @first.pytensor
     def _(pytensor, n, *arrays):
         from benchmarks.build import chain
 
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         p = [pytensor.tensor.vector(dtype="float32", shape=(8,)) for _ in arrays]
         y = pytensor.function(p, chain(n, pytensor.tensor.tanh, pytensor.tensor.maximum, *p))(*arrays)
-        return {"value": time.perf_counter() - start, "result": y}
+        return {"value": time.perf_counter() - start, "result": y}  # noqa: F821

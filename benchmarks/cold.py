@@ -108,13 +108,13 @@ def _(pytensor, x, labels, *weights):
     h = pt.maximum(h @ w[2] + w[3], 0)
     z = pt.special.log_softmax(h @ w[4] + w[5], axis=-1)
     loss = -z[pt.arange(py.shape[0]), py].mean()
-    t, updates = pytensor.shared(numpy.float32(1)), {}
+    t, updates = pytensor.shared(numpy.float32(1)), {}  # noqa: F821  (the program's own import)
     rate = 1e-3 * pt.sqrt(1 - 0.999 ** t) / (1 - 0.9 ** t)
     for a, g in zip(w, pytensor.grad(loss, w)):
         m, v = pytensor.shared(0 * a.get_value()), pytensor.shared(0 * a.get_value())
         updates[m], updates[v] = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         updates[a] = (a - rate * updates[m] / (pt.sqrt(updates[v]) + 1e-8)).astype("float32")
-    updates = {k: v.astype("float32") for k, v in updates.items()} | {t: t + numpy.float32(1)}
+    updates = {k: v.astype("float32") for k, v in updates.items()} | {t: t + numpy.float32(1)}  # noqa: F821
     return pytensor.function([px, py], loss, updates=updates)(x, labels)
 
 
@@ -145,14 +145,14 @@ def _(tf, x, labels, *weights):
     grads = tf.gradients(loss, v)
 
     def compiled():
-        stats = sys.modules.get("graphflow.codegen.compile")
+        stats = sys.modules.get("graphflow.codegen.compile")  # noqa: F821
         return stats.stats()["compiled"] + stats.stats()["disk_hits"] if stats else 0
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         sess.run([loss, grads], {px: x, py: labels})
-        before, start = compiled(), time.perf_counter()
+        before, start = compiled(), time.perf_counter()  # noqa: F821
         value = sess.run([loss, grads], {px: x[:33], py: labels[:33]})[0]
-        return {"value": time.perf_counter() - start, "result": value, "compiled": compiled() - before}
+        return {"value": time.perf_counter() - start, "result": value, "compiled": compiled() - before}  # noqa: F821
 
 
 @resized.jax
@@ -163,9 +163,9 @@ def _(jax, x, labels, *weights):
         return -jax.numpy.take_along_axis(jax.nn.log_softmax(h @ w[4] + w[5]), labels[:, None], 1).mean()
     step = jax.jit(jax.value_and_grad(loss))
     jax.block_until_ready(step(list(weights), x, labels))
-    start = time.perf_counter()
+    start = time.perf_counter()  # noqa: F821
     value = jax.block_until_ready(step(list(weights), x[:33], labels[:33]))[0]
-    return {"value": time.perf_counter() - start, "result": value}
+    return {"value": time.perf_counter() - start, "result": value}  # noqa: F821
 
 
 # ---------------------------------------------------------------- import
@@ -184,7 +184,7 @@ def _(x):
 
 
 def seconds_of_import(lib, x):
-    return {"value": load_seconds, "result": x}
+    return {"value": load_seconds, "result": x}  # noqa: F821
 
 
 imported.functions.update(dict.fromkeys(("graphflow", "tensorflow", "jax", "torch", "onnxruntime", "pytensor", "numpy"), seconds_of_import))

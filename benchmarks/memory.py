@@ -77,9 +77,9 @@ def _(tf, rows, width, depth):
     for i, v in enumerate(variables):
         sess.run(v.initializer, {pw: weight(i, width)})
     for _ in range(STEPS):
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         value = sess.run([loss, train], {px: x, py: y})[0]
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start)  # noqa: F821
     used = peak_memory() - base
     facts = announced(tf, [loss, train], {px: x, py: y}, sess)
     if facts:
@@ -106,9 +106,9 @@ def _(jax, rows, width, depth):
         return value, [a - RATE * g for a, g in zip(w, grads)]
     step, w = jax.jit(update, donate_argnums=0), [jax.numpy.array(weight(i, width)) for i in range(depth)]
     for _ in range(STEPS):
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         value, w = jax.block_until_ready(step(w))
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start)  # noqa: F821
     return {"value": peak_memory() - base, "result": value, "step": min(times)}
 
 
@@ -122,7 +122,7 @@ def _(torch, rows, width, depth):
     w = [torch.from_numpy(weight(i, width)).requires_grad_() for i in range(depth)]
     optimizer = torch.optim.SGD(w, RATE)
     for _ in range(STEPS):
-        start = time.perf_counter()
+        start = time.perf_counter()  # noqa: F821
         optimizer.zero_grad()
         h = x
         for a in w:
@@ -130,5 +130,5 @@ def _(torch, rows, width, depth):
         value = ((h - y) ** 2).mean()
         value.backward()
         optimizer.step()
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start)  # noqa: F821
     return {"value": peak_memory() - base, "result": value, "step": min(times)}

@@ -5,8 +5,8 @@
 Public names only; each comes from the module that owns it.
 """
 from . import bitwise, compat, errors
-from .array_ops import *  # noqa: F403
-from .math_ops import *  # noqa: F403
+from .array_ops import *
+from .math_ops import *
 from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
 from .ops.contraction import matmul
 from .ops.einsum import einsum, tensordot
@@ -17,25 +17,25 @@ from .ops.state import assign, assign_add, assign_sub
 from .session import InteractiveSession, Session, get_default_session
 from .types import (DType, Dimension, TensorShape, as_dtype, bfloat16, complex64, complex128, double, float16, float32, float64,
                     half, int8, int16, int32, int64, string, uint8, uint16, uint32, uint64)
-from .types import bool_ as bool  # noqa: A004
-from .check_ops import *  # noqa: F403
-from .compat.switches import *  # noqa: F403
-from .config import *  # noqa: F403
-from .control_flow_ops import *  # noqa: F403
-from .framework import *  # noqa: F403
-from .graph_def import *  # noqa: F403
-from .init_ops import *  # noqa: F403
-from .random_ops import *  # noqa: F403
-from .state_ops import *  # noqa: F403
-from .variable_scope import *  # noqa: F403
-from .variables import *  # noqa: F403
-from . import math  # noqa: E402
-from .clip_ops import *  # noqa: F403, E402
-from .linalg import *  # noqa: F403, E402
-from . import layers, linalg, losses, train  # noqa: E402
-from . import nn  # noqa: E402
-from .nn import extract_image_patches  # noqa: E402
-from . import graph_util  # noqa: E402
+from .types import bool_ as bool
+from .check_ops import *
+from .compat.switches import *
+from .config import *
+from .control_flow_ops import *
+from .framework import *
+from .graph_def import *
+from .init_ops import *
+from .random_ops import *
+from .state_ops import *
+from .variable_scope import *
+from .variables import *
+from . import math
+from .clip_ops import *
+from .linalg import *
+from . import layers, linalg, losses, train
+from . import nn
+from .nn import extract_image_patches
+from . import graph_util
 from .version import GRAPHFLOW_VERSION, VERSION
 
 __version__ = VERSION  # of the API: what TF1 programs ask for

@@ -258,7 +258,7 @@ def eye(num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: 
         return array.eye_op(whole, dtype=types.as_dtype(dtype), name=scope)
 
 
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:  # noqa: A001
+def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:
     """start, start + delta, ... up to but not including `limit`; `range(n)` starts at 0.
 
     Raises:
@@ -350,7 +350,7 @@ def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     return array.pack(*tensors, axis=_axis(axis, known), name=name or "stack")
 
 
-def unstack(value: Any, num: int | None = None, axis: Any = 0, name: str = "unstack") -> list[Tensor]:
+def unstack(value: Any, num: Any = None, axis: Any = 0, name: str = "unstack") -> list[Tensor]:
     """The slices of `value` along `axis`, as a list.
 
     Raises:
@@ -383,7 +383,7 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
     with _scope(name, "split"):
         n = size_along(x, k)
         if isinstance(num_or_size_splits, (int, np.integer, Dimension)):
-            return _equal_parts(x, k, n, int(num_or_size_splits))
+            return _equal_parts(x, k, n, int(num_or_size_splits))  # type: ignore[arg-type]
         given = constant_value(num_or_size_splits) if isinstance(num_or_size_splits, Tensor) else None
         if given is not None and given.ndim == 0:
             return _equal_parts(x, k, n, int(given))
@@ -416,7 +416,7 @@ def _parts(x: Tensor, k: int, sizes: Sequence[Any]) -> list[Tensor]:
     return out
 
 
-def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:  # noqa: A001
+def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:
     """The block of `size` that starts at `begin`; a size of -1 means up to the end."""
     x = convert_to_tensor(input_)
     b, s = shape_argument(begin), shape_argument(size)
@@ -926,7 +926,7 @@ class UniqueWithCounts(NamedTuple):
 
     y: Tensor
     idx: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # TF1 names this field so
 
 
 class ListDiff(NamedTuple):

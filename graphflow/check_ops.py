@@ -148,7 +148,7 @@ def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n:
                     summarize=3 if summarize is None else summarize, number=next(_numbers), name=name)
 
 
-def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep: str = " ", end: str = "\n", name: str | None = None) -> Operation:  # noqa: A001
+def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep: str = " ", end: str = "\n", name: str | None = None) -> Operation:
     """An operation that writes tensors and Python objects to standard error, standard output or `"file://path"`.
 
     Raises:

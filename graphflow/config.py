@@ -96,10 +96,7 @@ class RewriterConfig(Message):
     """TF1's Grappler switches; accepted without effect."""
 
     DEFAULT, ON, OFF, AGGRESSIVE, NO_MEM_OPT, MANUAL = 0, 1, 2, 3, 1, 2
-    _fields = {name: 0 for name in (
-        "layout_optimizer", "constant_folding", "shape_optimization", "remapping", "arithmetic_optimization", "dependency_optimization",
-        "loop_optimization", "function_optimization", "debug_stripper", "scoped_allocator_optimization", "pin_to_host_optimization",
-        "auto_mixed_precision", "memory_optimization", "meta_optimizer_iterations", "min_graph_nodes")} | {
+    _fields = dict.fromkeys(("layout_optimizer", "constant_folding", "shape_optimization", "remapping", "arithmetic_optimization", "dependency_optimization", "loop_optimization", "function_optimization", "debug_stripper", "scoped_allocator_optimization", "pin_to_host_optimization", "auto_mixed_precision", "memory_optimization", "meta_optimizer_iterations", "min_graph_nodes"), 0) | {
         "disable_model_pruning": False, "disable_meta_optimizer": False, "optimizers": list}
 
 

@@ -57,7 +57,7 @@ def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str
         return identity(convert_to_tensor(output_tensor), name=scope)
 
 
-def tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]:  # noqa: A001
+def tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]:
     """The tensors, each available only when all of them are (and `control_inputs` have run); None stays None.
 
     Raises:

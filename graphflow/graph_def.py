@@ -29,7 +29,7 @@ class NodeDef:
 
     __slots__ = ("name", "op", "input", "device", "attr")
 
-    def __init__(self, name: str = "", op: str = "", input: Sequence[str] = (), device: str = "", attr: Any = None):  # noqa: A002
+    def __init__(self, name: str = "", op: str = "", input: Sequence[str] = (), device: str = "", attr: Any = None):
         self.name, self.op, self.input, self.device, self.attr = name, op, list(input), device, dict(attr or {})
 
     def CopyFrom(self, other: NodeDef) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import errors, math_ops
-from .math_ops import *  # noqa: F403
-from .math_ops import (divide_no_nan, erfinv, ndtri, polyval, reduce_euclidean_norm, reduce_std, reduce_variance, softplus, softsign, xdivy, xlogy,  # noqa: F401
+from .math_ops import *
+from .math_ops import (divide_no_nan, erfinv, ndtri, polyval, reduce_euclidean_norm, reduce_std, reduce_variance, softplus, softsign, xdivy, xlogy,
                        zero_fraction)
 
 _ELSEWHERE = ("bessel_i0", "confusion_matrix", "cumulative_logsumexp", "in_top_k", "invert_permutation", "is_non_decreasing", "is_strictly_increasing", "l2_normalize",

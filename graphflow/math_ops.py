@@ -41,11 +41,11 @@ class _in_scope:
 
     def __init__(self, name: str | None, default: str, *values: Any):
         g = _graph_of(*values)
-        self._contexts = [g.as_default(), g.name_scope(name or default)]
+        self._contexts: list[Any] = [g.as_default(), g.name_scope(name or default)]
 
     def __enter__(self) -> str:
         self._contexts[0].__enter__()
-        return self._contexts[1].__enter__()  # type: ignore[return-value]
+        return self._contexts[1].__enter__()
 
     def __exit__(self, *problem: object) -> None:
         self._contexts[1].__exit__(*problem)
@@ -97,7 +97,7 @@ asin, acos, atan = _unary(ew.asin, "asin"), _unary(ew.acos, "acos"), _unary(ew.a
 sinh, cosh, tanh = _unary(ew.sinh, "sinh"), _unary(ew.cosh, "cosh"), _unary(ew.tanh, "tanh")
 asinh, acosh, atanh = _unary(ew.asinh, "asinh"), _unary(ew.acosh, "acosh"), _unary(ew.atanh, "atanh")
 sqrt, rsqrt, square, reciprocal = _unary(ew.sqrt, "sqrt"), _unary(ew.rsqrt, "rsqrt"), _unary(ew.square, "square"), _unary(ew.reciprocal, "reciprocal")
-abs, sign, negative = _unary(ew.abs, "abs"), _unary(ew.sign, "sign"), _unary(ew.negative, "negative")  # noqa: A001
+abs, sign, negative = _unary(ew.abs, "abs"), _unary(ew.sign, "sign"), _unary(ew.negative, "negative")
 sigmoid, softplus, softsign = _unary(ew.sigmoid, "sigmoid"), _unary(ew.softplus, "softplus"), _unary(ew.softsign, "softsign")
 erf, erfc, erfinv, ndtri = _unary(ew.erf, "erf"), _unary(ew.erfc, "erfc"), _unary(ew.erfinv, "erfinv"), _unary(ew.ndtri, "ndtri")
 lgamma, digamma = _unary(ew.lgamma, "lgamma"), _unary(ew.digamma, "digamma")
@@ -114,7 +114,7 @@ equal, not_equal = _binary(ew.equal, "equal"), _binary(ew.not_equal, "not_equal"
 less, less_equal = _binary(ew.less, "less"), _binary(ew.less_equal, "less_equal")
 greater, greater_equal = _binary(ew.greater, "greater"), _binary(ew.greater_equal, "greater_equal")
 logical_and, logical_or = _binary(ew.logical_and, "logical_and"), _binary(ew.logical_or, "logical_or")
-pow = _binary(ew.pow, "pow")  # noqa: A001
+pow = _binary(ew.pow, "pow")
 divide_no_nan = div_no_nan = _binary(ew.div_no_nan, "divide_no_nan", "div_no_nan")
 xlogy, xdivy = _binary(ew.xlogy, "xlogy"), _binary(ew.xdivy, "xdivy")
 floordiv = _binary(ew.floor_div, "floordiv", "floordiv")
@@ -174,7 +174,7 @@ def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
     return _apply2(ew.multiply, "Mul", scalar, x, name)
 
 
-def round(x: Any, name: str | None = None) -> Tensor:  # noqa: A001
+def round(x: Any, name: str | None = None) -> Tensor:
     """The nearest whole number, halves to even; integers pass unchanged."""
     return _round_like(ew.round, x, name)
 
@@ -290,7 +290,7 @@ to_bfloat16 = _caster("to_bfloat16", types.bfloat16, "ToBFloat16")
 to_complex64, to_complex128 = _caster("to_complex64", types.complex64, "ToComplex64"), _caster("to_complex128", types.complex128, "ToComplex128")
 
 
-def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:  # noqa: A001
+def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
     """real + i imag, of two float32 (complex64) or two float64 (complex128) tensors."""
     with _in_scope(name, "Complex", real, imag) as scope:
         re, im = _pair(real, imag)

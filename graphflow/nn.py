@@ -62,7 +62,7 @@ def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Tens
     features = convert_to_tensor(features)
     if features.dtype.is_integer:
         features = math_ops.cast(features, types.float32)
-    if isinstance(alpha, numbers.Number):
+    if isinstance(alpha, numbers.Real):
         return ew.leaky_relu(features, alpha=float(alpha), name=name)
     with _scope(name, "LeakyRelu", features) as scope:
         return ew.select(features > 0, features, features * alpha, name=scope)
@@ -300,7 +300,7 @@ def _formatted(first: bool, rank: int, name: str | None, default: str, x: Tensor
         return _first(make(_last(x, rank), None), rank, scope)
 
 
-def _convolve(input: Any, filter: Any, rank: int, strides: Any, padding: Any, data_format: str | None, dilations: Any, name: str | None,  # noqa: A002
+def _convolve(input: Any, filter: Any, rank: int, strides: Any, padding: Any, data_format: str | None, dilations: Any, name: str | None,
               default: str, groups: int = 1) -> Tensor:
     x, w = _together(_needed(input, "input"), _needed(filter, "filter"))
     first = _channels_first(data_format)
@@ -311,7 +311,7 @@ def _convolve(input: Any, filter: Any, rank: int, strides: Any, padding: Any, da
     return _formatted(first, rank, name, default, x, lambda x, name: contraction.conv(x, w, groups=groups, name=name, **attrs))
 
 
-def _transposed(value: Any, filter: Any, output_shape: Any, rank: int, strides: Any, padding: Any, data_format: str | None, dilations: Any,  # noqa: A002
+def _transposed(value: Any, filter: Any, output_shape: Any, rank: int, strides: Any, padding: Any, data_format: str | None, dilations: Any,
                 name: str | None, default: str) -> Tensor:
     dy, w = _together(_needed(value, "value"), _needed(filter, "filter"))
     first = _channels_first(data_format)
@@ -327,7 +327,7 @@ def _transposed(value: Any, filter: Any, output_shape: Any, rank: int, strides: 
 
 
 def conv1d(value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None, data_format: str | None = None,
-           name: str | None = None, input: Any = None, dilations: Any = None) -> Tensor:  # noqa: A002
+           name: str | None = None, input: Any = None, dilations: Any = None) -> Tensor:
     """Convolution of [batch, width, channels] with a filter [width, in, out]."""
     return _convolve(_given(value, input), filters, 1, stride, padding, _flat_format(data_format), dilations, name, "conv1d")
 
@@ -336,7 +336,7 @@ def _flat_format(data_format: str | None) -> str | None:
     return {"NHWC": "NWC", "NCHW": "NCW"}.get(data_format or "", data_format)
 
 
-def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True, data_format: str | None = "NHWC",  # noqa: A002
+def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True, data_format: str | None = "NHWC",
            dilations: Any = (1, 1, 1, 1), name: str | None = None, filters: Any = None) -> Tensor:
     """Convolution of images [batch, height, width, in] with a filter [height, width, in, out].
 
@@ -351,17 +351,17 @@ def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = N
     return _convolve(input, _given(filter, filters), 2, _needed(strides, "strides"), padding, data_format, dilations, name, "Conv2D")
 
 
-def conv3d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, data_format: str | None = "NDHWC",  # noqa: A002
+def conv3d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, data_format: str | None = "NDHWC",
            dilations: Any = (1, 1, 1, 1, 1), name: str | None = None, filters: Any = None) -> Tensor:
     """Convolution of volumes [batch, depth, height, width, in] with a filter [depth, height, width, in, out]."""
     return _convolve(input, _given(filter, filters), 3, _needed(strides, "strides"), padding, data_format, dilations, name, "Conv3D")
 
 
-def convolution(input: Any, filter: Any = None, padding: Any = None, strides: Any = None, dilation_rate: Any = None, name: str | None = None,  # noqa: A002
+def convolution(input: Any, filter: Any = None, padding: Any = None, strides: Any = None, dilation_rate: Any = None, name: str | None = None,
                 data_format: str | None = None, filters: Any = None, dilations: Any = None) -> Tensor:
     """Convolution of 1 to 3 spatial axes; `strides` and `dilation_rate` hold one int per spatial axis."""
-    filter = convert_to_tensor(_given(filter, filters))  # noqa: A001
-    input = convert_to_tensor(input)  # noqa: A001
+    filter = convert_to_tensor(_given(filter, filters))
+    input = convert_to_tensor(input)
     known = next((t for t in (filter, input) if t.sizes is not None), None)
     if known is None:
         raise ValueError("rank of input or filter must be known")
@@ -381,32 +381,32 @@ def atrous_conv2d_transpose(value: Any, filters: Any, output_shape: Any, rate: i
     return _transposed(value, filters, output_shape, 2, 1, padding, None, rate, name, "atrous_conv2d_transpose")
 
 
-def conv2d_transpose(value: Any = None, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",  # noqa: A002
-                     data_format: str | None = "NHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:  # noqa: A002
+def conv2d_transpose(value: Any = None, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",
+                     data_format: str | None = "NHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:
     """The transpose (the input gradient) of `conv2d`: filter [height, width, out, in]; `output_shape` may be a tensor."""
     return _transposed(_given(value, input), _given(filter, filters), output_shape, 2, strides, padding, data_format, dilations, name, "conv2d_transpose")
 
 
-def conv1d_transpose(input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any = "SAME", data_format: str | None = "NWC",  # noqa: A002
+def conv1d_transpose(input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any = "SAME", data_format: str | None = "NWC",
                      dilations: Any = None, name: str | None = None) -> Tensor:
     """The transpose of `conv1d`; filter [width, out, in]."""
     return _transposed(input, filters, output_shape, 1, strides, padding, _flat_format(data_format), dilations, name, "conv1d_transpose")
 
 
-def conv3d_transpose(value: Any, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",  # noqa: A002
-                     data_format: str | None = "NDHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:  # noqa: A002
+def conv3d_transpose(value: Any, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",
+                     data_format: str | None = "NDHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:
     """The transpose of `conv3d`; filter [depth, height, width, out, in]."""
     return _transposed(_given(value, input), _given(filter, filters), output_shape, 3, strides, padding, data_format, dilations, name, "conv3d_transpose")
 
 
-def conv2d_backprop_input(input_sizes: Any, filter: Any = None, out_backprop: Any = None, strides: Any = None, padding: Any = None,  # noqa: A002
+def conv2d_backprop_input(input_sizes: Any, filter: Any = None, out_backprop: Any = None, strides: Any = None, padding: Any = None,
                           use_cudnn_on_gpu: bool = True, data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None,
                           filters: Any = None) -> Tensor:
     """The gradient of `conv2d` for its input, of shape `input_sizes`."""
     return _transposed(out_backprop, _given(filter, filters), input_sizes, 2, strides, padding, data_format, dilations, name, "Conv2DBackpropInput")
 
 
-def conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True,  # noqa: A002
+def conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True,
                            data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None) -> Tensor:
     """The gradient of `conv2d` for its filter, of shape `filter_sizes`."""
     x, dy = _together(input, out_backprop)
@@ -416,30 +416,30 @@ def conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, str
     return contraction.conv_filter_grad(x, array_ops.shape_argument(filter_sizes), dy, name=name, **attrs)
 
 
-def _depthwise(input: Any, filter: Any, strides: Any, padding: Any, dilations: Any, data_format: str | None, name: str | None, default: str) -> Tensor:  # noqa: A002
+def _depthwise(input: Any, filter: Any, strides: Any, padding: Any, dilations: Any, data_format: str | None, name: str | None, default: str) -> Tensor:
     x, w = _together(input, filter)
     if w.sizes is None or len(w.sizes) != 4 or any(isinstance(n, types.Dim) for n in w.sizes[2:]):
         raise ValueError(f"depthwise_conv2d needs a filter [height, width, in, multiplier] with known channels, got {w!r}")
-    channels, multiplier = w.sizes[2:]
+    channels, multiplier = map(int, w.sizes[2:])  # type: ignore[arg-type]
     with _scope(name, default, x, w) as scope:
         sizes = [array.size_along(w, 0), array.size_along(w, 1), 1, channels * multiplier]
         grouped = array.reshape(w, array.vector(*sizes))
         return _convolve(x, grouped, 2, strides, padding, data_format, dilations, scope, default, groups=channels)
 
 
-def depthwise_conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, rate: Any = None, name: str | None = None,  # noqa: A002
+def depthwise_conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, rate: Any = None, name: str | None = None,
                      data_format: str | None = None, dilations: Any = None) -> Tensor:
     """Each channel convolved with filters of its own: filter [height, width, in, multiplier] gives in * multiplier channels."""
     return _depthwise(input, filter, strides, padding, _given(rate, dilations), data_format, name, "depthwise")
 
 
-def depthwise_conv2d_native(input: Any, filter: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1),  # noqa: A002
+def depthwise_conv2d_native(input: Any, filter: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1),
                             name: str | None = None) -> Tensor:
     """`depthwise_conv2d` with dilations as a list of 4."""
     return _depthwise(input, filter, strides, padding, dilations, data_format, name, "DepthwiseConv2dNative")
 
 
-def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None,  # noqa: A002
+def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None,
                      data_format: str | None = None, dilations: Any = None) -> Tensor:
     """`depthwise_conv2d`, then a 1 x 1 convolution [1, 1, in * multiplier, out]."""
     with _scope(name, "separable_conv2d", input, depthwise_filter) as scope:
@@ -457,37 +457,37 @@ def _pooled(op: Any, value: Any, ksize: Any, strides: Any, padding: Any, data_fo
     return _formatted(first, rank, name, default, x, lambda x, name: op(x, name=name, **attrs))
 
 
-def max_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None, input: Any = None) -> Tensor:  # noqa: A002
+def max_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None, input: Any = None) -> Tensor:
     """The largest element of each window of [batch, height, width, channels]; `ksize` and `strides` are lists of 4."""
     return _pooled(window.max_pool, _given(value, input), ksize, strides, padding, data_format, name, "MaxPool", 2)
 
 
-def avg_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None, input: Any = None) -> Tensor:  # noqa: A002
+def avg_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None, input: Any = None) -> Tensor:
     """The mean of each window of [batch, height, width, channels]; padding is not counted."""
     return _pooled(window.avg_pool, _given(value, input), ksize, strides, padding, data_format, name, "AvgPool", 2)
 
 
-def max_pool1d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None) -> Tensor:  # noqa: A002
+def max_pool1d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None) -> Tensor:
     """The largest element of each window of [batch, width, channels]."""
     return _pooled(window.max_pool, input, ksize, strides, padding, _flat_format(data_format), name, "max_pool1d", 1)
 
 
-def avg_pool1d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None) -> Tensor:  # noqa: A002
+def avg_pool1d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None) -> Tensor:
     """The mean of each window of [batch, width, channels]."""
     return _pooled(window.avg_pool, input, ksize, strides, padding, _flat_format(data_format), name, "avg_pool1d", 1)
 
 
-def max_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None) -> Tensor:  # noqa: A002
+def max_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None) -> Tensor:
     """The largest element of each window of [batch, depth, height, width, channels]."""
     return _pooled(window.max_pool, input, ksize, strides, padding, data_format, name, "MaxPool3D", 3)
 
 
-def avg_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None) -> Tensor:  # noqa: A002
+def avg_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None) -> Tensor:
     """The mean of each window of [batch, depth, height, width, channels]."""
     return _pooled(window.avg_pool, input, ksize, strides, padding, data_format, name, "AvgPool3D", 3)
 
 
-def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilation_rate: Any = None, strides: Any = None, name: str | None = None,  # noqa: A002
+def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilation_rate: Any = None, strides: Any = None, name: str | None = None,
          data_format: str | None = None, dilations: Any = None) -> Tensor:
     """Pooling ("MAX" or "AVG") of as many spatial axes as `window_shape` has.  Dilated windows are not supported."""
     if any(int(d) != 1 for d in np.reshape(_given(dilation_rate, dilations, 1), -1)):
@@ -499,7 +499,7 @@ def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilatio
     return _pooled(ops[pooling_type], input, window_shape, _given(strides, [1] * rank), padding, data_format, name, f"{pooling_type.lower()}_pool", rank)
 
 
-def max_pool_with_argmax(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC", Targmax: Any = None, name: str | None = None,  # noqa: A002
+def max_pool_with_argmax(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC", Targmax: Any = None, name: str | None = None,
                          output_dtype: Any = None, include_batch_in_index: bool = False) -> Any:
     """`max_pool` and the flattened position (row * width + column) * channels + channel of each maximum."""
     if data_format != "NHWC":
@@ -522,7 +522,7 @@ def extract_image_patches(images: Any, ksizes: Any = None, strides: Any = None, 
 # ---------------------------------------------------------------- normalisation
 
 
-def lrn(input: Any, depth_radius: int = 5, bias: float = 1, alpha: float = 1, beta: float = 0.5, name: str | None = None) -> Tensor:  # noqa: A002
+def lrn(input: Any, depth_radius: int = 5, bias: float = 1, alpha: float = 1, beta: float = 0.5, name: str | None = None) -> Tensor:
     """input / (bias + alpha * sum of squares of the 2 * depth_radius + 1 nearest channels) ** beta."""
     return nn_ops.lrn(input, depth_radius=int(depth_radius), bias=float(bias), alpha=float(alpha), beta=float(beta), name=name)
 
@@ -606,7 +606,7 @@ def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: An
 
 
 def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None, variance_epsilon: Any = None,
-                                         scale_after_normalization: Any = None, name: str | None = None, input: Any = None, mean: Any = None,  # noqa: A002
+                                         scale_after_normalization: Any = None, name: str | None = None, input: Any = None, mean: Any = None,
                                          variance: Any = None) -> Tensor:
     """`batch_normalization` with gamma used only when `scale_after_normalization`."""
     return batch_normalization(_given(t, input), _given(m, mean), _given(v, variance), beta, gamma if scale_after_normalization else None, variance_epsilon, name)
@@ -647,9 +647,9 @@ def dropout(x: Any, keep_prob: Any = None, noise_shape: Any = None, seed: Any = 
     """
     if (keep_prob is None) == (rate is None):
         raise ValueError("You must provide a rate to dropout." if rate is None else "Only one of keep_prob and rate may be given.")
-    if isinstance(keep_prob, numbers.Real) and not 0 < keep_prob <= 1:
+    if isinstance(keep_prob, numbers.Real) and not 0 < float(keep_prob) <= 1:
         raise ValueError(f"keep_prob must be a scalar tensor or a float in the range (0, 1], got {keep_prob:g}")
-    if isinstance(rate, numbers.Real) and not 0 <= rate < 1:
+    if isinstance(rate, numbers.Real) and not 0 <= float(rate) < 1:
         raise ValueError(f"rate must be a scalar tensor or a float in the range [0, 1), got {rate:g}")
     from . import random_ops
 
@@ -719,7 +719,7 @@ def _partitioned_ids(parts: Sequence[Any], ids: Tensor) -> Tensor:
     return array_ops.gather(offsets, ids % len(parts)) + ids // len(parts)
 
 
-def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) -> Any:  # noqa: A002
+def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) -> Any:
     """(values, indices) of the k largest elements of the last axis, largest first."""
     return array_ops.top_k(input, k, sorted=sorted, name=name)
 

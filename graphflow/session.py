@@ -11,7 +11,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from . import errors, graph, types
+from . import graph, types
 from .flags import flags
 from .graph import Graph, Operation, Tensor
 from .ops import opdef
@@ -58,7 +58,7 @@ class Fetches:
         self.single = isinstance(fetches, Tensor)
         self.tensors = [e for e in self.elements if isinstance(e, Tensor)]
         self.targets = [e for e in self.elements if isinstance(e, Operation)]
-        order = {e: i for i, e in enumerate(self.tensors)}
+        order: dict[Any, int] = {e: i for i, e in enumerate(self.tensors)}
         self._slots = [order.get(e) for e in self.elements]
 
     def rebuild(self, results: Sequence[Any]) -> Any:
@@ -409,7 +409,7 @@ class Session(BaseSession):
     def __enter__(self) -> Session:
         if getattr(self, "_entered", None):
             raise RuntimeError("Session context managers are not re-entrant. Use `Session.as_default()` if you want to enter a session multiple times.")
-        self._entered = [self._graph.as_default(), self.as_default()]
+        self._entered: list[Any] = [self._graph.as_default(), self.as_default()]
         for context in self._entered:
             context.__enter__()
         return self

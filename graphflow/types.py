@@ -117,7 +117,7 @@ _ENUM = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8":
          "int64": 9, "bool": 10, "bfloat16": 14, "uint16": 17, "complex128": 18, "float16": 19, "uint32": 22,
          "uint64": 23}
 _BY_NP = {d.np: d for d in DTYPES.values() if d.name not in ("bfloat16", "string")}
-_BY_ANY: dict[Any, DType] = {**{d.np.type: d for d in _BY_NP.values()}, **{n: d for n, d in DTYPES.items()},
+_BY_ANY: dict[Any, DType] = {**{d.np.type: d for d in _BY_NP.values()}, **dict(DTYPES.items()),
                              **{_ENUM[n]: d for n, d in DTYPES.items()},
                              float: float32, int: int32, bool: bool_, complex: complex128, str: string, bytes: string,
                              "half": float16, "double": float64, "float": float32, "int": int32}
@@ -276,7 +276,7 @@ def _size(terms: dict, hint_value: int | None) -> Size:
     return terms.get((), 0) if not any(terms) else Dim(terms, hint_value)
 
 
-_VALUE = {"//": lambda a, b: a // b, "%": lambda a, b: a % b, "max": max, "min": min}
+_VALUE: dict[str, Any] = {"//": lambda a, b: a // b, "%": lambda a, b: a % b, "max": max, "min": min}
 
 
 def opaque(op: str, a: Size, b: Size) -> Size:

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 import numpy as np
 
 from . import errors, graph, init_ops, types
-from .graph import GraphKeys, Tensor
+from .graph import GraphKeys
 from .ops import opdef
 from .variables import Variable, VariableAggregation, VariableSynchronization
 
@@ -323,8 +323,8 @@ class variable_scope:
         if not isinstance(auxiliary_name_scope, bool):
             raise TypeError(f"The auxiliary_name_scope must be `True` or `False`, while get {auxiliary_name_scope}")
         self._target, self._default, self._values, self._aux = name_or_scope, default_name, values, auxiliary_name_scope
-        self._given = dict(initializer=initializer, regularizer=regularizer, caching_device=caching_device, partitioner=partitioner,
-                           custom_getter=custom_getter, reuse=reuse, dtype=dtype, use_resource=use_resource, constraint=constraint)
+        self._given = {"initializer": initializer, "regularizer": regularizer, "caching_device": caching_device, "partitioner": partitioner,
+                           "custom_getter": custom_getter, "reuse": reuse, "dtype": dtype, "use_resource": use_resource, "constraint": constraint}
         self._stacks: list[ExitStack] = []
 
     def __enter__(self) -> VariableScope:

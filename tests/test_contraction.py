@@ -216,7 +216,7 @@ CONVS = [
 @pytest.mark.parametrize("sx,sw,strides,padding,dilations,groups", CONVS)
 def test_convolution(sx, sw, strides, padding, dilations, groups):
     x, w = normal(*sx), normal(*sw)
-    attrs = dict(strides=strides, padding=padding, dilations=dilations, groups=groups)
+    attrs = {"strides": strides, "padding": padding, "dilations": dilations, "groups": groups}
     pads = same_pads(sx[1:-1], sw[:-2], strides, dilations) if padding == "SAME" else [(0, 0)] * (len(sx) - 2) if padding == "VALID" else padding
     y = contraction.conv(x, w, **attrs)
     want = loop_conv(x, w, strides, pads, dilations, groups)
@@ -248,7 +248,7 @@ def test_convolution_of_unknown_sizes():
 
 def test_convolution_errors():
     x, w = np.zeros((1, 4, 4, 3), np.float32), np.zeros((3, 3, 2, 4), np.float32)
-    attrs = dict(strides=(1, 1), dilations=(1, 1), padding="VALID")
+    attrs = {"strides": (1, 1), "dilations": (1, 1), "padding": "VALID"}
     with pytest.raises(ValueError, match="number of input channels does not match"):
         contraction.conv(x, w, **attrs)
     with pytest.raises(ValueError, match="Negative dimension size caused by subtracting 5 from 4"):

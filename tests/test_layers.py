@@ -177,7 +177,7 @@ def correlate(x, w, stride=1, dilation=1):
 @pytest.mark.parametrize("stride,dilation", [(1, 1), (2, 1), (1, 2)])
 def test_conv2d(rng, stride, dilation):
     x, w, b = rng.normal(size=(2, 7, 6, 3)).astype(np.float32), rng.normal(size=(3, 2, 3, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
-    kwargs = dict(filters=4, kernel_size=(3, 2), strides=stride, dilation_rate=dilation, kernel_initializer=const(w), bias_initializer=const(b))
+    kwargs = {"filters": 4, "kernel_size": (3, 2), "strides": stride, "dilation_rate": dilation, "kernel_initializer": const(w), "bias_initializer": const(b)}
     y = tf.layers.conv2d(x, **kwargs)
     want = correlate(x, w, stride, dilation) + b
     assert y.shape.as_list() == list(want.shape)
@@ -287,7 +287,7 @@ def test_batch_normalization_while_training(rng, shape, axis, axes, as_tensor):
 def test_batch_normalization_for_inference(rng):
     data = rng.normal(size=(4, 3)).astype(np.float32)
     flag = tf.placeholder(tf.bool, [])
-    kwargs = dict(moving_mean_initializer=const(0.5), moving_variance_initializer=const(4.0), gamma_initializer=const(2.0), beta_initializer=const(1.0))
+    kwargs = {"moving_mean_initializer": const(0.5), "moving_variance_initializer": const(4.0), "gamma_initializer": const(2.0), "beta_initializer": const(1.0)}
     fixed = tf.layers.batch_normalization(data, **kwargs)
     assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
     chosen = tf.layers.batch_normalization(data, training=flag, **kwargs)

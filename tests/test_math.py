@@ -175,7 +175,7 @@ def test_reductions_take_tf1s_arguments(name, expected):
     x, fn = tf.constant(data), getattr(tf, name)
     assert list(inspect.signature(fn).parameters) == ["input_tensor", "axis", "keepdims", "name", "reduction_indices", "keep_dims"]
     calls = [fn(x), fn(x, 1), fn(x, [0, -1]), fn(x, axis=(2, 0), keepdims=True), fn(x, reduction_indices=[1]), fn(x, 1, keep_dims=True), fn(x, tf.constant([1, 2])), fn(x, [])]
-    wanted = [dict(axis=None), dict(axis=1), dict(axis=(0, 2)), dict(axis=(0, 2), keepdims=True), dict(axis=1), dict(axis=1, keepdims=True), dict(axis=(1, 2)), dict(axis=())]
+    wanted = [{"axis": None}, {"axis": 1}, {"axis": (0, 2)}, {"axis": (0, 2), "keepdims": True}, {"axis": 1}, {"axis": 1, "keepdims": True}, {"axis": (1, 2)}, {"axis": ()}]
     for found, how in zip(run(calls), wanted, strict=True):
         np.testing.assert_allclose(found, expected(data, **how), rtol=1e-13)
 
@@ -371,6 +371,6 @@ def test_the_math_namespace():
         assert callable(getattr(tf.math, name)), name
     assert tf.mul is tf.multiply and tf.sub is tf.subtract and tf.neg is tf.negative
     with pytest.raises(AttributeError, match="reduce_sum"):
-        tf.math.reduce_summ  # noqa: B018
+        tf.math.reduce_summ
 
 

@@ -264,7 +264,7 @@ def test_crop(mode):
     image = np.arange(5 * 6 * 2).reshape(5, 6, 2)
     seen = set()
     for x in run(tf.random_crop(image, [2, 3, 2], seed=1), 60):
-        top = tuple(np.argwhere((image == x[0, 0, 0]))[0])
+        top = tuple(np.argwhere(image == x[0, 0, 0])[0])
         np.testing.assert_array_equal(x, image[top[0]:top[0] + 2, top[1]:top[1] + 3, :])
         seen.add(top)
     assert len(seen) > 8

@@ -32,7 +32,8 @@ class Layer:
         # Conv2DTranspose is conv2d_transpose: a capital starts a word after a lower-case letter or before one.
         self._base_name = name or re.sub("(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", type(self).__name__).lower()
         self._name, self._reuse, self._activity_regularizer = name, _reuse, activity_regularizer
-        self._wanted_scope, self._scope = _scope, None
+        self._wanted_scope = _scope
+        self._scope: Any = None
         self._trainable_weights: list[Any] = []
         self._non_trainable_weights: list[Any] = []
         self._updates: list[Any] = []

@@ -136,6 +136,9 @@ class SeparableConv2D(_Conv):
         self.depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
         self.pointwise = pointwise_initializer, pointwise_regularizer, pointwise_constraint
 
+    depthwise_kernel: Any
+    pointwise_kernel: Any
+
     def build(self, input_shape: types.TensorShape) -> None:
         channels = self.channels(input_shape)
         inner = channels * self.depth_multiplier

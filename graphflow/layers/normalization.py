@@ -69,7 +69,7 @@ class BatchNormalization(Layer):
         moving_mean, moving_variance = self.moving_mean.value(), self.moving_variance.value()
         gamma = array_ops.ones_like(moving_mean) if self.gamma is None else self.gamma.value()
         beta = array_ops.zeros_like(moving_mean) if self.beta is None else self.beta.value()
-        attrs = {"epsilon": float(self.epsilon), "data_format": data_format}
+        attrs: dict[str, Any] = {"epsilon": float(self.epsilon), "data_format": data_format}
         if flag is False:
             return fused_batch_norm(x, gamma, beta, moving_mean, moving_variance, training=False, **attrs)[0]
         if flag and x.shape.ndims == 4:

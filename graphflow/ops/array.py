@@ -943,7 +943,7 @@ def _numpy_key(spec: Any, indices: Sequence[Any], bounds: Sequence[Any] | None) 
 
 
 def _slice_known(x: Tensor, spec: Any, indices: Sequence[Tensor], bounds: Tensor | None) -> Any:
-    used = [t for t in [*indices, *([bounds] if bounds is not None else [])]]
+    used = [*indices, *([bounds] if bounds is not None else [])]
     if x.known is None or any(t.known is None for t in used):
         return None
     return moved(lambda a, *rest: a[_numpy_key(spec, [t.known[()] for t in indices], None if bounds is None else values_of(bounds))], x)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextvars
 import warnings
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 from .. import errors, graph, types
 from ..graph import Operation, Tensor

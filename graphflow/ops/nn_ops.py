@@ -318,7 +318,7 @@ def _(op, dy):
 
 
 @composite(type="LRN", dtypes=FLOAT, samples=[lambda r: ((r.normal(size=(1, 2, 2, 5)),), {"depth_radius": 2, "alpha": 0.3})])
-def lrn(input, *, depth_radius=5, bias=1.0, alpha=1.0, beta=0.5):  # noqa: A002
+def lrn(input, *, depth_radius=5, bias=1.0, alpha=1.0, beta=0.5):
     """input / (bias + alpha * sum of squares of the channels at most `depth_radius` away) ** beta."""
     return input * (bias + alpha * channel_window_sum(input * input, radius=depth_radius)) ** (-beta)
 

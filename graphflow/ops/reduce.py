@@ -51,7 +51,7 @@ def reduce_prod_op(x, *, axis=None, keepdims=False):
 def _(op, dy):
     # Without a zero: y / x.  With one zero: only that element has a slope, the product of the others.  With more: none.
     x = op.inputs[0]
-    attrs = dict(axis=op.attrs["axis"], keepdims=op.attrs["keepdims"])
+    attrs = {"axis": op.attrs["axis"], "keepdims": op.attrs["keepdims"]}
     zero = equal(x, 0)
     safe = select(zero, 1, x)
     zeros = expand_like(reduce_sum_op(cast_op(zero, DstT=types.int32), **attrs), op)

@@ -68,7 +68,7 @@ class NumpyWindows(Windows):
         self.shape = (x.shape[0], *self.counts, x.shape[-1])
 
     def padded(self, x: np.ndarray, fill: Any) -> np.ndarray:
-        return np.pad(x, [(0, 0), *self.pads, (0, 0)], constant_values=fill)
+        return np.pad(x, [(0, 0), *self.pads, (0, 0)], constant_values=fill)  # type: ignore[arg-type]
 
     def cropped(self, padded: np.ndarray) -> np.ndarray:
         return padded[(slice(None), *[slice(lo, lo + n) for n, (lo, _) in zip(self.spatial, self.pads)])]
@@ -79,7 +79,7 @@ class NumpyWindows(Windows):
 
     def populations(self, x: np.ndarray) -> np.ndarray:
         ones = self.padded(np.ones((1, *self.spatial, 1), x.dtype), 0)
-        return sum(ones[t] for t in self.taps())
+        return np.sum([ones[t] for t in self.taps()], axis=0, dtype=x.dtype)
 
     def first_largest(self, x: np.ndarray) -> np.ndarray:
         """Number of the tap that holds the first maximum of each window."""

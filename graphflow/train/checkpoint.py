@@ -105,7 +105,7 @@ class CheckpointReader:
             metadata = header.pop("__metadata__", None) or {}
             self._complex = json.loads(metadata.get("complex", "{}"))
             self._sums = json.loads(metadata.get("crc32", "{}"))
-            self._entries = {name: (_DTYPES[e["dtype"]], tuple(map(int, e["shape"])), *map(int, e["data_offsets"])) for name, e in header.items()}
+            self._entries = {name: self._described(**e) for name, e in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise self._lost(f"its header cannot be read ({type(e).__name__}: {e})") from None
         self._start = 8 + length
@@ -113,6 +113,11 @@ class CheckpointReader:
             fits = min(shape, default=0) >= 0 and 0 <= begin <= end and end - begin == math.prod(shape) * dtype.size
             self._need(fits, f"the entry of {name!r} contradicts itself")
             self._need(self._start + end <= size, f"it ends before the data of {name!r}")
+
+    @staticmethod
+    def _described(dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> tuple[DType, tuple[int, ...], int, int]:
+        begin, end = data_offsets
+        return _DTYPES[dtype], tuple(map(int, shape)), int(begin), int(end)
 
     def _lost(self, why: str) -> errors.OpError:
         return errors.DataLossError(None, None, f"Checkpoint {self.path!r} is damaged: {why}")

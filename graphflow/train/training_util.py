@@ -13,7 +13,7 @@ def global_step(sess: Any, global_step_tensor: Any) -> int:
     return int(sess.run(getattr(global_step_tensor, "handle", global_step_tensor)))
 
 
-def get_global_step(graph: Graph | None = None) -> Any:  # noqa: A002
+def get_global_step(graph: Graph | None = None) -> Any:
     """The graph's global step, or None.
 
     Raises:
@@ -29,7 +29,7 @@ def get_global_step(graph: Graph | None = None) -> Any:  # noqa: A002
     return step
 
 
-def create_global_step(graph: Graph | None = None) -> Any:  # noqa: A002
+def create_global_step(graph: Graph | None = None) -> Any:
     """Makes the graph's global step, the variable "global_step".  Raises ValueError when there is one."""
     from ..variable_scope import get_variable
 
@@ -45,7 +45,7 @@ def _zero(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:
     return convert_to_tensor(0, dtype)
 
 
-def get_or_create_global_step(graph: Graph | None = None) -> Any:  # noqa: A002
+def get_or_create_global_step(graph: Graph | None = None) -> Any:
     """The graph's global step, made if it has none."""
     found = get_global_step(graph)
     return create_global_step(graph) if found is None else found
