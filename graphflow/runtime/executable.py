@@ -195,13 +195,12 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
 
         return bind
     view = plan.views[b]
-    copy = np.copyto
 
     def put(value: Any) -> bool:
-        array = value if type(value) is np.ndarray and value.dtype == dtype else convert(t, value)
+        array = value if type(value) is np.ndarray and value.dtype is dtype else convert(t, value)
         if array.shape != shape:
             return True
-        copy(view, array)
+        view[...] = array
         return False
 
     if shape != () or t.dtype.name not in _CELLS:
@@ -210,7 +209,7 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
     plain = float if t.dtype.kind == "f" else None
 
     def put_number(value: Any) -> bool:
-        if type(value) is plain:
+        if type(value) is plain or type(value) is np.ndarray and value.dtype is dtype and value.ndim == 0:
             cell.value = value
             return False
         return put(value)
@@ -242,7 +241,7 @@ class _Run:
     def again(self) -> Fast | None:
         """The same run as a fixed sequence of copies and one native call, where it is as simple as that."""
         v, plan = self.last
-        if self.bound or self.timeout is not None or plan.hosts or plan.replaced or plan.seconds > LONG:
+        if self.bound or self.timeout is not None or flags.check >= 2 or plan.hosts or plan.replaced or plan.seconds > LONG:
             return None
         return Fast.of(self.exe, v, plan)
 
@@ -338,6 +337,11 @@ class _Run:
         return fresh
 
     def _native(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
+        if flags.check >= 2:
+            from ..debug import checked
+
+            checked.run(plan, fresh, lambda u: self._host(plan, u, fresh), lambda u, number: self._explain_failure(plan, u, number))
+            return
         pc = 0
         start = time.perf_counter()
         record = hasattr(self.timeline, "begin")

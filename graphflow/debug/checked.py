@@ -1,0 +1,98 @@
+"""`check=2`: a plan run one kernel at a time, each held against the Kernel-IR interpreter.
+
+The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows plans and
+kernels; decides nothing (rank 5).
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+import numpy as np
+
+from .. import types
+from ..codegen import interp, ir
+from ..runtime import runner
+
+RTOL = {"f16": 2e-3, "bf16": 2e-2, "f32": 2e-5, "f64": 1e-11, "c64": 2e-5, "c128": 1e-11}
+MOST = 1 << 24  # points of a stage that are still interpreted
+
+
+class KernelDiffers(AssertionError):
+    """A compiled kernel and the interpreter disagree."""
+
+
+def run(plan: Any, fresh: Mapping[ir.Buffer, np.ndarray], host: Callable[[Any], None], failed: Callable[[Any, int], None]) -> None:
+    """All instructions of a plan in order, each kernel compared.
+
+    Raises:
+        KernelDiffers: with the kernel's operations, the place and both numbers.
+    """
+    words = plan.code.reshape(-1, runner.WORDS)
+    for pc, row in enumerate(words):
+        unit = plan.unit_at.get(pc)
+        if row[runner.OPCODE] == runner.HOST:
+            host(unit)
+        elif row[runner.OPCODE] == runner.CALL:
+            wanted, message = _interpreted(plan, unit, fresh)
+            _step(plan, row)
+            stopped = plan.state[runner.REASON] == runner.CHECK_FAILED
+            if message is not None and bool(message) != bool(stopped):
+                raise KernelDiffers(f"{_named(unit)}: the interpreter says {message or 'that all checks hold'!r}, the compiled kernel "
+                                    f"{'reports a failure' if stopped else 'nothing'}\n{unit.kernel!r}\n{unit.emitted.source}")
+            if stopped:
+                failed(unit, int(plan.state[runner.CHECK]))
+            for b, want in wanted.items():
+                if b.role != "tmp":
+                    compare(unit, b, _view(plan, b, fresh), want)
+        elif row[runner.OPCODE] in (runner.COPY, runner.COMMIT):
+            _step(plan, row)
+
+
+def _step(plan: Any, row: np.ndarray) -> None:
+    """One instruction by itself."""
+    code = np.zeros(2 * runner.WORDS, np.int64)
+    code[:runner.WORDS] = row
+    runner.execute(code, 0, plan.state)
+
+
+def _interpreted(plan: Any, unit: Any, fresh: Mapping[ir.Buffer, np.ndarray]) -> tuple[dict[ir.Buffer, np.ndarray], str | None]:
+    """What the kernel must write, and the check that must fail ("" for none, None where nothing was interpreted)."""
+    kernel = unit.kernel
+    if kernel is None or kernel_size(kernel, plan.env) > MOST:
+        return {}, None
+    written = {s.target for s in kernel.stages}
+    before = {b: _view(plan, b, fresh) for b in kernel.buffers if b.role != "tmp" and b not in written}
+    try:
+        return interp.run(kernel, before, plan.env), ""
+    except interp.Failed as e:
+        return {}, e.args[0]
+
+
+def kernel_size(kernel: ir.Kernel, env: Mapping[str, int]) -> int:
+    """Points of the largest stage."""
+    return max((types.evaluate(types.product(a.extent for a in s.axes), dict(env)) for s in kernel.stages), default=0)
+
+
+def compare(unit: Any, b: ir.Buffer, found: np.ndarray, want: np.ndarray) -> None:
+    """Equal up to the rounding of the dtype and of a sum."""
+    x, y = interp._loaded(found, b.dtype), interp._loaded(want.reshape(found.shape), b.dtype)
+    if b.dtype.kind in "fc":
+        top = np.abs(y[np.isfinite(y)]).max(initial=1.0)
+        same = np.isclose(x, y, rtol=RTOL[b.dtype.code], atol=RTOL[b.dtype.code] * float(top), equal_nan=True)
+    else:
+        same = x == y
+    if not np.all(same):
+        at = tuple(int(i) for i in np.argwhere(~np.atleast_1d(same))[0])
+        raise KernelDiffers(f"{_named(unit)}\n{b!r} at {list(at)}: compiled {np.atleast_1d(x)[at]!r}, interpreted {np.atleast_1d(y)[at]!r} "
+                            f"({np.size(same) - int(np.sum(same))} of {np.size(same)} differ)\n{unit.kernel!r}\n{unit.emitted.source}")
+
+
+def _named(unit: Any) -> str:
+    names = dict.fromkeys(n for op in unit.cluster.ops for n in (op.origin or (op.name,)))
+    return f"kernel {unit.kernel.name} of {', '.join(names)}"
+
+
+def _view(plan: Any, b: ir.Buffer, fresh: Mapping[ir.Buffer, np.ndarray]) -> np.ndarray:
+    root = plan.compiled.alias.get(b, b)
+    found = fresh.get(root)
+    return (plan.views[root] if found is None else found).reshape(plan.shape[b])
