@@ -111,7 +111,8 @@ def _with_saved(plan: Schedule, e: Expr, s: Stage, j: int) -> Schedule:
     def use(t: Stage) -> Stage:
         return replace(t, expr=ir.rewrite(t.expr, lambda x, args: loaded if x is e else ir.rebuilt(x, args)))
 
-    groups = [g if i < j else (*g, saved) if i == j else tuple(map(use, g)) for i, g in enumerate(plan.groups)]
+    last = next(i for i, g in enumerate(plan.groups) if s in g)  # from here on the row holds the result
+    groups = [(*g, saved) if i == j else tuple(map(use, g)) if j < i <= last else g for i, g in enumerate(plan.groups)]
     return replace(plan, groups=tuple(groups))
 
 
