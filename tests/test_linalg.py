@@ -290,3 +290,14 @@ def test_a_chain_of_products_compiled(rng, n, turned):
     with flags.override(interpret=0), tf.Session() as sess:
         got = sess.run(product, {x: a, y: b, z: c})
     np.testing.assert_allclose(got, (np.swapaxes(a, 1, 2) if turned else a) @ b @ c, rtol=1e-10, atol=1e-12)
+
+
+def test_a_saved_value_is_not_read_after_its_place_is_taken(rng):
+    # exp(-s) is needed before and after the gradient whose memory keeps it meanwhile.
+    data, weight = rng.normal(size=(2, 2, 4, 4)) + 3 * np.eye(4)
+    x = tf.placeholder(tf.float64, data.shape)
+    y = tf.matmul(tf.svd(x)[1] * tf.exp(-tf.svd(x)[0])[..., None, :], tf.linalg.adjoint(tf.svd(x)[2]))
+    grad, = tf.gradients(tf.reduce_sum(y * weight), [x])
+    want = tf.Session().run(grad, {x: data})
+    with flags.override(interpret=0), tf.Session() as sess:
+        np.testing.assert_allclose(sess.run(grad, {x: data}), want, rtol=1e-8, atol=1e-10)

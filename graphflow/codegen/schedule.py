@@ -95,7 +95,7 @@ def _save_shared(plan: Schedule) -> Schedule:
                 if e.op in HEAVY and e.dtype is s.target.dtype and ir.axes_in(e) >= set(inner_axes(s, plan.kernel)):
                     j = next((j for j in range(i) if _computes(plan.groups[j], e, s, plan.kernel)), None)
                     if j is not None and not any(x.op == "at" and x.data is s.target for g in plan.groups for t in g for x in ir.walk(t.expr)):
-                        return _with_saved(plan, e, s, j)
+                        return _with_saved(plan, e, s, j, i)
     return plan
 
 
@@ -104,15 +104,19 @@ def _computes(group: tuple[Stage, ...], e: Expr, s: Stage, kernel: Kernel) -> bo
             and any(x is e for t in group for x in ir.walk(t.expr)))
 
 
-def _with_saved(plan: Schedule, e: Expr, s: Stage, j: int) -> Schedule:
+def _with_saved(plan: Schedule, e: Expr, s: Stage, j: int, i: int) -> Schedule:
+    """`e` stored in the target of `s` by group j, and loaded from there until `s`, in group i, overwrites it."""
     saved = replace(s, expr=e)
     loaded = ir.make("at", s.index, e.dtype, s.target)
 
     def use(t: Stage) -> Stage:
         return replace(t, expr=ir.rewrite(t.expr, lambda x, args: loaded if x is e else ir.rebuilt(x, args)))
 
-    last = next(i for i, g in enumerate(plan.groups) if s in g)  # from here on the row holds the result
-    groups = [(*g, saved) if i == j else tuple(map(use, g)) if j < i <= last else g for i, g in enumerate(plan.groups)]
+    own = plan.groups[i].index(s)
+    groups = list(plan.groups)
+    groups[j] = (*groups[j], saved)
+    groups[j + 1:i] = [tuple(map(use, g)) for g in groups[j + 1:i]]
+    groups[i] = (*map(use, groups[i][:own + 1]), *groups[i][own + 1:])
     return replace(plan, groups=tuple(groups))
 
 
