@@ -67,7 +67,7 @@ class Bench:
         """Prepares, checks and times all sides; what goes wrong with one side is in `problems`."""
         inputs = [np.asarray(a) for a in workload.make_inputs(self.quick)]
         expected = [np.asarray(a) for a in _flat(workload.expected(*inputs))]
-        m = Measured(workload.name, threads, {}, {}, {})
+        m = Measured(workload.name, threads, {}, {}, {}, self.quick)
         file = self.scratch / "inputs.npz"
         np.savez(file, *inputs)
         here = [s for s in SIDES if s in workload.functions and s in self.sides]

@@ -123,6 +123,7 @@ class Measured(NamedTuple):
     values: dict[str, list[float]]
     facts: dict[str, dict[str, Any]]
     problems: dict[str, str]
+    quick: bool = False
 
     def median(self, side: str) -> float | None:
         return statistics.median(self.values[side]) if self.values.get(side) else None
