@@ -408,7 +408,7 @@ def text(root: Expr) -> str:
             s = e.data.name
         elif e.op == "size":
             s = f"({e.data!r})"
-        elif e.op == "load":
+        elif e.op in ("load", "at"):
             s = f"{e.data.label or 'buf'}[{', '.join(a)}]"
         elif e.op in _INFIX:
             s = f"({a[0]} {_INFIX[e.op]} {a[1]})"
