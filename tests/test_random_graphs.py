@@ -387,7 +387,7 @@ def moments(m):
 @recipe(2)
 def rows(m):
     """Softmax, layer norm, cross entropy and other things that fold a row and use it again."""
-    x = m.float(lambda v: v.rank > 0 and v.shape[-1] != "N" and v.dtype in ("float32", "float64"))
+    x = m.float(lambda v: v.rank > 0 and not isinstance(v.shape[-1], str) and v.dtype in ("float32", "float64"))
     text, bound, drop = m.choice([
         ("tf.nn.softmax({x})", 1, 0), ("tf.nn.log_softmax({x})", 2 * x.bound + 3, 0), ("({x} - tf.reduce_mean({x}, -1, keepdims=True)) * tf.rsqrt(tf.nn.moments({x}, [-1], keep_dims=True)[1] + 0.5)", 8, 0),
         ("tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.nn.softmax({x} * 0.5), logits={x})", 2 * x.bound + 3, 1), ("tf.nn.l2_normalize({x} + 0.25, -1)", 1, 0),
@@ -515,7 +515,7 @@ def tile_pad_reverse(m):
         a = m.rng.randrange(x.rank)
         m.add(f"tf.reverse({x.name}, [{a}])", x.shape, x.dtype, x.bound, x.exact, x.is_float)
     elif how == 3:
-        mode = m.choice(["REFLECT", "SYMMETRIC"])
+        mode = m.choice(["SYMMETRIC"] if 0 in m.p.batches else ["REFLECT", "SYMMETRIC"])  # nothing has no mirror image
         pads = [[0, 0] if isinstance(s, str) or s < 2 or s > 8 else [m.rng.randrange(2), m.rng.randrange(2)] for s in x.shape]
         m.add(f"tf.pad({x.name}, {pads}, '{mode}')", [s if isinstance(s, str) else s + sum(k) for s, k in zip(x.shape, pads)], x.dtype, x.bound, x.exact, x.is_float)
     else:
@@ -560,14 +560,14 @@ def one_hot(m):
 def segments(m):
     x = m.number(lambda v: 0 < v.rank < 4 and v.dtype in ("float32", "float64", "int32") and v.bound < 60)
     n = x.shape[0]
-    i = m.int(lambda v: v.shape == (n,)) if m.rng.random() < 0.8 or n == "N" else m.constant((n,), "int32")
+    i = m.int(lambda v: v.shape == (n,)) if m.rng.random() < 0.8 or isinstance(n, str) else m.constant((n,), "int32")
     k = m.rng.choice([1, 3, 4])
-    m.add(f"tf.unsorted_segment_sum({x.name}, tf.floormod({i.name}, {k}), {k})", (k, *x.shape[1:]), x.dtype, x.bound * (33 if n == "N" else n), x.exact, x.is_float)
+    m.add(f"tf.unsorted_segment_sum({x.name}, tf.floormod({i.name}, {k}), {k})", (k, *x.shape[1:]), x.dtype, x.bound * (33 if isinstance(n, str) else n), x.exact, x.is_float)
 
 
 @recipe(1)
 def scatter(m):
-    x = m.number(lambda v: 0 < v.rank < 4 and v.dtype in ("float32", "float64", "int32") and not isinstance(v.shape[0], str) and "N" not in v.shape)
+    x = m.number(lambda v: 0 < v.rank < 4 and v.dtype in ("float32", "float64", "int32") and not any(isinstance(s, str) for s in v.shape))
     k = m.rng.choice([2, 5])
     where = [[m.rng.randrange(k)] for _ in range(x.shape[0])]
     m.add(f"tf.scatter_nd(np.array({where}, np.int32).reshape([-1, 1]), {x.name}, {[k, *x.shape[1:]]})", (k, *x.shape[1:]), x.dtype, x.bound * max(x.shape[0], 1), x.exact, x.is_float)
@@ -581,12 +581,12 @@ def matmul(m):
     x = m.float(lambda v: v.rank >= 2 and v.bound < 40 and v.dtype in ("float32", "float64"))
     n = x.shape[-1]
     how = m.rng.randrange(4)
-    k = 33 if n == "N" else n
-    if how == 0 and n != "N" and x.rank == 2:
+    k = 33 if isinstance(n, str) else n
+    if how == 0 and not isinstance(n, str) and x.rank == 2:
         w = m.constant((n, m.rng.choice([1, 2, 5, 16, 40])), x.dtype, 2)
         m.add(f"tf.matmul({x.name}, {w.name})", (x.shape[0], w.shape[1]), x.dtype, x.bound * 2 * max(k, 1), x.exact)
     elif how == 1:
-        m.add(f"tf.matmul({x.name}, {x.name}, transpose_a=True)", (*x.shape[:-2], n, n), x.dtype, x.bound ** 2 * (33 if x.shape[-2] == "N" else max(x.shape[-2], 1)), x.exact)
+        m.add(f"tf.matmul({x.name}, {x.name}, transpose_a=True)", (*x.shape[:-2], n, n), x.dtype, x.bound ** 2 * (33 if isinstance(x.shape[-2], str) else max(x.shape[-2], 1)), x.exact)
     elif how == 2:
         m.add(f"tf.matmul({x.name}, {x.name}, transpose_b=True)", (*x.shape[:-2], x.shape[-2], x.shape[-2]), x.dtype, x.bound ** 2 * max(k, 1), x.exact)
     else:
@@ -597,7 +597,7 @@ def matmul(m):
 @recipe(1)
 def dense(m):
     """A layer: product, bias, activation."""
-    x = m.float(lambda v: v.rank == 2 and v.shape[1] != "N" and v.shape[1] > 0 and v.bound < 40 and v.dtype == "float32")
+    x = m.float(lambda v: v.rank == 2 and not isinstance(v.shape[1], str) and v.shape[1] > 0 and v.bound < 40 and v.dtype == "float32")
     k = m.rng.choice([1, 3, 8, 32])
     w, b = m.constant((x.shape[1], k), x.dtype, 2), m.constant((k,), x.dtype)
     m.add(f"tf.nn.relu(tf.nn.bias_add(tf.matmul({x.name}, {w.name}), {b.name}))", (x.shape[0], k), x.dtype, x.bound * 2 * x.shape[1] + 3, x.exact)
@@ -605,7 +605,7 @@ def dense(m):
 
 @recipe(1)
 def image(m):
-    x = m.float(lambda v: v.rank == 4 and v.dtype == "float32" and all(not isinstance(s, str) and s >= 2 for s in v.shape[1:3]) and v.shape[3] not in ("N", 0) and v.bound < 20)
+    x = m.float(lambda v: v.rank == 4 and v.dtype == "float32" and all(not isinstance(s, str) and s >= 2 for s in v.shape[1:3]) and not isinstance(v.shape[3], str) and v.shape[3] > 0 and v.bound < 20)
     h, w, c = x.shape[1:]
     padding, s = m.choice(["SAME", "VALID"]), m.rng.choice([1, 2])
     size = (lambda n: -(-n // s)) if padding == "SAME" else (lambda n: -(-(n - 1) // s))

@@ -246,7 +246,7 @@ class _Fuser:
         """Whether the reader has the producer's shape and reads it at its own index only."""
         rank = len(reader.axes)
         return len(producer.sizes) == rank and all(_aligned(index, reader) == rank for t, index in reader.reads if t.op is producer.op) \
-            and all(types.same(p, r) for p, r in zip(producer.sizes, reader.sizes))
+            and tuple(producer.sizes) == tuple(reader.sizes)
 
     def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node, aligned: bool) -> str:
         if not flags.optimize:
@@ -343,7 +343,7 @@ class _Fuser:
         first = staged[0].sizes
         depth = min(len(n.sizes) for n in staged)
         for n in staged:
-            depth = next((i for i in range(depth) if not types.same(n.sizes[i], first[i])), depth)
+            depth = next((i for i in range(depth) if n.sizes[i] != first[i]), depth)
         ops = {n.op for n in staged}
         by_op = {n.op: n for n in nodes}
         for n in staged:
