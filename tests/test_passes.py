@@ -333,8 +333,8 @@ def moved_last(name):
 
 # (pass, where it is moved, what it misses there)
 ORDER = [
-    ("stability", lambda: moved_last("stability"), lambda x: op.Log(op.Softmax(x, axis=-1)), lambda k: k["RealDiv"] == 0),
-    ("bypass", lambda: moved_before("bypass", "decompose"), lambda x: op.Log(op.Identity(op.Softmax(x, axis=-1))), lambda k: k["RealDiv"] == 0),
+    ("stability", lambda: moved_last("stability"), lambda x: op.Log(op.Softmax(x, axis=-1)), lambda k: k["Reciprocal"] == 0),
+    ("bypass", lambda: moved_before("bypass", "decompose"), lambda x: op.Log(op.Identity(op.Softmax(x, axis=-1))), lambda k: k["Reciprocal"] == 0),
     ("cse", lambda: [p for p in pipeline.PIPELINE if p.name not in ("cse", "cse again")], lambda x: op.Mul(op.Exp(x), op.Exp(x)), lambda k: k["Square"] == 1),
     ("fold", lambda: [p for p in pipeline.PIPELINE if p.name not in ("fold", "fold again")],
      lambda x: op.Mul(x, op.Sub(opdef.constant(3.0), opdef.constant(2.0))), lambda k: not k),
@@ -390,7 +390,8 @@ def test_a_training_step_keeps_its_values(which):
     before = Specializer([loss], [s.op for s in steps], [x, y]).stage(lambda k: given[k[1]].shape, lambda k: given[k[1]], {}, set()).program
     with flags.override(check=1), types.recording_guards():
         after = pipeline.run(before)
-    assert len(after.ops()) < len(before.ops()) and not any(o.opdef.family == "composite" for o in after.ops())
+    work = [o for o in after.ops() if o.opdef.family != "movement"]  # opened composites bring moves, which cost nothing
+    assert len(work) < len(before.ops()) and not any(o.opdef.family == "composite" for o in after.ops())
     feeds = {t: given[what] for _, what, t in before.inputs}
     found = list(zip(evaluate(before, feeds), evaluate(after, feeds), strict=True))
     assert len(found) == 5

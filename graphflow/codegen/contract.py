@@ -16,7 +16,7 @@ from typing import Mapping, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
-from ..ops.pull import Pull
+from ..ops.pull import Pull, is_uniform
 from ..types import DType, Size
 from . import ir, simplify
 from .emit_cpu import Emitted
@@ -106,7 +106,7 @@ def engine(op: Operation) -> str | None:
     """ "contraction" for an op that this module computes, None for one left to the general generator."""
     if op.opdef.family != "contraction":
         return None
-    p = product(op, lambda t, index: ir.make("load", index, t.dtype.compute, t))
+    p = product(op, lambda t, index: None if is_uniform(t) else ir.make("load", index, t.dtype.compute, t))
     if p is None:
         return None
     m, n, k = _hint(p.a.outer), _hint(p.b.outer), _hint(p.a.reduced)

@@ -17,6 +17,7 @@ from .ir import Axis, Buffer, Expr, Stage
 from .schedule import Schedule, inner_axes, scatters
 
 TILE = 256  # lanes whose accumulators are kept in first-level cache
+NARROW = 64  # lanes where the rows are read again: so that what was read once is still in the second-level cache
 # Sizes above this are parameters of the kernel, so that one kernel serves many shapes; small ones unroll.
 LITERAL = 16
 
@@ -248,8 +249,9 @@ class _Emitter:
                     self.spread.add(s.target)
                 self.tiles[s.target] = f"acc{len(self.tiles)}"
                 self.line(f"{self.tiles[s.target]} = stack_{s.expr.dtype.code}({TILE})", 0)
-        self.open(f"for tile in range({lo}, {hi}, {TILE}):")
-        self.line(f"stop = min(tile + {TILE}, {hi})")
+        width = NARROW if sum(any(s.reduced for s in g) for g in self.plan.groups) > 1 else TILE
+        self.open(f"for tile in range({lo}, {hi}, {width}):")
+        self.line(f"stop = min(tile + {width}, {hi})")
         for group in self.plan.groups:
             self._tile_group(group)
         self.close()

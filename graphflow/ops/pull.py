@@ -24,12 +24,31 @@ class Pull:
     def __init__(self, leaf: Leaf):
         self.leaf = leaf
         self._done: dict[tuple, Expr] = {}
+        self._checks: dict[Expr, dict[Expr, None]] = {}
 
     def at(self, t: Tensor, index: Sequence[Expr]) -> Expr:
         key = (t, *map(id, index))
         found = self._done.get(key)
         if found is None:
-            found = self._done[key] = self._new(t, tuple(index))
+            found = self._done[key] = self._checked(self._new(t, tuple(index)), index)
+        return found
+
+    def _checked(self, value: Expr, index: Sequence[Expr]) -> Expr:
+        """The value with the checks of an index that it does not depend on (that of a gather from equal elements)."""
+        for i in index:
+            for check in self._checks_in(i):
+                if check not in self._checks_in(value):
+                    value = ir.check(check.args[0], value, check.data)
+        return value
+
+    def _checks_in(self, root: Expr) -> dict[Expr, None]:
+        found = self._checks.get(root)
+        if found is None:
+            for e in ir.walk(root):
+                if e not in self._checks:
+                    inside = [c for a in e.args for c in self._checks[a]]
+                    self._checks[e] = dict.fromkeys([*inside, e] if e.op == "check" else inside) if inside or e.op == "check" else _NONE
+            found = self._checks[root]
         return found
 
     def _new(self, t: Tensor, index: tuple[Expr, ...]) -> Expr:
@@ -54,6 +73,14 @@ class Pull:
 
     def reader(self, op: Operation) -> Callable[[int, Sequence[Expr]], Expr]:
         return lambda i, index: self.at(op.inputs[i], index)
+
+
+_NONE: dict[Expr, None] = {}
+
+
+def is_uniform(t: Tensor) -> bool:
+    """Whether `t` is a constant that is written as a number wherever it is read."""
+    return t.op.opdef is Const and uniform(t.op) is not None
 
 
 def uniform(op: Operation) -> object | None:

@@ -102,6 +102,11 @@ def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
     raise NotImplementedError(f"op {op.name!r} ({op.type}) has no kernel, no reference and was not decomposed")
 
 
+def _is_mask(op: Operation) -> bool:
+    """A comparison with a number, as in the gradient of relu: made again where it is used, it costs less than a mask in memory."""
+    return op.opdef.result == "bool" and len(op.inputs) == 2 and any(t.op.opdef is Const and uniform(t.op) is not None for t in op.inputs)
+
+
 def elements(sizes: Sequence[Size]) -> int:
     """The number of elements at the first binding."""
     n = 1
@@ -149,10 +154,7 @@ class _Fuser:
 
     def inlined(self, op: Operation) -> bool:
         """Ops that only move elements, or make them of nothing, are never a node of their own unless required."""
-        return self.kinds[op] == "map" and op not in self.required and (op.opdef.family == "movement" or not op.inputs) and not self._deep(op)
-
-    def _deep(self, op: Operation) -> bool:
-        return False
+        return self.kinds[op] == "map" and op not in self.required and (op.opdef.family == "movement" or not op.inputs or _is_mask(op))
 
     def run(self) -> Fusion:
         for op in self.ops:
@@ -179,6 +181,11 @@ class _Fuser:
         for t, _ in node.reads:
             if t.op in self.nodes:
                 self._try_merge(self.nodes[t.op], node)
+        if node.fold:  # values that were in the way as stored ones may now live inside the fold
+            for inner in list(node.cluster.nodes):
+                for t, _ in inner.reads:
+                    if t.op in self.nodes and inner is not node:
+                        self._try_merge(self.nodes[t.op], inner)
 
     def _node(self, op: Operation) -> _Node:
         reads: list[tuple[Tensor, tuple[Expr, ...]]] = []

@@ -148,7 +148,7 @@ class _Walk:
     def _one(self, op: Operation) -> None:
         d = op.opdef
         if op.outputs and all(t in self.env for t in op.outputs):
-            if d.effect == "write":
+            if d.effect == "write" and op.outputs[0] not in self.request.feeds:  # a fed write is not run
                 self._wrote(op)
             return
         if d is state.variable_handle:
@@ -167,6 +167,8 @@ class _Walk:
         return self.env.get(t) if missing_ok else self.env[t]
 
     def _variable(self, var: Operation) -> Tensor:
+        if var.outputs[0] in self.env:  # fed: every read of the step sees that
+            return self.env[var.outputs[0]]
         if var not in self.current:
             self.current[var] = self.input(("variable", var), var.outputs[0])
         return self.current[var]

@@ -427,8 +427,8 @@ class Plan:
         """Final values that were not computed in the variable's own memory."""
         c, rows = self.compiled, []
         self.replaced: list[tuple[Operation, ir.Buffer]] = []
-        # A fetched old value is the variable's memory: it is read before the new value arrives there.
-        fetched = {c.inputs[t][1] for t in c.program.outputs if t in c.inputs and c.inputs[t][0] == "variable"}
+        # An old value that is fetched, or goes to another variable, is the variable's memory: it is read before the new value arrives there.
+        fetched = {c.inputs[t][1] for t in c.program.roots() if t in c.inputs and c.inputs[t][0] == "variable"}
         for var, t in c.program.writes:
             b = c.buffers[t]
             root = c.alias.get(b, b)

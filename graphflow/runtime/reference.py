@@ -109,7 +109,7 @@ class Reference:
 
     def __init__(self, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any):
         self.fetches, self.feeds, self.store = fetches, feeds, store
-        self.ops = graph.topological([*[t.op for t in fetches], *targets], set(feeds))
+        self.ops = graph.topological([*[t.op for t in fetches if t not in set(feeds)], *targets], set(feeds))
 
     def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         step = Step(dict(zip(self.feeds, arrays)), self.store)

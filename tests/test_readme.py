@@ -1,0 +1,172 @@
+"""README and docs: their code runs, their commands and links exist, what they print is what the compiler prints."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(path: Path, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+
+
+def run_snippets(path: Path, prelude: str = "") -> dict:
+    """Runs the page's blocks in order in one namespace, and gives that."""
+    names: dict = {"__name__": path.stem}
+    for i, code in enumerate([prelude, *snippets(path)]):
+        exec(compile(code, f"{path.name}[{i}]", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/differences.md"])
+def test_code_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_snippets(ROOT / page)
+
+
+def test_readme_program_learns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_snippets(ROOT / "README.md")["error"] < 0.2
+    assert "<svg" in (tmp_path / "step.html").read_text(encoding="utf-8")
+
+
+ADDED_OPS = """
+import importlib.util, sys
+sys.path.insert(0, "tests")
+from test_readme import ROOT, run_snippets
+import graphflow as tf
+import graphflow.ops.opdef as opdef
+
+before = set(opdef.REGISTRY)
+run_snippets(ROOT / "docs" / "add-an-op.md")
+added = [op for name, op in opdef.REGISTRY.items() if name not in before]
+spec = importlib.util.spec_from_file_location("test_ops", ROOT / "tests" / "test_ops.py")
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+for op in added:
+    assert op in tests.COVERED
+    for check in (tests.test_inference, tests.test_reference, tests.test_special_values, tests.test_compiled, tests.test_gradient,
+                  tests.test_compiled_gradient):
+        with tf.Graph().as_default():
+            check(op)
+print(*[op.type for op in added])
+"""
+
+
+def test_ops_of_the_page_pass_the_automatic_tests():
+    """In a process of its own: the registry stays as it is."""
+    done = subprocess.run([sys.executable, "-c", ADDED_OPS], cwd=ROOT, capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["Bump", "RmsNormalize"]
+
+
+def test_rules_page():
+    """The rule of docs/rules.md holds and fires; the pass is registered and taken out again."""
+    from graphflow.passes import pipeline, rewrite
+
+    before = {name: list(table) for name, table in vars(rewrite).items() if isinstance(table, list)}
+    count = len(pipeline._added)
+    try:
+        names = run_snippets(ROOT / "docs" / "rules.md", "import graphflow as tf")
+        assert len(pipeline._added) == count + 1
+        assert callable(names["my_pass"])
+    finally:
+        if len(pipeline._added) > count:
+            pipeline.unregister_pass("my_pass")
+        remove_rule("sin(x)^2 + cos(x)^2 = 1")
+    assert len(pipeline._added) == count
+    assert before == {name: list(table) for name, table in vars(rewrite).items() if isinstance(table, list)}
+
+
+def remove_rule(name: str) -> None:
+    from graphflow.passes import rewrite
+
+    rewrite.remove(name)
+
+
+# ---------------------------------------------------------------- what the compiler prints
+
+
+def walk():
+    spec = importlib.util.spec_from_file_location("walk", ROOT / "docs" / "walk.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_machine_code_page_shows_what_the_compiler_prints():
+    found = walk().stale((ROOT / "docs" / "machine-code.md").read_text(encoding="utf-8"))
+    assert found == [], "run: python docs/walk.py"
+
+
+def test_machine_code_page_is_filled():
+    tool = walk()
+    filled = {name: text for _, name, text, _ in tool.BLOCK.findall((ROOT / "docs" / "machine-code.md").read_text(encoding="utf-8"))}
+    assert set(filled) == {"program", *tool.blocks((ROOT / "docs" / "machine-code.md").read_text(encoding="utf-8"))}
+    assert all(text.strip() for text in filled.values())
+
+
+# ---------------------------------------------------------------- commands, links, names
+
+
+COMMANDS = [line for block in snippets(ROOT / "README.md", "bash") for line in block.strip().splitlines()]
+
+
+def test_the_two_commands():
+    assert len(COMMANDS) == 2
+    assert "pip install -e '.[examples]' && python examples/digits.py" in COMMANDS
+    assert (ROOT / "examples" / "digits.py").is_file()
+
+
+def test_ci_runs_exactly_the_second_command():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text(encoding="utf-8")
+    second = next(c for c in COMMANDS if "pytest" in c)
+    install, test = second.split(" && ")
+    assert re.search(rf"^{re.escape(install.replace('pip install', 'pip install -q'))} && {re.escape(test)} \|", text, re.M)
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+
+
+def test_extras_of_the_commands_exist():
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {name for c in COMMANDS for group in re.findall(r"\[([\w,]+)\]", c) for name in group.split(",")}
+    assert named == {"examples", "test"}
+    assert named <= set(extras)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", text) + re.findall(r'src="(?!http)([^"]+)"', text)
+    missing = [t for t in targets if not (page.parent / t).exists()]
+    named = re.findall(r"`((?:graphflow|docs|examples|benchmarks|tests)/[\w/.]*)`", text)
+    assert missing + [n for n in named if not (ROOT / n).exists()] == []
+
+
+def test_flags_named_in_the_pages_exist():
+    from graphflow.flags import TABLE
+
+    for page in PAGES:
+        for name in re.findall(r"GRAPHFLOW_([A-Z_]+)\b", page.read_text(encoding="utf-8")):
+            assert name in {"VERSION"} or name.lower() in TABLE, f"{page.name}: GRAPHFLOW_{name}"
+
+
+def test_readme_shows_numbers_only_from_the_benchmarks():
+    """Speed is reported between the two marks, or nowhere."""
+    begin, end = README.index("<!-- benchmarks"), README.index("<!-- end of benchmarks -->")
+    assert begin < end
+    outside = README[:begin] + README[end:]
+    assert not re.search(r"\d+(\.\d+)? ?(us|µs|ms|GFLOP|x faster)", outside)
