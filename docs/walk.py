@@ -1,6 +1,6 @@
 """Writes the printed parts of docs/machine-code.md: the program on that page, taken through every stage.
 
-    python docs/walk.py            fills in the blocks
+    python docs/walk.py            fills in the blocks, and draws docs/step.svg
     python docs/walk.py --check    says which blocks are out of date, and fails if one is
 
 A block stands between `<!-- name -->` and the end of the code fence after it.  Times and machine instructions differ from
@@ -115,6 +115,10 @@ def main() -> int:
         print("out of date:", ", ".join(old) or "nothing")
         return bool(old)
     new = blocks(page)
+    with tf.Graph().as_default():
+        names = program(page)
+        drawing = tf.explain([names["loss"], names["step"]]).original
+    PAGE.with_name("step.svg").write_text(drawing.to_svg() + "\n", encoding="utf-8")
     PAGE.write_text(BLOCK.sub(lambda m: m[1] + new.get(m[2], m[3]) + m[4], page), encoding="utf-8")
     return 0
 
