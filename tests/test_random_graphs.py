@@ -750,7 +750,7 @@ def gradients(p: Program, **options) -> list:
         scope = build(p)
         loss = tf.add_n([tf.reduce_sum(tf.cast(scope[n], tf.float32)) for n in p.fetches])
         feeds = [scope[n] for n in p.feeds]
-        found = [g for g in tf.gradients(loss, feeds) if g is not None]
+        found = [tf.convert_to_tensor(g) for g in tf.gradients(loss, feeds) if g is not None]
         with tf.Session() as sess:
             return [sess.run([loss, *found], {scope[k]: v for k, v in p.arrays(n).items()}) for n in p.batches]
 

@@ -106,11 +106,17 @@ def engine(op: Operation) -> str | None:
     """ "contraction" for an op that this module computes, None for one left to the general generator."""
     if op.opdef.family != "contraction":
         return None
-    p = product(op, lambda t, index: None if is_uniform(t) else ir.make("load", index, t.dtype.compute, t))
+    p = product(op, lambda t, index: None if _looked_through(t) else ir.make("load", index, t.dtype.compute, t))
     if p is None:
         return None
     m, n, k = _hint(p.a.outer), _hint(p.b.outer), _hint(p.a.reduced)
     return "contraction" if m * n * k > SMALL and min(n, k) >= 4 and m >= 2 else None
+
+
+def _looked_through(t: Tensor) -> bool:
+    """Whether packing reads what `t` is made of: it only moves elements, or makes them of nothing."""
+    d = t.op.opdef
+    return is_uniform(t) or d._lower is not None and d._fold is None and d._scatter is None and (d.family == "movement" or not t.op.inputs)
 
 
 def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[Kernel | Emitted]:
