@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 import warnings
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from unittest import mock
 
@@ -782,6 +783,33 @@ def compare(p: Program, note="compiled", **options) -> None:
     same(execute(p, **options), wanted, p, f"{note} {options}", min(scale, 50))
 
 
+# Sizes at which the compiler takes another way, made so small that small arrays take it.
+SMALL_LIMITS = {"graphflow.codegen.schedule.PIECE": 4, "graphflow.codegen.emit_cpu.TILE": 4, "graphflow.codegen.emit_cpu.NARROW": 2, "graphflow.codegen.emit_cpu.SUM": 3,
+                "graphflow.codegen.emit_cpu.LITERAL": 1, "graphflow.codegen.contract.SMALL": 1, "graphflow.passes.fusion.ROW_LIMIT": 12,
+                "graphflow.passes.fusion.SERIAL_LIMIT": 6, "graphflow.runtime.plan.SMALL": 8, "graphflow.runtime.executable.SMALL": 8}
+
+
+@contextmanager
+def small_limits():
+    """As if arrays were large: reductions in pieces, several tiles, packed products, results bound by address, threads."""
+    from graphflow.codegen import emit_cpu
+    from graphflow.runtime import plan
+
+    def grain(self, e, extent):
+        return emit_cpu.TILE if e.lanes else 1
+
+    with ExitStack() as stack:
+        for name, value in SMALL_LIMITS.items():
+            stack.enter_context(mock.patch(name, value))
+        stack.enter_context(mock.patch.object(plan.Plan, "_grain", grain))
+        yield
+
+
+def compare_small_limits(p: Program) -> None:
+    with small_limits():
+        compare(p, "small limits", threads=2)
+
+
 def prefixes(p: Program, count: int | None = None) -> None:
     """The pipeline cut after each pass."""
     wanted = execute(p, interpret=1, runs=p.batches[:1])
@@ -821,6 +849,12 @@ def test_compiled_programs_compute_what_the_reference_computes(p):
 @given(programs)
 def test_one_kernel_an_op(p):
     checked(p, lambda p: compare(p, optimize=0))
+
+
+@profile(12)
+@given(programs)
+def test_ways_that_only_large_arrays_take(p):
+    checked(p, compare_small_limits)
 
 
 @profile(8)
@@ -872,14 +906,14 @@ def reduced(p: Program, check) -> Program:
     return p
 
 
-def main(first: int, count: int, size: int = 10, what: str = "ogpn") -> None:
+def main(first: int, count: int, size: int = 10, what: str = "ogpnt") -> None:
     """Walks seeds and prints what fails."""
     bad = 0
     for seed in range(first, first + count):
         rng = random.Random(seed)
-        checks = {"o": lambda p: compare(p, optimize=1), "n": lambda p: compare(p, optimize=0), "p": lambda p: prefixes(p, seed)}
+        checks = {"o": lambda p: compare(p, optimize=1), "n": lambda p: compare(p, optimize=0), "p": lambda p: prefixes(p, seed), "t": compare_small_limits}
         for letter, check in checks.items():
-            if letter in what and (letter == "o" or seed % 4 == 0):
+            if letter in what and (letter in "ot" or seed % 4 == 0):
                 bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size)).p, check, f"seed {seed} {letter}")
         if "g" in what and seed % 2 == 0:
             bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), floats=True).p, compare_gradients, f"seed {seed} gradients")

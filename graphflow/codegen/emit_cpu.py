@@ -20,6 +20,8 @@ TILE = 256  # lanes whose accumulators are kept in first-level cache
 NARROW = 64  # lanes where the rows are read again: so that what was read once is still in the second-level cache
 # Sizes above this are parameters of the kernel, so that one kernel serves many shapes; small ones unroll.
 LITERAL = 16
+# Elements added up before the sum joins the total: short sums are accurate sums.
+SUM = 2048
 
 
 @dataclass
@@ -177,7 +179,7 @@ class _Emitter:
         folds = [s for s in group if s.combine]
         accs = [(s, self._start(s)) for s in folds]
         inside = len(self.stack)
-        blocked = bool(reduced) and all(s.combine == "add" and s.expr.dtype.kind in "fc" for s in folds) and (types.hint(reduced[-1].extent) or 0) > 2048
+        blocked = bool(reduced) and all(s.combine == "add" and s.expr.dtype.kind in "fc" for s in folds) and (types.hint(reduced[-1].extent) or 0) > SUM
         parts = []
         for a in reduced[:-1]:
             self.loop(a)
@@ -185,9 +187,9 @@ class _Emitter:
             stop = self.size(reduced[-1].extent)
             if reduced[-1].bound is not None:
                 stop = f"min({stop}, {self.value(reduced[-1].bound)})"
-            self.open(f"for {reduced[-1].name}b in range(0, {stop}, 2048):")
+            self.open(f"for {reduced[-1].name}b in range(0, {stop}, {SUM}):")
             parts = [(s, self._start(s, zero=True)) for s in folds]
-            self.open(f"for {reduced[-1].name} in range({reduced[-1].name}b, min({reduced[-1].name}b + 2048, {stop})):")
+            self.open(f"for {reduced[-1].name} in range({reduced[-1].name}b, min({reduced[-1].name}b + {SUM}, {stop})):")
             self.level[reduced[-1]], self.axis_name[reduced[-1]] = len(self.stack) - 1, reduced[-1].name
         elif reduced:
             self.loop(reduced[-1])
