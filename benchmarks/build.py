@@ -128,7 +128,8 @@ def _(jax, n, *arrays):
 half: Program | None = None
 for size in (2_500, 5_000):
     goals = [at_most(3, "3 s"), at_most_times(3, half)] if half else []
-    first = Program(f"chain of {size:,} distinct ops, build to first result, empty cache", cache="empty", goals=goals, tolerance=(1e-3, 1e-4))
+    first = Program(f"chain of {size:,} distinct ops, build to first result, empty cache", cache="empty", goals=goals,
+                    tolerance=(1e-3, 1e-4))
     half = first
 
     @first.inputs

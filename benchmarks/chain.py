@@ -76,7 +76,8 @@ def graph(ops):
 
     def numpy(np, x):
         return lambda: ops(np, x)
-    return {"graphflow": session, "tensorflow": session, "xla": xla, "jax": jax, "torch": torch, "torchcompile": compiled, "pytensor": pytensor, "numpy": numpy}
+    return {"graphflow": session, "tensorflow": session, "xla": xla, "jax": jax, "torch": torch, "torchcompile": compiled,
+            "pytensor": pytensor, "numpy": numpy}
 
 
 math.functions.update(graph(math_ops))

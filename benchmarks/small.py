@@ -196,7 +196,8 @@ def _(pytensor, x, y, *weights):
 
 # ---------------------------------------------------------------- Rosenbrock
 
-rosenbrock = Steady("Rosenbrock N = 1000 float64: value and gradient", goals=[at_most(5 * US, "5 us")], threads=(1,), tolerance=(1e-9, 1e-9))
+rosenbrock = Steady("Rosenbrock N = 1000 float64: value and gradient", goals=[at_most(5 * US, "5 us")], threads=(1,),
+                    tolerance=(1e-9, 1e-9))
 
 
 def valley(x):

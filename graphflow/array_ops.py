@@ -48,7 +48,8 @@ def shape_argument(shape: Any, dtype: types.DType = types.int32) -> Tensor:
     if isinstance(shape, np.ndarray):
         if shape.dtype.kind not in "iu" and shape.size:
             raise TypeError(f"a shape must hold integers, got an array of {shape.dtype}")
-        return constant(shape.astype(np.int64 if shape.dtype == np.int64 and shape.size and builtins.max(shape.flat) >= 2**31 else np.int32))
+        return constant(shape.astype(np.int64 if shape.dtype == np.int64 and shape.size
+                                     and builtins.max(shape.flat) >= 2**31 else np.int32))
     if not hasattr(shape, "__iter__"):
         shape = [shape]
     return _integers([_size(s) for s in shape])
@@ -99,7 +100,8 @@ def _static_ints(values: Any, what: str) -> tuple[int, ...]:
         if found is None:
             raise ValueError(f"{what} must be known when the graph is built, got {values!r}")
         values = found
-    return tuple(_static_int(v, what) for v in (np.ravel(values) if isinstance(values, np.ndarray) else values if hasattr(values, "__iter__") else [values]))
+    return tuple(_static_int(v, what)
+                 for v in (np.ravel(values) if isinstance(values, np.ndarray) else values if hasattr(values, "__iter__") else [values]))
 
 
 def _axis(axis: Any, rank: int | None, what: str = "axis") -> int:
@@ -267,7 +269,8 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
     start, limit = (0, start) if limit is None else (start, limit)
     with _scope(name, "range") as scope:
         if dtype is None:
-            found = [v.dtype.base_dtype if isinstance(v, Tensor) or hasattr(v, "_as_tensor") else convert_to_tensor(v).dtype for v in (start, limit, delta)]
+            found = [v.dtype.base_dtype if isinstance(v, Tensor) or hasattr(v, "_as_tensor") else convert_to_tensor(v).dtype
+                     for v in (start, limit, delta)]
             dtype = builtins.max(found, key=lambda d: ["int32", "int64", "float16", "bfloat16", "float32", "float64"].index(d.name))
         dtype = types.as_dtype(dtype)
         a, b, d = [_number(v, dtype) for v in (start, limit, delta)]
@@ -327,7 +330,8 @@ def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
         raise ValueError("tf.concat needs at least one value")
     if len(tensors) == 1:
         return identity(tensors[0], name)
-    return array.concat(*tensors, axis=_axis(axis, next((len(t.sizes) for t in tensors if t.sizes is not None), None), "concat dimension"), name=name)
+    return array.concat(*tensors, axis=_axis(axis, next((len(t.sizes) for t in tensors if t.sizes is not None), None), "concat dimension"),
+                        name=name)
 
 
 concat_v2 = concat
@@ -524,7 +528,8 @@ def _end(v: Any, bounds: list[Any]) -> Any:
 # ---------------------------------------------------------------- gathering
 
 
-def gather(params: Any, indices: Any, validate_indices: Any = None, name: str | None = None, axis: Any = None, batch_dims: int = 0) -> Tensor:
+def gather(params: Any, indices: Any, validate_indices: Any = None, name: str | None = None, axis: Any = None,
+           batch_dims: int = 0) -> Tensor:
     """Slices of `params` along `axis` at the positions `indices`.
 
     Raises (when run):
@@ -584,7 +589,8 @@ def tensor_scatter_sub(tensor: Any, indices: Any, updates: Any, name: str | None
 tensor_scatter_nd_update, tensor_scatter_nd_add, tensor_scatter_nd_sub = tensor_scatter_update, tensor_scatter_add, tensor_scatter_sub
 
 
-def one_hot(indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: Any = None, dtype: Any = None, name: str | None = None) -> Tensor:
+def one_hot(indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: Any = None, dtype: Any = None,
+            name: str | None = None) -> Tensor:
     """1 at the index and 0 elsewhere, along a new dimension of size `depth`: the last one, or `axis`.
 
     Raises:
@@ -592,9 +598,11 @@ def one_hot(indices: Any, depth: Any, on_value: Any = None, off_value: Any = Non
     """
     given = [v for v in (on_value, off_value) if v is not None]
     if dtype is None:
-        dtype = next((v.dtype for v in given if hasattr(v, "dtype")), None) or (convert_to_tensor(given[0]).dtype if given else types.float32)
+        dtype = next((v.dtype for v in given if hasattr(v, "dtype")),
+                     None) or (convert_to_tensor(given[0]).dtype if given else types.float32)
     dtype = types.as_dtype(dtype)
-    on, off = [convert_to_tensor(v if v is not None else d if dtype.kind != "b" else bool(d), dtype) for v, d in ((on_value, 1), (off_value, 0))]
+    on, off = [convert_to_tensor(v if v is not None else d if dtype.kind != "b" else bool(d), dtype) for v,
+               d in ((on_value, 1), (off_value, 0))]
     indices = convert_to_tensor(indices)
     k = -1 if axis is None else _axis(axis, None if indices.sizes is None else len(indices.sizes) + 1)
     return indexing.one_hot(indices, depth, on, off, axis=k, name=name)
@@ -723,13 +731,15 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     return array.roll(x, shifts, axis=axes, name=name)
 
 
-def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: Any = None, batch_axis: Any = None, name: str | None = None, seq_dim: Any = None,
+def reverse_sequence(input: Any, seq_lengths: Any, seq_axis: Any = None, batch_axis: Any = None, name: str | None = None,
+                     seq_dim: Any = None,
                      batch_dim: Any = None) -> Tensor:
     """Reverses the first `seq_lengths[b]` elements along `seq_axis` for each b along `batch_axis`."""
     seq = _first(seq_axis, seq_dim)
     if seq is None:
         raise ValueError("reverse_sequence needs seq_axis")
-    return indexing.reverse_sequence(input, seq_lengths, seq_axis=_static_int(seq, "seq_axis"), batch_axis=_static_int(_first(batch_axis, batch_dim, 0), "batch_axis"), name=name)
+    return indexing.reverse_sequence(input, seq_lengths, seq_axis=_static_int(seq, "seq_axis"),
+                                     batch_axis=_static_int(_first(batch_axis, batch_dim, 0), "batch_axis"), name=name)
 
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
@@ -773,7 +783,8 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[T
         for v, k in zip(vectors, places):
             sizes[k] = size_along(v, 0)
         whole = shape_argument(sizes) if sizes else None
-        return [broadcast_to(reshape(v, [-1 if j == k else 1 for j in builtins.range(len(vectors))]), whole) for v, k in zip(vectors, places)]
+        return [broadcast_to(reshape(v, [-1 if j == k else 1 for j in builtins.range(len(vectors))]), whole) for v,
+                k in zip(vectors, places)]
 
 
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = types.bool_, name: str | None = None) -> Tensor:
@@ -1018,7 +1029,9 @@ def space_to_batch_nd(input: Any, block_shape: Any, paddings: Any, name: str | N
                 raise ValueError(f"padded size {sizes[1 + k]} of dimension {1 + k} is not divisible by the block size {b}")
         inner = [v for k, b in enumerate(blocks) for v in (sizes[1 + k] // b, b)]
         y = reshape(x, [sizes[0], *inner, *sizes[1 + n:]])
-        y = transpose(y, [*[2 + 2 * k for k in builtins.range(n)], 0, *[1 + 2 * k for k in builtins.range(n)], *builtins.range(2 * n + 1, rank + n)])
+        y = transpose(y,
+                      [*[2 + 2 * k for k in builtins.range(n)], 0, *[1 + 2 * k for k in builtins.range(n)],
+                       *builtins.range(2 * n + 1, rank + n)])
         return reshape(y, [-1, *inner[::2], *sizes[1 + n:]])
 
 
@@ -1049,10 +1062,13 @@ def batch_to_space(input: Any, crops: Any, block_size: Any = None, name: str | N
     return batch_to_space_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, crops, name or "BatchToSpace")
 
 
-def required_space_to_batch_paddings(input_shape: Any, block_shape: Any, base_paddings: Any = None, name: str | None = None) -> tuple[Tensor, Tensor]:
+def required_space_to_batch_paddings(input_shape: Any, block_shape: Any, base_paddings: Any = None,
+                                     name: str | None = None) -> tuple[Tensor, Tensor]:
     """Paddings that make `input_shape` divisible by `block_shape`, and the crops that undo them; known shapes only."""
     sizes, blocks = np.array(_static_ints(input_shape, "input_shape")), np.array(_static_ints(block_shape, "block_shape"))
-    base = np.zeros((len(blocks), 2), np.int64) if base_paddings is None else np.asarray(constant_value(base_paddings) if isinstance(base_paddings, Tensor) else base_paddings)
+    base = np.zeros((len(blocks), 2),
+                    np.int64) if base_paddings is None else np.asarray(constant_value(base_paddings)
+                                                                       if isinstance(base_paddings, Tensor) else base_paddings)
     end = (-(sizes + base.sum(1))) % blocks
     paddings = np.stack([base[:, 0], base[:, 1] + end], 1).astype(np.int32)
     return constant(paddings, name="paddings"), constant(np.stack([0 * end, end], 1).astype(np.int32), name="crops")
@@ -1127,12 +1143,18 @@ def _feed_slices(x: IndexedSlices, value: Any) -> Any:
 register_session_run_conversion_functions(IndexedSlices, _fetch_slices, _feed_slices)
 graph.OPERATORS.update(getitem=getitem, stack=stack)
 
-__all__ = """newaxis placeholder placeholder_with_default identity guarantee_const ensure_shape bitcast shape shape_n size rank reshape expand_dims
-squeeze transpose matrix_transpose fill zeros ones eye range linspace lin_space concat concat_v2 stack unstack pack unpack split slice strided_slice gather
+__all__ = """newaxis placeholder placeholder_with_default identity guarantee_const ensure_shape bitcast shape shape_n size rank reshape
+expand_dims
+squeeze transpose matrix_transpose fill zeros ones eye range linspace lin_space concat concat_v2 stack unstack pack unpack split slice
+strided_slice gather
 gather_nd batch_gather scatter_nd tensor_scatter_update tensor_scatter_add tensor_scatter_sub tensor_scatter_nd_update tensor_scatter_nd_add
-tensor_scatter_nd_sub one_hot where where_v2 boolean_mask tile pad reverse reverse_v2 roll reverse_sequence broadcast_to broadcast_static_shape
+tensor_scatter_nd_sub one_hot where where_v2 boolean_mask tile pad reverse reverse_v2 roll reverse_sequence broadcast_to
+broadcast_static_shape
 broadcast_dynamic_shape meshgrid sequence_mask diag diag_part matrix_diag matrix_diag_part matrix_set_diag matrix_band_part
-tensor_diag tensor_diag_part argsort sort searchsorted unique unique_with_counts setdiff1d invert_permutation dynamic_partition dynamic_stitch
-segment_sum segment_mean segment_prod segment_max segment_min unsorted_segment_sum unsorted_segment_prod unsorted_segment_max unsorted_segment_min
-unsorted_segment_mean unsorted_segment_sqrt_n space_to_batch_nd batch_to_space_nd space_to_batch batch_to_space required_space_to_batch_paddings
+tensor_diag tensor_diag_part argsort sort searchsorted unique unique_with_counts setdiff1d invert_permutation dynamic_partition
+dynamic_stitch
+segment_sum segment_mean segment_prod segment_max segment_min unsorted_segment_sum unsorted_segment_prod unsorted_segment_max
+unsorted_segment_min
+unsorted_segment_mean unsorted_segment_sqrt_n space_to_batch_nd batch_to_space_nd space_to_batch batch_to_space
+required_space_to_batch_paddings
 space_to_depth depth_to_space parallel_stack get_static_value zeros_like ones_like IndexedSlices IndexedSlicesValue""".split()

@@ -18,8 +18,10 @@ from .ops import opdef
 from .ops.opdef import constant_value, convert_to_tensor, elementwise, primitive
 from .codegen.ir import m
 
-__all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_finite", "add_check_numerics_ops", "assert_equal", "assert_none_equal",
-           "assert_less", "assert_less_equal", "assert_greater", "assert_greater_equal", "assert_near", "assert_positive", "assert_negative",
+__all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_finite", "add_check_numerics_ops", "assert_equal",
+           "assert_none_equal",
+           "assert_less", "assert_less_equal", "assert_greater", "assert_greater_equal", "assert_near", "assert_positive",
+           "assert_negative",
            "assert_non_negative", "assert_non_positive", "assert_rank", "assert_rank_at_least", "assert_rank_in", "assert_scalar",
            "assert_type", "assert_integer", "assert_proper_iterable", "assert_same_float_dtype", "is_numeric_tensor", "is_non_decreasing",
            "is_strictly_increasing"]
@@ -39,7 +41,8 @@ def _summary(value: Any, count: int | None) -> str:
 # ---------------------------------------------------------------- ops
 
 
-@primitive("host", effect="host", type="Assert", infer=lambda condition, *data, summarize: [], input_dtypes={"condition": (types.bool_,), "data": ANY},
+@primitive("host", effect="host", type="Assert", infer=lambda condition, *data, summarize: [],
+           input_dtypes={"condition": (types.bool_,), "data": ANY},
            no_gradient="it has no output")
 def assert_op(condition, *data, summarize=3):
     """Raises InvalidArgumentError with `data` unless every element of `condition` is true."""
@@ -53,7 +56,8 @@ def _(condition, *data, summarize):
     return []
 
 
-@primitive("host", effect="host", type="Print", infer=lambda x, *data, **_: Spec(x.dtype, x.sizes, x.known), input_dtypes={"x": ANY, "data": ANY})
+@primitive("host", effect="host", type="Print", infer=lambda x, *data, **_: Spec(x.dtype, x.sizes, x.known),
+           input_dtypes={"x": ANY, "data": ANY})
 def print_op(x, *data, message="", first_n=-1, summarize=3, number=0):
     """`x`, after writing `message` and `data` to standard error, at most `first_n` times."""
 
@@ -99,11 +103,13 @@ def _array_text(value: Any, summarize: int) -> str:
 def _finite_or_raise(x: Any, *, message: str) -> Any:
     nan, inf = np.isnan(x).any(), np.isinf(x).any()
     if nan or inf:
-        raise errors.InvalidArgumentError(None, None, f"{message} : Tensor had {' and '.join(['NaN'] * bool(nan) + ['Inf'] * bool(inf))} values")
+        raise errors.InvalidArgumentError(None, None,
+                                          f"{message} : Tensor had {' and '.join(['NaN'] * bool(nan) + ['Inf'] * bool(inf))} values")
     return x
 
 
-@elementwise(scalar=lambda x, *, message: m.check(m.isfinite(x), x, f"{message} : Tensor had NaN or Inf values"), numpy=_finite_or_raise, dtypes=types.FLOAT,
+@elementwise(scalar=lambda x, *, message: m.check(m.isfinite(x), x, f"{message} : Tensor had NaN or Inf values"), numpy=_finite_or_raise,
+             dtypes=types.FLOAT,
              type="CheckNumerics")
 def check_numerics_op(x, *, message=""):
     """`x`; an element that is not finite raises InvalidArgumentError with `message`."""
@@ -142,19 +148,22 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
     return assert_op(condition, *_data(data), summarize=3 if summarize is None else summarize, name=name)
 
 
-def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n: int | None = None, summarize: int | None = None, name: str | None = None) -> Tensor:
+def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n: int | None = None, summarize: int | None = None,
+          name: str | None = None) -> Tensor:
     """`input_`, which writes `message` and `data` to standard error whenever it is computed."""
     return print_op(convert_to_tensor(input_), *_data(data), message=message or "", first_n=-1 if first_n is None else first_n,
                     summarize=3 if summarize is None else summarize, number=next(_numbers), name=name)
 
 
-def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep: str = " ", end: str = "\n", name: str | None = None) -> Operation:
+def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep: str = " ", end: str = "\n",
+          name: str | None = None) -> Operation:
     """An operation that writes tensors and Python objects to standard error, standard output or `"file://path"`.
 
     Raises:
         ValueError: another output stream.
     """
-    stream = {id(sys.stdout): "stdout", id(sys.stderr): "stderr", id(sys.__stdout__): "stdout", id(sys.__stderr__): "stderr"}.get(id(output_stream), output_stream)
+    stream = {id(sys.stdout): "stdout", id(sys.stderr): "stderr", id(sys.__stdout__): "stdout",
+              id(sys.__stderr__): "stderr"}.get(id(output_stream), output_stream)
     if not isinstance(stream, str) or stream not in ("stdout", "stderr") and not stream.startswith("file://"):
         raise ValueError(f"Unknown output stream {output_stream!r}; expected sys.stderr, sys.stdout or 'file://path'")
     tensors: list[Tensor] = []
@@ -166,7 +175,8 @@ def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep
         else:
             pieces.append(str(x))
     g = opdef.graph_of(tensors)
-    return g.create_op(print_v2_op, tensors, {"pieces": tuple(pieces), "sep": sep, "end": end, "summarize": summarize, "stream": stream}, name)
+    return g.create_op(print_v2_op, tensors, {"pieces": tuple(pieces), "sep": sep, "end": end, "summarize": summarize, "stream": stream},
+                       name)
 
 
 def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
@@ -174,7 +184,8 @@ def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor
     return check_numerics_op(convert_to_tensor(tensor), message=message, name=name)
 
 
-def verify_tensor_all_finite(t: Any = None, msg: str | None = None, name: str | None = None, x: Any = None, message: str | None = None) -> Tensor:
+def verify_tensor_all_finite(t: Any = None, msg: str | None = None, name: str | None = None, x: Any = None,
+                             message: str | None = None) -> Tensor:
     """Like `check_numerics`, with TF1's older argument names."""
     return check_numerics(t if t is not None else x, msg or message or "", name=name)
 
@@ -210,7 +221,9 @@ def _binary(name: str, symbol: str, numpy: Any, function: str) -> Callable[..., 
             if known:
                 return _pass()
             if known is False:
-                raise errors.InvalidArgumentError(None, None, " ".join([*words, f"x ({x.name}) = {_summary(_static(x), 3)}", f"y ({y.name}) = {_summary(_static(y), 3)}"]))
+                raise errors.InvalidArgumentError(None, None,
+                                                  " ".join([*words, f"x ({x.name}) = {_summary(_static(x), 3)}",
+                                                            f"y ({y.name}) = {_summary(_static(y), 3)}"]))
             from . import math_ops
 
             holds = math_ops.reduce_all(getattr(math_ops, function)(x, y))
@@ -241,7 +254,8 @@ assert_greater = _binary("assert_greater", ">", np.greater, "greater")
 assert_greater_equal = _binary("assert_greater_equal", ">=", np.greater_equal, "greater_equal")
 
 
-def assert_near(x: Any, y: Any, rtol: Any = None, atol: Any = None, data: Any = None, summarize: int | None = None, message: str | None = None,
+def assert_near(x: Any, y: Any, rtol: Any = None, atol: Any = None, data: Any = None, summarize: int | None = None,
+                message: str | None = None,
                 name: str | None = None) -> Any:
     """An operation that raises InvalidArgumentError unless |x - y| <= atol + rtol |y|; both default to 10 epsilons."""
     from . import math_ops
@@ -251,7 +265,8 @@ def assert_near(x: Any, y: Any, rtol: Any = None, atol: Any = None, data: Any = 
         eps = 10 * float(np.finfo(x.dtype.compute.np).eps)
         bound = math_ops.abs(y) * (eps if rtol is None else rtol) + (eps if atol is None else atol)
         words = [*([message] if message else []), "x and y not equal to tolerance", f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
-        return Assert(math_ops.reduce_all(math_ops.less_equal(math_ops.abs(x - y), bound)), words if data is None else data, summarize=summarize)
+        return Assert(math_ops.reduce_all(math_ops.less_equal(math_ops.abs(x - y), bound)), words if data is None else data,
+                      summarize=summarize)
 
 
 def _sign(name: str, what: str, compare: Callable[..., Any]) -> Callable[..., Any]:
@@ -268,7 +283,8 @@ assert_non_negative = _sign("assert_non_negative", ">= 0", lambda x, *rest: asse
 assert_non_positive = _sign("assert_non_positive", "<= 0", lambda x, *rest: assert_less_equal(x, opdef.constant(0, x.dtype), *rest))
 
 
-def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what: str, data: Any, summarize: int | None, message: str | None, name: str) -> Any:
+def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what: str, data: Any, summarize: int | None,
+                message: str | None, name: str) -> Any:
     with graph.get_default_graph().name_scope(name):
         x = convert_to_tensor(x)
         wanted = constant_value(rank) if isinstance(rank, Tensor) else np.asarray(rank)
@@ -287,17 +303,20 @@ def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what
         return Assert(getattr(math_ops, function)(actual, convert_to_tensor(rank, types.int32)), data or words, summarize=summarize)
 
 
-def assert_rank(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+def assert_rank(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None,
+                name: str | None = None) -> Any:
     """An operation that checks the rank of `x`; raises ValueError at once when it is known to be wrong."""
     return _rank_check(x, rank, lambda a, b: a == b, "equal", "", data, summarize, message, name or "assert_rank")
 
 
-def assert_rank_at_least(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+def assert_rank_at_least(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None,
+                         name: str | None = None) -> Any:
     """An operation that checks that `x` has at least `rank` dimensions; raises ValueError at once when known."""
     return _rank_check(x, rank, lambda a, b: a >= b, "greater_equal", "at least ", data, summarize, message, name or "assert_rank_at_least")
 
 
-def assert_rank_in(x: Any, ranks: Sequence[int], data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+def assert_rank_in(x: Any, ranks: Sequence[int], data: Any = None, summarize: int | None = None, message: str | None = None,
+                   name: str | None = None) -> Any:
     """An operation that checks that the rank of `x` is one of `ranks`; raises ValueError at once when known."""
     x = convert_to_tensor(x)
     if x.sizes is not None:
@@ -309,7 +328,8 @@ def assert_rank_in(x: Any, ranks: Sequence[int], data: Any = None, summarize: in
     with graph.get_default_graph().name_scope(name or "assert_rank_in"):
         actual = array_ops.rank(x)
         found = math_ops.reduce_any(math_ops.equal(actual, opdef.constant(np.asarray(ranks, np.int32))))
-        return Assert(found, data or [message or "", f"Tensor {x.name} must have rank in {tuple(ranks)}", "Received rank: ", actual], summarize=summarize)
+        return Assert(found, data or [message or "", f"Tensor {x.name} must have rank in {tuple(ranks)}", "Received rank: ", actual],
+                      summarize=summarize)
 
 
 def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Tensor:

@@ -61,7 +61,8 @@ def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor | None
         return math_ops.sqrt(math_ops.add_n(squares)) if squares else None
 
 
-def clip_by_global_norm(t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: str | None = None) -> tuple[list[Any], Tensor | None]:
+def clip_by_global_norm(t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None,
+                        name: str | None = None) -> tuple[list[Any], Tensor | None]:
     """The tensors scaled by clip_norm / max(global norm, clip_norm), and the global norm.
 
     Args:

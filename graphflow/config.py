@@ -96,7 +96,10 @@ class RewriterConfig(Message):
     """TF1's Grappler switches; accepted without effect."""
 
     DEFAULT, ON, OFF, AGGRESSIVE, NO_MEM_OPT, MANUAL = 0, 1, 2, 3, 1, 2
-    _fields = dict.fromkeys(("layout_optimizer", "constant_folding", "shape_optimization", "remapping", "arithmetic_optimization", "dependency_optimization", "loop_optimization", "function_optimization", "debug_stripper", "scoped_allocator_optimization", "pin_to_host_optimization", "auto_mixed_precision", "memory_optimization", "meta_optimizer_iterations", "min_graph_nodes"), 0) | {
+    _fields = dict.fromkeys(("layout_optimizer", "constant_folding", "shape_optimization", "remapping", "arithmetic_optimization",
+                             "dependency_optimization", "loop_optimization", "function_optimization", "debug_stripper",
+                             "scoped_allocator_optimization", "pin_to_host_optimization", "auto_mixed_precision", "memory_optimization",
+                             "meta_optimizer_iterations", "min_graph_nodes"), 0) | {
         "disable_model_pruning": False, "disable_meta_optimizer": False, "optimizers": list}
 
 
@@ -119,7 +122,8 @@ class ConfigProto(Message):
     """
 
     class Experimental(Message):
-        _fields = {"collective_group_leader": "", "executor_type": "", "optimize_for_static_graph": False, "disable_output_partition_graphs": False,
+        _fields = {"collective_group_leader": "", "executor_type": "", "optimize_for_static_graph": False,
+                   "disable_output_partition_graphs": False,
                    "enable_mlir_bridge": False, "xla_fusion_autotuner_thresh": 0}
 
     _fields = {"device_count": dict, "intra_op_parallelism_threads": 0, "inter_op_parallelism_threads": 0, "use_per_session_threads": False,

@@ -617,7 +617,8 @@ class _Scopes:
             return ""
         found = ""
         for d in self.devices:
-            found = "" if d is None else _merge_devices(found, d) if isinstance(d, str) else (_merge_devices(found, d(opdef) or "") if callable(d) else found)
+            found = "" if d is None else _merge_devices(found,
+                                                        d) if isinstance(d, str) else (_merge_devices(found, d(opdef) or "") if callable(d) else found)
         return found
 
 

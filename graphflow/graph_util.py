@@ -8,7 +8,8 @@ import numpy as np
 from . import errors, types
 from .graph_def import GraphDef, NodeDef, _base
 
-__all__ = ["extract_sub_graph", "convert_variables_to_constants", "remove_training_nodes", "must_run_on_cpu", "tensor_shape_from_node_def_name"]
+__all__ = ["extract_sub_graph", "convert_variables_to_constants", "remove_training_nodes", "must_run_on_cpu",
+           "tensor_shape_from_node_def_name"]
 
 
 def extract_sub_graph(graph_def: GraphDef, dest_nodes: Sequence[str]) -> GraphDef:
@@ -70,7 +71,8 @@ def remove_training_nodes(input_graph: GraphDef, protected_nodes: Sequence[str] 
             name = dropped[_base(name)]
         return name
 
-    return GraphDef(NodeDef(n.name, n.op, [source(i) for i in n.input], n.device, n.attr) for n in input_graph.node if n.name not in dropped)
+    return GraphDef(NodeDef(n.name, n.op, [source(i) for i in n.input], n.device, n.attr) for n in input_graph.node
+                    if n.name not in dropped)
 
 
 def must_run_on_cpu(node: Any, pin_variables_on_cpu: bool = False) -> bool:

@@ -68,7 +68,8 @@ def _filled(shape: Any, value: int, dtype: types.DType, name: str) -> Tensor:
     sizes = static_shape(shape)
     if math.prod(sizes) > INLINE_LIMIT:
         with graph.get_default_graph().name_scope(name) as scope:
-            return array_ops.fill(random_ops.shape_tensor(sizes), constant(np.asarray(value, np.float32 if dtype is types.bfloat16 else dtype.np), dtype), name=scope)
+            return array_ops.fill(random_ops.shape_tensor(sizes),
+                                  constant(np.asarray(value, np.float32 if dtype is types.bfloat16 else dtype.np), dtype), name=scope)
     return constant(np.full(sizes, value, np.float32 if dtype is types.bfloat16 else dtype.np), dtype, name=name)
 
 
@@ -190,7 +191,8 @@ class VarianceScaling(Initializer):
 
     _config: tuple[str, ...] = ("scale", "mode", "distribution", "seed", "dtype")
 
-    def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", seed: int | None = None, dtype: Any = types.float32):
+    def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", seed: int | None = None,
+                 dtype: Any = types.float32):
         if scale <= 0.0:
             raise ValueError(f"`scale` must be positive float, got {scale}")
         if mode not in ("fan_in", "fan_out", "fan_avg"):

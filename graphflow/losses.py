@@ -12,7 +12,8 @@ from .graph import GraphKeys, Tensor
 from .ops.elementwise import select, stop_gradient
 from .ops.opdef import constant_value, convert_to_tensor
 
-__all__ = ["Reduction", "absolute_difference", "add_loss", "compute_weighted_loss", "cosine_distance", "get_losses", "get_regularization_loss",
+__all__ = ["Reduction", "absolute_difference", "add_loss", "compute_weighted_loss", "cosine_distance", "get_losses",
+           "get_regularization_loss",
            "get_regularization_losses", "get_total_loss", "hinge_loss", "huber_loss", "log_loss", "mean_pairwise_squared_error",
            "mean_squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]
 
@@ -115,7 +116,8 @@ def _pair(labels: Any, predictions: Any, what: str = "predictions") -> tuple[Ten
     return labels, predictions
 
 
-def absolute_difference(labels: Any, predictions: Any, weights: Any = 1.0, scope: str | None = None, loss_collection: Any = GraphKeys.LOSSES,
+def absolute_difference(labels: Any, predictions: Any, weights: Any = 1.0, scope: str | None = None,
+                        loss_collection: Any = GraphKeys.LOSSES,
                         reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:
     """|predictions - labels|."""
     with _scope(scope, "absolute_difference") as name:
@@ -132,14 +134,16 @@ def mean_squared_error(labels: Any, predictions: Any, weights: Any = 1.0, scope:
 
 
 def cosine_distance(labels: Any, predictions: Any, axis: int | None = None, weights: Any = 1.0, scope: str | None = None,
-                    loss_collection: Any = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS, dim: int | None = None) -> Tensor:
+                    loss_collection: Any = GraphKeys.LOSSES, reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
+                    dim: int | None = None) -> Tensor:
     """1 - the product of labels and predictions (unit vectors) summed along `axis`."""
     axis = dim if axis is None else axis
     if axis is None:
         raise ValueError("You must specify 'axis'.")
     with _scope(scope, "cosine_distance_loss") as name:
         labels, predictions = _pair(labels, predictions)
-        return compute_weighted_loss(1.0 - math_ops.reduce_sum(predictions * labels, axis, keepdims=True), weights, name, loss_collection, reduction)
+        return compute_weighted_loss(1.0 - math_ops.reduce_sum(predictions * labels, axis, keepdims=True), weights, name, loss_collection,
+                                     reduction)
 
 
 def hinge_loss(labels: Any, logits: Any, weights: Any = 1.0, scope: str | None = None, loss_collection: Any = GraphKeys.LOSSES,
@@ -150,7 +154,8 @@ def hinge_loss(labels: Any, logits: Any, weights: Any = 1.0, scope: str | None =
         return compute_weighted_loss(nn.relu(1.0 - (2.0 * labels - 1.0) * logits), weights, name, loss_collection, reduction)
 
 
-def huber_loss(labels: Any, predictions: Any, weights: Any = 1.0, delta: float = 1.0, scope: str | None = None, loss_collection: Any = GraphKeys.LOSSES,
+def huber_loss(labels: Any, predictions: Any, weights: Any = 1.0, delta: float = 1.0, scope: str | None = None,
+               loss_collection: Any = GraphKeys.LOSSES,
                reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:
     """e^2 / 2 for |e| <= delta, else delta |e| - delta^2 / 2."""
     with _scope(scope, "huber_loss") as name:
@@ -169,7 +174,8 @@ def log_loss(labels: Any, predictions: Any, weights: Any = 1.0, epsilon: float =
         return compute_weighted_loss(losses, weights, name, loss_collection, reduction)
 
 
-def mean_pairwise_squared_error(labels: Any, predictions: Any, weights: Any = 1.0, scope: str | None = None, loss_collection: Any = GraphKeys.LOSSES) -> Tensor:
+def mean_pairwise_squared_error(labels: Any, predictions: Any, weights: Any = 1.0, scope: str | None = None,
+                                loss_collection: Any = GraphKeys.LOSSES) -> Tensor:
     """Mean over pairs (i, j) of one sample's elements of ((p_i - p_j) - (l_i - l_j))^2, summed over the samples.
 
     With d = predictions - labels and n elements a sample, that is 2 sum(d^2) / (n - 1) - 2 (sum d)^2 / (n (n - 1)).
@@ -202,7 +208,8 @@ def sigmoid_cross_entropy(multi_class_labels: Any, logits: Any, weights: Any = 1
         labels = math_ops.cast(convert_to_tensor(multi_class_labels), logits.dtype)
         if label_smoothing:
             labels = labels * (1.0 - label_smoothing) + 0.5 * label_smoothing
-        return compute_weighted_loss(nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), weights, name, loss_collection, reduction)
+        return compute_weighted_loss(nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), weights, name, loss_collection,
+                                     reduction)
 
 
 def softmax_cross_entropy(onehot_labels: Any, logits: Any, weights: Any = 1.0, label_smoothing: float = 0, scope: str | None = None,
@@ -221,7 +228,8 @@ def softmax_cross_entropy(onehot_labels: Any, logits: Any, weights: Any = 1.0, l
         return compute_weighted_loss(losses, weights, name, loss_collection, reduction)
 
 
-def sparse_softmax_cross_entropy(labels: Any, logits: Any, weights: Any = 1.0, scope: str | None = None, loss_collection: Any = GraphKeys.LOSSES,
+def sparse_softmax_cross_entropy(labels: Any, logits: Any, weights: Any = 1.0, scope: str | None = None,
+                                 loss_collection: Any = GraphKeys.LOSSES,
                                  reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Tensor:
     """Cross entropy of integer labels [...] and logits [..., classes]; labels [..., 1] and weights [..., 1] are squeezed."""
     if labels is None or logits is None:

@@ -5,11 +5,14 @@ from typing import Any
 
 from . import errors, math_ops
 from .math_ops import *
-from .math_ops import (divide_no_nan, erfinv, ndtri, polyval, reduce_euclidean_norm, reduce_std, reduce_variance, softplus, softsign, xdivy, xlogy,
+from .math_ops import (divide_no_nan, erfinv, ndtri, polyval, reduce_euclidean_norm, reduce_std, reduce_variance, softplus, softsign, xdivy,
+                       xlogy,
                        zero_fraction)
 
-_ELSEWHERE = ("bessel_i0", "confusion_matrix", "cumulative_logsumexp", "in_top_k", "invert_permutation", "is_non_decreasing", "is_strictly_increasing", "l2_normalize",
-              "log_softmax", "segment_max", "segment_mean", "segment_min", "segment_prod", "segment_sum", "softmax", "top_k", "unsorted_segment_max",
+_ELSEWHERE = ("bessel_i0", "confusion_matrix", "cumulative_logsumexp", "in_top_k", "invert_permutation", "is_non_decreasing",
+              "is_strictly_increasing", "l2_normalize",
+              "log_softmax", "segment_max", "segment_mean", "segment_min", "segment_prod", "segment_sum", "softmax", "top_k",
+              "unsorted_segment_max",
               "unsorted_segment_mean", "unsorted_segment_min", "unsorted_segment_prod", "unsorted_segment_sqrt_n", "unsorted_segment_sum")
 
 

@@ -96,7 +96,8 @@ sin, cos, tan = _unary(ew.sin, "sin"), _unary(ew.cos, "cos"), _unary(ew.tan, "ta
 asin, acos, atan = _unary(ew.asin, "asin"), _unary(ew.acos, "acos"), _unary(ew.atan, "atan")
 sinh, cosh, tanh = _unary(ew.sinh, "sinh"), _unary(ew.cosh, "cosh"), _unary(ew.tanh, "tanh")
 asinh, acosh, atanh = _unary(ew.asinh, "asinh"), _unary(ew.acosh, "acosh"), _unary(ew.atanh, "atanh")
-sqrt, rsqrt, square, reciprocal = _unary(ew.sqrt, "sqrt"), _unary(ew.rsqrt, "rsqrt"), _unary(ew.square, "square"), _unary(ew.reciprocal, "reciprocal")
+sqrt, rsqrt, square, reciprocal = _unary(ew.sqrt, "sqrt"), _unary(ew.rsqrt,
+                                                                  "rsqrt"), _unary(ew.square, "square"), _unary(ew.reciprocal, "reciprocal")
 abs, sign, negative = _unary(ew.abs, "abs"), _unary(ew.sign, "sign"), _unary(ew.negative, "negative")
 sigmoid, softplus, softsign = _unary(ew.sigmoid, "sigmoid"), _unary(ew.softplus, "softplus"), _unary(ew.softsign, "softsign")
 erf, erfc, erfinv, ndtri = _unary(ew.erf, "erf"), _unary(ew.erfc, "erfc"), _unary(ew.erfinv, "erfinv"), _unary(ew.ndtri, "ndtri")
@@ -287,7 +288,8 @@ def _caster(name: str, dtype: types.DType, default: str) -> Callable[..., Any]:
 to_float, to_double = _caster("to_float", types.float32, "ToFloat"), _caster("to_double", types.float64, "ToDouble")
 to_int32, to_int64 = _caster("to_int32", types.int32, "ToInt32"), _caster("to_int64", types.int64, "ToInt64")
 to_bfloat16 = _caster("to_bfloat16", types.bfloat16, "ToBFloat16")
-to_complex64, to_complex128 = _caster("to_complex64", types.complex64, "ToComplex64"), _caster("to_complex128", types.complex128, "ToComplex128")
+to_complex64, to_complex128 = _caster("to_complex64", types.complex64,
+                                      "ToComplex64"), _caster("to_complex128", types.complex128, "ToComplex128")
 
 
 def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
@@ -346,7 +348,8 @@ def _axes(x: Tensor, axis: Any) -> tuple[int, ...] | None:
         if found is None:
             raise ValueError(f"the axis of a reduction must be known when the graph is built, got {axis!r}")
         axis = found
-    values = [_axis_number(a) for a in (axis.reshape(-1) if isinstance(axis, np.ndarray) else axis if hasattr(axis, "__iter__") else [axis])]
+    values = [_axis_number(a)
+              for a in (axis.reshape(-1) if isinstance(axis, np.ndarray) else axis if hasattr(axis, "__iter__") else [axis])]
     if x.sizes is None:
         return tuple(values)
     rank = len(x.sizes)
@@ -365,7 +368,8 @@ def _axis_number(a: Any) -> int:
     return int(a)
 
 
-def _reduced(op: Any, input_tensor: Any, axis: Any, keepdims: Any, name: str | None, reduction_indices: Any = None, keep_dims: Any = None, **attrs: Any) -> Tensor:
+def _reduced(op: Any, input_tensor: Any, axis: Any, keepdims: Any, name: str | None, reduction_indices: Any = None, keep_dims: Any = None,
+             **attrs: Any) -> Tensor:
     x = input_tensor if isinstance(input_tensor, Tensor) else convert_to_tensor(input_tensor, name="input_tensor")
     axes = _axes(x, _given(axis, reduction_indices))
     keep = _given(keepdims, keep_dims)
@@ -373,7 +377,8 @@ def _reduced(op: Any, input_tensor: Any, axis: Any, keepdims: Any, name: str | N
 
 
 def _reduction(op: Any, name: str) -> Callable[..., Tensor]:
-    def fn(input_tensor: Any, axis: Any = None, keepdims: Any = None, name: str | None = None, reduction_indices: Any = None, keep_dims: Any = None) -> Tensor:
+    def fn(input_tensor: Any, axis: Any = None, keepdims: Any = None, name: str | None = None, reduction_indices: Any = None,
+           keep_dims: Any = None) -> Tensor:
         return _reduced(op, input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = f"""{(op.__doc__ or '').strip()}
@@ -410,7 +415,8 @@ def reduce_std(input_tensor: Any, axis: Any = None, keepdims: Any = False, name:
 def count_nonzero(input_tensor: Any = None, axis: Any = None, keepdims: Any = None, dtype: Any = types.int64, name: str | None = None,
                   reduction_indices: Any = None, keep_dims: Any = None, input: Any = None) -> Tensor:
     """How many elements over `axis` are not 0, as `dtype`."""
-    return _reduced(reduce.count_nonzero_op, _given(input_tensor, input), axis, keepdims, name, reduction_indices, keep_dims, dtype=types.as_dtype(dtype))
+    return _reduced(reduce.count_nonzero_op, _given(input_tensor, input), axis, keepdims, name, reduction_indices, keep_dims,
+                    dtype=types.as_dtype(dtype))
 
 
 def zero_fraction(value: Any, name: str | None = None) -> Tensor:
@@ -517,9 +523,11 @@ def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
         return p
 
 
-@primitive("host", type="Bincount", no_gradient="a count", input_dtypes={"arr": types.INTEGER, "weights": types.FLOAT + types.INTEGER}, same=("arr",),
+@primitive("host", type="Bincount", no_gradient="a count", input_dtypes={"arr": types.INTEGER, "weights": types.FLOAT + types.INTEGER},
+           same=("arr",),
            output_dtypes=lambda arr, weights=None, *, dtype, **_: [dtype],
-           samples=[lambda rng: ((rng.integers(0, 5, 9).astype(np.int32),), {}), lambda rng: ((rng.integers(0, 5, 9).astype(np.int32), rng.normal(size=9)), {"dtype": types.float64})])
+           samples=[lambda rng: ((rng.integers(0, 5, 9).astype(np.int32),), {}),
+                    lambda rng: ((rng.integers(0, 5, 9).astype(np.int32), rng.normal(size=9)), {"dtype": types.float64})])
 def bincount_op(arr, weights=None, *, minlength=0, maxlength=None, dtype=types.int32):
     """How often each value occurs in a tensor of non-negative integers, or the sum of its weights."""
 
@@ -541,7 +549,8 @@ def _(arr: np.ndarray, weights: np.ndarray | None = None, *, minlength: int, max
     return np.bincount(flat, w, minlength if maxlength is None else builtins.min(minlength, maxlength))
 
 
-def bincount(arr: Any, weights: Any = None, minlength: Any = None, maxlength: Any = None, dtype: Any = types.int32, name: str | None = None) -> Tensor:
+def bincount(arr: Any, weights: Any = None, minlength: Any = None, maxlength: Any = None, dtype: Any = types.int32,
+             name: str | None = None) -> Tensor:
     """Counts (or sums the weights) of each integer in `arr`.
 
     Args:
@@ -556,7 +565,8 @@ def bincount(arr: Any, weights: Any = None, minlength: Any = None, maxlength: An
     if weights is not None:
         weights = convert_to_tensor(weights, name="weights")
         dtype = weights.dtype
-    return bincount_op(*[t for t in (arr, weights) if t is not None], minlength=low or 0, maxlength=high, dtype=types.as_dtype(dtype), name=name)
+    return bincount_op(*[t for t in (arr, weights) if t is not None], minlength=low or 0, maxlength=high, dtype=types.as_dtype(dtype),
+                       name=name)
 
 
 # Names from before TF 1.0.
@@ -579,18 +589,26 @@ def _invert(x: Any) -> Tensor:
 
 
 graph.OPERATORS.update({
-    "add": _binary(ew.add, "add", "add"), "sub": _binary(ew.subtract, "sub", "sub"), "mul": _binary(ew.multiply, "mul", "mul"), "truediv": truediv, "div": div,
+    "add": _binary(ew.add, "add", "add"), "sub": _binary(ew.subtract, "sub", "sub"), "mul": _binary(ew.multiply, "mul", "mul"),
+    "truediv": truediv, "div": div,
     "floordiv": floordiv, "mod": _binary(ew.floor_mod, "mod", "mod"), "pow": _binary(ew.pow, "pow", "pow"),
     "and": _by_dtype(ew.logical_and, ew.bitwise_and, "and"), "or": _by_dtype(ew.logical_or, ew.bitwise_or, "or"),
     "xor": _by_dtype(ew.logical_xor, ew.bitwise_xor, "xor"), "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal,
     "neg": negative, "abs": abs, "invert": _invert})
 
 __all__ = [
-    "abs", "accumulate_n", "acos", "acosh", "add", "add_n", "angle", "arg_max", "arg_min", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
-    "bincount", "cast", "ceil", "clip_by_value", "complex", "conj", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "digamma", "div", "div_no_nan", "divide",
-    "equal", "erf", "erfc", "exp", "expm1", "floor", "floor_div", "floordiv", "floormod", "greater", "greater_equal", "imag", "is_finite", "is_inf", "is_nan",
-    "lbeta", "less", "less_equal", "lgamma", "log", "log1p", "log_sigmoid", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mod",
-    "mul", "multiply", "neg", "negative", "not_equal", "pow", "real", "realdiv", "reciprocal", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max",
-    "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "rint", "round", "rsqrt", "saturate_cast", "scalar_mul", "sigmoid", "sign", "sin", "sinh", "sqrt",
-    "square", "squared_difference", "sub", "subtract", "tan", "tanh", "to_bfloat16", "to_complex128", "to_complex64", "to_double", "to_float", "to_int32", "to_int64",
+    "abs", "accumulate_n", "acos", "acosh", "add", "add_n", "angle", "arg_max", "arg_min", "argmax", "argmin", "asin", "asinh", "atan",
+    "atan2", "atanh",
+    "bincount", "cast", "ceil", "clip_by_value", "complex", "conj", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "digamma", "div",
+    "div_no_nan", "divide",
+    "equal", "erf", "erfc", "exp", "expm1", "floor", "floor_div", "floordiv", "floormod", "greater", "greater_equal", "imag", "is_finite",
+    "is_inf", "is_nan",
+    "lbeta", "less", "less_equal", "lgamma", "log", "log1p", "log_sigmoid", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "maximum", "minimum", "mod",
+    "mul", "multiply", "neg", "negative", "not_equal", "pow", "real", "realdiv", "reciprocal", "reduce_all", "reduce_any",
+    "reduce_logsumexp", "reduce_max",
+    "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "rint", "round", "rsqrt", "saturate_cast", "scalar_mul", "sigmoid", "sign",
+    "sin", "sinh", "sqrt",
+    "square", "squared_difference", "sub", "subtract", "tan", "tanh", "to_bfloat16", "to_complex128", "to_complex64", "to_double",
+    "to_float", "to_int32", "to_int64",
     "truediv", "truncatediv", "truncatemod"]

@@ -119,7 +119,8 @@ def _precise(x: Tensor) -> Tensor:
     return math_ops.cast(x, types.float32) if x.dtype in (types.float16, types.bfloat16) else x
 
 
-def softmax_cross_entropy_with_logits_v2(labels: Any = None, logits: Any = None, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor:
+def softmax_cross_entropy_with_logits_v2(labels: Any = None, logits: Any = None, axis: Any = None, name: str | None = None,
+                                         dim: Any = None) -> Tensor:
     """-sum(labels * log_softmax(logits)) along `axis`; gradients flow into `labels` too.
 
     Args:
@@ -133,7 +134,8 @@ def softmax_cross_entropy_with_logits_v2(labels: Any = None, logits: Any = None,
     logits = convert_to_tensor(logits)
     wide = _precise(logits)
     labels = math_ops.cast(convert_to_tensor(labels, preferred_dtype=wide.dtype), wide.dtype)
-    loss = nn_ops.softmax_cross_entropy(wide, labels, axis=_static_axis(_given(axis, dim, -1), logits), name=name or "softmax_cross_entropy_with_logits")
+    loss = nn_ops.softmax_cross_entropy(wide, labels, axis=_static_axis(_given(axis, dim, -1), logits),
+                                        name=name or "softmax_cross_entropy_with_logits")
     return math_ops.cast(loss, logits.dtype)
 
 
@@ -146,7 +148,8 @@ def softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None,
     return softmax_cross_entropy_with_logits_v2(labels, logits, _given(axis, dim), name or "softmax_cross_entropy_with_logits_sg")
 
 
-def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None) -> Tensor:
+def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None,
+                                             name: str | None = None) -> Tensor:
     """-log_softmax(logits)[label] for integer labels of logits' shape without its last axis.  Arguments must be named.
 
     Raises:
@@ -160,7 +163,8 @@ def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any 
     return math_ops.cast(loss, logits.dtype)
 
 
-def sigmoid_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None, targets: Any = None) -> Tensor:
+def sigmoid_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None,
+                                      targets: Any = None) -> Tensor:
     """max(x, 0) - x * z + log(1 + exp(-|x|)) for logits x and labels z of one shape.  Arguments must be named."""
     labels = _given(labels, targets)
     _named_only("sigmoid_cross_entropy_with_logits", _sentinel, labels, logits)
@@ -168,7 +172,8 @@ def sigmoid_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None,
     return nn_ops.sigmoid_cross_entropy(logits, labels, name=name)
 
 
-def weighted_cross_entropy_with_logits(labels: Any = None, logits: Any = None, pos_weight: Any = None, name: str | None = None, targets: Any = None) -> Tensor:
+def weighted_cross_entropy_with_logits(labels: Any = None, logits: Any = None, pos_weight: Any = None, name: str | None = None,
+                                       targets: Any = None) -> Tensor:
     """The sigmoid cross entropy with the positive term multiplied by `pos_weight`."""
     labels = _given(labels, targets)
     _named_only("weighted_cross_entropy_with_logits", None, labels, logits)
@@ -326,7 +331,8 @@ def _transposed(value: Any, filter: Any, output_shape: Any, rank: int, strides: 
 # ---------------------------------------------------------------- convolutions
 
 
-def conv1d(value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None, data_format: str | None = None,
+def conv1d(value: Any = None, filters: Any = None, stride: Any = None, padding: Any = None, use_cudnn_on_gpu: Any = None,
+           data_format: str | None = None,
            name: str | None = None, input: Any = None, dilations: Any = None) -> Tensor:
     """Convolution of [batch, width, channels] with a filter [width, in, out]."""
     return _convolve(_given(value, input), filters, 1, stride, padding, _flat_format(data_format), dilations, name, "conv1d")
@@ -336,7 +342,8 @@ def _flat_format(data_format: str | None) -> str | None:
     return {"NHWC": "NWC", "NCHW": "NCW"}.get(data_format or "", data_format)
 
 
-def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True, data_format: str | None = "NHWC",
+def conv2d(input: Any, filter: Any = None, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True,
+           data_format: str | None = "NHWC",
            dilations: Any = (1, 1, 1, 1), name: str | None = None, filters: Any = None) -> Tensor:
     """Convolution of images [batch, height, width, in] with a filter [height, width, in, out].
 
@@ -357,7 +364,8 @@ def conv3d(input: Any, filter: Any = None, strides: Any = None, padding: Any = N
     return _convolve(input, _given(filter, filters), 3, _needed(strides, "strides"), padding, data_format, dilations, name, "Conv3D")
 
 
-def convolution(input: Any, filter: Any = None, padding: Any = None, strides: Any = None, dilation_rate: Any = None, name: str | None = None,
+def convolution(input: Any, filter: Any = None, padding: Any = None, strides: Any = None, dilation_rate: Any = None,
+                name: str | None = None,
                 data_format: str | None = None, filters: Any = None, dilations: Any = None) -> Tensor:
     """Convolution of 1 to 3 spatial axes; `strides` and `dilation_rate` hold one int per spatial axis."""
     filter = convert_to_tensor(_given(filter, filters))
@@ -382,9 +390,11 @@ def atrous_conv2d_transpose(value: Any, filters: Any, output_shape: Any, rate: i
 
 
 def conv2d_transpose(value: Any = None, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",
-                     data_format: str | None = "NHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:
+                     data_format: str | None = "NHWC", name: str | None = None, input: Any = None, filters: Any = None,
+                     dilations: Any = None) -> Tensor:
     """The transpose (the input gradient) of `conv2d`: filter [height, width, out, in]; `output_shape` may be a tensor."""
-    return _transposed(_given(value, input), _given(filter, filters), output_shape, 2, strides, padding, data_format, dilations, name, "conv2d_transpose")
+    return _transposed(_given(value, input), _given(filter, filters), output_shape, 2, strides, padding, data_format, dilations, name,
+                       "conv2d_transpose")
 
 
 def conv1d_transpose(input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any = "SAME", data_format: str | None = "NWC",
@@ -394,19 +404,24 @@ def conv1d_transpose(input: Any, filters: Any, output_shape: Any, strides: Any, 
 
 
 def conv3d_transpose(value: Any, filter: Any = None, output_shape: Any = None, strides: Any = None, padding: Any = "SAME",
-                     data_format: str | None = "NDHWC", name: str | None = None, input: Any = None, filters: Any = None, dilations: Any = None) -> Tensor:
+                     data_format: str | None = "NDHWC", name: str | None = None, input: Any = None, filters: Any = None,
+                     dilations: Any = None) -> Tensor:
     """The transpose of `conv3d`; filter [depth, height, width, out, in]."""
-    return _transposed(_given(value, input), _given(filter, filters), output_shape, 3, strides, padding, data_format, dilations, name, "conv3d_transpose")
+    return _transposed(_given(value, input), _given(filter, filters), output_shape, 3, strides, padding, data_format, dilations, name,
+                       "conv3d_transpose")
 
 
 def conv2d_backprop_input(input_sizes: Any, filter: Any = None, out_backprop: Any = None, strides: Any = None, padding: Any = None,
-                          use_cudnn_on_gpu: bool = True, data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None,
+                          use_cudnn_on_gpu: bool = True, data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1),
+                          name: str | None = None,
                           filters: Any = None) -> Tensor:
     """The gradient of `conv2d` for its input, of shape `input_sizes`."""
-    return _transposed(out_backprop, _given(filter, filters), input_sizes, 2, strides, padding, data_format, dilations, name, "Conv2DBackpropInput")
+    return _transposed(out_backprop, _given(filter, filters), input_sizes, 2, strides, padding, data_format, dilations, name,
+                       "Conv2DBackpropInput")
 
 
-def conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, strides: Any = None, padding: Any = None, use_cudnn_on_gpu: bool = True,
+def conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, strides: Any = None, padding: Any = None,
+                           use_cudnn_on_gpu: bool = True,
                            data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None) -> Tensor:
     """The gradient of `conv2d` for its filter, of shape `filter_sizes`."""
     x, dy = _together(input, out_backprop)
@@ -416,7 +431,8 @@ def conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, str
     return contraction.conv_filter_grad(x, array_ops.shape_argument(filter_sizes), dy, name=name, **attrs)
 
 
-def _depthwise(input: Any, filter: Any, strides: Any, padding: Any, dilations: Any, data_format: str | None, name: str | None, default: str) -> Tensor:
+def _depthwise(input: Any, filter: Any, strides: Any, padding: Any, dilations: Any, data_format: str | None, name: str | None,
+               default: str) -> Tensor:
     x, w = _together(input, filter)
     if w.sizes is None or len(w.sizes) != 4 or any(isinstance(n, types.Dim) for n in w.sizes[2:]):
         raise ValueError(f"depthwise_conv2d needs a filter [height, width, in, multiplier] with known channels, got {w!r}")
@@ -433,13 +449,15 @@ def depthwise_conv2d(input: Any, filter: Any = None, strides: Any = None, paddin
     return _depthwise(input, filter, strides, padding, _given(rate, dilations), data_format, name, "depthwise")
 
 
-def depthwise_conv2d_native(input: Any, filter: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1),
+def depthwise_conv2d_native(input: Any, filter: Any, strides: Any, padding: Any, data_format: str | None = "NHWC",
+                            dilations: Any = (1, 1, 1, 1),
                             name: str | None = None) -> Tensor:
     """`depthwise_conv2d` with dilations as a list of 4."""
     return _depthwise(input, filter, strides, padding, dilations, data_format, name, "DepthwiseConv2dNative")
 
 
-def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None, name: str | None = None,
+def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None,
+                     name: str | None = None,
                      data_format: str | None = None, dilations: Any = None) -> Tensor:
     """`depthwise_conv2d`, then a 1 x 1 convolution [1, 1, in * multiplier, out]."""
     with _scope(name, "separable_conv2d", input, depthwise_filter) as scope:
@@ -450,19 +468,23 @@ def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, s
 # ---------------------------------------------------------------- pools
 
 
-def _pooled(op: Any, value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None, name: str | None, default: str, rank: int) -> Tensor:
+def _pooled(op: Any, value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None, name: str | None, default: str,
+            rank: int) -> Tensor:
     x, first = convert_to_tensor(_needed(value, "value")), _channels_first(data_format)
-    attrs = {"window": _spatial(_needed(ksize, "ksize"), rank, first, "ksize"), "strides": _spatial(_needed(strides, "strides"), rank, first, "strides"),
+    attrs = {"window": _spatial(_needed(ksize, "ksize"), rank, first, "ksize"),
+             "strides": _spatial(_needed(strides, "strides"), rank, first, "strides"),
              "padding": _padding(padding, rank, first)}
     return _formatted(first, rank, name, default, x, lambda x, name: op(x, name=name, **attrs))
 
 
-def max_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None, input: Any = None) -> Tensor:
+def max_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None,
+             input: Any = None) -> Tensor:
     """The largest element of each window of [batch, height, width, channels]; `ksize` and `strides` are lists of 4."""
     return _pooled(window.max_pool, _given(value, input), ksize, strides, padding, data_format, name, "MaxPool", 2)
 
 
-def avg_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None, input: Any = None) -> Tensor:
+def avg_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None,
+             input: Any = None) -> Tensor:
     """The mean of each window of [batch, height, width, channels]; padding is not counted."""
     return _pooled(window.avg_pool, _given(value, input), ksize, strides, padding, data_format, name, "AvgPool", 2)
 
@@ -487,7 +509,8 @@ def avg_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: 
     return _pooled(window.avg_pool, input, ksize, strides, padding, data_format, name, "AvgPool3D", 3)
 
 
-def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilation_rate: Any = None, strides: Any = None, name: str | None = None,
+def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilation_rate: Any = None, strides: Any = None,
+         name: str | None = None,
          data_format: str | None = None, dilations: Any = None) -> Tensor:
     """Pooling ("MAX" or "AVG") of as many spatial axes as `window_shape` has.  Dilated windows are not supported."""
     if any(int(d) != 1 for d in np.reshape(_given(dilation_rate, dilations, 1), -1)):
@@ -496,26 +519,31 @@ def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilatio
     if pooling_type not in ops:
         raise ValueError(f"pooling_type must be 'MAX' or 'AVG', got {pooling_type!r}")
     rank = len(window_shape)
-    return _pooled(ops[pooling_type], input, window_shape, _given(strides, [1] * rank), padding, data_format, name, f"{pooling_type.lower()}_pool", rank)
+    return _pooled(ops[pooling_type], input, window_shape, _given(strides, [1] * rank), padding, data_format, name,
+                   f"{pooling_type.lower()}_pool", rank)
 
 
-def max_pool_with_argmax(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC", Targmax: Any = None, name: str | None = None,
+def max_pool_with_argmax(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC", Targmax: Any = None,
+                         name: str | None = None,
                          output_dtype: Any = None, include_batch_in_index: bool = False) -> Any:
     """`max_pool` and the flattened position (row * width + column) * channels + channel of each maximum."""
     if data_format != "NHWC":
         raise ValueError("data_formats other than 'NHWC' are not yet supported")
     x = convert_to_tensor(input)
-    attrs = {"window": _spatial(ksize, 2, False, "ksize"), "strides": _spatial(strides, 2, False, "strides"), "padding": _padding(padding, 2, False)}
+    attrs = {"window": _spatial(ksize, 2, False, "ksize"), "strides": _spatial(strides, 2, False, "strides"),
+             "padding": _padding(padding, 2, False)}
     with _scope(name, "MaxPoolWithArgmax", x) as scope:
         where = window.max_pool_argmax(x, include_batch=bool(include_batch_in_index), **attrs)
         return window.max_pool(x, name=scope, **attrs), math_ops.cast(where, _given(Targmax, output_dtype, types.int64))
 
 
-def extract_image_patches(images: Any, ksizes: Any = None, strides: Any = None, rates: Any = None, padding: Any = None, name: str | None = None,
+def extract_image_patches(images: Any, ksizes: Any = None, strides: Any = None, rates: Any = None, padding: Any = None,
+                          name: str | None = None,
                           sizes: Any = None) -> Tensor:
     """The windows of [batch, height, width, channels], each flattened into the channels."""
     x = convert_to_tensor(images)
-    return window.extract_patches(x, window=_spatial(_given(ksizes, sizes), 2, False, "ksizes"), strides=_spatial(strides, 2, False, "strides"),
+    return window.extract_patches(x, window=_spatial(_given(ksizes, sizes), 2, False, "ksizes"),
+                                  strides=_spatial(strides, 2, False, "strides"),
                                   dilations=_spatial(rates, 2, False, "rates"), padding=_padding(padding, 2, False), name=name)
 
 
@@ -538,7 +566,8 @@ def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | N
         return ew.multiply(x, ew.rsqrt(math_ops.maximum(square_sum, epsilon)), name=scope)
 
 
-def moments(x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: Any = None, keepdims: Any = None) -> tuple[Tensor, Tensor]:
+def moments(x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: Any = None,
+            keepdims: Any = None) -> tuple[Tensor, Tensor]:
     """Mean and variance over `axes`; `shift` is accepted and not needed.  16-bit floats are computed in float32."""
     keep = bool(_given(keepdims, keep_dims, False))
     with _scope(name, "moments", x):
@@ -557,7 +586,8 @@ def _dropped(kept: Tensor, x: Tensor, axes: Any) -> Tensor:
     return array.squeeze(kept, axis=tuple(range(len(x.sizes or ()))) if folded is None else folded) if folded != () else kept
 
 
-def weighted_moments(x: Any, axes: Any, frequency_weights: Any, name: str | None = None, keep_dims: Any = None, keepdims: Any = None) -> tuple[Tensor, Tensor]:
+def weighted_moments(x: Any, axes: Any, frequency_weights: Any, name: str | None = None, keep_dims: Any = None,
+                     keepdims: Any = None) -> tuple[Tensor, Tensor]:
     """Mean and variance over `axes` with each element counted `frequency_weights` times."""
     keep = bool(_given(keepdims, keep_dims, False))
     with _scope(name, "weighted_moments", x):
@@ -572,7 +602,8 @@ def weighted_moments(x: Any, axes: Any, frequency_weights: Any, name: str | None
         return math_ops.cast(out[0], x.dtype), math_ops.cast(out[1], x.dtype)
 
 
-def sufficient_statistics(x: Any, axes: Any, shift: Any = None, keep_dims: Any = None, name: str | None = None, keepdims: Any = None) -> tuple[Any, ...]:
+def sufficient_statistics(x: Any, axes: Any, shift: Any = None, keep_dims: Any = None, name: str | None = None,
+                          keepdims: Any = None) -> tuple[Any, ...]:
     """(count, sum of x - shift, sum of its squares, shift) over `axes`, for `normalize_moments`."""
     keep = bool(_given(keepdims, keep_dims, False))
     with _scope(name, "sufficient_statistics", x):
@@ -581,7 +612,8 @@ def sufficient_statistics(x: Any, axes: Any, shift: Any = None, keep_dims: Any =
         counts = shape_like.axis_size(x, folded, x.dtype)
         shift = None if shift is None else convert_to_tensor(shift, x.dtype)
         centred = x if shift is None else x - shift
-        return counts, math_ops.reduce_sum(centred, folded, keepdims=keep, name="mean_ss"), math_ops.reduce_sum(ew.square(centred), folded, keepdims=keep, name="var_ss"), shift
+        return counts, math_ops.reduce_sum(centred, folded, keepdims=keep,
+                                           name="mean_ss"), math_ops.reduce_sum(ew.square(centred), folded, keepdims=keep, name="var_ss"), shift
 
 
 def normalize_moments(counts: Any, mean_ss: Any, variance_ss: Any, shift: Any, name: str | None = None) -> tuple[Tensor, Tensor]:
@@ -594,7 +626,8 @@ def normalize_moments(counts: Any, mean_ss: Any, variance_ss: Any, shift: Any, n
         return mean, variance
 
 
-def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: Any, name: str | None = None) -> Tensor:
+def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: Any,
+                        name: str | None = None) -> Tensor:
     """(x - mean) * rsqrt(variance + variance_epsilon) * scale + offset, by broadcasting; `scale` and `offset` may be None."""
     with _scope(name, "batchnorm", x, mean, variance, scale, offset):
         x = convert_to_tensor(x)
@@ -605,14 +638,18 @@ def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: An
         return x * math_ops.cast(factor, x.dtype) + math_ops.cast(back if offset is None else back + offset, x.dtype)
 
 
-def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None, variance_epsilon: Any = None,
-                                         scale_after_normalization: Any = None, name: str | None = None, input: Any = None, mean: Any = None,
+def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None,
+                                         variance_epsilon: Any = None,
+                                         scale_after_normalization: Any = None, name: str | None = None, input: Any = None,
+                                         mean: Any = None,
                                          variance: Any = None) -> Tensor:
     """`batch_normalization` with gamma used only when `scale_after_normalization`."""
-    return batch_normalization(_given(t, input), _given(m, mean), _given(v, variance), beta, gamma if scale_after_normalization else None, variance_epsilon, name)
+    return batch_normalization(_given(t, input), _given(m, mean), _given(v, variance), beta, gamma if scale_after_normalization else None,
+                               variance_epsilon, name)
 
 
-def fused_batch_norm(x: Any, scale: Any, offset: Any, mean: Any = None, variance: Any = None, epsilon: float = 0.001, data_format: str = "NHWC",
+def fused_batch_norm(x: Any, scale: Any, offset: Any, mean: Any = None, variance: Any = None, epsilon: float = 0.001,
+                     data_format: str = "NHWC",
                      is_training: bool = True, name: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Batch normalisation of [batch, height, width, channels] (or "NCHW"); returns (y, mean, variance).
 
@@ -631,7 +668,8 @@ def fused_batch_norm(x: Any, scale: Any, offset: Any, mean: Any = None, variance
     scale, offset = (convert_to_tensor(v, None if isinstance(v, Tensor) or hasattr(v, "_as_tensor") else wide) for v in (scale, offset))
     mean, variance = (convert_to_tensor(v, scale.dtype) if v is not None else w for v, w in
                       ((mean, shape_like.zeros_like(scale)), (variance, shape_like.ones_like(scale))))
-    y, out_mean, out_variance = nn_ops.fused_batch_norm(x, scale, offset, mean, variance, epsilon=max(float(epsilon), 1.001e-5), training=bool(is_training),
+    y, out_mean, out_variance = nn_ops.fused_batch_norm(x, scale, offset, mean, variance, epsilon=max(float(epsilon), 1.001e-5),
+                                                        training=bool(is_training),
                                                         data_format="NCHW" if _channels_first(data_format) else "NHWC", name=name)
     return y, out_mean, out_variance
 
@@ -672,14 +710,16 @@ def dropout(x: Any, keep_prob: Any = None, noise_shape: Any = None, seed: Any = 
 def _noise_shape(x: Tensor, noise_shape: Any) -> Any:
     """None entries of a noise shape are the sizes of x."""
     if isinstance(noise_shape, (list, tuple, types.TensorShape)) and len(noise_shape) == len(x.sizes or ()):
-        return [array.size_along(x, i) if n is None or isinstance(n, types.Dimension) and n.value is None else n for i, n in enumerate(noise_shape)]
+        return [array.size_along(x, i) if n is None or isinstance(n, types.Dimension) and n.value is None else n for i,
+                n in enumerate(noise_shape)]
     return noise_shape
 
 
 # ---------------------------------------------------------------- lookups
 
 
-def embedding_lookup(params: Any, ids: Any, partition_strategy: str = "mod", name: str | None = None, validate_indices: bool = True, max_norm: Any = None) -> Tensor:
+def embedding_lookup(params: Any, ids: Any, partition_strategy: str = "mod", name: str | None = None, validate_indices: bool = True,
+                     max_norm: Any = None) -> Tensor:
     """Rows of `params` by `ids`.
 
     Args:
@@ -730,12 +770,19 @@ def in_top_k(predictions: Any, targets: Any, k: Any, name: str | None = None) ->
 
 
 __all__ = [
-    "atrous_conv2d", "atrous_conv2d_transpose", "avg_pool", "avg_pool1d", "avg_pool3d", "batch_norm_with_global_normalization", "batch_normalization", "bias_add",
-    "conv1d", "conv1d_transpose", "conv2d", "conv2d_backprop_filter", "conv2d_backprop_input", "conv2d_transpose", "conv3d", "conv3d_transpose", "convolution",
-    "crelu", "depthwise_conv2d", "depthwise_conv2d_native", "dropout", "elu", "embedding_lookup", "extract_image_patches", "fused_batch_norm", "in_top_k",
-    "l2_loss", "l2_normalize", "leaky_relu", "local_response_normalization", "log_poisson_loss", "log_sigmoid", "log_softmax", "lrn", "max_pool", "max_pool1d",
-    "max_pool3d", "max_pool_with_argmax", "moments", "normalize_moments", "pool", "relu", "relu6", "relu_layer", "selu", "separable_conv2d", "sigmoid",
-    "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits", "softmax_cross_entropy_with_logits_v2", "softplus", "softsign",
-    "sparse_softmax_cross_entropy_with_logits", "sufficient_statistics", "swish", "tanh", "top_k", "weighted_cross_entropy_with_logits", "weighted_moments",
+    "atrous_conv2d", "atrous_conv2d_transpose", "avg_pool", "avg_pool1d", "avg_pool3d", "batch_norm_with_global_normalization",
+    "batch_normalization", "bias_add",
+    "conv1d", "conv1d_transpose", "conv2d", "conv2d_backprop_filter", "conv2d_backprop_input", "conv2d_transpose", "conv3d",
+    "conv3d_transpose", "convolution",
+    "crelu", "depthwise_conv2d", "depthwise_conv2d_native", "dropout", "elu", "embedding_lookup", "extract_image_patches",
+    "fused_batch_norm", "in_top_k",
+    "l2_loss", "l2_normalize", "leaky_relu", "local_response_normalization", "log_poisson_loss", "log_sigmoid", "log_softmax", "lrn",
+    "max_pool", "max_pool1d",
+    "max_pool3d", "max_pool_with_argmax", "moments", "normalize_moments", "pool", "relu", "relu6", "relu_layer", "selu", "separable_conv2d",
+    "sigmoid",
+    "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits", "softmax_cross_entropy_with_logits_v2", "softplus",
+    "softsign",
+    "sparse_softmax_cross_entropy_with_logits", "sufficient_statistics", "swish", "tanh", "top_k", "weighted_cross_entropy_with_logits",
+    "weighted_moments",
     "xw_plus_b", "zero_fraction"]
 _ = graph

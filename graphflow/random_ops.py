@@ -81,7 +81,8 @@ def shape_tensor(shape: Any, name: str = "shape") -> Tensor:
 
 
 def _has_tensors(values: Any) -> bool:
-    return isinstance(values, (list, tuple)) and any(isinstance(v, Tensor) or hasattr(v, "_as_tensor") or hasattr(v, "dtype") for v in values)
+    return isinstance(values,
+                      (list, tuple)) and any(isinstance(v, Tensor) or hasattr(v, "_as_tensor") or hasattr(v, "dtype") for v in values)
 
 
 def _float_dtype(dtype: Any, what: str) -> types.DType:
@@ -95,7 +96,8 @@ def _scope(name: str | None, default: str) -> Any:
     return graph.get_default_graph().name_scope(name or default)
 
 
-def random_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+def random_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, seed: int | None = None,
+                  name: str | None = None) -> Tensor:
     """Samples of the normal distribution.
 
     Args:
@@ -113,7 +115,8 @@ def random_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = t
         return add(multiply(z, stddev_t, name="mul"), mean_t, name=scope)
 
 
-def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = types.float32, seed: int | None = None,
+                     name: str | None = None) -> Tensor:
     """Samples of the normal distribution given that they lie within two standard deviations of the mean."""
     with _scope(name, "truncated_normal") as scope:
         dtype = _float_dtype(dtype, "truncated_normal")
@@ -124,7 +127,8 @@ def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any 
         return add(multiply(z, stddev_t, name="mul"), mean_t, name=scope)
 
 
-def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+def random_uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = types.float32, seed: int | None = None,
+                   name: str | None = None) -> Tensor:
     """Samples uniform in [minval, maxval); floats default to [0, 1), integers need `maxval`.
 
     Raises:
@@ -190,7 +194,8 @@ def categorical(logits: Any, num_samples: Any, dtype: Any = None, seed: int | No
     return multinomial(logits, num_samples, seed, name or "categorical", dtype)
 
 
-def random_gamma(shape: Any, alpha: Any, beta: Any = None, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:
+def random_gamma(shape: Any, alpha: Any, beta: Any = None, dtype: Any = types.float32, seed: int | None = None,
+                 name: str | None = None) -> Tensor:
     """Samples of Gamma(alpha, rate beta): shape `shape + alpha.shape` (alpha and beta broadcast)."""
     from .ops.elementwise import real_div
 
@@ -227,7 +232,8 @@ stateless_random_normal = _stateless(ops.stateless_random_normal_op, "stateless_
 stateless_truncated_normal = _stateless(ops.stateless_truncated_normal_op, "stateless_truncated_normal")
 
 
-def stateless_random_uniform(shape: Any, seed: Any, minval: Any = 0, maxval: Any = None, dtype: Any = types.float32, name: str | None = None) -> Tensor:
+def stateless_random_uniform(shape: Any, seed: Any, minval: Any = 0, maxval: Any = None, dtype: Any = types.float32,
+                             name: str | None = None) -> Tensor:
     """Samples uniform in [minval, maxval), a function of `shape` and `seed` (a pair of integers) alone."""
     with _scope(name, "stateless_random_uniform") as scope:
         dtype = types.as_dtype(dtype)
@@ -244,4 +250,5 @@ def stateless_random_uniform(shape: Any, seed: Any, minval: Any = 0, maxval: Any
 random = SimpleNamespace(
     normal=random_normal, uniform=random_uniform, truncated_normal=truncated_normal, shuffle=random_shuffle, categorical=categorical,
     multinomial=multinomial, gamma=random_gamma, poisson=random_poisson, set_random_seed=set_random_seed, get_seed=get_seed,
-    stateless_normal=stateless_random_normal, stateless_uniform=stateless_random_uniform, stateless_truncated_normal=stateless_truncated_normal)
+    stateless_normal=stateless_random_normal, stateless_uniform=stateless_random_uniform,
+    stateless_truncated_normal=stateless_truncated_normal)

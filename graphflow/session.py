@@ -22,7 +22,8 @@ _local = threading.local()
 _expansions: list[tuple[type, Callable[[Any], tuple[list[Any], Callable[[list[Any]], Any]]], Callable[..., Any] | None]] = []
 
 
-def register_session_run_conversion_functions(tensor_type: type, fetch_function: Any, feed_function: Any = None, feed_function_for_partial_run: Any = None) -> None:
+def register_session_run_conversion_functions(tensor_type: type, fetch_function: Any, feed_function: Any = None,
+                                              feed_function_for_partial_run: Any = None) -> None:
     """Lets `Session.run` fetch (and feed) objects of `tensor_type`: `fetch_function(x) -> (tensors, rebuild)`."""
     _expansions.insert(0, (tensor_type, fetch_function, feed_function))
 

@@ -123,18 +123,21 @@ class VariableScope:
     def get_variable(self, name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None,
                      reuse: Any = None, trainable: bool | None = None, collections: Any = None, caching_device: Any = None,
                      partitioner: Any = None, validate_shape: bool = True, use_resource: Any = None, custom_getter: Any = None,
-                     constraint: Any = None, synchronization: Any = VariableSynchronization.AUTO, aggregation: Any = VariableAggregation.NONE) -> Any:
+                     constraint: Any = None, synchronization: Any = VariableSynchronization.AUTO,
+                     aggregation: Any = VariableAggregation.NONE) -> Any:
         """See `tf.get_variable`."""
         if not isinstance(name, str) or not name:
             raise ValueError(f"a variable needs a name, got {name!r}")
         initializer = self._initializer if initializer is None else initializer
         arguments = {
-            "name": _join(self._name, name), "shape": shape, "dtype": _checked_dtype(name, dtype, initializer, self._dtype), "initializer": initializer,
+            "name": _join(self._name, name), "shape": shape, "dtype": _checked_dtype(name, dtype, initializer, self._dtype),
+            "initializer": initializer,
             "regularizer": self._regularizer if regularizer is None else regularizer, "reuse": self._reuse if reuse is None else reuse,
             "trainable": trainable, "collections": collections, "caching_device": caching_device or self._caching_device,
             "partitioner": partitioner or self._partitioner, "validate_shape": validate_shape,
             "use_resource": self._use_resource if use_resource is None else use_resource,
-            "constraint": self._constraint if constraint is None else constraint, "synchronization": synchronization, "aggregation": aggregation}
+            "constraint": self._constraint if constraint is None else constraint, "synchronization": synchronization,
+            "aggregation": aggregation}
         if isinstance(arguments["regularizer"], type):
             arguments["regularizer"] = arguments["regularizer"]()
         getter = self._custom_getter if custom_getter is None else _compose(self._custom_getter, custom_getter)
@@ -162,7 +165,8 @@ def _compose(outer: Any, inner: Any) -> Any:
     return lambda getter, *args, **kwargs: inner(functools.partial(outer, getter), *args, **kwargs)
 
 
-def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, initializer: Any = None, regularizer: Any = None, reuse: Any = None,
+def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, initializer: Any = None, regularizer: Any = None,
+                  reuse: Any = None,
                   trainable: bool | None = None, collections: Any = None, caching_device: Any = None, partitioner: Any = None,
                   validate_shape: bool = True, use_resource: Any = None, constraint: Any = None, synchronization: Any = None,
                   aggregation: Any = None) -> Any:
@@ -177,7 +181,8 @@ def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, init
         trainable = False
     value = _initial_value(name, shape, wanted, initializer, validate_shape)
     fits = validate_shape and callable(value) and shape is not None
-    v = Variable(value, trainable=trainable, collections=collections, validate_shape=validate_shape, name=name, dtype=wanted, constraint=constraint,
+    v = Variable(value, trainable=trainable, collections=collections, validate_shape=validate_shape, name=name, dtype=wanted,
+                 constraint=constraint,
                  caching_device=caching_device, use_resource=use_resource, shape=shape if fits else None)
     store.variables[name] = v
     if regularizer is not None:
@@ -240,7 +245,9 @@ def _call_initializer(fn: Any, sizes: Any, dtype: types.DType) -> Any:
     kinds = {p.kind for p in parameters.values()}
     offered = {"dtype": dtype, "partition_info": None}
     required = _required(fn)
-    return fn(sizes, **{k: v for k, v in offered.items() if k in required or k == "dtype" and (k in parameters or inspect.Parameter.VAR_KEYWORD in kinds)})
+    return fn(sizes,
+              **{k: v for k,
+                 v in offered.items() if k in required or k == "dtype" and (k in parameters or inspect.Parameter.VAR_KEYWORD in kinds)})
 
 
 def _regularize(v: Any, name: str, regularizer: Callable[[Any], Any]) -> None:
@@ -262,7 +269,8 @@ def get_variable_scope() -> VariableScope:
     return state.variable_scope
 
 
-def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None, trainable: bool | None = None,
+def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None,
+                 trainable: bool | None = None,
                  collections: Any = None, caching_device: Any = None, partitioner: Any = None, validate_shape: bool = True,
                  use_resource: Any = None, custom_getter: Any = None, constraint: Any = None,
                  synchronization: Any = VariableSynchronization.AUTO, aggregation: Any = VariableAggregation.NONE) -> Variable:
@@ -288,7 +296,8 @@ def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: A
         custom_getter=custom_getter, constraint=constraint, synchronization=synchronization, aggregation=aggregation)
 
 
-def get_local_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None, trainable: bool = False,
+def get_local_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None,
+                       trainable: bool = False,
                        collections: Any = None, **kwargs: Any) -> Variable:
     """`get_variable` for a variable of LOCAL_VARIABLES: not trained, not saved."""
     wanted = [*(collections or ()), *([] if collections and GraphKeys.LOCAL_VARIABLES in collections else [GraphKeys.LOCAL_VARIABLES])]
@@ -311,7 +320,8 @@ class variable_scope:
         ValueError: neither name, reuse with only a default name.  TypeError: a name that is none.
     """
 
-    def __init__(self, name_or_scope: Any, default_name: str | None = None, values: Any = None, initializer: Any = None, regularizer: Any = None,
+    def __init__(self, name_or_scope: Any, default_name: str | None = None, values: Any = None, initializer: Any = None,
+                 regularizer: Any = None,
                  caching_device: Any = None, partitioner: Any = None, custom_getter: Any = None, reuse: Any = None, dtype: Any = None,
                  use_resource: Any = None, constraint: Any = None, auxiliary_name_scope: bool = True):
         if name_or_scope is None and default_name is None:
@@ -324,7 +334,8 @@ class variable_scope:
             raise TypeError(f"The auxiliary_name_scope must be `True` or `False`, while get {auxiliary_name_scope}")
         self._target, self._default, self._values, self._aux = name_or_scope, default_name, values, auxiliary_name_scope
         self._given = {"initializer": initializer, "regularizer": regularizer, "caching_device": caching_device, "partitioner": partitioner,
-                           "custom_getter": custom_getter, "reuse": reuse, "dtype": dtype, "use_resource": use_resource, "constraint": constraint}
+                           "custom_getter": custom_getter, "reuse": reuse, "dtype": dtype, "use_resource": use_resource,
+                           "constraint": constraint}
         self._stacks: list[ExitStack] = []
 
     def __enter__(self) -> VariableScope:

@@ -107,7 +107,8 @@ class Variable(Operators):
 
     def read_value(self) -> Tensor:
         """Like `value()`, as an op of its own."""
-        return state.read_handle(self.handle, name="read_value") if not self.graph._state.name else state.read(self.handle, name="read_value")
+        return state.read_handle(self.handle,
+                                 name="read_value") if not self.graph._state.name else state.read(self.handle, name="read_value")
 
     def initialized_value(self) -> Tensor:
         """The initial value, for use in other variables' initial values.
@@ -288,7 +289,8 @@ def is_variable_initialized(variable: Any) -> Tensor:
     return state.is_variable_initialized_op(state.handle_of(variable))
 
 
-@primitive("host", type="SelectNames", infer=lambda *present, names: opdef.Spec(types.string, (types.UNKNOWN,)), dtypes=(types.bool_,), no_gradient="strings")
+@primitive("host", type="SelectNames", infer=lambda *present, names: opdef.Spec(types.string, (types.UNKNOWN,)), dtypes=(types.bool_,),
+           no_gradient="strings")
 def select_names_op(*absent, names):
     """The `names` at whose place the boolean is false, as an array of bytes objects."""
 
@@ -310,10 +312,12 @@ def assert_variables_initialized(var_list: Sequence[Any] | None = None) -> Opera
     found = list(global_variables() + local_variables() if var_list is None else var_list)
     if not found:
         return None
-    return assert_initialized_op(*[is_variable_initialized(v) for v in found], names=tuple([v.op.name for v in found]), name="assert_variables_initialized")
+    return assert_initialized_op(*[is_variable_initialized(v) for v in found], names=tuple([v.op.name for v in found]),
+                                 name="assert_variables_initialized")
 
 
-@primitive("host", effect="host", type="AssertInitialized", infer=lambda *present, names: [], dtypes=(types.bool_,), no_gradient="it has no output")
+@primitive("host", effect="host", type="AssertInitialized", infer=lambda *present, names: [], dtypes=(types.bool_,),
+           no_gradient="it has no output")
 def assert_initialized_op(*present, names):
     """Raises FailedPreconditionError naming the first of `names` at whose place the boolean is false."""
 

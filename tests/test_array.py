@@ -58,7 +58,8 @@ def test_slices_are_numpys(data):
         np.testing.assert_array_equal(value, expected)
 
 
-KEYS = [np.s_[1:], np.s_[:-1, ::-1], np.s_[-2:1:-1], np.s_[..., 2], np.s_[None, 1, ..., None], np.s_[:, 1:9:2], np.s_[-9:9, 3:1], np.s_[::-3, -1],
+KEYS = [np.s_[1:], np.s_[:-1, ::-1], np.s_[-2:1:-1], np.s_[..., 2], np.s_[None, 1, ..., None], np.s_[:, 1:9:2], np.s_[-9:9, 3:1],
+        np.s_[::-3, -1],
         np.s_[2, 1:4], np.s_[5:, 0], np.s_[:2, None, 3:], np.s_[1:-1, -3:-1]]
 
 
@@ -75,7 +76,8 @@ def test_compiled_slices():
 def test_slices_at_run_time_values():
     x, xs = tf.placeholder(tf.float32, [None, 3]), RNG.normal(size=(5, 3)).astype(np.float32)
     i, n = tf.placeholder(tf.int32, []), tf.placeholder(tf.int64, [])
-    fetches = [x[i], x[-1, i], x[i:i + 2], x[:n], x[tf.shape(x)[0] - 1], x[:, :tf.shape(x)[1] - 1], tf.slice(x, [i, 0], [2, -1]), x[n - 1:, i]]
+    fetches = [x[i], x[-1, i], x[i:i + 2], x[:n], x[tf.shape(x)[0] - 1], x[:, :tf.shape(x)[1] - 1], tf.slice(x, [i, 0], [2, -1]),
+               x[n - 1:, i]]
     found = both(fetches, {x: xs, i: 2, n: 4})
     for value, expected in zip(found, [xs[2], xs[-1, 2], xs[2:4], xs[:4], xs[4], xs[:, :2], xs[2:4], xs[3:, 2]], strict=True):
         np.testing.assert_array_equal(value, expected)
@@ -101,8 +103,10 @@ def test_a_mask_chooses_slices():
 
 def test_bad_indices_are_refused():
     x = tf.placeholder(tf.float32, [2, 3])
-    for key, error in [((0, 0, 0), ValueError), (2, ValueError), ((0, -4), ValueError), (1.5, TypeError), ("a", TypeError), ([0, 1], TypeError),
-                       (slice(None, None, 0), ValueError), ((Ellipsis, Ellipsis), ValueError), (tf.constant([0, 1]), TypeError), (True, TypeError)]:
+    for key, error in [((0, 0, 0), ValueError), (2, ValueError), ((0, -4), ValueError), (1.5, TypeError), ("a", TypeError),
+                       ([0, 1], TypeError),
+                       (slice(None, None, 0), ValueError), ((Ellipsis, Ellipsis), ValueError), (tf.constant([0, 1]), TypeError),
+                       (True, TypeError)]:
         with pytest.raises(error):
             x[key]
 
@@ -128,9 +132,12 @@ def test_shape_arithmetic_is_followed():
 def test_unknown_sizes_run():
     x, xs = tf.placeholder(tf.float32, [None, 6]), RNG.normal(size=(4, 6)).astype(np.float32)
     n = tf.shape(x)[0]
-    fetches = [tf.reshape(x, [n, 2, 3]), tf.reshape(x, [-1, 4]), tf.reshape(x, [n * 2, -1]), tf.reshape(tf.transpose(x), [-1]), tf.zeros([n, 2]), tf.range(n),
-               tf.concat([x, x[:1], x], 0), tf.stack([x, x * 2], 1), tf.pad(x, [[1, n], [0, 0]]), tf.tile(x, [n, 1]), tf.eye(n), tf.reverse(x, [0])]
-    expected = [xs.reshape(4, 2, 3), xs.reshape(-1, 4), xs.reshape(8, -1), xs.T.reshape(-1), np.zeros((4, 2)), np.arange(4), np.concatenate([xs, xs[:1], xs]),
+    fetches = [tf.reshape(x, [n, 2, 3]), tf.reshape(x, [-1, 4]), tf.reshape(x, [n * 2, -1]), tf.reshape(tf.transpose(x), [-1]),
+               tf.zeros([n, 2]), tf.range(n),
+               tf.concat([x, x[:1], x], 0), tf.stack([x, x * 2], 1), tf.pad(x, [[1, n], [0, 0]]), tf.tile(x, [n, 1]), tf.eye(n),
+               tf.reverse(x, [0])]
+    expected = [xs.reshape(4, 2, 3), xs.reshape(-1, 4), xs.reshape(8, -1), xs.T.reshape(-1), np.zeros((4, 2)), np.arange(4),
+                np.concatenate([xs, xs[:1], xs]),
                 np.stack([xs, xs * 2], 1), np.pad(xs, [(1, 4), (0, 0)]), np.tile(xs, (4, 1)), np.eye(4), xs[::-1]]
     for value, e in zip(both(fetches, {x: xs}), expected, strict=True):
         np.testing.assert_array_equal(value, e)
@@ -168,23 +175,37 @@ def test_creation_and_order():
     x = RNG.normal(size=(2, 3, 4)).astype(np.float32)
     cases = [
         (tf.zeros([2, 3], tf.int32), np.zeros((2, 3))), (tf.ones([2], tf.bool), [True, True]), (tf.fill([2, 2], 7), np.full((2, 2), 7)),
-        (tf.range(3, 10, 3), [3, 6, 9]), (tf.range(5, 0, -2), [5, 3, 1]), (tf.range(0.0, 1.0, 0.25), [0, 0.25, 0.5, 0.75]), (tf.linspace(1.0, 3.0, 5), [1, 1.5, 2, 2.5, 3]),
+        (tf.range(3, 10, 3), [3, 6, 9]), (tf.range(5, 0, -2), [5, 3, 1]), (tf.range(0.0, 1.0, 0.25), [0, 0.25, 0.5, 0.75]),
+        (tf.linspace(1.0, 3.0, 5), [1, 1.5, 2, 2.5, 3]),
         (tf.eye(2, 3, batch_shape=[2]), np.broadcast_to(np.eye(2, 3), (2, 2, 3))), (tf.transpose(x, [2, 0, 1]), x.transpose(2, 0, 1)),
-        (tf.matrix_transpose(x), x.swapaxes(1, 2)), (tf.expand_dims(x, -1), x[..., None]), (tf.squeeze(x[:1]), x[0]), (tf.roll(x, [1, 2], [0, 2]), np.roll(x, (1, 2), (0, 2))),
+        (tf.matrix_transpose(x), x.swapaxes(1, 2)), (tf.expand_dims(x, -1), x[..., None]), (tf.squeeze(x[:1]), x[0]),
+        (tf.roll(x, [1, 2], [0, 2]), np.roll(x, (1, 2), (0, 2))),
         (tf.one_hot([[1], [3]], 3, 5.0, -1.0, axis=1), np.where(np.array([[1], [3]])[:, None, :] == np.arange(3)[None, :, None], 5, -1)),
         (tf.where(tf.constant([True, False]), x[:, :, 0], -x[:, :, 0]), np.where([[True], [False]], x[:, :, 0], -x[:, :, 0])),
         (tf.sequence_mask([1, 3], 4, tf.int32), [[1, 0, 0, 0], [1, 1, 1, 0]]), (tf.sequence_mask([1, 2]), [[True, False], [True, True]]),
-        (tf.matrix_band_part(x, 1, 0), np.tril(x) * (1 - np.tri(3, 4, -2))), (tf.broadcast_to(x[0, 0], [2, 4]), np.broadcast_to(x[0, 0], (2, 4))),
-        (tf.pad(x, [[0, 0], [1, 1], [2, 0]], "REFLECT"), np.pad(x, [(0, 0), (1, 1), (2, 0)], "reflect")), (tf.pad(x[0], [[1, 0], [0, 2]], constant_values=9), np.pad(x[0], [(1, 0), (0, 2)], constant_values=9)),
-        (tf.sort(x, 1, "DESCENDING"), -np.sort(-x, 1)), (tf.argsort(x, 0), np.argsort(x, 0)), (tf.setdiff1d([1, 2, 3], [2])[0], [1, 3]), (tf.searchsorted([1, 3, 5], [3, 6]), [1, 3]),
-        (tf.gather_nd(x, [[[0, 1, 2]], [[1, 0, 3]]]), [[x[0, 1, 2]], [x[1, 0, 3]]]), (tf.gather_nd(x, [[[1], [0]], [[2], [2]]], batch_dims=1), [[x[0, 1], x[0, 0]], [x[1, 2], x[1, 2]]]),
-        (tf.gather(x, [2, 0], axis=-1), x[..., [2, 0]]), (tf.batch_gather(x[:, 0], [[1, 0], [3, 3]]), np.take_along_axis(x[:, 0], np.array([[1, 0], [3, 3]]), 1)),
-        (tf.strided_slice(x, [0, 1, 0], [2, 3, 4], [1, 1, 2], end_mask=4, shrink_axis_mask=1), x[0, 1:3, ::2]), (tf.invert_permutation([2, 0, 1]), [1, 2, 0]),
-        (tf.unsorted_segment_mean([1.0, 2.0, 4.0], [0, 0, 2], 3), [1.5, 0, 4]), (tf.unsorted_segment_max([1.0, 2.0], [0, 0], 2), [2, np.finfo(np.float32).min]),
-        (tf.segment_max([5, 1, 7], [0, 0, 2]), [5, 0, 7]), (tf.broadcast_dynamic_shape([3, 1], [2, 1, 4]), [2, 3, 4]), (tf.ones_like(x[0], tf.int32), np.ones((3, 4))),
+        (tf.matrix_band_part(x, 1, 0), np.tril(x) * (1 - np.tri(3, 4, -2))),
+        (tf.broadcast_to(x[0, 0], [2, 4]), np.broadcast_to(x[0, 0], (2, 4))),
+        (tf.pad(x, [[0, 0], [1, 1], [2, 0]], "REFLECT"), np.pad(x, [(0, 0), (1, 1), (2, 0)], "reflect")),
+        (tf.pad(x[0], [[1, 0], [0, 2]], constant_values=9), np.pad(x[0], [(1, 0), (0, 2)], constant_values=9)),
+        (tf.sort(x, 1, "DESCENDING"), -np.sort(-x, 1)), (tf.argsort(x, 0), np.argsort(x, 0)), (tf.setdiff1d([1, 2, 3], [2])[0], [1, 3]),
+        (tf.searchsorted([1, 3, 5], [3, 6]), [1, 3]),
+        (tf.gather_nd(x, [[[0, 1, 2]], [[1, 0, 3]]]), [[x[0, 1, 2]], [x[1, 0, 3]]]),
+        (tf.gather_nd(x, [[[1], [0]], [[2], [2]]], batch_dims=1), [[x[0, 1], x[0, 0]], [x[1, 2], x[1, 2]]]),
+        (tf.gather(x, [2, 0], axis=-1), x[..., [2, 0]]),
+        (tf.batch_gather(x[:, 0], [[1, 0], [3, 3]]), np.take_along_axis(x[:, 0], np.array([[1, 0], [3, 3]]), 1)),
+        (tf.strided_slice(x, [0, 1, 0], [2, 3, 4], [1, 1, 2], end_mask=4, shrink_axis_mask=1), x[0, 1:3, ::2]),
+        (tf.invert_permutation([2, 0, 1]), [1, 2, 0]),
+        (tf.unsorted_segment_mean([1.0, 2.0, 4.0], [0, 0, 2], 3), [1.5, 0, 4]),
+        (tf.unsorted_segment_max([1.0, 2.0], [0, 0], 2), [2, np.finfo(np.float32).min]),
+        (tf.segment_max([5, 1, 7], [0, 0, 2]), [5, 0, 7]), (tf.broadcast_dynamic_shape([3, 1], [2, 1, 4]), [2, 3, 4]),
+        (tf.ones_like(x[0], tf.int32), np.ones((3, 4))),
     ]
-    cases += list(zip(tf.split(x, [1, -1], 1), [x[:, :1], x[:, 1:]])) + list(zip(tf.split(x, 2, 2), np.split(x, 2, 2))) + list(zip(tf.unstack(x, axis=1), x.swapaxes(0, 1)))
-    cases += list(zip(tf.meshgrid([1, 2, 3], [4, 5]), np.meshgrid([1, 2, 3], [4, 5]))) + list(zip(tf.meshgrid([1, 2], [4, 5, 6], indexing="ij"), np.meshgrid([1, 2], [4, 5, 6], indexing="ij")))
+    cases += list(zip(tf.split(x, [1, -1], 1),
+                      [x[:, :1], x[:, 1:]])) + list(zip(tf.split(x, 2, 2),
+                                                        np.split(x, 2, 2))) + list(zip(tf.unstack(x, axis=1), x.swapaxes(0, 1)))
+    cases += list(zip(tf.meshgrid([1, 2, 3], [4, 5]),
+                      np.meshgrid([1, 2, 3], [4, 5]))) + list(zip(tf.meshgrid([1, 2], [4, 5, 6], indexing="ij"),
+                                                                  np.meshgrid([1, 2], [4, 5, 6], indexing="ij")))
     for value, (t, expected) in zip(both([t for t, _ in cases]), cases, strict=True):
         np.testing.assert_array_equal(value, expected, err_msg=str(t))
         assert t.shape.is_compatible_with(value.shape)
@@ -198,7 +219,9 @@ def test_blocks_and_their_inverses():
     found = both([deep, tf.depth_to_space(deep, 2), batched, back, tf.space_to_depth(x.transpose(0, 3, 1, 2), 2, data_format="NCHW")])
     expected = np.concatenate([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -1)
     padded = np.pad(x, [(0, 0), (1, 1), (0, 3), (0, 0)])
-    for value, e in zip(found, [expected, x, np.concatenate([padded[:, i::2, j::3] for i in range(2) for j in range(3)]), x, expected.transpose(0, 3, 1, 2)], strict=True):
+    for value, e in zip(found,
+                        [expected, x, np.concatenate([padded[:, i::2, j::3] for i in range(2) for j in range(3)]), x,
+                         expected.transpose(0, 3, 1, 2)], strict=True):
         np.testing.assert_array_equal(value, e)
 
 
@@ -215,8 +238,10 @@ def test_partition_and_stitch_undo_each_other():
 def test_sizes_that_depend_on_values():
     x = tf.placeholder(tf.int32, [None])
     y, idx, count = tf.unique_with_counts(x)
-    found = both([y, idx, count, tf.zeros([y[0], 2]), tf.range(tf.reduce_max(x)), tf.where(x > 3), tf.segment_sum(x, [0, 0, 1, 3])], {x: [4, 2, 4, 7]})
-    for value, e in zip(found, [[4, 2, 7], [0, 1, 0, 2], [2, 1, 1], np.zeros((4, 2)), np.arange(7), [[0], [2], [3]], [6, 4, 0, 7]], strict=True):
+    found = both([y, idx, count, tf.zeros([y[0], 2]), tf.range(tf.reduce_max(x)), tf.where(x > 3), tf.segment_sum(x, [0, 0, 1, 3])],
+                 {x: [4, 2, 4, 7]})
+    for value, e in zip(found, [[4, 2, 7], [0, 1, 0, 2], [2, 1, 1], np.zeros((4, 2)), np.arange(7), [[0], [2], [3]], [6, 4, 0, 7]],
+                        strict=True):
         np.testing.assert_array_equal(value, e)
 
 
@@ -241,12 +266,15 @@ def test_the_gradient_of_gather_keeps_its_rows():
     np.testing.assert_array_equal(dense, [[1, 1], [0, 0], [3, 3], [0, 0]])
 
 
-@pytest.mark.parametrize("start, at, updates", [([[1, 2], [3, 4], [5, 6], [7, 8]], [1, 3, 1], [[2, 4], [8, 2], [4, 5]]), ([1, 2], [1], [5]), ([3, 2], [0, 0], [4, 2])],
+@pytest.mark.parametrize("start, at, updates",
+                         [([[1, 2], [3, 4], [5, 6], [7, 8]], [1, 3, 1], [[2, 4], [8, 2], [4, 5]]), ([1, 2], [1], [5]),
+                          ([3, 2], [0, 0], [4, 2])],
                          ids=["rows", "one update", "one place"])
 @pytest.mark.parametrize("interpret", [1, 0])
 def test_scatters_write_rows(interpret, start, at, updates):
     start, updates = np.array(start, np.float32), np.array(updates, np.float32)
-    for name, expected in {"update": lambda v, i, u: u, "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum}.items():
+    for name, expected in {"update": lambda v, i, u: u, "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+                           "min": np.minimum, "max": np.maximum}.items():
         with tf.Graph().as_default():
             v = tf.Variable(start)
             done = getattr(tf, f"scatter_{name}")(v, at, updates)
@@ -277,18 +305,30 @@ def test_a_scatter_out_of_range_changes_nothing(interpret):
 
 BAD = [
     (lambda x: tf.reshape(x, [4]), ValueError, r"Cannot reshape a tensor with 6 elements to shape \[4\]"),
-    (lambda x: tf.reshape(x, [-1, -1]), ValueError, "-1"), (lambda x: tf.reshape(x, [-1, 4]), ValueError, "6 elements"), (lambda x: tf.reshape(x, [2.0, 3]), TypeError, "int32"),
-    (lambda x: tf.reshape(x, [None, 3]), ValueError, "tf.shape"), (lambda x: tf.concat([x, tf.zeros([2, 4])], 0), ValueError, "Dimension 1 in both shapes must be equal"),
-    (lambda x: tf.concat([x, x], 2), ValueError, "rank 2"), (lambda x: tf.concat(0, [x, x]), TypeError, "values, axis"), (lambda x: tf.concat([x, tf.zeros([2, 3], tf.int32)], 0), TypeError, "int32"),
-    (lambda x: tf.stack([x, tf.zeros([3])]), ValueError, "Shapes must be equal"), (lambda x: tf.transpose(x, [0, 0]), ValueError, "permutation"), (lambda x: tf.squeeze(x, [0]), ValueError, "Can not squeeze"),
-    (lambda x: tf.expand_dims(x, 4), ValueError, "dim"), (lambda x: tf.split(x, 2, 1), ValueError, "evenly divisible"), (lambda x: tf.split(x, [1, 1], 1), ValueError, "sum"),
-    (lambda x: tf.unstack(tf.placeholder(tf.float32, [None])), ValueError, "num"), (lambda x: tf.tile(x, [2]), ValueError, "multiples"), (lambda x: tf.pad(x, [[1, 1]]), ValueError, "rank"),
-    (lambda x: tf.pad(x, [[0, 0], [3, 0]], "REFLECT"), ValueError, "paddings"), (lambda x: tf.gather(x, [0.5]), TypeError, "indices"), (lambda x: tf.gather(x, 0, axis=2), ValueError, "axis"),
-    (lambda x: tf.range(3, 1), ValueError, "start"), (lambda x: tf.fill([-1], 0), ValueError, ">= 0"), (lambda x: tf.slice(x, [0, 0], [3, 1]), ValueError, r"size\[0\]"),
-    (lambda x: tf.boolean_mask(x, True), ValueError, "scalar"), (lambda x: tf.where(x > 0, x), ValueError, "both"), (lambda x: tf.array_ops.top_k(x, 4), ValueError, "k = 4"),
-    (lambda x: tf.ensure_shape(x, [2, 4]), ValueError, "not compatible"), (lambda x: tf.scatter_nd([[0]], [1.0, 2.0], [3]), ValueError, "updates"),
-    (lambda x: tf.unsorted_segment_sum(x, [0, 1, 2], 3), ValueError, "segment_ids"), (lambda x: tf.broadcast_to(x, [2, 4]), ValueError, "broadcast"),
-    (lambda x: tf.scatter_add(tf.Variable(tf.zeros([3, 2])), [0], [[1.0, 2.0, 3.0]]), ValueError, "updates"), (lambda x: tf.scatter_add(x, [0], [[1.0] * 3]), TypeError, "variable"),
+    (lambda x: tf.reshape(x, [-1, -1]), ValueError, "-1"), (lambda x: tf.reshape(x, [-1, 4]), ValueError, "6 elements"),
+    (lambda x: tf.reshape(x, [2.0, 3]), TypeError, "int32"),
+    (lambda x: tf.reshape(x, [None, 3]), ValueError, "tf.shape"),
+    (lambda x: tf.concat([x, tf.zeros([2, 4])], 0), ValueError, "Dimension 1 in both shapes must be equal"),
+    (lambda x: tf.concat([x, x], 2), ValueError, "rank 2"), (lambda x: tf.concat(0, [x, x]), TypeError, "values, axis"),
+    (lambda x: tf.concat([x, tf.zeros([2, 3], tf.int32)], 0), TypeError, "int32"),
+    (lambda x: tf.stack([x, tf.zeros([3])]), ValueError, "Shapes must be equal"),
+    (lambda x: tf.transpose(x, [0, 0]), ValueError, "permutation"), (lambda x: tf.squeeze(x, [0]), ValueError, "Can not squeeze"),
+    (lambda x: tf.expand_dims(x, 4), ValueError, "dim"), (lambda x: tf.split(x, 2, 1), ValueError, "evenly divisible"),
+    (lambda x: tf.split(x, [1, 1], 1), ValueError, "sum"),
+    (lambda x: tf.unstack(tf.placeholder(tf.float32, [None])), ValueError, "num"), (lambda x: tf.tile(x, [2]), ValueError, "multiples"),
+    (lambda x: tf.pad(x, [[1, 1]]), ValueError, "rank"),
+    (lambda x: tf.pad(x, [[0, 0], [3, 0]], "REFLECT"), ValueError, "paddings"), (lambda x: tf.gather(x, [0.5]), TypeError, "indices"),
+    (lambda x: tf.gather(x, 0, axis=2), ValueError, "axis"),
+    (lambda x: tf.range(3, 1), ValueError, "start"), (lambda x: tf.fill([-1], 0), ValueError, ">= 0"),
+    (lambda x: tf.slice(x, [0, 0], [3, 1]), ValueError, r"size\[0\]"),
+    (lambda x: tf.boolean_mask(x, True), ValueError, "scalar"), (lambda x: tf.where(x > 0, x), ValueError, "both"),
+    (lambda x: tf.array_ops.top_k(x, 4), ValueError, "k = 4"),
+    (lambda x: tf.ensure_shape(x, [2, 4]), ValueError, "not compatible"),
+    (lambda x: tf.scatter_nd([[0]], [1.0, 2.0], [3]), ValueError, "updates"),
+    (lambda x: tf.unsorted_segment_sum(x, [0, 1, 2], 3), ValueError, "segment_ids"),
+    (lambda x: tf.broadcast_to(x, [2, 4]), ValueError, "broadcast"),
+    (lambda x: tf.scatter_add(tf.Variable(tf.zeros([3, 2])), [0], [[1.0, 2.0, 3.0]]), ValueError, "updates"),
+    (lambda x: tf.scatter_add(x, [0], [[1.0] * 3]), TypeError, "variable"),
     (lambda x: tf.gather(x, [0, 2]) if run(tf.gather(x, [0, 2])) is None else None, ValueError, r"indices\[1\] = 2 is not in \[0, 2\)"),
 ]
 
@@ -301,6 +341,7 @@ def test_bad_arguments_are_refused(make, error, words):
 
 def test_names_are_those_of_tf():
     x = tf.placeholder(tf.float32, [2, 3], name="x")
-    found = [x.name, tf.reshape(x, [-1]).name, tf.transpose(x).name, tf.concat([x, x], 0).name, tf.stack([x]).name, x[0].name, tf.zeros([2]).name, tf.identity(x, "y").name, tf.shape(x).name]
+    found = [x.name, tf.reshape(x, [-1]).name, tf.transpose(x).name, tf.concat([x, x], 0).name, tf.stack([x]).name, x[0].name,
+             tf.zeros([2]).name, tf.identity(x, "y").name, tf.shape(x).name]
     assert found == ["x:0", "Reshape:0", "transpose:0", "concat:0", "stack:0", "strided_slice:0", "zeros:0", "y:0", "Shape:0"]
     assert types.known(tf.identity(x).sizes)

@@ -20,14 +20,16 @@ def bench(monkeypatch):
     made.close()
 
 
-@pytest.mark.parametrize("workload", [small.scalar, small.scalar_run, small.fifty, small.rosenbrock, chain.math, rows.layer_norm], ids=lambda w: w.name)
+@pytest.mark.parametrize("workload", [small.scalar, small.scalar_run, small.fifty, small.rosenbrock, chain.math, rows.layer_norm],
+                         ids=lambda w: w.name)
 def test_steady_workloads_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
     assert not m.problems
     assert len(m.values["graphflow"]) == 2
 
 
-@pytest.mark.parametrize("workload", [cold.first_empty, cold.imported, build.built, build.differentiated, memory.peak], ids=lambda w: w.name)
+@pytest.mark.parametrize("workload", [cold.first_empty, cold.imported, build.built, build.differentiated, memory.peak],
+                         ids=lambda w: w.name)
 def test_programs_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
     assert not m.problems
@@ -81,7 +83,8 @@ def test_goals():
 def test_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GRAPHFLOW_INTERPRET", "1")
     files = [str(tmp_path / "out.json"), str(tmp_path / "out.md")]
-    assert cli.main(["small", "--quick", "--rounds", "2", "--sides", "graphflow", "--only", "scalar", "--json", files[0], "--markdown", files[1]]) == 0
+    assert cli.main(["small", "--quick", "--rounds", "2", "--sides", "graphflow", "--only", "scalar", "--json", files[0], "--markdown",
+                     files[1]]) == 0
     assert "a*b+c" in capsys.readouterr().out
     with open(files[0]) as f:
         data = json.load(f)

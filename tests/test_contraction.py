@@ -217,7 +217,8 @@ CONVS = [
 def test_convolution(sx, sw, strides, padding, dilations, groups):
     x, w = normal(*sx), normal(*sw)
     attrs = {"strides": strides, "padding": padding, "dilations": dilations, "groups": groups}
-    pads = same_pads(sx[1:-1], sw[:-2], strides, dilations) if padding == "SAME" else [(0, 0)] * (len(sx) - 2) if padding == "VALID" else padding
+    pads = same_pads(sx[1:-1], sw[:-2], strides,
+                     dilations) if padding == "SAME" else [(0, 0)] * (len(sx) - 2) if padding == "VALID" else padding
     y = contraction.conv(x, w, **attrs)
     want = loop_conv(x, w, strides, pads, dilations, groups)
     assert y.shape.as_list() == list(want.shape)
@@ -267,10 +268,12 @@ EQUATIONS = [
     ("bij,bjk->bik", (5, 2, 3), (5, 3, 4)), ("ijb,bkj->kbi", (2, 3, 5), (5, 4, 3)), ("ij->ji", (2, 3)), ("ij->j", (2, 3)), ("ij->", (2, 3)),
     ("i,j->ij", (2,), (3,)), ("i,i->", (3,), (3,)), ("i,i->i", (3,), (3,)), ("ij,j->i", (2, 3), (3,)), ("ii->i", (3, 3)), ("ii->", (3, 3)),
     ("ijij->ij", (2, 3, 2, 3)), ("iij,jk->ik", (2, 2, 3), (3, 4)), ("abcd,cdef->abef", (2, 3, 4, 2), (4, 2, 3, 2)),
-    ("abcd,dcef->feab", (2, 3, 4, 2), (2, 4, 3, 2)), ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)), ("...ij,...jk->...ik", (2, 1, 3, 4), (5, 4, 2)),
+    ("abcd,dcef->feab", (2, 3, 4, 2), (2, 4, 3, 2)), ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)),
+    ("...ij,...jk->...ik", (2, 1, 3, 4), (5, 4, 2)),
     ("...ij,jk->...ik", (2, 5, 3, 4), (4, 2)), ("i...,i...->...", (2, 3), (2, 3)), ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)),
     ("bn,anm,bm->ba", (2, 3), (5, 3, 4), (2, 4)), ("i,ij,j->", (2,), (2, 3), (3,)), ("ij,jk", (2, 3), (3, 4)), ("ba", (2, 3)),
-    ("...a,...b", (2, 3), (2, 4)), ("bfd,bd->bf", (2, 3, 4), (2, 4)), ("ija,k->ijk", (2, 3, 2), (4,)), ("aij,bij->ab", (2, 3, 4), (5, 3, 4)),
+    ("...a,...b", (2, 3), (2, 4)), ("bfd,bd->bf", (2, 3, 4), (2, 4)), ("ija,k->ijk", (2, 3, 2), (4,)),
+    ("aij,bij->ab", (2, 3, 4), (5, 3, 4)),
 ]
 
 
@@ -293,14 +296,16 @@ def test_einsum_makes_products_without_transposes():
     assert kinds(tf.einsum("bij,bkj->bik", normal(2, 3, 4), normal(2, 5, 4))) == ["BatchMatMul"]
 
 
-@pytest.mark.parametrize("equation,match", [("ij,jk->iz", "does not occur"), ("ijk,jk->i", "dimensions"), ("ij->ij", "expecting 1"), ("i1,jk->i", "letters"),
+@pytest.mark.parametrize("equation,match",
+                         [("ij,jk->iz", "does not occur"), ("ijk,jk->i", "dimensions"), ("ij->ij", "expecting 1"), ("i1,jk->i", "letters"),
                                             ("ij,jk->ii", "repeat"), ("ij,ik->j", "Dimensions must be equal")])
 def test_einsum_errors(equation, match):
     with pytest.raises(ValueError, match=match):
         tf.einsum(equation, tf.constant(normal(2, 3)), tf.constant(normal(3, 4)))
 
 
-@pytest.mark.parametrize("sa,sb,axes", [((2, 3, 4), (3, 4, 5), 2), ((2, 3), (3, 4), 1), ((2, 3), (4, 5), 0), ((2, 3, 4), (4, 2, 5), [[0, 2], [1, 0]]),
+@pytest.mark.parametrize("sa,sb,axes",
+                         [((2, 3, 4), (3, 4, 5), 2), ((2, 3), (3, 4), 1), ((2, 3), (4, 5), 0), ((2, 3, 4), (4, 2, 5), [[0, 2], [1, 0]]),
                                         ((2, 3, 4), (5, 3), [1, 1]), ((3, 4), (3, 4), [[0, 1], [0, 1]]), ((2, 3, 4), (4, 2), [-1, 0])])
 def test_tensordot(sa, sb, axes):
     a, b = normal(*sa), normal(*sb)

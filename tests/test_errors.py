@@ -203,7 +203,8 @@ def test_feed_values(mode):
     y, j = x * 2, i * 2
     with tf.Session() as sess:
         fails(TypeError, lambda: sess.run(y, {x: tf.constant([1.0, 2.0])}), "cannot be a tf.Tensor")
-        fails(ValueError, lambda: sess.run(y, {x: [1, 2, 3]}), "Cannot feed value of shape (3,) for Tensor 'x:0', which has shape '(2,)'", HERE)
+        fails(ValueError, lambda: sess.run(y, {x: [1, 2, 3]}), "Cannot feed value of shape (3,) for Tensor 'x:0', which has shape '(2,)'",
+              HERE)
         fails(ValueError, lambda: sess.run(y * 3, {y: [1, 2, 3]}), "Cannot feed value of shape (3,)")
         fails(ValueError, lambda: sess.run(y, {x: ["a", "b"]}), "string")
         fails(ValueError, lambda: sess.run(y, {x: [[1], [1, 2]]}), "ragged")
@@ -238,7 +239,8 @@ def test_missing_feed(mode):
     x = tf.placeholder(tf.float32, [2], name="x")
     y = x * 2
     with tf.Session() as sess:
-        e = fails(errors.InvalidArgumentError, lambda: sess.run(y), "You must feed a value for placeholder tensor 'x' with dtype float", "[2]", HERE)
+        e = fails(errors.InvalidArgumentError, lambda: sess.run(y), "You must feed a value for placeholder tensor 'x' with dtype float",
+                  "[2]", HERE)
         assert e.op.name == "x" and e.error_code == errors.INVALID_ARGUMENT
         session_survives(sess, y, {x: [1, 2]}, [2, 4])
 
@@ -261,20 +263,30 @@ def test_uninitialized_variables(mode):
 
 
 RUNTIME = {
-    "shapes": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.float32, [None])), lambda a, b: tf.add(a, b, name="it"), ([1, 2], [1, 2, 3]), ([1, 2], [3, 4])),
-    "gather": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [None])), lambda a, b: tf.gather(a, b, name="it"), ([1, 2], [2]), ([1, 2], [1])),
-    "gather negative": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [None])), lambda a, b: tf.gather(a, b, name="it"), ([1, 2], [-1]), ([1, 2], [0])),
-    "slice": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [1])), lambda a, b: tf.slice(a, b, [2], name="it"), ([1, 2, 3], [2]), ([1, 2, 3], [1])),
-    "integer division": (lambda: (tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None])), lambda a, b: tf.floordiv(a, b, name="it"), ([1, 2], [1, 0]), ([1, 2], [1, 1])),
-    "integer modulo": (lambda: (tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None])), lambda a, b: tf.floormod(a, b, name="it"), ([1, 2], [1, 0]), ([1, 2], [1, 2])),
+    "shapes": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.float32, [None])), lambda a, b: tf.add(a, b, name="it"),
+               ([1, 2], [1, 2, 3]), ([1, 2], [3, 4])),
+    "gather": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [None])), lambda a, b: tf.gather(a, b, name="it"),
+               ([1, 2], [2]), ([1, 2], [1])),
+    "gather negative": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [None])),
+                        lambda a, b: tf.gather(a, b, name="it"), ([1, 2], [-1]), ([1, 2], [0])),
+    "slice": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [1])), lambda a, b: tf.slice(a, b, [2], name="it"),
+              ([1, 2, 3], [2]), ([1, 2, 3], [1])),
+    "integer division": (lambda: (tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None])),
+                         lambda a, b: tf.floordiv(a, b, name="it"), ([1, 2], [1, 0]), ([1, 2], [1, 1])),
+    "integer modulo": (lambda: (tf.placeholder(tf.int32, [None]), tf.placeholder(tf.int32, [None])),
+                       lambda a, b: tf.floormod(a, b, name="it"), ([1, 2], [1, 0]), ([1, 2], [1, 2])),
     "label": (lambda: (tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int32, [None])),
-              lambda a, b: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=b, logits=a, name="it"), ([[1, 2, 3]], [3]), ([[1, 2, 3]], [2])),
-    "inverse": (lambda: (tf.placeholder(tf.float64, [2, 2]), tf.placeholder(tf.float64, [])), lambda a, b: tf.matrix_inverse(a * b, name="it"),
+              lambda a, b: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=b, logits=a, name="it"), ([[1, 2, 3]], [3]),
+              ([[1, 2, 3]], [2])),
+    "inverse": (lambda: (tf.placeholder(tf.float64, [2, 2]), tf.placeholder(tf.float64, [])),
+                lambda a, b: tf.matrix_inverse(a * b, name="it"),
                 ([[1, 2], [2, 4]], 1), ([[1, 2], [3, 4]], 1)),
     "cholesky": (lambda: (tf.placeholder(tf.float64, [2, 2]), tf.placeholder(tf.float64, [])), lambda a, b: tf.cholesky(a * b, name="it"),
                  ([[1, 2], [2, 1]], 1), ([[2, 1], [1, 2]], 1)),
-    "negative dimension": (lambda: (tf.placeholder(tf.int32, [2]), tf.placeholder(tf.float32, [])), lambda a, b: tf.fill(a, b, name="it"), ([2, -1], 0), ([2, 1], 0)),
-    "reshape": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [2])), lambda a, b: tf.reshape(a, b, name="it"), ([1, 2, 3], [2, 2]), ([1, 2], [2, 1])),
+    "negative dimension": (lambda: (tf.placeholder(tf.int32, [2]), tf.placeholder(tf.float32, [])), lambda a, b: tf.fill(a, b, name="it"),
+                           ([2, -1], 0), ([2, 1], 0)),
+    "reshape": (lambda: (tf.placeholder(tf.float32, [None]), tf.placeholder(tf.int32, [2])), lambda a, b: tf.reshape(a, b, name="it"),
+                ([1, 2, 3], [2, 2]), ([1, 2], [2, 1])),
     "scatter": (lambda: (tf.placeholder(tf.int32, [None]), tf.placeholder(tf.float32, [None])),
                 lambda a, b: tf.scatter_add(tf.Variable(tf.zeros([2])), a, b, name="it"), ([2], [1]), ([1], [1])),
 }
@@ -301,12 +313,15 @@ def test_failures_while_running(mode, case):
 def test_assertions_while_running(mode):
     x = tf.placeholder(tf.float32, [None], name="x")
     checks = {
-        "Assert": tf.Assert(tf.reduce_all(x > 0), ["not positive", x], summarize=1), "equal": tf.assert_equal(x, tf.ones_like(x), message="not one"),
-        "less": tf.assert_less(x, 3.0), "positive": tf.assert_positive(x), "near": tf.assert_near(x, tf.ones_like(x)), "rank": tf.assert_rank(tf.placeholder_with_default([1.0], None), 1)}
+        "Assert": tf.Assert(tf.reduce_all(x > 0), ["not positive", x], summarize=1),
+        "equal": tf.assert_equal(x, tf.ones_like(x), message="not one"),
+        "less": tf.assert_less(x, 3.0), "positive": tf.assert_positive(x), "near": tf.assert_near(x, tf.ones_like(x)),
+        "rank": tf.assert_rank(tf.placeholder_with_default([1.0], None), 1)}
     with tf.Session() as sess:
         for check in checks.values():
             assert sess.run(check, {x: [1, 1]}) is None if check.inputs and "rank" not in check.name else True
-        e = fails(errors.InvalidArgumentError, lambda: sess.run(checks["Assert"], {x: [-1, 2]}), "assertion failed: [not positive] [-1.0...]", HERE)
+        e = fails(errors.InvalidArgumentError, lambda: sess.run(checks["Assert"], {x: [-1, 2]}),
+                  "assertion failed: [not positive] [-1.0...]", HERE)
         assert e.op.type == "Assert"
         fails(errors.InvalidArgumentError, lambda: sess.run(checks["equal"], {x: [1, 2]}), "not one", "[1.0 2.0]")
         for name in ("less", "positive", "near"):

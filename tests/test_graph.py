@@ -152,7 +152,8 @@ def test_export_of_a_training_step_round_trips(graph):
 
 @pytest.mark.parametrize("value, dtype", [
     (np.arange(6).reshape(2, 3), tf.int64), ([True, False], tf.bool), ([1.5, np.inf, np.nan], tf.float64), ([1 + 2j], tf.complex64),
-    ([1.5, -3.25], tf.bfloat16), ([1.5], tf.float16), ([b"bytes", b"\xff"], tf.string), (np.zeros((0, 3)), tf.float32), (7, tf.uint8)], ids=str)
+    ([1.5, -3.25], tf.bfloat16), ([1.5], tf.float16), ([b"bytes", b"\xff"], tf.string), (np.zeros((0, 3)), tf.float32), (7, tf.uint8)],
+    ids=str)
 def test_constants_round_trip(graph, value, dtype):
     c = tf.constant(value, dtype, name="c")
     data = graph.as_graph_def().to_json()
@@ -168,9 +169,13 @@ def run_in(t):
 
 
 ATTRIBUTES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=8), st.binary(max_size=8), st.complex_numbers(),
-              st.sampled_from([tf.float32, tf.bfloat16, tf.string, ...]), st.builds(slice, st.none() | st.integers(-5, 5), st.none(), st.integers(1, 3))),
-    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=10)
+    st.one_of(st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=8), st.binary(max_size=8),
+              st.complex_numbers(),
+              st.sampled_from([tf.float32, tf.bfloat16, tf.string, ...]),
+              st.builds(slice, st.none() | st.integers(-5, 5), st.none(), st.integers(1, 3))),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner,
+                                                         max_size=3).map(tuple) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+                                                         max_leaves=10)
 
 
 @given(ATTRIBUTES)
@@ -180,13 +185,16 @@ def test_attributes_round_trip(value):
     assert repr(again) == repr(value) and type(again) is type(value)
 
 
-UNARY = [tf.negative, tf.square, tf.tanh, tf.abs, lambda x: tf.reduce_sum(x, 0, keepdims=True), lambda x: tf.transpose(x), lambda x: tf.expand_dims(x, 0)[0],
-         lambda x: tf.cast(tf.cast(x, tf.float64), tf.float32), lambda x: tf.concat([x, x], 0), lambda x: x[:1], lambda x: tf.reshape(x, [-1, 1]),
+UNARY = [tf.negative, tf.square, tf.tanh, tf.abs, lambda x: tf.reduce_sum(x, 0, keepdims=True), lambda x: tf.transpose(x),
+         lambda x: tf.expand_dims(x, 0)[0],
+         lambda x: tf.cast(tf.cast(x, tf.float64), tf.float32), lambda x: tf.concat([x, x], 0), lambda x: x[:1],
+         lambda x: tf.reshape(x, [-1, 1]),
          lambda x: tf.where(x > 0, x, -x), lambda x: tf.Print(x, [x], first_n=0), lambda x: tf.check_numerics(x, "m")]
 BINARY = [tf.add, tf.subtract, tf.multiply, tf.maximum]
 
 
-@given(st.lists(st.tuples(st.integers(0, len(UNARY) + len(BINARY) - 1), st.integers(0, 99), st.integers(0, 99), st.booleans()), min_size=1, max_size=15))
+@given(st.lists(st.tuples(st.integers(0, len(UNARY) + len(BINARY) - 1), st.integers(0, 99), st.integers(0, 99), st.booleans()), min_size=1,
+                max_size=15))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_graphs_round_trip(steps):
     with flags.override(interpret=1), tf.Graph().as_default() as g:
@@ -256,7 +264,8 @@ def test_malformed_graphs(graph, spoil, message):
         tf.import_graph_def(data)
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\x80\x04pickle", b'{"format": 99, "node": []}', b'{"format": 1, "node": [{"name": 1}]}',
+@pytest.mark.parametrize("text",
+                         [b"", b"{}", b"[]", b"\x80\x04pickle", b'{"format": 99, "node": []}', b'{"format": 1, "node": [{"name": 1}]}',
                                   b'{"format": 1, "node": [{"name": "a", "op": "Const", "input": [], "device": "", "attr": {"value": {"array": {"dtype": "int32", "shape": [9], "data": ""}}}}]}'])
 def test_bytes_that_are_no_graph(text):
     with pytest.raises(ValueError, match="Error parsing GraphDef"):
@@ -372,7 +381,8 @@ def test_html_is_well_formed_and_complete():
     root = xml.etree.ElementTree.fromstring(draw.to_svg(ops))
     space = "{http://www.w3.org/2000/svg}"
     assert len([g for g in root.iter(space + "g") if g.get("class") == "n"]) == len(ops)
-    assert len([p for p in root.iter(space + "path") if p.get("class") == "e"]) == sum(len(op.inputs) + len(op.control_inputs) for op in ops)
+    assert len([p for p in root.iter(space + "path")
+                if p.get("class") == "e"]) == sum(len(op.inputs) + len(op.control_inputs) for op in ops)
     assert draw.to_svg([]).startswith("<svg")
 
 

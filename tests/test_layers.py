@@ -95,7 +95,8 @@ def test_trainable_regularizer_constraint_activity():
     x = tf.ones([2, 3])
     tf.layers.dense(x, 2, trainable=False)
     assert tf.trainable_variables() == []
-    tf.layers.dense(x, 2, kernel_initializer=const(2.0), kernel_regularizer=lambda w: tf.reduce_sum(w), activity_regularizer=lambda y: tf.reduce_sum(y),
+    tf.layers.dense(x, 2, kernel_initializer=const(2.0), kernel_regularizer=lambda w: tf.reduce_sum(w),
+                    activity_regularizer=lambda y: tf.reduce_sum(y),
                     kernel_constraint=lambda w: w)
     assert sorted(run(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES))) == [12.0, 24.0]
     assert tf.trainable_variables()[0].constraint is not None
@@ -176,8 +177,11 @@ def correlate(x, w, stride=1, dilation=1):
 
 @pytest.mark.parametrize("stride,dilation", [(1, 1), (2, 1), (1, 2)])
 def test_conv2d(rng, stride, dilation):
-    x, w, b = rng.normal(size=(2, 7, 6, 3)).astype(np.float32), rng.normal(size=(3, 2, 3, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
-    kwargs = {"filters": 4, "kernel_size": (3, 2), "strides": stride, "dilation_rate": dilation, "kernel_initializer": const(w), "bias_initializer": const(b)}
+    x, w, b = rng.normal(size=(2, 7, 6,
+                               3)).astype(np.float32), rng.normal(size=(3, 2, 3,
+                                                                        4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    kwargs = {"filters": 4, "kernel_size": (3, 2), "strides": stride, "dilation_rate": dilation, "kernel_initializer": const(w),
+              "bias_initializer": const(b)}
     y = tf.layers.conv2d(x, **kwargs)
     want = correlate(x, w, stride, dilation) + b
     assert y.shape.as_list() == list(want.shape)
@@ -262,7 +266,8 @@ def normalised(x, axes, eps=1e-3):
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
 
 
-@pytest.mark.parametrize("shape,axis,axes", [((6, 3), -1, (0,)), ((4, 5, 5, 3), -1, (0, 1, 2)), ((4, 3, 5, 5), 1, (0, 2, 3)), ((4, 3, 5), 1, (0, 2)),
+@pytest.mark.parametrize("shape,axis,axes",
+                         [((6, 3), -1, (0,)), ((4, 5, 5, 3), -1, (0, 1, 2)), ((4, 3, 5, 5), 1, (0, 2, 3)), ((4, 3, 5), 1, (0, 2)),
                                              ((3, 4, 2, 5), 2, (0, 1, 3))])
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_batch_normalization_while_training(rng, shape, axis, axes, as_tensor):
@@ -287,7 +292,8 @@ def test_batch_normalization_while_training(rng, shape, axis, axes, as_tensor):
 def test_batch_normalization_for_inference(rng):
     data = rng.normal(size=(4, 3)).astype(np.float32)
     flag = tf.placeholder(tf.bool, [])
-    kwargs = {"moving_mean_initializer": const(0.5), "moving_variance_initializer": const(4.0), "gamma_initializer": const(2.0), "beta_initializer": const(1.0)}
+    kwargs = {"moving_mean_initializer": const(0.5), "moving_variance_initializer": const(4.0), "gamma_initializer": const(2.0),
+              "beta_initializer": const(1.0)}
     fixed = tf.layers.batch_normalization(data, **kwargs)
     assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
     chosen = tf.layers.batch_normalization(data, training=flag, **kwargs)
@@ -307,7 +313,8 @@ def test_batch_normalization_for_inference(rng):
 def test_batch_normalization_gradient(rng, as_tensor, shape):
     data, weight = rng.normal(size=(2, *shape))
     x = tf.placeholder(tf.float64, shape)
-    y = tf.layers.batch_normalization(x, training=tf.placeholder_with_default(True, []) if as_tensor else True, gamma_initializer=const(1.5))
+    y = tf.layers.batch_normalization(x, training=tf.placeholder_with_default(True, []) if as_tensor else True,
+                                      gamma_initializer=const(1.5))
     loss = tf.reduce_sum(y * weight)
     grad, = tf.gradients(loss, x)
     d = rng.normal(size=shape)

@@ -177,12 +177,14 @@ def test_norm_arguments_are_checked():
 
 
 SYMMETRIC = {"cholesky": tf.cholesky, "eigh": lambda x: tf.self_adjoint_eig(x)[0], "eigvalsh": tf.self_adjoint_eigvals,
-             "eigh_projector": lambda x: tf.matmul(tf.self_adjoint_eig(x)[1] * np.arange(4.0), tf.linalg.adjoint(tf.self_adjoint_eig(x)[1])),
+             "eigh_projector": lambda x: tf.matmul(tf.self_adjoint_eig(x)[1] * np.arange(4.0),
+                                                   tf.linalg.adjoint(tf.self_adjoint_eig(x)[1])),
              "logdet": tf.linalg.logdet}
 GENERAL = {"inverse": tf.matrix_inverse, "det": tf.matrix_determinant, "slogdet": lambda x: tf.log_matrix_determinant(x)[1],
            "svals": lambda x: tf.svd(x, compute_uv=False), "qr": tf.qr, "expm": tf.linalg.expm, "trace": tf.trace,
            "svd_product": lambda x: tf.matmul(tf.svd(x)[1] * tf.exp(-tf.svd(x)[0])[..., None, :], tf.linalg.adjoint(tf.svd(x)[2])),
-           "solve_matrix": lambda x: tf.matrix_solve(x, np.ones((2, 4, 3))), "solve_adjoint": lambda x: tf.matrix_solve(x, np.ones((2, 4, 3)), adjoint=True),
+           "solve_matrix": lambda x: tf.matrix_solve(x, np.ones((2, 4, 3))),
+           "solve_adjoint": lambda x: tf.matrix_solve(x, np.ones((2, 4, 3)), adjoint=True),
            "lower": lambda x: tf.matrix_triangular_solve(x, np.ones((2, 4, 3))),
            "upper": lambda x: tf.matrix_triangular_solve(x, np.ones((2, 4, 3)), lower=False, adjoint=True)}
 
@@ -205,7 +207,8 @@ def test_gradients_of_rectangular_svd_and_qr(rng, shape):
         check_gradient(tf.qr, x, rng)
 
 
-@pytest.mark.parametrize("build", [lambda b: tf.matrix_solve(A, b), lambda b: tf.matrix_triangular_solve(A, b), lambda b: tf.cholesky_solve(A, b),
+@pytest.mark.parametrize("build",
+                         [lambda b: tf.matrix_solve(A, b), lambda b: tf.matrix_triangular_solve(A, b), lambda b: tf.cholesky_solve(A, b),
                                    lambda b: tf.matrix_solve_ls(A, b)])
 def test_gradients_of_right_hand_sides(rng, build):
     check_gradient(build, rng.normal(size=(3, 2)), rng)

@@ -31,8 +31,10 @@ def slopes(y, *xs, feed_dict=None):
 
 
 @pytest.mark.parametrize("build, name, op_type", [
-    (lambda a: a + 1, "add", "Add"), (lambda a: 1 - a, "sub", "Sub"), (lambda a: a * a, "mul", "Mul"), (lambda a: a / 2, "truediv", "RealDiv"),
-    (lambda a: a // 2, "floordiv", "FloorDiv"), (lambda a: a % 2, "mod", "FloorMod"), (lambda a: a ** 2, "pow", "Pow"), (lambda a: -a, "Neg", "Neg"),
+    (lambda a: a + 1, "add", "Add"), (lambda a: 1 - a, "sub", "Sub"), (lambda a: a * a, "mul", "Mul"),
+    (lambda a: a / 2, "truediv", "RealDiv"),
+    (lambda a: a // 2, "floordiv", "FloorDiv"), (lambda a: a % 2, "mod", "FloorMod"), (lambda a: a ** 2, "pow", "Pow"),
+    (lambda a: -a, "Neg", "Neg"),
     (lambda a: abs(a), "Abs", "Abs"), (lambda a: a < 1, "Less", "Less"), (lambda a: a >= 1, "GreaterEqual", "GreaterEqual"),
     (lambda a: tf.add(a, a), "Add", "Add"), (lambda a: tf.multiply(a, 2), "Mul", "Mul"), (lambda a: tf.reduce_mean(a), "Mean", "Mean"),
     (lambda a: tf.to_float(tf.to_int32(a)), "ToFloat", "Cast"), (lambda a: tf.clip_by_value(a, 0, 1), "clip_by_value", "ClipByValue"),
@@ -50,8 +52,10 @@ def test_a_number_beside_a_tensor_is_named_under_the_op():
 def test_operators_follow_numpy():
     a, b = np.array([7.0, -7.0, 2.5]), np.array([2.0, 2.0, -1.5])
     x, y = tf.constant(a), tf.constant(b)
-    found = run([x + y, x - y, x * y, x / y, x // y, x % y, abs(x) ** y, -x, abs(x), x < y, x <= y, x > y, x >= y, 2.0 - x, 2.0 / x, 7.0 // y, 7.0 % y, 2.0 ** y])
-    expected = [a + b, a - b, a * b, a / b, a // b, a % b, abs(a) ** b, -a, abs(a), a < b, a <= b, a > b, a >= b, 2 - a, 2 / a, 7 // b, 7 % b, 2 ** b]
+    found = run([x + y, x - y, x * y, x / y, x // y, x % y, abs(x) ** y, -x, abs(x), x < y, x <= y, x > y, x >= y, 2.0 - x, 2.0 / x,
+                 7.0 // y, 7.0 % y, 2.0 ** y])
+    expected = [a + b, a - b, a * b, a / b, a // b, a % b, abs(a) ** b, -a, abs(a), a < b, a <= b, a > b, a >= b, 2 - a, 2 / a, 7 // b,
+                7 % b, 2 ** b]
     for f, e in zip(found, expected, strict=True):
         np.testing.assert_allclose(f, e, rtol=1e-14)
 
@@ -71,7 +75,9 @@ def test_arrays_on_the_left_build_ops():
     assert run(t).tolist() == [3, 8]
 
 
-@pytest.mark.parametrize("dtype, result", [(tf.int8, tf.float32), (tf.int16, tf.float32), (tf.uint8, tf.float32), (tf.int32, tf.float64), (tf.int64, tf.float64)])
+@pytest.mark.parametrize("dtype, result",
+                         [(tf.int8, tf.float32), (tf.int16, tf.float32), (tf.uint8, tf.float32), (tf.int32, tf.float64),
+                          (tf.int64, tf.float64)])
 def test_division_of_integers(dtype, result):
     x, y = tf.constant([7, 1], dtype), tf.constant([2, 4], dtype)
     assert (x / y).dtype is tf.truediv(x, y).dtype is tf.divide(x, y).dtype is result
@@ -141,7 +147,9 @@ def test_slope_of_an_exponent_at_a_base_that_is_not_positive():
     assert found.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("fn", [tf.floor, tf.ceil, tf.round, tf.rint, lambda x: x // 2.0, tf.stop_gradient if hasattr(tf, "stop_gradient") else tf.floor])
+@pytest.mark.parametrize("fn",
+                         [tf.floor, tf.ceil, tf.round, tf.rint, lambda x: x // 2.0,
+                          tf.stop_gradient if hasattr(tf, "stop_gradient") else tf.floor])
 def test_no_gradient_is_none_with_a_warning(fn):
     x = tf.constant([1.5])
     with pytest.warns(UserWarning, match="None"):
@@ -167,15 +175,19 @@ def test_a_gradient_takes_the_shape_of_what_was_broadcast():
 # ---------------------------------------------------------------- reductions
 
 
-@pytest.mark.parametrize("name, expected", [("reduce_sum", np.sum), ("reduce_mean", np.mean), ("reduce_prod", np.prod), ("reduce_max", np.max), ("reduce_min", np.min),
+@pytest.mark.parametrize("name, expected",
+                         [("reduce_sum", np.sum), ("reduce_mean", np.mean), ("reduce_prod", np.prod), ("reduce_max", np.max),
+                          ("reduce_min", np.min),
                                             ("reduce_all", np.all), ("reduce_any", np.any)])
 def test_reductions_take_tf1s_arguments(name, expected):
     data = np.random.default_rng(0).normal(size=(2, 3, 4))
     data = data > 0.5 if name in ("reduce_all", "reduce_any") else data
     x, fn = tf.constant(data), getattr(tf, name)
     assert list(inspect.signature(fn).parameters) == ["input_tensor", "axis", "keepdims", "name", "reduction_indices", "keep_dims"]
-    calls = [fn(x), fn(x, 1), fn(x, [0, -1]), fn(x, axis=(2, 0), keepdims=True), fn(x, reduction_indices=[1]), fn(x, 1, keep_dims=True), fn(x, tf.constant([1, 2])), fn(x, [])]
-    wanted = [{"axis": None}, {"axis": 1}, {"axis": (0, 2)}, {"axis": (0, 2), "keepdims": True}, {"axis": 1}, {"axis": 1, "keepdims": True}, {"axis": (1, 2)}, {"axis": ()}]
+    calls = [fn(x), fn(x, 1), fn(x, [0, -1]), fn(x, axis=(2, 0), keepdims=True), fn(x, reduction_indices=[1]), fn(x, 1, keep_dims=True),
+             fn(x, tf.constant([1, 2])), fn(x, [])]
+    wanted = [{"axis": None}, {"axis": 1}, {"axis": (0, 2)}, {"axis": (0, 2), "keepdims": True}, {"axis": 1}, {"axis": 1, "keepdims": True},
+              {"axis": (1, 2)}, {"axis": ()}]
     for found, how in zip(run(calls), wanted, strict=True):
         np.testing.assert_allclose(found, expected(data, **how), rtol=1e-13)
 
@@ -196,7 +208,8 @@ def test_reductions_refuse_bad_axes():
 
 def test_reductions_of_nothing():
     x = tf.constant(np.zeros((0, 2), np.float32))
-    total, mean, top, low, one, lse = run([tf.reduce_sum(x, 0), tf.reduce_mean(x, 0), tf.reduce_max(x, 0), tf.reduce_min(x, 0), tf.reduce_prod(x, 0), tf.reduce_logsumexp(x, 0)])
+    total, mean, top, low, one, lse = run([tf.reduce_sum(x, 0), tf.reduce_mean(x, 0), tf.reduce_max(x, 0), tf.reduce_min(x, 0),
+                                           tf.reduce_prod(x, 0), tf.reduce_logsumexp(x, 0)])
     assert total.tolist() == [0, 0] and np.isnan(mean).all() and one.tolist() == [1, 1]
     assert (top == -np.inf).all() and (low == np.inf).all() and (lse == -np.inf).all()
 
@@ -229,7 +242,8 @@ def test_sums_of_16_bit_floats_are_taken_in_32():
 def test_argmax_takes_the_first():
     data = np.array([[1.0, 3.0, 3.0], [np.nan, 5.0, np.nan], [2.0, 2.0, 2.0]])
     x = tf.constant(data)
-    rows, columns, low, narrow, old = run([tf.argmax(x, 1), tf.argmax(x), tf.argmin(x, axis=1), tf.argmax(x, 1, output_type=tf.int32), tf.arg_max(x, dimension=1)])
+    rows, columns, low, narrow, old = run([tf.argmax(x, 1), tf.argmax(x), tf.argmin(x, axis=1), tf.argmax(x, 1, output_type=tf.int32),
+                                           tf.arg_max(x, dimension=1)])
     assert rows.tolist() == [1, 0, 0] == old.tolist() and rows.dtype == np.int64 and narrow.dtype == np.int32
     assert np.array_equal(columns, np.argmax(data, 0)) and np.array_equal(low, np.argmin(data, 1))
     assert run(tf.argmax(x, dimension=-1)).tolist() == [1, 0, 0]
@@ -249,7 +263,8 @@ def test_variance_and_deviation():
 # ---------------------------------------------------------------- scans, sums, counts
 
 
-@pytest.mark.parametrize("exclusive, reverse, expected", [(False, False, [1, 3, 6]), (True, False, [0, 1, 3]), (False, True, [6, 5, 3]), (True, True, [5, 3, 0])])
+@pytest.mark.parametrize("exclusive, reverse, expected",
+                         [(False, False, [1, 3, 6]), (True, False, [0, 1, 3]), (False, True, [6, 5, 3]), (True, True, [5, 3, 0])])
 def test_cumsum(exclusive, reverse, expected):
     x = tf.constant([1.0, 2.0, 3.0])
     y = tf.cumsum(x, exclusive=exclusive, reverse=reverse)
@@ -279,8 +294,10 @@ def test_add_n():
 
 def test_bincount():
     arr = tf.constant([1, 1, 3])
-    plain, long, short, weighted = run([tf.bincount(arr), tf.bincount(arr, minlength=6), tf.bincount(arr, maxlength=2), tf.bincount(arr, weights=[0.5, 1.0, 2.0])])
-    assert plain.tolist() == [0, 2, 0, 1] and long.tolist() == [0, 2, 0, 1, 0, 0] and short.tolist() == [0, 2] and weighted.tolist() == [0, 1.5, 0, 2]
+    plain, long, short, weighted = run([tf.bincount(arr), tf.bincount(arr, minlength=6), tf.bincount(arr, maxlength=2),
+                                        tf.bincount(arr, weights=[0.5, 1.0, 2.0])])
+    assert plain.tolist() == [0, 2, 0, 1] and long.tolist() == [0, 2, 0, 1, 0,
+                                                                0] and short.tolist() == [0, 2] and weighted.tolist() == [0, 1.5, 0, 2]
     with pytest.raises(errors.InvalidArgumentError, match="non-negative"):
         run(tf.bincount(tf.constant([-1])))
 
@@ -302,7 +319,8 @@ def test_cast():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run(tf.cast(tf.constant([1 + 2j]), tf.float32)).tolist() == [1]
-    for caster, dtype in ((tf.to_float, tf.float32), (tf.to_double, tf.float64), (tf.to_int32, tf.int32), (tf.to_int64, tf.int64), (tf.to_bfloat16, tf.bfloat16)):
+    for caster, dtype in ((tf.to_float, tf.float32), (tf.to_double, tf.float64), (tf.to_int32, tf.int32), (tf.to_int64, tf.int64),
+                          (tf.to_bfloat16, tf.bfloat16)):
         assert caster(tf.constant([1], tf.uint8)).dtype is dtype
 
 
@@ -355,7 +373,8 @@ def test_lbeta_and_polyval():
 
 def test_bitwise():
     x, y = tf.constant([6, -8]), tf.constant([3, 1])
-    found = run([tf.bitwise.bitwise_and(x, y), tf.bitwise.bitwise_or(x, y), tf.bitwise.bitwise_xor(x, y), tf.bitwise.invert(x), tf.bitwise.left_shift(x, y), tf.bitwise.right_shift(x, y)])
+    found = run([tf.bitwise.bitwise_and(x, y), tf.bitwise.bitwise_or(x, y), tf.bitwise.bitwise_xor(x, y), tf.bitwise.invert(x),
+                 tf.bitwise.left_shift(x, y), tf.bitwise.right_shift(x, y)])
     assert [f.tolist() for f in found] == [[2, 0], [7, -7], [5, -7], [-7, 7], [48, -16], [0, -4]]
 
 
@@ -367,7 +386,8 @@ def test_sizes_are_followed_through_arithmetic():
 
 
 def test_the_math_namespace():
-    for name in ("add", "exp", "reduce_mean", "argmax", "erfinv", "xlogy", "divide_no_nan", "floormod", "bincount", "softplus", "reduce_std"):
+    for name in ("add", "exp", "reduce_mean", "argmax", "erfinv", "xlogy", "divide_no_nan", "floormod", "bincount", "softplus",
+                 "reduce_std"):
         assert callable(getattr(tf.math, name)), name
     assert tf.mul is tf.multiply and tf.sub is tf.subtract and tf.neg is tf.negative
     with pytest.raises(AttributeError, match="reduce_sum"):

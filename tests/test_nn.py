@@ -46,7 +46,8 @@ def slope(y, x, value, *, weight=None, h=1e-5):
 # ---------------------------------------------------------------- kernels
 
 
-PRIMITIVES = [op for op in REGISTRY.values() if op.samples and op.__module__.rpartition(".")[2] in ("contraction", "window", "nn_ops", "einsum") and (op._fold or op._lower)]
+PRIMITIVES = [op for op in REGISTRY.values() if op.samples
+              and op.__module__.rpartition(".")[2] in ("contraction", "window", "nn_ops", "einsum") and (op._fold or op._lower)]
 
 
 @pytest.mark.parametrize("op", PRIMITIVES, ids=lambda op: op.type)
@@ -65,10 +66,12 @@ def test_kernel_expression(op):
 
 @pytest.mark.parametrize("name,want", [
     ("relu", lambda x: np.maximum(x, 0)), ("relu6", lambda x: np.clip(x, 0, 6)), ("elu", lambda x: np.where(x > 0, x, np.expm1(x))),
-    ("selu", lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))), ("softplus", lambda x: np.logaddexp(0, x)),
+    ("selu", lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))),
+    ("softplus", lambda x: np.logaddexp(0, x)),
     ("softsign", lambda x: x / (1 + abs(x))), ("sigmoid", sp.expit), ("tanh", np.tanh), ("log_sigmoid", sp.log_expit),
     ("leaky_relu", lambda x: np.where(x > 0, x, 0.2 * x)), ("swish", lambda x: x * sp.expit(x)),
-    ("crelu", lambda x: np.maximum(np.concatenate([x, -x], -1), 0)), ("softmax", lambda x: sp.softmax(x, -1)), ("log_softmax", lambda x: sp.log_softmax(x, -1))])
+    ("crelu", lambda x: np.maximum(np.concatenate([x, -x], -1), 0)), ("softmax", lambda x: sp.softmax(x, -1)),
+    ("log_softmax", lambda x: sp.log_softmax(x, -1))])
 def test_activation(name, want):
     x = normal(3, 5) * 4
     y = getattr(tf.nn, name)(tf.constant(x), name="here")
@@ -110,9 +113,11 @@ def test_softmax_cross_entropy(shape):
     assert loss.shape.as_list() == list(shape[:-1])
     np.testing.assert_allclose(run(loss), want)
     np.testing.assert_allclose(run(tf.gradients(loss, logits)[0]), sp.softmax(x, -1) - p, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(run(tf.nn.softmax_cross_entropy_with_logits_v2(labels=p.astype(np.float32), logits=x.astype(np.float32))), want, rtol=1e-5)
+    np.testing.assert_allclose(run(tf.nn.softmax_cross_entropy_with_logits_v2(labels=p.astype(np.float32), logits=x.astype(np.float32))),
+                               want, rtol=1e-5)
     if len(shape) > 1:
-        np.testing.assert_allclose(run(tf.nn.softmax_cross_entropy_with_logits(labels=p.swapaxes(0, -1), logits=x.swapaxes(0, -1), dim=0)), want.T)
+        np.testing.assert_allclose(run(tf.nn.softmax_cross_entropy_with_logits(labels=p.swapaxes(0, -1), logits=x.swapaxes(0, -1), dim=0)),
+                                   want.T)
 
 
 def test_labels_are_held_constant_in_the_first_version_only():
@@ -146,7 +151,8 @@ def test_cross_entropy_errors():
     labels = tf.placeholder(tf.int64, [None])
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=x)
     for bad in (7, -1):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"Received a label value of {bad} which is outside the valid range of \[0, 5\)"):
+        with pytest.raises(tf.errors.InvalidArgumentError,
+                           match=rf"Received a label value of {bad} which is outside the valid range of \[0, 5\)"):
             run(loss, feed_dict={labels: [0, bad]})
     with pytest.raises(ValueError, match=r"Rank of labels \(received 2\) should equal rank of logits minus 1 \(received 2\)"):
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels=np.zeros((2, 1), np.int32), logits=x)
@@ -168,7 +174,8 @@ def test_sigmoid_cross_entropies():
     weighted = tf.nn.weighted_cross_entropy_with_logits(targets=z, logits=x, pos_weight=3.0)
     np.testing.assert_allclose(run(weighted), -3 * z * sp.log_expit(x) - (1 - z) * sp.log_expit(-x))
     extreme = np.array([-1e4, 1e4], np.float32)
-    np.testing.assert_array_equal(run(tf.nn.sigmoid_cross_entropy_with_logits(labels=np.array([0, 0], np.float32), logits=extreme)), [0, 1e4])
+    np.testing.assert_array_equal(run(tf.nn.sigmoid_cross_entropy_with_logits(labels=np.array([0, 0], np.float32), logits=extreme)),
+                                  [0, 1e4])
     check_gradients(lambda a: tf.nn.weighted_cross_entropy_with_logits(z, a, 2.0), x)
 
 
@@ -220,7 +227,8 @@ def test_conv2d_formats(padding, stride, dilation):
     y = tf.nn.conv2d(tf.constant(x), w, [1, stride, stride, 1], padding, dilations=[1, dilation, dilation, 1])
     assert y.op.type == "Conv2D" and y.op.name == "Conv2D"
     np.testing.assert_allclose(run(y), want, rtol=1e-10, atol=1e-12)
-    first = tf.nn.conv2d(x.transpose(0, 3, 1, 2), filter=w, strides=[1, 1, stride, stride], padding=padding, data_format="NCHW", dilations=[1, 1, dilation, dilation], name="nchw")
+    first = tf.nn.conv2d(x.transpose(0, 3, 1, 2), filter=w, strides=[1, 1, stride, stride], padding=padding, data_format="NCHW",
+                         dilations=[1, 1, dilation, dilation], name="nchw")
     assert first.op.name == "nchw"
     np.testing.assert_allclose(run(first), want.transpose(0, 3, 1, 2), rtol=1e-10, atol=1e-12)
     general = tf.nn.convolution(x, w, padding, strides=s, dilation_rate=d)
@@ -253,7 +261,8 @@ def test_conv1d_and_conv3d():
     x, w = normal(2, 7, 3), normal(3, 3, 4)
     want = loop_conv(x, w, (2,), same_pads((7,), (3,), (2,), (1,)), (1,), 1)
     np.testing.assert_allclose(run(tf.nn.conv1d(x, w, 2, "SAME")), want, rtol=1e-10)
-    np.testing.assert_allclose(run(tf.nn.conv1d(x.transpose(0, 2, 1), w, stride=2, padding="SAME", data_format="NCW")), want.transpose(0, 2, 1), rtol=1e-10)
+    np.testing.assert_allclose(run(tf.nn.conv1d(x.transpose(0, 2, 1), w, stride=2, padding="SAME", data_format="NCW")),
+                               want.transpose(0, 2, 1), rtol=1e-10)
     x, w = normal(1, 4, 3, 4, 2), normal(2, 2, 2, 2, 3)
     want = loop_conv(x, w, (1, 1, 2), [(0, 0)] * 3, (1, 1, 1), 1)
     np.testing.assert_allclose(run(tf.nn.conv3d(x, w, [1, 1, 1, 2, 1], "VALID")), want, rtol=1e-10)
@@ -269,7 +278,8 @@ def test_explicit_padding():
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 def test_depthwise_and_separable(multiplier, data_format):
     x, w, p = normal(2, 5, 4, 3), normal(3, 2, 3, multiplier), normal(1, 1, 3 * multiplier, 5)
-    channels = [loop_conv(x[..., c:c + 1], w[:, :, c:c + 1], (1, 1), same_pads((5, 4), (3, 2), (1, 1), (1, 1)), (1, 1), 1) for c in range(3)]
+    channels = [loop_conv(x[..., c:c + 1], w[:, :, c:c + 1], (1, 1), same_pads((5, 4), (3, 2), (1, 1), (1, 1)), (1, 1), 1)
+                for c in range(3)]
     want = np.concatenate(channels, -1)
     move, back = ((0, 3, 1, 2), (0, 2, 3, 1)) if data_format == "NCHW" else ((0, 1, 2, 3),) * 2
     y = tf.nn.depthwise_conv2d(x.transpose(move), w, [1, 1, 1, 1], "SAME", data_format=data_format)
@@ -350,7 +360,8 @@ def test_pools(padding, k, s):
         pool = getattr(tf.nn, f"{kind}_pool")
         y = pool(tf.constant(x), [1, *k, 1], [1, *s, 1], padding)
         np.testing.assert_allclose(run(y), want)
-        np.testing.assert_allclose(run(pool(x.transpose(0, 3, 1, 2), [1, 1, *k], [1, 1, *s], padding, data_format="NCHW")), want.transpose(0, 3, 1, 2))
+        np.testing.assert_allclose(run(pool(x.transpose(0, 3, 1, 2), [1, 1, *k], [1, 1, *s], padding, data_format="NCHW")),
+                                   want.transpose(0, 3, 1, 2))
         np.testing.assert_allclose(run(tf.nn.pool(x, k, kind.upper(), padding, strides=s)), want)
         check_gradients(lambda a, pool=pool: pool(a, [1, *k, 1], [1, *s, 1], padding), x)
 
@@ -360,8 +371,10 @@ def test_pools_of_other_ranks():
     np.testing.assert_allclose(run(tf.nn.max_pool1d(x, 3, 2, "VALID")), loop_pool(x, (3,), (2,), [(0, 0)], np.max))
     np.testing.assert_allclose(run(tf.nn.avg_pool1d(x, 3, 2, "SAME")), loop_pool(x, (3,), (2,), same_pads((7,), (3,), (2,), (1,)), np.mean))
     x = normal(1, 4, 4, 3, 2)
-    np.testing.assert_allclose(run(tf.nn.max_pool3d(x, [1, 2, 2, 2, 1], [1, 2, 2, 1, 1], "VALID")), loop_pool(x, (2, 2, 2), (2, 2, 1), [(0, 0)] * 3, np.max))
-    np.testing.assert_allclose(run(tf.nn.avg_pool3d(x, [1, 2, 2, 2, 1], [1, 2, 2, 1, 1], "VALID")), loop_pool(x, (2, 2, 2), (2, 2, 1), [(0, 0)] * 3, np.mean))
+    np.testing.assert_allclose(run(tf.nn.max_pool3d(x, [1, 2, 2, 2, 1], [1, 2, 2, 1, 1], "VALID")),
+                               loop_pool(x, (2, 2, 2), (2, 2, 1), [(0, 0)] * 3, np.max))
+    np.testing.assert_allclose(run(tf.nn.avg_pool3d(x, [1, 2, 2, 2, 1], [1, 2, 2, 1, 1], "VALID")),
+                               loop_pool(x, (2, 2, 2), (2, 2, 1), [(0, 0)] * 3, np.mean))
 
 
 def test_average_against_scipy():
@@ -463,7 +476,8 @@ def test_fused_batch_norm(data_format):
     want = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 0.01) * scale + offset
     np.testing.assert_allclose(got, want.transpose(move), rtol=1e-9, atol=1e-12)
     check_gradients(lambda a, s, o: tf.nn.fused_batch_norm(a, s, o, data_format=data_format), given, scale, offset)
-    y, m, v = tf.nn.fused_batch_norm(given, scale, offset, mean=offset, variance=np.exp(scale), epsilon=0.01, data_format=data_format, is_training=False)
+    y, m, v = tf.nn.fused_batch_norm(given, scale, offset, mean=offset, variance=np.exp(scale), epsilon=0.01, data_format=data_format,
+                                     is_training=False)
     want = (x - offset) / np.sqrt(np.exp(scale) + 0.01) * scale + offset
     np.testing.assert_allclose(run(y), want.transpose(move), rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="must be given if is_training is False"):
@@ -488,7 +502,8 @@ def test_layer_norm_composite():
 
 def test_dropout():
     x = np.ones((200, 50), np.float32)
-    for kwargs in ({"keep_prob": 0.8}, {"rate": 0.2}, {"keep_prob": tf.constant(0.8)}, {"rate": tf.placeholder_with_default(np.float32(0.2), [])}):
+    for kwargs in ({"keep_prob": 0.8}, {"rate": 0.2}, {"keep_prob": tf.constant(0.8)},
+                   {"rate": tf.placeholder_with_default(np.float32(0.2), [])}):
         y = run(tf.nn.dropout(x, seed=3, **kwargs))
         assert set(np.unique(np.round(y, 5))) == {0.0, 1.25}
         assert abs((y > 0).mean() - 0.8) < 0.02
@@ -503,7 +518,8 @@ def test_dropout():
 
 def test_dropout_errors():
     x = tf.constant([1.0])
-    for kwargs, match in (({}, "rate"), ({"keep_prob": 0.5, "rate": 0.5}, "Only one"), ({"keep_prob": 0.0}, r"\(0, 1\], got 0"), ({"rate": 1.5}, r"\[0, 1\), got 1.5")):
+    for kwargs, match in (({}, "rate"), ({"keep_prob": 0.5, "rate": 0.5}, "Only one"), ({"keep_prob": 0.0}, r"\(0, 1\], got 0"),
+                          ({"rate": 1.5}, r"\[0, 1\), got 1.5")):
         with pytest.raises(ValueError, match=match):
             tf.nn.dropout(x, **kwargs)
     with pytest.raises(ValueError, match="floating point"):

@@ -37,16 +37,19 @@ EXEMPT = {
     "CheckNumerics": "raises where numbers are not finite", "AssertFinite": "raises where numbers are not finite",
     "RandomShuffle": "draws numbers on the host", "Multinomial": "draws numbers on the host", "RandomGamma": "draws numbers on the host",
     "RandomPoissonV2": "draws numbers on the host", "SelectNames": "strings",
-    "CheckBelow": "an effect: raises when a counter has reached its limit", "AssertInitialized": "an effect: raises on variables without a value",
+    "CheckBelow": "an effect: raises when a counter has reached its limit",
+    "AssertInitialized": "an effect: raises on variables without a value",
 }
-EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixDeterminant", "LogMatrixDeterminant",
+EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixDeterminant",
+                         "LogMatrixDeterminant",
                          "SelfAdjointEigV2", "Svd", "Qr", "MatrixExponential", "MatrixSquareRoot"),
                         "wants matrices of one kind, and directions that keep it: tests/test_linalg.py")
 # Ops whose gradient is None everywhere, as in TF.
 NO_SLOPE = {"FloorDiv", "TruncateDiv", "StopGradient", "ZerosLike", "OnesLike"}
 FIRST_ORDER_ONLY = {"Digamma": "the derivative of trigamma is not there"}
 
-DTYPES = (types.float32, types.float64, types.int32, types.int64, types.uint8, types.bool_, types.complex64, types.complex128, types.float16, types.bfloat16)
+DTYPES = (types.float32, types.float64, types.int32, types.int64, types.uint8, types.bool_, types.complex64, types.complex128,
+          types.float16, types.bfloat16)
 RTOL = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-6, "float64": 4e-14, "complex64": 4e-6, "complex128": 1e-13}
 
 
@@ -75,7 +78,8 @@ def dtype_of(array):
 
 
 _SHAPES = {1: [((2, 3),), ((),)], 2: [((2, 3), (3,)), ((2, 1), (1, 3)), ((), (4,))], 3: [((2, 3), (3,), (2, 1))]}
-_REDUCED = [((2, 3, 4), {"axis": (1,)}), ((2, 3, 4), {"axis": (0, 2), "keepdims": True}), ((3, 5), {"axis": None}), ((), {"axis": None}), ((4,), {"axis": (-1,)})]
+_REDUCED = [((2, 3, 4), {"axis": (1,)}), ((2, 3, 4), {"axis": (0, 2), "keepdims": True}), ((3, 5), {"axis": None}), ((), {"axis": None}),
+            ((4,), {"axis": (-1,)})]
 
 
 def has_automatic_cases(op):
@@ -213,8 +217,10 @@ INDEPENDENT = {
     "TruncateDiv": lambda x, y: np.trunc(x.astype(np.float64) / y), "TruncateMod": lambda x, y: x - y * np.trunc(x.astype(np.float64) / y),
     "Rsqrt": lambda x: x ** -0.5, "SquaredDifference": lambda x, y: np.abs(x - y) ** 2,
     "Relu": lambda x: x * (x > 0), "Relu6": lambda x: np.where(x > 6, 6, x * (x > 0)), "Elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
-    "Selu": lambda x: np.where(x > 0, 1.0507009873554805 * x, 1.7580993408473766 * (np.exp(x) - 1)), "LeakyRelu": lambda x: np.maximum(x, 0.2 * x),
-    "Softsign": lambda x: x / (1 + np.abs(x)), "Select": lambda c, x, y: np.where(c, x, y), "ClipByValue": lambda x, lo, hi: np.maximum(lo, np.minimum(x, hi)),
+    "Selu": lambda x: np.where(x > 0, 1.0507009873554805 * x, 1.7580993408473766 * (np.exp(x) - 1)),
+    "LeakyRelu": lambda x: np.maximum(x, 0.2 * x),
+    "Softsign": lambda x: x / (1 + np.abs(x)), "Select": lambda c, x, y: np.where(c, x, y),
+    "ClipByValue": lambda x, lo, hi: np.maximum(lo, np.minimum(x, hi)),
     "AddN": lambda *xs: np.sum(xs, axis=0), "Xlogy": sp.xlogy, "Xdivy": lambda x, y: x / y, "DivNoNan": lambda x, y: x / y,
     "LeftShift": lambda x, y: x * 2 ** y.astype(np.int64), "RightShift": lambda x, y: x // 2 ** y.astype(np.int64),
     "Mean": _int_mean, "LogSumExp": lambda x, axis=None, keepdims=False: sp.logsumexp(x, axis=axis, keepdims=keepdims),
@@ -223,7 +229,8 @@ INDEPENDENT = {
     "CountNonzero": lambda x, axis=None, keepdims=False, dtype=None: np.count_nonzero(x, axis=axis, keepdims=keepdims),
     "ArgMax": _first_nan_or(np.argmax), "ArgMin": _first_nan_or(np.argmin),
     "Cumsum": _cumulative(np.add, 0), "Cumprod": _cumulative(np.multiply, 1), "Cummax": _cumulative(np.maximum, -np.inf),
-    "SumToShape": _sum_to, "BroadcastLike": lambda x, like: x + np.zeros_like(like), "ZerosLike": lambda x, dtype=None: x * 0, "OnesLike": lambda x, dtype=None: x * 0 + 1,
+    "SumToShape": _sum_to, "BroadcastLike": lambda x, like: x + np.zeros_like(like), "ZerosLike": lambda x, dtype=None: x * 0,
+    "OnesLike": lambda x, dtype=None: x * 0 + 1,
     "AxisSize": lambda x, axis, dtype: np.prod([x.shape[a] for a in axis]), "AxisIndex": lambda x, axis, dtype: np.indices(x.shape)[axis],
     "Complex": lambda re, im: re + im * np.complex64(1j),
 }
@@ -242,7 +249,8 @@ def test_reference(op):
             with np.errstate(all="ignore"):
                 expected = meaning(*[np.asarray(a) for a in args], **attrs)
             t = outputs[0]
-            assert_same(results[0], np.asarray(expected).astype(numpy_dtype(t.dtype)), t.dtype, 4 * op.tolerance, note=f"{op.type}{attrs} of {args}")
+            assert_same(results[0], np.asarray(expected).astype(numpy_dtype(t.dtype)), t.dtype, 4 * op.tolerance,
+                        note=f"{op.type}{attrs} of {args}")
 
 
 @every_op
@@ -252,7 +260,8 @@ def test_special_values(op):
             args = [np.array(v, dtype.np) for v in (point if isinstance(point, tuple) else (point,))]
             feeds, outputs = call(op, args, {})
             result, = run(outputs, feeds)
-            assert np.array_equal(result, np.asarray(expected, result.dtype), equal_nan=result.dtype.kind == "f"), f"{op.type}{point} = {result}, not {expected}"
+            assert np.array_equal(result, np.asarray(expected, result.dtype),
+                                  equal_nan=result.dtype.kind == "f"), f"{op.type}{point} = {result}, not {expected}"
 
 
 compiled_exists = pytest.mark.skipif(importlib.util.find_spec("graphflow.runtime.executable") is None, reason="no compiled executable")
@@ -285,7 +294,8 @@ def test_compiled_special_values(op):
             outputs += found
             wanted.append((dtype, point, expected))
     for (dtype, point, expected), result in zip(wanted, run(outputs, feeds, interpret=0)):
-        close = np.allclose(result, np.asarray(expected, np.asarray(result).dtype), rtol=RTOL[dtype.name], atol=RTOL[dtype.name] / 10, equal_nan=True)
+        close = np.allclose(result, np.asarray(expected, np.asarray(result).dtype), rtol=RTOL[dtype.name], atol=RTOL[dtype.name] / 10,
+                            equal_nan=True)
         assert close, f"{op.type}{point} = {result}, not {expected} ({dtype})"
 
 
@@ -322,7 +332,8 @@ def _quiet_gradients(y, xs):
 
 def _check_slope(sess, y, grads, xs, feeds, rng, note):
     """Central difference of y along a random direction against the gradients' projection on it."""
-    directions = {x: rng.normal(size=np.shape(feeds[x])) + (1j * rng.normal(size=np.shape(feeds[x])) if x.dtype.is_complex else 0) for x in xs}
+    directions = {x: rng.normal(size=np.shape(feeds[x])) + (1j * rng.normal(size=np.shape(feeds[x])) if x.dtype.is_complex else 0)
+                  for x in xs}
     step = 1e-6
     up, down = (sess.run(y, {**feeds, **{x: feeds[x] + s * step * d for x, d in directions.items()}}) for s in (1, -1))
     present = [(x, g) for x, g in zip(xs, grads) if g is not None]
@@ -386,7 +397,8 @@ def test_compiled_gradient(op):
     rng = np.random.default_rng(8)
     feeds, fetches, seen = {}, [], set()
     for args, attrs in cases(op):
-        if (kinds := (tuple(np.shape(a) for a in args), str(attrs))) in seen or not any(dtype_of(a) in (types.float32, types.float64) for a in args):
+        if (kinds := (tuple(np.shape(a) for a in args),
+                      str(attrs))) in seen or not any(dtype_of(a) in (types.float32, types.float64) for a in args):
             continue
         seen.add(kinds)
         more, outputs = call(op, args, attrs, lambda a: [None] * np.ndim(a) if rng.random() < 0.5 else np.shape(a))

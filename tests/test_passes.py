@@ -148,7 +148,8 @@ def test_cse_merges_equal_ops():
 
 
 def test_cse_looks_at_attributes_dtypes_and_bits():
-    p = program(lambda x: [op.Sum(x, axis=(0,), keepdims=False), op.Sum(x, axis=(1,), keepdims=False), op.Cast(x, DstT=types.int32), op.Cast(x, DstT=types.int64),
+    p = program(lambda x: [op.Sum(x, axis=(0,), keepdims=False), op.Sum(x, axis=(1,), keepdims=False), op.Cast(x, DstT=types.int32),
+                           op.Cast(x, DstT=types.int64),
                            opdef.constant(0.0), opdef.constant(-0.0), opdef.constant(0), opdef.constant([0.0])], X)
     assert len(cse(p).ops()) == len(p.ops())
 
@@ -213,7 +214,8 @@ def test_constants_of_integers_are_collected():
 
 def test_stability_is_stable():
     x = np.array([[-1000.0, 0.0, 1000.0]], np.float32)
-    p = program(lambda x: [op.Log(op.Softmax(x, axis=-1)), op.Log(op.Sigmoid(x)), op.Log(op.Sub(1.0, op.Sigmoid(x))), op.Log(op.Add(1.0, op.Exp(x))),
+    p = program(lambda x: [op.Log(op.Softmax(x, axis=-1)), op.Log(op.Sigmoid(x)), op.Log(op.Sub(1.0, op.Sigmoid(x))),
+                           op.Log(op.Add(1.0, op.Exp(x))),
                            op.Log(op.Sum(op.Exp(x), axis=(1,), keepdims=False))], x)
     assert not all(np.isfinite(v).all() for v in values(p, x))
     found = values(pipeline.run(p), x)
@@ -334,8 +336,10 @@ def moved_last(name):
 # (pass, where it is moved, what it misses there)
 ORDER = [
     ("stability", lambda: moved_last("stability"), lambda x: op.Log(op.Softmax(x, axis=-1)), lambda k: k["Reciprocal"] == 0),
-    ("bypass", lambda: moved_before("bypass", "decompose"), lambda x: op.Log(op.Identity(op.Softmax(x, axis=-1))), lambda k: k["Reciprocal"] == 0),
-    ("cse", lambda: [p for p in pipeline.PIPELINE if p.name not in ("cse", "cse again")], lambda x: op.Mul(op.Exp(x), op.Exp(x)), lambda k: k["Square"] == 1),
+    ("bypass", lambda: moved_before("bypass", "decompose"), lambda x: op.Log(op.Identity(op.Softmax(x, axis=-1))),
+     lambda k: k["Reciprocal"] == 0),
+    ("cse", lambda: [p for p in pipeline.PIPELINE if p.name not in ("cse", "cse again")], lambda x: op.Mul(op.Exp(x), op.Exp(x)),
+     lambda k: k["Square"] == 1),
     ("fold", lambda: [p for p in pipeline.PIPELINE if p.name not in ("fold", "fold again")],
      lambda x: op.Mul(x, op.Sub(opdef.constant(3.0), opdef.constant(2.0))), lambda k: not k),
     ("decompose", lambda: moved_last("decompose"), lambda x: op.Mean(x, axis=(), keepdims=False), lambda k: not k),
@@ -401,7 +405,8 @@ def test_a_training_step_keeps_its_values(which):
 
 def test_numbers_are_computed_once():
     """1 / (number of elements), broadcast by the gradient of a mean, stays a number."""
-    p = program(lambda x: op.Mul(op.Neg(op.ExpandDims(op.BroadcastTo(op.Exp(op.Sum(x, axis=None, keepdims=False)), tf.shape(x)[:1]), axis=1)), x),
+    p = program(lambda x: op.Mul(op.Neg(op.ExpandDims(op.BroadcastTo(op.Exp(op.Sum(x, axis=None, keepdims=False)), tf.shape(x)[:1]),
+                                                      axis=1)), x),
                 (types.float32, (N, 3)))
     after = pipeline.run(p)
     assert kinds(after) == {"Sum": 1, "Exp": 1, "Neg": 1, "Mul": 1}

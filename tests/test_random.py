@@ -170,7 +170,8 @@ def test_the_result_has_the_name_of_its_scope(reference):
     assert tf.random_normal([2], name="n").name == "n:0"
     assert tf.random_uniform([2]).name == "random_uniform:0"
     assert tf.random_uniform([2], 0, 5, tf.int32, name="i").name == "i:0"
-    assert {"n/shape", "n/mean", "n/stddev", "n/RandomStandardNormal", "n/mul"} <= {op.name for op in tf.get_default_graph().get_operations()}
+    assert {"n/shape", "n/mean", "n/stddev", "n/RandomStandardNormal",
+            "n/mul"} <= {op.name for op in tf.get_default_graph().get_operations()}
 
 
 # ---------------------------------------------------------------- distributions

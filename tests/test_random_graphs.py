@@ -79,7 +79,8 @@ class Program:
 
     def arrays(self, n: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed * 1000 + n)
-        return {name: sample(rng, [n if s == "N" else s for s in shape], dtype, bound) for name, (shape, dtype, bound) in self.feeds.items()}
+        return {name: sample(rng, [n if s == "N" else s for s in shape], dtype, bound) for name,
+                (shape, dtype, bound) in self.feeds.items()}
 
     def script(self) -> str:
         feeds = "\n".join(f"    {name!r}: ({shape!r}, {dtype!r}, {bound!r})," for name, (shape, dtype, bound) in self.feeds.items())
@@ -184,9 +185,11 @@ class Maker:
 
     def feed(self) -> Value:
         rng = self.rng
-        dtype = rng.choice(["float32"] * 4 + ["float64"]) if self.floats else rng.choice(["float32"] * 5 + ["float64", "int32", "int64", "bool", "int32"])
+        dtype = rng.choice(["float32"] * 4
+                           + ["float64"]) if self.floats else rng.choice(["float32"] * 5 + ["float64", "int32", "int64", "bool", "int32"])
         rank = rng.choice([0, 1, 2, 2, 2, 3, 3, 4])
-        shape = tuple(rng.choice(["N", "N", 1, 2, 3, 4, 5, 8]) if i == 0 else rng.choice([1, 2, 3, 4, 5, 7, "N"] if rng.random() < 0.3 else [1, 2, 3, 4, 6]) for i in range(rank))
+        shape = tuple(rng.choice(["N", "N", 1, 2, 3, 4, 5, 8])
+                      if i == 0 else rng.choice([1, 2, 3, 4, 5, 7, "N"] if rng.random() < 0.3 else [1, 2, 3, 4, 6]) for i in range(rank))
         v = Value(f"x{len(self.p.feeds)}", shape, dtype, 6.0)
         static = [None if s == "N" else s for s in shape]
         text = "None" if not self.floats and rng.random() < 0.08 else repr(static)
@@ -194,7 +197,8 @@ class Maker:
         if text == "None":  # the rank is known to the writer only
             self.p.feeds[v.name] = (shape, dtype, v.bound)
             name = self.name()
-            self.p.lines.append(f"{name} = tf.ensure_shape({v.name}, {static!r})" if hasattr(tf, "ensure_shape") else f"{name} = tf.identity({v.name}); {name}.set_shape({static!r})")
+            self.p.lines.append(f"{name} = tf.ensure_shape({v.name}, {static!r})"
+                                if hasattr(tf, "ensure_shape") else f"{name} = tf.identity({v.name}); {name}.set_shape({static!r})")
             v = Value(name, shape, dtype, v.bound)
         else:
             self.p.feeds[v.name] = (shape, dtype, v.bound)
@@ -226,7 +230,8 @@ class Maker:
         """Something of the same dtype that broadcasts with `a`."""
         rng = self.rng
         if rng.random() < 0.6:
-            found = [v for v in self.p.values if v.dtype == a.dtype and joined(a.shape, v.shape) is not None and (v is not a or rng.random() < 0.2)]
+            found = [v for v in self.p.values if v.dtype == a.dtype and joined(a.shape, v.shape) is not None
+                     and (v is not a or rng.random() < 0.2)]
             if found:
                 return rng.choice(found[-5:])
         keep = rng.randrange(0, a.rank + 1)
@@ -254,12 +259,18 @@ def joined(a, b):
 
 # ---------------------------------------------------------------- recipes
 
-SMOOTH = [("tf.tanh({})", 1), ("tf.sigmoid({})", 1), ("tf.sin({})", 1), ("tf.cos({})", 1), ("tf.exp(tf.tanh({}))", 2.8), ("tf.log(tf.abs({}) + 1)", 6),
-          ("tf.sqrt(tf.abs({}) + 0.5)", 15), ("tf.nn.softplus({})", None), ("tf.erf({})", 1), ("tf.rsqrt(tf.abs({}) + 1)", 1), ("tf.log1p(tf.abs({}))", 6),
-          ("tf.expm1(tf.sin({}))", 1.8), ("tf.atan({})", 1.6), ("tf.nn.elu({})", None), ("1.0 / (tf.abs({}) + 1)", 1), ("tf.log_sigmoid({})", None),
-          ("tf.nn.selu({})", None), ("tf.nn.softsign({})", 1), ("tf.square(tf.tanh({}))", 1), ("tf.pow(tf.abs({}) + 1, 0.5)", 15), ("tf.reciprocal(tf.abs({}) + 2)", 1)]
-PLAIN = [("-{}", 1), ("tf.abs({})", 1), ("tf.nn.relu({})", 1), ("{} * 2", 2), ("{} + 1", 2), ("{} * 0.5", 1), ("tf.nn.relu6({})", 1), ("tf.identity({})", 1), ("3 - {}", 4), ("{} - {}", 2),
-         ("tf.stop_gradient({})", 1), ("tf.nn.leaky_relu({}, 0.25)", 1), ("tf.zeros_like({})", 0), ("tf.ones_like({}) + {}", 2), ("{} / 4.0", 1)]
+SMOOTH = [("tf.tanh({})", 1), ("tf.sigmoid({})", 1), ("tf.sin({})", 1), ("tf.cos({})", 1), ("tf.exp(tf.tanh({}))", 2.8),
+          ("tf.log(tf.abs({}) + 1)", 6),
+          ("tf.sqrt(tf.abs({}) + 0.5)", 15), ("tf.nn.softplus({})", None), ("tf.erf({})", 1), ("tf.rsqrt(tf.abs({}) + 1)", 1),
+          ("tf.log1p(tf.abs({}))", 6),
+          ("tf.expm1(tf.sin({}))", 1.8), ("tf.atan({})", 1.6), ("tf.nn.elu({})", None), ("1.0 / (tf.abs({}) + 1)", 1),
+          ("tf.log_sigmoid({})", None),
+          ("tf.nn.selu({})", None), ("tf.nn.softsign({})", 1), ("tf.square(tf.tanh({}))", 1), ("tf.pow(tf.abs({}) + 1, 0.5)", 15),
+          ("tf.reciprocal(tf.abs({}) + 2)", 1)]
+PLAIN = [("-{}", 1), ("tf.abs({})", 1), ("tf.nn.relu({})", 1), ("{} * 2", 2), ("{} + 1", 2), ("{} * 0.5", 1), ("tf.nn.relu6({})", 1),
+         ("tf.identity({})", 1), ("3 - {}", 4), ("{} - {}", 2),
+         ("tf.stop_gradient({})", 1), ("tf.nn.leaky_relu({}, 0.25)", 1), ("tf.zeros_like({})", 0), ("tf.ones_like({}) + {}", 2),
+         ("{} / 4.0", 1)]
 JUMPY = ["tf.floor({})", "tf.ceil({})", "tf.sign({})", "tf.round({} / 2.0)", "tf.clip_by_value({}, -1.5, 2.5)", "tf.rint({})"]
 
 
@@ -288,8 +299,10 @@ def jumpy(m):
 def binary(m):
     x = m.float()
     y = m.broadcasting(x)
-    text, bound = m.choice([("{} + {}", x.bound + y.bound), ("{} - {}", x.bound + y.bound), ("{} * {}", x.bound * y.bound), ("tf.maximum({}, {})", max(x.bound, y.bound)),
-                            ("tf.minimum({}, {})", max(x.bound, y.bound)), ("{} / (tf.abs({}) + 1)", x.bound), ("tf.squared_difference({}, {})", (x.bound + y.bound) ** 2),
+    text, bound = m.choice([("{} + {}", x.bound + y.bound), ("{} - {}", x.bound + y.bound), ("{} * {}", x.bound * y.bound),
+                            ("tf.maximum({}, {})", max(x.bound, y.bound)),
+                            ("tf.minimum({}, {})", max(x.bound, y.bound)), ("{} / (tf.abs({}) + 1)", x.bound),
+                            ("tf.squared_difference({}, {})", (x.bound + y.bound) ** 2),
                             ("tf.atan2({}, tf.abs({}) + 1)", 1.6)])
     if m.rng.random() < 0.3:
         x, y = y, x
@@ -301,8 +314,10 @@ def binary(m):
 def integer(m):
     x = m.int()
     y = m.broadcasting(x)
-    text = m.choice(["{} + {}", "{} - {}", "{} * {}", "tf.floordiv({}, tf.abs({}) + 1)", "tf.floormod({}, tf.abs({}) + 2)", "tf.maximum({}, {})", "tf.minimum({}, {})",
-                     "tf.truncatediv({}, tf.abs({}) + 1)", "tf.bitwise.bitwise_and({}, {})", "tf.bitwise.bitwise_xor({}, {})", "tf.squared_difference({}, {})"])
+    text = m.choice(["{} + {}", "{} - {}", "{} * {}", "tf.floordiv({}, tf.abs({}) + 1)", "tf.floormod({}, tf.abs({}) + 2)",
+                     "tf.maximum({}, {})", "tf.minimum({}, {})",
+                     "tf.truncatediv({}, tf.abs({}) + 1)", "tf.bitwise.bitwise_and({}, {})", "tf.bitwise.bitwise_xor({}, {})",
+                     "tf.squared_difference({}, {})"])
     bound = (x.bound + y.bound) ** 2 if "squared" in text else x.bound * y.bound if "*" in text else 2 * max(x.bound, y.bound) + 2
     m.add(text.format(x.name, y.name), joined(x.shape, y.shape), x.dtype, bound, True, False)
 
@@ -364,7 +379,8 @@ def reduce(m):
             del ops["logsumexp"]
     name = m.choice(ops)
     written = repr([a - x.rank if m.rng.random() < 0.3 else a for a in axes]) if len(axes) < x.rank or m.rng.random() < 0.5 else "None"
-    m.add(f"tf.reduce_{name}({x.name}, axis={written}, keepdims={keep})", shape, x.dtype, ops[name], x.exact and name in ("sum", "max", "min"), x.is_float)
+    m.add(f"tf.reduce_{name}({x.name}, axis={written}, keepdims={keep})", shape, x.dtype, ops[name],
+          x.exact and name in ("sum", "max", "min"), x.is_float)
 
 
 @recipe(1)
@@ -390,9 +406,12 @@ def rows(m):
     """Softmax, layer norm, cross entropy and other things that fold a row and use it again."""
     x = m.float(lambda v: v.rank > 0 and not isinstance(v.shape[-1], str) and v.dtype in ("float32", "float64"))
     text, bound, drop = m.choice([
-        ("tf.nn.softmax({x})", 1, 0), ("tf.nn.log_softmax({x})", 2 * x.bound + 3, 0), ("({x} - tf.reduce_mean({x}, -1, keepdims=True)) * tf.rsqrt(tf.nn.moments({x}, [-1], keep_dims=True)[1] + 0.5)", 8, 0),
-        ("tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.nn.softmax({x} * 0.5), logits={x})", 2 * x.bound + 3, 1), ("tf.nn.l2_normalize({x} + 0.25, -1)", 1, 0),
-        ("{x} / (tf.reduce_sum(tf.abs({x}), -1, keepdims=True) + 1)", 1, 0), ("{x} - tf.reduce_max({x}, -1, keepdims=True)", 2 * x.bound, 0), ("tf.nn.l2_loss({x}) * 0.01", 60, 9),
+        ("tf.nn.softmax({x})", 1, 0), ("tf.nn.log_softmax({x})", 2 * x.bound + 3, 0),
+        ("({x} - tf.reduce_mean({x}, -1, keepdims=True)) * tf.rsqrt(tf.nn.moments({x}, [-1], keep_dims=True)[1] + 0.5)", 8, 0),
+        ("tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.nn.softmax({x} * 0.5), logits={x})", 2 * x.bound + 3, 1),
+        ("tf.nn.l2_normalize({x} + 0.25, -1)", 1, 0),
+        ("{x} / (tf.reduce_sum(tf.abs({x}), -1, keepdims=True) + 1)", 1, 0),
+        ("{x} - tf.reduce_max({x}, -1, keepdims=True)", 2 * x.bound, 0), ("tf.nn.l2_loss({x}) * 0.01", 60, 9),
         ("tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.sigmoid({x}), logits={x})", x.bound + 3, 0)])
     m.add(text.format(x=x.name), x.shape[:-1] if drop == 1 else () if drop else x.shape, x.dtype, bound, False)
 
@@ -412,7 +431,8 @@ def scan(m):
     x = m.number(lambda v: v.rank > 0 and v.dtype in ("float32", "float64", "int32", "int64") and v.bound < 50)
     a = m.rng.randrange(x.rank)
     n = 33 if isinstance(x.shape[a], str) else x.shape[a]
-    m.add(f"tf.cumsum({x.name}, {a}, exclusive={m.rng.random() < .4}, reverse={m.rng.random() < .4})", x.shape, x.dtype, x.bound * max(n, 1), x.exact, x.is_float)
+    m.add(f"tf.cumsum({x.name}, {a}, exclusive={m.rng.random() < .4}, reverse={m.rng.random() < .4})", x.shape, x.dtype,
+          x.bound * max(n, 1), x.exact, x.is_float)
 
 
 # -- movement
@@ -452,7 +472,8 @@ def reshape(m):
         first = m.choice([d for d in (1, 2, 3, 4, 6) if total and total % d == 0])
         m.add(f"tf.reshape({x.name}, [{first}, -1])", (first, total // first), x.dtype, x.bound, x.exact, x.is_float)
     elif x.shape[0] == "N" and len(unknown) == 1:
-        m.add(f"tf.reshape({x.name}, [tf.shape({x.name})[0], {int(np.prod(x.shape[1:]))}])", ("N", int(np.prod(x.shape[1:]))), x.dtype, x.bound, x.exact, x.is_float)
+        m.add(f"tf.reshape({x.name}, [tf.shape({x.name})[0], {int(np.prod(x.shape[1:]))}])", ("N", int(np.prod(x.shape[1:]))), x.dtype,
+              x.bound, x.exact, x.is_float)
     else:
         raise Stuck
 
@@ -491,7 +512,8 @@ def concat(m):
     shape[a] = sum(v.shape[a] for v in parts)
     if shape[a] > 40:
         raise Stuck
-    m.add(f"tf.concat([{', '.join(v.name for v in parts)}], {a})", shape, x.dtype, max(v.bound for v in parts), all(v.exact for v in parts), x.is_float)
+    m.add(f"tf.concat([{', '.join(v.name for v in parts)}], {a})", shape, x.dtype, max(v.bound for v in parts), all(v.exact for v in parts),
+          x.is_float)
 
 
 @recipe(1)
@@ -499,7 +521,8 @@ def stack(m):
     x = m.pick(lambda v: v.rank < 4)
     y = m.pick(lambda v: v.dtype == x.dtype and v.shape == x.shape)
     a = m.rng.randrange(x.rank + 1)
-    m.add(f"tf.stack([{x.name}, {y.name}], {a})", (*x.shape[:a], 2, *x.shape[a:]), x.dtype, max(x.bound, y.bound), x.exact and y.exact, x.is_float)
+    m.add(f"tf.stack([{x.name}, {y.name}], {a})", (*x.shape[:a], 2, *x.shape[a:]), x.dtype, max(x.bound, y.bound), x.exact and y.exact,
+          x.is_float)
 
 
 @recipe(1)
@@ -508,17 +531,20 @@ def tile_pad_reverse(m):
     how = m.rng.randrange(5)
     if how == 0:
         times = [1 if isinstance(s, str) or s > 8 else m.rng.choice([1, 2, 3]) for s in x.shape]
-        m.add(f"tf.tile({x.name}, {times})", [s if isinstance(s, str) else s * k for s, k in zip(x.shape, times)], x.dtype, x.bound, x.exact, x.is_float)
+        m.add(f"tf.tile({x.name}, {times})", [s if isinstance(s, str) else s * k for s, k in zip(x.shape, times)], x.dtype, x.bound,
+              x.exact, x.is_float)
     elif how == 1:
         pads = [[0, 0] if isinstance(s, str) or s > 8 else [m.rng.randrange(3), m.rng.randrange(3)] for s in x.shape]
-        m.add(f"tf.pad({x.name}, {pads})", [s if isinstance(s, str) else s + sum(k) for s, k in zip(x.shape, pads)], x.dtype, x.bound, x.exact, x.is_float)
+        m.add(f"tf.pad({x.name}, {pads})", [s if isinstance(s, str) else s + sum(k) for s, k in zip(x.shape, pads)], x.dtype, x.bound,
+              x.exact, x.is_float)
     elif how == 2:
         a = m.rng.randrange(x.rank)
         m.add(f"tf.reverse({x.name}, [{a}])", x.shape, x.dtype, x.bound, x.exact, x.is_float)
     elif how == 3:
         mode = m.choice(["SYMMETRIC"] if 0 in m.p.batches else ["REFLECT", "SYMMETRIC"])  # nothing has no mirror image
         pads = [[0, 0] if isinstance(s, str) or s < 2 or s > 8 else [m.rng.randrange(2), m.rng.randrange(2)] for s in x.shape]
-        m.add(f"tf.pad({x.name}, {pads}, '{mode}')", [s if isinstance(s, str) else s + sum(k) for s, k in zip(x.shape, pads)], x.dtype, x.bound, x.exact, x.is_float)
+        m.add(f"tf.pad({x.name}, {pads}, '{mode}')", [s if isinstance(s, str) else s + sum(k) for s, k in zip(x.shape, pads)], x.dtype,
+              x.bound, x.exact, x.is_float)
     else:
         k = m.rng.choice([2, 3])
         m.add(f"tf.ones([{k}] + [1] * {x.rank}, tf.{x.dtype}) * {x.name}" if x.dtype not in ("bool",) else f"tf.stack([{x.name}] * {k})",
@@ -563,7 +589,8 @@ def segments(m):
     n = x.shape[0]
     i = m.int(lambda v: v.shape == (n,)) if m.rng.random() < 0.8 or isinstance(n, str) else m.constant((n,), "int32")
     k = m.rng.choice([1, 3, 4])
-    m.add(f"tf.unsorted_segment_sum({x.name}, tf.floormod({i.name}, {k}), {k})", (k, *x.shape[1:]), x.dtype, x.bound * (33 if isinstance(n, str) else n), x.exact, x.is_float)
+    m.add(f"tf.unsorted_segment_sum({x.name}, tf.floormod({i.name}, {k}), {k})", (k, *x.shape[1:]), x.dtype,
+          x.bound * (33 if isinstance(n, str) else n), x.exact, x.is_float)
 
 
 @recipe(1)
@@ -571,7 +598,8 @@ def scatter(m):
     x = m.number(lambda v: 0 < v.rank < 4 and v.dtype in ("float32", "float64", "int32") and not any(isinstance(s, str) for s in v.shape))
     k = m.rng.choice([2, 5])
     where = [[m.rng.randrange(k)] for _ in range(x.shape[0])]
-    m.add(f"tf.scatter_nd(np.array({where}, np.int32).reshape([-1, 1]), {x.name}, {[k, *x.shape[1:]]})", (k, *x.shape[1:]), x.dtype, x.bound * max(x.shape[0], 1), x.exact, x.is_float)
+    m.add(f"tf.scatter_nd(np.array({where}, np.int32).reshape([-1, 1]), {x.name}, {[k, *x.shape[1:]]})", (k, *x.shape[1:]), x.dtype,
+          x.bound * max(x.shape[0], 1), x.exact, x.is_float)
 
 
 # -- contractions and windows
@@ -587,11 +615,14 @@ def matmul(m):
         w = m.constant((n, m.rng.choice([1, 2, 5, 16, 40])), x.dtype, 2)
         m.add(f"tf.matmul({x.name}, {w.name})", (x.shape[0], w.shape[1]), x.dtype, x.bound * 2 * max(k, 1), x.exact)
     elif how == 1:
-        m.add(f"tf.matmul({x.name}, {x.name}, transpose_a=True)", (*x.shape[:-2], n, n), x.dtype, x.bound ** 2 * (33 if isinstance(x.shape[-2], str) else max(x.shape[-2], 1)), x.exact)
+        m.add(f"tf.matmul({x.name}, {x.name}, transpose_a=True)", (*x.shape[:-2], n, n), x.dtype,
+              x.bound ** 2 * (33 if isinstance(x.shape[-2], str) else max(x.shape[-2], 1)), x.exact)
     elif how == 2:
-        m.add(f"tf.matmul({x.name}, {x.name}, transpose_b=True)", (*x.shape[:-2], x.shape[-2], x.shape[-2]), x.dtype, x.bound ** 2 * max(k, 1), x.exact)
+        m.add(f"tf.matmul({x.name}, {x.name}, transpose_b=True)", (*x.shape[:-2], x.shape[-2], x.shape[-2]), x.dtype,
+              x.bound ** 2 * max(k, 1), x.exact)
     else:
-        y = m.float(lambda v: v.rank == x.rank and v.shape[:-2] == x.shape[:-2] and v.shape[-2] == n and v.dtype == x.dtype and v.bound < 40)
+        y = m.float(lambda v: v.rank == x.rank and v.shape[:-2] == x.shape[:-2] and v.shape[-2] == n and v.dtype == x.dtype
+                    and v.bound < 40)
         m.add(f"tf.matmul({x.name}, {y.name})", (*x.shape[:-1], y.shape[-1]), x.dtype, x.bound * y.bound * max(k, 1), x.exact and y.exact)
 
 
@@ -601,22 +632,26 @@ def dense(m):
     x = m.float(lambda v: v.rank == 2 and not isinstance(v.shape[1], str) and v.shape[1] > 0 and v.bound < 40 and v.dtype == "float32")
     k = m.rng.choice([1, 3, 8, 32])
     w, b = m.constant((x.shape[1], k), x.dtype, 2), m.constant((k,), x.dtype)
-    m.add(f"tf.nn.relu(tf.nn.bias_add(tf.matmul({x.name}, {w.name}), {b.name}))", (x.shape[0], k), x.dtype, x.bound * 2 * x.shape[1] + 3, x.exact)
+    m.add(f"tf.nn.relu(tf.nn.bias_add(tf.matmul({x.name}, {w.name}), {b.name}))", (x.shape[0], k), x.dtype, x.bound * 2 * x.shape[1] + 3,
+          x.exact)
 
 
 @recipe(1)
 def image(m):
-    x = m.float(lambda v: v.rank == 4 and v.dtype == "float32" and all(not isinstance(s, str) and s >= 2 for s in v.shape[1:3]) and not isinstance(v.shape[3], str) and v.shape[3] > 0 and v.bound < 20)
+    x = m.float(lambda v: v.rank == 4 and v.dtype == "float32" and all(not isinstance(s, str) and s >= 2 for s in v.shape[1:3])
+                and not isinstance(v.shape[3], str) and v.shape[3] > 0 and v.bound < 20)
     h, w, c = x.shape[1:]
     padding, s = m.choice(["SAME", "VALID"]), m.rng.choice([1, 2])
     size = (lambda n: -(-n // s)) if padding == "SAME" else (lambda n: -(-(n - 1) // s))
     how = m.rng.randrange(3)
     if how == 0:
         k = m.constant((2, 2, c, m.rng.choice([1, 2, 4])), x.dtype, 2)
-        m.add(f"tf.nn.conv2d({x.name}, {k.name}, [1, {s}, {s}, 1], '{padding}')", (x.shape[0], size(h), size(w), k.shape[3]), x.dtype, x.bound * 8 * c, x.exact)
+        m.add(f"tf.nn.conv2d({x.name}, {k.name}, [1, {s}, {s}, 1], '{padding}')", (x.shape[0], size(h), size(w), k.shape[3]), x.dtype,
+              x.bound * 8 * c, x.exact)
     else:
         name = "max_pool" if how == 1 else "avg_pool"
-        m.add(f"tf.nn.{name}({x.name}, [1, 2, 2, 1], [1, {s}, {s}, 1], '{padding}')", (x.shape[0], size(h), size(w), c), x.dtype, x.bound, x.exact and how == 1)
+        m.add(f"tf.nn.{name}({x.name}, [1, 2, 2, 1], [1, {s}, {s}, 1], '{padding}')", (x.shape[0], size(h), size(w), c), x.dtype, x.bound,
+              x.exact and how == 1)
 
 
 # -- state, randomness, sizes that depend on data
@@ -683,7 +718,8 @@ def by_data(m):
     """A number of rows that depends on values."""
     if m.floats or 0 in m.p.batches:
         raise Stuck
-    x = m.number(lambda v: v.rank > 0 and v.exact and not isinstance(v.shape[0], str) and v.shape[0] > 0 and v.dtype not in ("float16", "bfloat16"))
+    x = m.number(lambda v: v.rank > 0 and v.exact and not isinstance(v.shape[0], str) and v.shape[0] > 0
+                 and v.dtype not in ("float16", "bfloat16"))
     tag = f"M{m.count}"
     how = m.rng.randrange(3)
     if how == 0:
@@ -771,7 +807,8 @@ def same(found, wanted, p: Program, note: str, scale: float, slack=1.0) -> None:
             if a.dtype.kind in "fc":
                 eps = 4e-2 if p.half else 1e-4 if a.dtype == np.float32 else 1e-4
                 top = np.abs(b[np.isfinite(b)]).max(initial=0)
-                np.testing.assert_allclose(a, b, rtol=eps * slack, atol=eps * slack * 0.1 * max(scale if not slack > 1 else 1, top, 1), err_msg=f"{note}, run {step}, {name}")
+                np.testing.assert_allclose(a, b, rtol=eps * slack, atol=eps * slack * 0.1 * max(scale if not slack > 1 else 1, top, 1),
+                                           err_msg=f"{note}, run {step}, {name}")
             else:
                 assert np.array_equal(a, b), f"{note}, run {step}, {name}:\n{a}\nthe reference has\n{b}"
 
@@ -784,7 +821,8 @@ def compare(p: Program, note="compiled", **options) -> None:
 
 
 # Sizes at which the compiler takes another way, made so small that small arrays take it.
-SMALL_LIMITS = {"graphflow.codegen.schedule.PIECE": 4, "graphflow.codegen.emit_cpu.TILE": 4, "graphflow.codegen.emit_cpu.NARROW": 2, "graphflow.codegen.emit_cpu.SUM": 3,
+SMALL_LIMITS = {"graphflow.codegen.schedule.PIECE": 4, "graphflow.codegen.emit_cpu.TILE": 4, "graphflow.codegen.emit_cpu.NARROW": 2,
+                "graphflow.codegen.emit_cpu.SUM": 3,
                 "graphflow.codegen.emit_cpu.LITERAL": 1, "graphflow.codegen.contract.SMALL": 1, "graphflow.passes.fusion.ROW_LIMIT": 12,
                 "graphflow.passes.fusion.SERIAL_LIMIT": 6, "graphflow.runtime.plan.SMALL": 8, "graphflow.runtime.executable.SMALL": 8}
 
@@ -836,7 +874,8 @@ def checked(p: Program, check) -> None:
 
 
 programs = st.builds(lambda r, size: Maker(r, size).p, st.randoms(use_true_random=False, note_method_calls=False), st.integers(3, 14))
-float_programs = st.builds(lambda r, size: Maker(r, size, floats=True).p, st.randoms(use_true_random=False, note_method_calls=False), st.integers(3, 9))
+float_programs = st.builds(lambda r, size: Maker(r, size, floats=True).p, st.randoms(use_true_random=False, note_method_calls=False),
+                           st.integers(3, 9))
 
 
 @profile(22)
@@ -895,7 +934,8 @@ def reduced(p: Program, check) -> Program:
             rest = p.lines[:i] + p.lines[i + 1:]
             if name in p.fetches or any(re.search(rf"\b{name}\b", line) for line in rest):
                 continue
-            q = replace(p, lines=rest, feeds={k: v for k, v in p.feeds.items() if k != name}, variables=[v for v in p.variables if v != name])
+            q = replace(p, lines=rest, feeds={k: v for k, v in p.feeds.items() if k != name},
+                        variables=[v for v in p.variables if v != name])
             if kind(q) == wanted:
                 p, better = q, True
         for n in p.batches if len(p.batches) > 1 else []:
@@ -911,12 +951,14 @@ def main(first: int, count: int, size: int = 10, what: str = "ogpnt") -> None:
     bad = 0
     for seed in range(first, first + count):
         rng = random.Random(seed)
-        checks = {"o": lambda p: compare(p, optimize=1), "n": lambda p: compare(p, optimize=0), "p": lambda p: prefixes(p, seed), "t": compare_small_limits}
+        checks = {"o": lambda p: compare(p, optimize=1), "n": lambda p: compare(p, optimize=0), "p": lambda p: prefixes(p, seed),
+                  "t": compare_small_limits}
         for letter, check in checks.items():
             if letter in what and (letter in "ot" or seed % 4 == 0):
                 bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size)).p, check, f"seed {seed} {letter}")
         if "g" in what and seed % 2 == 0:
-            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), floats=True).p, compare_gradients, f"seed {seed} gradients")
+            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), floats=True).p, compare_gradients,
+                              f"seed {seed} gradients")
     print(f"{count} seeds from {first}: {bad} failures", flush=True)
 
 
@@ -927,7 +969,8 @@ def _quiet(p: Program, check, note: str) -> bool:
     except Exception as e:
         p = reduced(p, check)
         lines = "".join(traceback.format_exception(e)[-3:])
-        print(f"==== {note}\n{lines[-1800:]}\n" + "\n".join(p.lines) + f"\nfetch {p.fetches} feed {p.feeds} batches {p.batches}\n", flush=True)
+        print(f"==== {note}\n{lines[-1800:]}\n" + "\n".join(p.lines) + f"\nfetch {p.fetches} feed {p.feeds} batches {p.batches}\n",
+              flush=True)
         return False
 
 

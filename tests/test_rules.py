@@ -61,7 +61,8 @@ def test_a_bare_parameter_is_no_pattern():
 def test_int_rules_do_not_touch_floats():
     """NaN * 0 is NaN, and `not x < y` is not `x >= y` for NaN: these rules are declared for integers."""
     by_name = {r.name: r for r in rewrite.TABLES["algebra"].rules}
-    assert all(d.is_integer for name in ("x * 0 = 0", "not Less is GreaterEqual", "(x + c1) + c2 = x + (c1 + c2)") for d in by_name[name].dtypes)
+    assert all(d.is_integer for name in ("x * 0 = 0", "not Less is GreaterEqual", "(x + c1) + c2 = x + (c1 + c2)")
+               for d in by_name[name].dtypes)
 
 
 def _keeps_values(build, value):
@@ -79,7 +80,8 @@ def _keeps_values(build, value):
 
 
 @pytest.mark.parametrize("build", [lambda x: op.Mul(x, 0), lambda x: op.Sub(x, x), lambda x: op.RealDiv(x, x), lambda x: op.Maximum(x, x),
-                                   lambda x: op.RealDiv(x, 4), lambda x: op.Pow(x, 2), lambda x: op.RealDiv(1, op.Sqrt(x)), lambda x: op.Neg(op.Neg(x))])
+                                   lambda x: op.RealDiv(x, 4), lambda x: op.Pow(x, 2), lambda x: op.RealDiv(1, op.Sqrt(x)),
+                                   lambda x: op.Neg(op.Neg(x))])
 def test_nan_and_infinities_stay(build):
     want, have = _keeps_values(build, np.array([np.nan, np.inf, -np.inf, 0.0, 1.0]))
     np.testing.assert_array_equal(have, want)

@@ -23,7 +23,8 @@ def started():
     return sess
 
 
-VALUES = {"f32": np.float32([[1, 2], [3, 4]]), "f64": np.float64([1.5, np.inf]), "f16": np.float16([0.5]), "i64": np.int64(7), "i8": np.int8([-1, 2]),
+VALUES = {"f32": np.float32([[1, 2], [3, 4]]), "f64": np.float64([1.5, np.inf]), "f16": np.float16([0.5]), "i64": np.int64(7),
+          "i8": np.int8([-1, 2]),
           "u8": np.uint8([255]), "flag": np.array([True, False]), "c64": np.complex64([1 + 2j]), "c128": np.complex128([[3 - 4j]]),
           "empty": np.zeros((0, 3), np.float32)}
 
@@ -53,7 +54,8 @@ def test_the_safetensors_package_reads_it_and_we_read_its_files(tmp_path):
     assert sorted(found) == sorted("scope/" + n for n in real)
     for n, v in real.items():
         np.testing.assert_array_equal(found["scope/" + n], v)
-    numpy_api.save_file({n: np.ascontiguousarray(v) for n, v in real.items()}, str(tmp_path / "theirs.safetensors"), metadata={"by": "them"})
+    numpy_api.save_file({n: np.ascontiguousarray(v) for n, v in real.items()}, str(tmp_path / "theirs.safetensors"),
+                        metadata={"by": "them"})
     reader = tf.train.NewCheckpointReader(str(tmp_path / "theirs"))
     for n, v in real.items():
         np.testing.assert_array_equal(reader.get_tensor(n), v)
@@ -96,7 +98,8 @@ def test_nothing_changes_when_one_variable_cannot_be_restored(tmp_path):
         sess.run([tf.assign(a, [8.0, 9.0]), tf.assign(b, [7.0])])
         for other, error, text in ((tf.Variable([1.0], name="bb"), tf.errors.NotFoundError, "Did you mean 'b'"),
                                    (None, tf.errors.InvalidArgumentError, "rhs shape= "), (None, tf.errors.InvalidArgumentError, "dtype")):
-            names = {"a": a, "bb": other} if other is not None else {"b": b, "a": tf.Variable([0.0] * 3)} if "rhs" in text else {"b": b, "a": tf.Variable([1, 2])}
+            names = {"a": a, "bb": other} if other is not None else {"b": b,
+                                                                     "a": tf.Variable([0.0] * 3)} if "rhs" in text else {"b": b, "a": tf.Variable([1, 2])}
             with pytest.raises(error, match=text):
                 tf.train.Saver(names).restore(sess, prefix)
             assert sess.run([a, b])[0].tolist() == [8, 9] and sess.run(b).tolist() == [7]

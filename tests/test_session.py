@@ -110,7 +110,8 @@ def test_feeds_of_every_layout(sess, size):
     y = tf.transpose(x) * 2 + 1
     rng = np.random.default_rng(0)
     base = rng.standard_normal((size, 6)).astype(np.float32)
-    for a in (base, base.T, base[::2], base[:, ::-1], np.asfortranarray(base), base.astype(">f4"), base.astype(np.float64).astype(np.float32)[1:]):
+    for a in (base, base.T, base[::2], base[:, ::-1], np.asfortranarray(base), base.astype(">f4"),
+              base.astype(np.float64).astype(np.float32)[1:]):
         for _ in range(3):
             before = a.copy()
             np.testing.assert_allclose(sess.run(y, {x: a}), a.T * 2 + 1, rtol=1e-6)
@@ -396,7 +397,8 @@ def test_empty_arrays(sess):
     start(sess)
     empty = {x: np.zeros((0, 3), np.float32)}
     y = tf.matmul(x, w)
-    found = sess.run([y, tf.reduce_sum(y), tf.reduce_sum(y, 0), tf.nn.softmax(x), tf.concat([x, x], 0), tf.transpose(x), tf.gradients(y, w)[0]], empty)
+    found = sess.run([y, tf.reduce_sum(y), tf.reduce_sum(y, 0), tf.nn.softmax(x), tf.concat([x, x], 0), tf.transpose(x),
+                      tf.gradients(y, w)[0]], empty)
     assert [a.shape for a in map(np.asarray, found)] == [(0, 2), (), (2,), (0, 3), (0, 3), (3, 0), (3, 2)]
     assert found[1] == 0 and not found[2].any() and not found[6].any()
 
@@ -424,7 +426,8 @@ CHECKED = {
     "gather": lambda x, i: tf.gather(x, i, name="it"),
     "gather_nd": lambda x, i: tf.gather_nd(x, tf.expand_dims(i, 1), name="it"),
     "gather axis 1": lambda x, i: tf.gather(tf.reshape(x, [1, 4]), i, axis=1, name="it"),
-    "batch gather": lambda x, i: tf.batch_gather(tf.reshape(x, [1, 4]), tf.reshape(i, [1, -1]), name="it") if hasattr(tf, "batch_gather") else tf.gather(x, i, name="it"),
+    "batch gather": lambda x, i: tf.batch_gather(tf.reshape(x, [1, 4]), tf.reshape(i, [1, -1]), name="it")
+    if hasattr(tf, "batch_gather") else tf.gather(x, i, name="it"),
     "floordiv": lambda x, i: tf.floordiv(12, 4 - i, name="it"),
     "floormod": lambda x, i: tf.floormod(12, 4 - i, name="it"),
     "truncatediv": lambda x, i: tf.truncatediv(12, 4 - i, name="it"),
@@ -567,7 +570,8 @@ def test_run_metadata_and_timeline(compiled):
     y = tf.nn.softmax(tf.matmul(x, tf.ones([64, 64])), name="probabilities")
     metadata = tf.RunMetadata()
     for _ in range(2):
-        compiled.run(y, {x: np.ones((64, 64), np.float32)}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
+        compiled.run(y, {x: np.ones((64, 64), np.float32)}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+                     run_metadata=metadata)
     events = metadata.step_stats.events
     assert events and all(e["duration_us"] > 0 for e in events)
     assert any("probabilities" in e["ops"] for e in events)

@@ -135,7 +135,8 @@ def test_optimizer_follows_its_formula(rng, make, reference, slots, dtype):
         for t in range(1, 6):
             assert sess.run(train) is None
             want = reference(want, want - target, state, t)
-            np.testing.assert_allclose(sess.run(w), want, rtol=1e-4 if dtype == np.float32 else 1e-9, atol=1e-6 if dtype == np.float32 else 1e-12)
+            np.testing.assert_allclose(sess.run(w), want, rtol=1e-4 if dtype == np.float32 else 1e-9,
+                                       atol=1e-6 if dtype == np.float32 else 1e-12)
         assert tf.train.global_step(sess, step) == 5
     assert sorted(v.op.name for v in tf.global_variables()) == sorted(["w", "global_step", *slots])
     assert [v.op.name for v in tf.trainable_variables()] == ["w"]
@@ -276,7 +277,8 @@ SCHEDULES = {
     "inverse": (lambda s: T.inverse_time_decay(0.1, s, 10, 0.5), lambda t: 0.1 / (1 + 0.5 * t / 10)),
     "piecewise": (lambda s: T.piecewise_constant(s, [5, 20], [1.0, 0.5, 0.1]), lambda t: 1.0 if t <= 5 else 0.5 if t <= 20 else 0.1),
     "polynomial": (lambda s: T.polynomial_decay(0.1, s, 20, 0.01, 2.0), lambda t: 0.09 * (1 - min(t, 20) / 20) ** 2 + 0.01),
-    "cycle": (lambda s: T.polynomial_decay(0.1, s, 20, 0.01, cycle=True), lambda t: 0.09 * (1 - t / (20 * max(math.ceil(t / 20), 1))) + 0.01),
+    "cycle": (lambda s: T.polynomial_decay(0.1, s, 20, 0.01, cycle=True),
+              lambda t: 0.09 * (1 - t / (20 * max(math.ceil(t / 20), 1))) + 0.01),
     "cosine": (lambda s: T.cosine_decay(0.1, s, 20, 0.1), lambda t: 0.1 * (0.9 * 0.5 * (1 + math.cos(math.pi * min(t, 20) / 20)) + 0.1)),
     "restarts": (lambda s: T.cosine_decay_restarts(0.1, s, 10, 1.0), lambda t: 0.1 * 0.5 * (1 + math.cos(math.pi * (t % 10) / 10))),
     "restarts2": (lambda s: T.cosine_decay_restarts(0.1, s, 10, 2.0, 0.5),

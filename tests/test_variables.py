@@ -232,8 +232,10 @@ def test_default_initializers(graph):
 
 
 def test_forms_of_initializers(graph):
-    made = [tf.get_variable("a", initializer=3), tf.get_variable("b", initializer=np.float64([1, 2])), tf.get_variable("c", initializer=tf.constant([1, 2])),
-            tf.get_variable("d", [2], initializer=tf.ones_initializer), tf.get_variable("e", [2], initializer=lambda shape, dtype, partition_info: tf.ones(shape, dtype)),
+    made = [tf.get_variable("a", initializer=3), tf.get_variable("b", initializer=np.float64([1, 2])),
+            tf.get_variable("c", initializer=tf.constant([1, 2])),
+            tf.get_variable("d", [2], initializer=tf.ones_initializer),
+            tf.get_variable("e", [2], initializer=lambda shape, dtype, partition_info: tf.ones(shape, dtype)),
             tf.get_variable("f", initializer=lambda: tf.constant([5.0])), tf.get_variable("g", [2], tf.float64, lambda s: np.ones(s))]
     assert [v.dtype.name for v in made] == ["int32", "float64", "int32", "float32", "float32", "float32", "float64"]
     with started() as sess:
@@ -279,7 +281,8 @@ def test_get_collection_of_a_scope(graph):
 
 def test_templates_share_variables(graph):
     def line(x):
-        return x * tf.get_variable("w", [], initializer=tf.ones_initializer()) + tf.get_variable("b", [], initializer=tf.zeros_initializer())
+        return x * tf.get_variable("w", [],
+                                   initializer=tf.ones_initializer()) + tf.get_variable("b", [], initializer=tf.zeros_initializer())
 
     f, g = tf.make_template("line", line), tf.make_template("line", line)
     f(tf.constant(1.0)), f(tf.constant(2.0)), g(tf.constant(1.0))

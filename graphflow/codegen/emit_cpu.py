@@ -121,7 +121,8 @@ class _Emitter:
             self._tiles("lo", "hi")
             extent, work = self.plan.lane.extent, self._work()
         self.line("return bad")
-        return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work, list(self.checks), not self.plan.rows and self.plan.lane is not None)
+        return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work,
+                       list(self.checks), not self.plan.rows and self.plan.lane is not None)
 
     def _work(self) -> Size:
         """Elements touched per iteration of the parallel range."""
@@ -179,7 +180,8 @@ class _Emitter:
         folds = [s for s in group if s.combine]
         accs = [(s, self._start(s)) for s in folds]
         inside = len(self.stack)
-        blocked = bool(reduced) and all(s.combine == "add" and s.expr.dtype.kind in "fc" for s in folds) and (types.hint(reduced[-1].extent) or 0) > SUM
+        blocked = bool(reduced) and all(s.combine == "add" and s.expr.dtype.kind in "fc"
+                                        for s in folds) and (types.hint(reduced[-1].extent) or 0) > SUM
         parts = []
         for a in reduced[:-1]:
             self.loop(a)
@@ -444,7 +446,8 @@ class _Emitter:
             return f"{_ROUND[op]}({a[0]})"
         simple = {"neg": "-{0}", "abs": "fabs_({0})", "max": "fmax({0}, {1})", "min": "fmin({0}, {1})", "copysign": "copysign_({0}, {1})",
                   "isnan": "{0} != {0}", "isinf": f"fabs_({{0}}) == to_{t}(np.inf)", "isfinite": f"fabs_({{0}}) < to_{t}(np.inf)",
-                  "floordiv": "floor_({0} / {1})", "truncdiv": "trunc_({0} / {1})", "fmod": "fmod_({0}, {1})", "truncmod": "fmod_({0}, {1})",
+                  "floordiv": "floor_({0} / {1})", "truncdiv": "trunc_({0} / {1})", "fmod": "fmod_({0}, {1})",
+                  "truncmod": "fmod_({0}, {1})",
                   "conj": "{0}"}
         if op in simple:
             return simple[op].format(*a)
@@ -480,7 +483,8 @@ class _Emitter:
         if op in simple:
             text = simple[op].format(*a)
         else:
-            known = {"pow": "({0}) ** ({1})", "asin": "np.arcsin({0})", "acos": "np.arccos({0})", "atan": "np.arctan({0})", "sigmoid": "1.0 / (1.0 + np.exp(-{0}))"}
+            known = {"pow": "({0}) ** ({1})", "asin": "np.arcsin({0})", "acos": "np.arccos({0})", "atan": "np.arctan({0})",
+                     "sigmoid": "1.0 / (1.0 + np.exp(-{0}))"}
             text = known.get(op, f"np.{op}({{0}})").format(*a)
         return text if op == "abs" else f"to_{dtype.code}({text})"
 
@@ -506,13 +510,15 @@ class _Emitter:
         return self.sizes[n]
 
     def _text(self) -> str:
-        np_name = {"f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "u16": "uint16",
+        np_name = {"f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8",
+                   "u16": "uint16",
                    "u32": "uint32", "u64": "uint64", "c64": "complex64", "c128": "complex128"}
         head = [f"# {self.kernel_label()}"]
         head += [f"{n} = np.{np_name[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
         pointers = [f"    p{i} = buf(B, {i})" for i in range(len(self.buffers))]
         sizes = [f"    {n} = S[{i}]" for i, n in enumerate(self.sizes.values())]
-        sizes += [f"    {n} = {_BITS[code].format(f'S[{len(self.sizes) + i}]')}" for i, (n, (code, _)) in enumerate(self.parameters.items())]
+        sizes += [f"    {n} = {_BITS[code].format(f'S[{len(self.sizes) + i}]')}" for i,
+                  (n, (code, _)) in enumerate(self.parameters.items())]
         out: list[str] = []
         _render(self.stack[0], 0, out)
         return "\n".join([*head, out[0], *pointers, *sizes, *out[1:]]) + "\n"
@@ -532,7 +538,8 @@ def _bits(value: Any, code: str) -> int:
 
 
 def _literal(text: str) -> str:
-    return {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}.get(text, text).replace("infj", "np.inf*1j") if "inf" in text or "nan" in text else text
+    return {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}.get(text,
+                                                                     text).replace("infj", "np.inf*1j") if "inf" in text or "nan" in text else text
 
 
 def _combine(combine: str, dtype: DType, a: str, b: str) -> str:

@@ -78,7 +78,8 @@ class _Machine:
         neutral = np.asarray(ir.neutral(s.combine or "", s.expr.dtype), s.expr.dtype.np)
         values = np.where(grid.live(), values, neutral)
         positions = tuple(i for i, a in enumerate(s.axes) if a in s.reduced)
-        found = _COMBINE[s.combine or ""].reduce(values, axis=positions, initial=None if _nonempty(values, positions) else neutral, keepdims=True)
+        found = _COMBINE[s.combine or ""].reduce(values, axis=positions, initial=None if _nonempty(values, positions) else neutral,
+                                                 keepdims=True)
         kept = _Grid(self, tuple(a for a in s.axes if a not in s.reduced))
         found = found.reshape(kept.shape)
         if s.init is not None:
@@ -203,7 +204,8 @@ def _put(out: np.ndarray, place: tuple[np.ndarray, ...], values: np.ndarray, liv
     """Stores where alive; linear form writes the flat view."""
     target = out.reshape(-1) if len(place) == 1 and out.ndim != 1 else out
     where = tuple(np.broadcast_to(p, live.shape)[live] for p in place)
-    target[where if where else ...] = np.broadcast_to(values, live.shape)[live] if where else np.broadcast_to(values, live.shape).reshape(out.shape)
+    target[where if where else ...] = np.broadcast_to(values,
+                                                      live.shape)[live] if where else np.broadcast_to(values, live.shape).reshape(out.shape)
 
 
 def _unwritten(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
@@ -231,7 +233,8 @@ def _cast(x: np.ndarray, source: DType, target: DType) -> np.ndarray:
 
 # ---------------------------------------------------------------- operators
 
-_COMBINE: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "land": np.logical_and, "lor": np.logical_or}
+_COMBINE: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "land": np.logical_and,
+                            "lor": np.logical_or}
 
 
 def _truncdiv(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -247,7 +250,8 @@ def _floats(operator: Callable[..., Any], fn: Callable[..., Any]) -> Callable[..
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))) if x.dtype.kind == "f" else 1 / (1 + np.exp(-x))
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))),
+                    np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))) if x.dtype.kind == "f" else 1 / (1 + np.exp(-x))
 
 
 def _special(name: str) -> Callable[..., Any]:

@@ -46,7 +46,8 @@ _scalar("same", 1, neg=np.negative, abs=np.abs, exp=np.exp, exp2=np.exp2, expm1=
         log10=np.log10, sqrt=np.sqrt, rsqrt=lambda x: 1 / np.sqrt(x), cbrt=np.cbrt, sin=np.sin, cos=np.cos, tan=np.tan, asin=np.arcsin,
         acos=np.arccos, atan=np.arctan, sinh=np.sinh, cosh=np.cosh, tanh=np.tanh, asinh=np.arcsinh,
         acosh=np.arccosh, atanh=np.arctanh, floor=np.floor, ceil=np.ceil, trunc=np.trunc, rint=np.rint,
-        bitnot=np.invert, conj=np.conj, sigmoid=None, softplus=None, erf=None, erfc=None, erfinv=None, ndtri=None, lgamma=None, digamma=None)
+        bitnot=np.invert, conj=np.conj, sigmoid=None, softplus=None, erf=None, erfc=None, erfinv=None, ndtri=None, lgamma=None,
+        digamma=None)
 _scalar("bool", 2, lt=np.less, le=np.less_equal, gt=np.greater, ge=np.greater_equal, eq=np.equal, ne=np.not_equal,
         land=np.logical_and, lor=np.logical_or)
 _scalar("bool", 1, lnot=np.logical_not, isnan=np.isnan, isinf=np.isinf, isfinite=np.isfinite)
@@ -161,9 +162,11 @@ def _simplify_index(op: str, a: Expr, b: Expr) -> Expr | None:
     x, y = _number(a), _number(b)
     if x is not None and y is not None and op in ("add", "sub", "mul"):
         return size(x + y if op == "add" else x - y if op == "sub" else x * y)
-    if x is not None and y is not None and op in ("floordiv", "mod") and not isinstance(x, types.Dim) and not isinstance(y, types.Dim) and y:
+    if x is not None and y is not None and op in ("floordiv",
+                                                  "mod") and not isinstance(x, types.Dim) and not isinstance(y, types.Dim) and y:
         return index_const(x // y if op == "floordiv" else x % y)
-    if x is not None and y is not None and not isinstance(x, types.Dim) and not isinstance(y, types.Dim) and op in ("lt", "le", "gt", "ge", "eq", "ne"):
+    if x is not None and y is not None and not isinstance(x,
+                                                          types.Dim) and not isinstance(y, types.Dim) and op in ("lt", "le", "gt", "ge", "eq", "ne"):
         return const(bool(SCALAR[op][1](x, y)), types.bool_)  # type: ignore[misc]
     zero = lambda n: isinstance(n, int) and n == 0  # noqa: E731
     one = lambda n: isinstance(n, int) and n == 1  # noqa: E731

@@ -45,7 +45,8 @@ class _Lowering:
     def kernel(self, name: str) -> Kernel:
         stages = [self.stage(op) for op in self.staged]
         outs = [s.target for s in stages]
-        return Kernel(name, tuple(dict.fromkeys([*self.buffers, *outs])), tuple(stages), tuple(a for a in self.outer if not types.same(a.extent, 1)))
+        return Kernel(name, tuple(dict.fromkeys([*self.buffers, *outs])), tuple(stages),
+                      tuple(a for a in self.outer if not types.same(a.extent, 1)))
 
     def stage(self, op: Operation) -> Stage:
         out = op.outputs[0]

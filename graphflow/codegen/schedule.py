@@ -15,7 +15,8 @@ from .simplify import stride
 # A reduction without outer loops is cut into pieces of this many elements: they can run on several threads, their
 # number depends on the size alone (so the bits do not depend on the threads), and short sums are accurate sums.
 PIECE = 1 << 13
-HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "sin", "cos", "tan", "tanh", "sigmoid", "softplus", "erf", "erfc", "lgamma", "digamma"}
+HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "sin", "cos", "tan", "tanh", "sigmoid", "softplus", "erf", "erfc",
+         "lgamma", "digamma"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def _save_shared(plan: Schedule) -> Schedule:
             for e in ir.walk(s.expr):
                 if e.op in HEAVY and e.dtype is s.target.dtype and ir.axes_in(e) >= set(inner_axes(s, plan.kernel)):
                     j = next((j for j in range(i) if _computes(plan.groups[j], e, s, plan.kernel)), None)
-                    if j is not None and not any(x.op == "at" and x.data is s.target for g in plan.groups for t in g for x in ir.walk(t.expr)):
+                    if j is not None and not any(x.op == "at" and x.data is s.target for g in plan.groups for t in g
+                                                 for x in ir.walk(t.expr)):
                         return _with_saved(plan, e, s, j, i)
     return plan
 

@@ -14,8 +14,10 @@ from .. import types
 from ..graph import Operation, Tensor
 
 # Fill colours by family, light enough for black text.
-COLOURS = {"elementwise": "#d7e8fb", "reduction": "#fde2c4", "movement": "#e6e6e6", "contraction": "#f9c9c9", "indexing": "#d9f0d3", "random": "#eadcf4",
-           "linalg": "#fbd5e5", "state": "#fff2b3", "constant": "#f2f2f2", "input": "#c9efe9", "composite": "#cfd8f5", "host": "#e8d6c3", "window": "#f7d0b5",
+COLOURS = {"elementwise": "#d7e8fb", "reduction": "#fde2c4", "movement": "#e6e6e6", "contraction": "#f9c9c9", "indexing": "#d9f0d3",
+           "random": "#eadcf4",
+           "linalg": "#fbd5e5", "state": "#fff2b3", "constant": "#f2f2f2", "input": "#c9efe9", "composite": "#cfd8f5", "host": "#e8d6c3",
+           "window": "#f7d0b5",
            "scan": "#ddeec2", "control": "#ffffff"}
 
 
@@ -108,7 +110,8 @@ def to_networkx(ops: Iterable[Operation]) -> Any:
     keys = _keys(found)
     g = networkx.MultiDiGraph()
     for op in found:
-        g.add_node(keys[op], op=op, type=op.type, family=op.opdef.family, outputs=[spec_text(t) for t in op.outputs], site=str(op.site or ""))
+        g.add_node(keys[op], op=op, type=op.type, family=op.opdef.family, outputs=[spec_text(t) for t in op.outputs],
+                   site=str(op.site or ""))
     for op in found:
         for i, t in enumerate(op.inputs):
             if t.op in keys:
@@ -133,7 +136,8 @@ def op_text(op: Operation) -> str:
     inputs = ", ".join([*[t.op.name if t.value_index == 0 else t.name for t in op.inputs], *[f"^{c.name}" for c in op.control_inputs]])
     attrs = ", ".join(f"{k}={_value_text(v)}" for k, v in op.attrs.items())
     outputs = ", ".join(map(spec_text, op.outputs)) or "()"
-    return f"{op.name}: {outputs} = {op.type}({inputs})" + (f" {{{attrs}}}" if attrs else "") + (f" @{op.device}" if op.device else "") + (f"  # {op.site}" if op.site else "")
+    return f"{op.name}: {outputs} = {op.type}({inputs})" + (f" {{{attrs}}}"
+                                                            if attrs else "") + (f" @{op.device}" if op.device else "") + (f"  # {op.site}" if op.site else "")
 
 
 def to_text(ops: Iterable[Operation]) -> str:
@@ -163,7 +167,8 @@ class Layout:
     def __init__(self, ops: Sequence[Operation]):
         self.ops = list(ops)
         number = {op: i for i, op in enumerate(self.ops)}
-        self.edges: list[tuple[int, int, Tensor | None]] = [(number[t.op], i, t) for i, op in enumerate(self.ops) for t in dict.fromkeys(op.inputs) if t.op in number]
+        self.edges: list[tuple[int, int, Tensor | None]] = [(number[t.op], i, t) for i,
+                                                            op in enumerate(self.ops) for t in dict.fromkeys(op.inputs) if t.op in number]
         self.edges += [(number[c], i, None) for i, op in enumerate(self.ops) for c in op.control_inputs if c in number]
         self.width = [_box_width(op) for op in self.ops]
         self.row = self._rows()
@@ -351,8 +356,10 @@ document.getElementById('find').addEventListener('input', e => { const q = e.tar
 """
 
 _STYLE = """body{margin:0;font-family:Helvetica,Arial,sans-serif;display:flex;flex-direction:column;height:100vh}
-header{padding:6px 12px;background:#f4f5f8;border-bottom:1px solid #ccd;font-size:13px;display:flex;gap:14px;align-items:center;flex-wrap:wrap}
-svg{flex:1;min-height:0;width:100%;cursor:grab;background:#fff}.n{cursor:pointer}.n.on rect{stroke:#c30;stroke-width:2.5}.e.on{stroke:#c30;stroke-width:2.4}
+header{padding:6px 12px;background:#f4f5f8;border-bottom:1px solid
+#ccd;font-size:13px;display:flex;gap:14px;align-items:center;flex-wrap:wrap}
+svg{flex:1;min-height:0;width:100%;cursor:grab;background:#fff}.n{cursor:pointer}.n.on
+rect{stroke:#c30;stroke-width:2.5}.e.on{stroke:#c30;stroke-width:2.4}
 .n.dim{opacity:.15}#info{font-family:monospace;font-size:12px;white-space:pre-wrap;padding:4px 12px;min-height:1.4em;background:#fafafa}
 i{display:inline-block;width:11px;height:11px;border:1px solid #889;border-radius:3px;margin-right:3px;vertical-align:-1px}"""
 

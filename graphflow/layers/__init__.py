@@ -1,6 +1,7 @@
 """`tf.layers`: layers as functions and as classes."""
 from .base import InputSpec, Layer
-from .convolutional import (Conv1D, Conv2D, Conv2DTranspose, Conv3D, Conv3DTranspose, SeparableConv2D, conv1d, conv2d, conv2d_transpose, conv3d,
+from .convolutional import (Conv1D, Conv2D, Conv2DTranspose, Conv3D, Conv3DTranspose, SeparableConv2D, conv1d, conv2d, conv2d_transpose,
+                            conv3d,
                             conv3d_transpose, separable_conv2d)
 from .core import Dense, Dropout, Flatten, dense, dropout, flatten
 from .normalization import BatchNormalization, batch_normalization

@@ -91,7 +91,8 @@ class Layer:
     # -- what subclasses call
 
     def add_weight(self, name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None,
-                   trainable: bool | None = None, constraint: Any = None, use_resource: Any = None, partitioner: Any = None, **_: Any) -> Any:
+                   trainable: bool | None = None, constraint: Any = None, use_resource: Any = None, partitioner: Any = None,
+                   **_: Any) -> Any:
         """A variable `scope/name`, shared when the layer is reused."""
         trainable = trainable is not False
         v = get_variable(name, shape=shape, dtype=dtype or self.dtype or types.float32, initializer=initializer, regularizer=regularizer,
@@ -137,7 +138,8 @@ class Layer:
             ValueError: the input has a rank or a shape the layer cannot take.
         """
         scope = kwargs.pop("scope", None)
-        inputs = [convert_to_tensor(x) for x in inputs] if isinstance(inputs, (list, tuple)) and _holds_tensors(inputs) else convert_to_tensor(inputs)
+        inputs = [convert_to_tensor(x) for x in inputs] if isinstance(inputs,
+                                                                      (list, tuple)) and _holds_tensors(inputs) else convert_to_tensor(inputs)
         first = inputs[0] if isinstance(inputs, list) else inputs
         self._check(first)
         if self.dtype is None:
@@ -198,7 +200,8 @@ def _holds_tensors(values: Any) -> bool:
     return any(isinstance(v, Tensor) or hasattr(v, "handle") for v in values)
 
 
-InputSpec = type("InputSpec", (), {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs), "__doc__": "What a layer expects of its input."})
+InputSpec = type("InputSpec", (),
+                 {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs), "__doc__": "What a layer expects of its input."})
 
 
 def activated(outputs: Tensor, activation: Callable[..., Any] | None) -> Tensor:

@@ -21,8 +21,10 @@ class _Conv(Layer):
 
     def __init__(self, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: str = "channels_last",
                  dilation_rate: Any = 1, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None,
-                 bias_initializer: Any = _ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
-                 kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None = None, **kwargs: Any):
+                 bias_initializer: Any = _ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None,
+                 activity_regularizer: Any = None,
+                 kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None = None,
+                 **kwargs: Any):
         super().__init__(trainable, name, activity_regularizer=activity_regularizer, **kwargs)
         self.filters, self.ndim = int(filters), self.rank + 2
         self.kernel_size, self.strides = numbers(kernel_size, self.rank, "kernel_size"), numbers(strides, self.rank, "strides")
@@ -55,7 +57,8 @@ class _Conv(Layer):
         self.built = True
 
     def convolve(self, inputs: Tensor) -> Tensor:
-        return nn.convolution(inputs, self.kernel, self.padding, strides=self.strides, dilation_rate=self.dilation_rate, data_format=self.format)
+        return nn.convolution(inputs, self.kernel, self.padding, strides=self.strides, dilation_rate=self.dilation_rate,
+                              data_format=self.format)
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = self.convolve(inputs)
@@ -94,7 +97,8 @@ class Conv3D(_Conv):
 class Conv2DTranspose(_Conv):
     """The gradient of a 2-D convolution as a layer: sizes grow by the strides.  kernel is [h, w, filters, C]."""
 
-    def __init__(self, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last", *args: Any, **kwargs: Any):
+    def __init__(self, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
+                 *args: Any, **kwargs: Any):
         super().__init__(filters, kernel_size, strides, padding, data_format, 1, *args, **kwargs)
 
     def kernel_shape(self, channels: int) -> list[int]:
@@ -110,7 +114,8 @@ class Conv2DTranspose(_Conv):
         shape = [sizes[0], self.filters, *space] if self.first else [sizes[0], *space, self.filters]
         strides = (1, 1, *self.strides) if self.first else (1, *self.strides, 1)
         transpose = nn.conv2d_transpose if self.rank == 2 else nn.conv3d_transpose
-        outputs = transpose(inputs, self.kernel, array_ops.stack(shape) if None in static else shape, list(strides), padding=self.padding, data_format=self.format)
+        outputs = transpose(inputs, self.kernel, array_ops.stack(shape) if None in static else shape, list(strides), padding=self.padding,
+                            data_format=self.format)
         outputs.set_shape(self.compute_output_shape(inputs.shape))
         return outputs
 
@@ -122,7 +127,9 @@ class Conv3DTranspose(Conv2DTranspose):
 
 
 class SeparableConv2D(_Conv):
-    """A depthwise convolution, then a 1x1 one.  Variables depthwise_kernel [h, w, C, multiplier], pointwise_kernel [1, 1, C * multiplier, filters]."""
+    """A depthwise convolution, then a 1x1 one.  Variables depthwise_kernel [h, w, C, multiplier], pointwise_kernel [1, 1, C * multiplier,
+    filters].
+    """
 
     def __init__(self, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
                  dilation_rate: Any = (1, 1), depth_multiplier: int = 1, activation: Any = None, use_bias: bool = True,
@@ -130,7 +137,8 @@ class SeparableConv2D(_Conv):
                  depthwise_regularizer: Any = None, pointwise_regularizer: Any = None, bias_regularizer: Any = None,
                  activity_regularizer: Any = None, depthwise_constraint: Any = None, pointwise_constraint: Any = None,
                  bias_constraint: Any = None, trainable: bool = True, name: str | None = None, **kwargs: Any):
-        super().__init__(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, None, bias_initializer, None,
+        super().__init__(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, None, bias_initializer,
+                         None,
                          bias_regularizer, activity_regularizer, None, bias_constraint, trainable, name, **kwargs)
         self.depth_multiplier = depth_multiplier
         self.depthwise = depthwise_initializer, depthwise_regularizer, depthwise_constraint
@@ -142,7 +150,8 @@ class SeparableConv2D(_Conv):
     def build(self, input_shape: types.TensorShape) -> None:
         channels = self.channels(input_shape)
         inner = channels * self.depth_multiplier
-        for name, shape, (init, regularizer, constraint) in (("depthwise_kernel", [*self.kernel_size, channels, self.depth_multiplier], self.depthwise),
+        for name, shape, (init, regularizer,
+                          constraint) in (("depthwise_kernel", [*self.kernel_size, channels, self.depth_multiplier], self.depthwise),
                                                              ("pointwise_kernel", [1, 1, inner, self.filters], self.pointwise)):
             setattr(self, name, self.add_weight(name, shape, initializer=init, regularizer=regularizer, constraint=constraint))
         self._build_bias()
@@ -154,38 +163,47 @@ class SeparableConv2D(_Conv):
 
 
 def conv1d(inputs: Any, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: str = "channels_last",
-           dilation_rate: Any = 1, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = _ZEROS,
+           dilation_rate: Any = 1, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None,
+           bias_initializer: Any = _ZEROS,
            kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
            bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:
     """`Conv1D(filters, kernel_size, ...)` applied to `inputs`."""
-    return Conv1D(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
+    return Conv1D(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, kernel_initializer,
+                  bias_initializer,
                   kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint, trainable, name,
                   _scope=name, _reuse=reuse)(inputs)
 
 
 def conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
-           dilation_rate: Any = (1, 1), activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = _ZEROS,
+           dilation_rate: Any = (1, 1), activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None,
+           bias_initializer: Any = _ZEROS,
            kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
            bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:
     """`Conv2D(filters, kernel_size, ...)` applied to `inputs`."""
-    return Conv2D(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
+    return Conv2D(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, kernel_initializer,
+                  bias_initializer,
                   kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint, trainable, name,
                   _scope=name, _reuse=reuse)(inputs)
 
 
-def conv3d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1, 1), padding: str = "valid", data_format: str = "channels_last",
+def conv3d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1, 1), padding: str = "valid",
+           data_format: str = "channels_last",
            dilation_rate: Any = (1, 1, 1), activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None,
            bias_initializer: Any = _ZEROS, kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
-           kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:
+           kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None = None,
+           reuse: Any = None) -> Tensor:
     """`Conv3D(filters, kernel_size, ...)` applied to `inputs`."""
-    return Conv3D(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
+    return Conv3D(filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, kernel_initializer,
+                  bias_initializer,
                   kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint, trainable, name,
                   _scope=name, _reuse=reuse)(inputs)
 
 
-def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
+def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid",
+                     data_format: str = "channels_last",
                      activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = _ZEROS,
-                     kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
+                     kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
+                     kernel_constraint: Any = None,
                      bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:
     """`Conv2DTranspose(filters, kernel_size, ...)` applied to `inputs`."""
     return Conv2DTranspose(filters, kernel_size, strides, padding, data_format, activation, use_bias, kernel_initializer, bias_initializer,
@@ -193,9 +211,11 @@ def conv2d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any =
                            _scope=name, _reuse=reuse)(inputs)
 
 
-def conv3d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1, 1), padding: str = "valid", data_format: str = "channels_last",
+def conv3d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1, 1), padding: str = "valid",
+                     data_format: str = "channels_last",
                      activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = _ZEROS,
-                     kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
+                     kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
+                     kernel_constraint: Any = None,
                      bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:
     """`Conv3DTranspose(filters, kernel_size, ...)` applied to `inputs`."""
     return Conv3DTranspose(filters, kernel_size, strides, padding, data_format, activation, use_bias, kernel_initializer, bias_initializer,
@@ -203,7 +223,8 @@ def conv3d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any =
                            _scope=name, _reuse=reuse)(inputs)
 
 
-def separable_conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
+def separable_conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid",
+                     data_format: str = "channels_last",
                      dilation_rate: Any = (1, 1), depth_multiplier: int = 1, activation: Any = None, use_bias: bool = True,
                      depthwise_initializer: Any = None, pointwise_initializer: Any = None, bias_initializer: Any = _ZEROS,
                      depthwise_regularizer: Any = None, pointwise_regularizer: Any = None, bias_regularizer: Any = None,
@@ -212,7 +233,8 @@ def separable_conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any =
     """`SeparableConv2D(filters, kernel_size, ...)` applied to `inputs`."""
     return SeparableConv2D(filters, kernel_size, strides, padding, data_format, dilation_rate, depth_multiplier, activation, use_bias,
                            depthwise_initializer, pointwise_initializer, bias_initializer, depthwise_regularizer, pointwise_regularizer,
-                           bias_regularizer, activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint, trainable, name,
+                           bias_regularizer, activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint, trainable,
+                           name,
                            _scope=name, _reuse=reuse)(inputs)
 
 

@@ -41,7 +41,8 @@ class Dense(Layer):
         last = input_shape[-1].value
         if last is None:
             raise ValueError("The last dimension of the inputs to `Dense` should be defined. Found `None`.")
-        self.kernel = self.add_weight("kernel", [last, self.units], initializer=self.kernel_initializer, regularizer=self.kernel_regularizer,
+        self.kernel = self.add_weight("kernel", [last, self.units], initializer=self.kernel_initializer,
+                                      regularizer=self.kernel_regularizer,
                                       constraint=self.kernel_constraint)
         self.bias = self.add_weight("bias", [self.units], initializer=self.bias_initializer, regularizer=self.bias_regularizer,
                                     constraint=self.bias_constraint) if self.use_bias else None
@@ -68,7 +69,8 @@ def dense(inputs: Any, units: int, activation: Any = None, use_bias: bool = True
           activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True,
           name: str | None = None, reuse: Any = None) -> Tensor:
     """`Dense(units, ...)` applied to `inputs`; variables `name/kernel` and `name/bias`."""
-    return Dense(units, activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, activity_regularizer,
+    return Dense(units, activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+                 activity_regularizer,
                  kernel_constraint, bias_constraint, trainable, name, _scope=name, _reuse=reuse)(inputs)
 
 
@@ -90,7 +92,8 @@ class Dropout(Layer):
         return types.TensorShape(input_shape)
 
 
-def dropout(inputs: Any, rate: Any = 0.5, noise_shape: Any = None, seed: int | None = None, training: Any = False, name: str | None = None) -> Tensor:
+def dropout(inputs: Any, rate: Any = 0.5, noise_shape: Any = None, seed: int | None = None, training: Any = False,
+            name: str | None = None) -> Tensor:
     """Dropout when `training` (a bool, or a boolean scalar tensor); the identity otherwise."""
     return Dropout(rate, noise_shape, seed, name)(inputs, training=training)
 

@@ -34,7 +34,8 @@ class BatchNormalization(Layer):
                  moving_mean_initializer: Any = zeros_initializer(), moving_variance_initializer: Any = ones_initializer(),
                  beta_regularizer: Any = None, gamma_regularizer: Any = None, beta_constraint: Any = None, gamma_constraint: Any = None,
                  renorm: bool = False, renorm_clipping: Any = None, renorm_momentum: float = 0.99, fused: bool | None = None,
-                 trainable: bool = True, virtual_batch_size: int | None = None, adjustment: Any = None, name: str | None = None, **kwargs: Any):
+                 trainable: bool = True, virtual_batch_size: int | None = None, adjustment: Any = None, name: str | None = None,
+                 **kwargs: Any):
         if renorm or virtual_batch_size is not None or adjustment is not None:
             raise NotImplementedError("batch_normalization: renorm, virtual_batch_size and adjustment are not supported")
         super().__init__(trainable, name, **kwargs)
@@ -117,14 +118,16 @@ class BatchNormalization(Layer):
 def batch_normalization(inputs: Any, axis: Any = -1, momentum: float = 0.99, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
                         beta_initializer: Any = zeros_initializer(), gamma_initializer: Any = ones_initializer(),
                         moving_mean_initializer: Any = zeros_initializer(), moving_variance_initializer: Any = ones_initializer(),
-                        beta_regularizer: Any = None, gamma_regularizer: Any = None, beta_constraint: Any = None, gamma_constraint: Any = None,
+                        beta_regularizer: Any = None, gamma_regularizer: Any = None, beta_constraint: Any = None,
+                        gamma_constraint: Any = None,
                         training: Any = False, trainable: bool = True, name: str | None = None, reuse: Any = None, renorm: bool = False,
                         renorm_clipping: Any = None, renorm_momentum: float = 0.99, fused: bool | None = None,
                         virtual_batch_size: int | None = None, adjustment: Any = None) -> Tensor:
     """`BatchNormalization(...)` applied to `inputs`; `training` is a bool or a boolean scalar tensor."""
     layer = BatchNormalization(axis, momentum, epsilon, center, scale, beta_initializer, gamma_initializer, moving_mean_initializer,
                                moving_variance_initializer, beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint, renorm,
-                               renorm_clipping, renorm_momentum, fused, trainable, virtual_batch_size, adjustment, name, _scope=name, _reuse=reuse)
+                               renorm_clipping, renorm_momentum, fused, trainable, virtual_batch_size, adjustment, name, _scope=name,
+                               _reuse=reuse)
     return layer(inputs, training=training)
 
 

@@ -13,7 +13,8 @@ class _Pooling(Layer):
 
     rank, kind = 2, "MAX"
 
-    def __init__(self, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str | None = None, **kwargs: Any):
+    def __init__(self, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str | None = None,
+                 **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.ndim = self.rank + 2
         self.pool_size = numbers(pool_size, self.rank, "pool_size")
@@ -60,7 +61,8 @@ class AveragePooling3D(_Pooling):
 
 
 def _function(layer: type[_Pooling], function_name: str) -> Any:
-    def pooling(inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last", name: str | None = None) -> Tensor:
+    def pooling(inputs: Any, pool_size: Any, strides: Any, padding: str = "valid", data_format: str = "channels_last",
+                name: str | None = None) -> Tensor:
         return layer(pool_size, strides, padding, data_format, name)(inputs)
 
     pooling.__name__ = pooling.__qualname__ = function_name
@@ -68,6 +70,7 @@ def _function(layer: type[_Pooling], function_name: str) -> Any:
     return pooling
 
 
-max_pooling1d, max_pooling2d, max_pooling3d = (_function(c, f"max_pooling{i + 1}d") for i, c in enumerate((MaxPooling1D, MaxPooling2D, MaxPooling3D)))
+max_pooling1d, max_pooling2d, max_pooling3d = (_function(c, f"max_pooling{i + 1}d") for i,
+                                               c in enumerate((MaxPooling1D, MaxPooling2D, MaxPooling3D)))
 average_pooling1d, average_pooling2d, average_pooling3d = (
     _function(c, f"average_pooling{i + 1}d") for i, c in enumerate((AveragePooling1D, AveragePooling2D, AveragePooling3D)))

@@ -703,7 +703,8 @@ def _(op, dy):
     return total(dy * (1 - w)), total(dy * w), None
 
 
-@movement(type="Eye", static=("shape",), input_dtypes={"shape": INDEX}, output_dtypes=lambda shape, *, dtype: [dtype], no_gradient="a constant")
+@movement(type="Eye", static=("shape",), input_dtypes={"shape": INDEX}, output_dtypes=lambda shape, *, dtype: [dtype],
+          no_gradient="a constant")
 def eye_op(shape, *, dtype):
     """Ones on the diagonal of the last two dimensions of `shape`, zeros elsewhere."""
 
@@ -961,7 +962,8 @@ def _slice_reference(x: np.ndarray, bounds: Any, indices: Sequence[Any], spec: A
     return x[_numpy_key(spec, indices, bounds)]
 
 
-def _slice_positions(op: Any, sizes: Any, spec: Any, index: Sequence[Expr], scalar: Callable[[int], Expr], bounds: list[Any] | None) -> list[Any]:
+def _slice_positions(op: Any, sizes: Any, spec: Any, index: Sequence[Expr], scalar: Callable[[int], Expr],
+                     bounds: list[Any] | None) -> list[Any]:
     """For each input dimension, where the output index points: (item kind, position, length or size, step, output axis)."""
     found, axis, dim = [], 0, 0
     for item in expand_spec(spec, len(sizes)):
@@ -1001,7 +1003,9 @@ def _lower_slice_grad(op: Any, index: Any, read: Any, first: int, bounds: list[A
         return zero(dtype)
     at: list[Expr] = [ir.index_const(0)] * len(dy)
     hit: list[Expr] = []
-    for i, n, (_, where, length, step, axis) in zip(index, sizes, _slice_positions(op, sizes, op.attrs["spec"], index, lambda n: read(first + n, []), bounds)):
+    for i, n, (_, where, length, step, axis) in zip(index, sizes,
+                                                    _slice_positions(op, sizes, op.attrs["spec"], index, lambda n: read(first + n, []),
+                                                                     bounds)):
         if axis is None:
             hit.append(i.eq(where))
             continue
@@ -1166,7 +1170,8 @@ def _begins(op: Any, read: Any, which: int, sizes: Any, lengths: Any) -> list[Ex
     for k, (n, s) in enumerate(zip(sizes, lengths)):
         b = int64(read(which, [ir.index_const(k)]))
         room = ir.size(n - s)
-        out.append(m.check(m.land(b >= 0, b <= room), m.max(m.min(b, room), 0), "slice out of bounds: begin + size is larger than the dimension"))
+        out.append(m.check(m.land(b >= 0, b <= room), m.max(m.min(b, room), 0),
+                           "slice out of bounds: begin + size is larger than the dimension"))
     return out
 
 
@@ -1528,7 +1533,8 @@ def _(x):
     return Spec(x.dtype, (*x.sizes, x.sizes[-1]))
 
 
-matrix_diag.reference(lambda x: x[..., None] * np.eye(x.shape[-1], dtype=x.dtype) if x.dtype != bool else x[..., None] & np.eye(x.shape[-1], dtype=bool))
+matrix_diag.reference(lambda x: x[..., None] * np.eye(x.shape[-1], dtype=x.dtype)
+                      if x.dtype != bool else x[..., None] & np.eye(x.shape[-1], dtype=bool))
 matrix_diag.lowers(lambda op, index, read: m.select(index[-2].eq(index[-1]), read(0, index[:-1]), zero(op.outputs[0].dtype)))
 matrix_diag.grad(lambda op, dy: (matrix_diag_part(dy),))
 

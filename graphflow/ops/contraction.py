@@ -80,9 +80,11 @@ def _matrices(a: tuple[int, ...], b: tuple[int, ...], dtype: Any = np.float64, *
 
 
 @primitive("contraction", type="MatMul", dtypes=MATMUL, tolerance=4, samples=[
-    _matrices((2, 3), (3, 4), np.float32), _matrices((3, 2), (3, 4), transpose_a=True), _matrices((2, 3), (4, 3), np.float32, transpose_b=True),
+    _matrices((2, 3), (3, 4), np.float32), _matrices((3, 2), (3, 4), transpose_a=True),
+    _matrices((2, 3), (4, 3), np.float32, transpose_b=True),
     _matrices((3, 2), (4, 3), transpose_a=True, transpose_b=True), _matrices((2, 3), (3, 2), np.int32), _matrices((2, 3), (3, 2), np.int64),
-    _matrices((2, 3), (3, 4), np.complex64, conj_b=True), _matrices((3, 2), (4, 3), np.complex128, transpose_a=True, transpose_b=True, conj_a=True),
+    _matrices((2, 3), (3, 4), np.complex64, conj_b=True),
+    _matrices((3, 2), (4, 3), np.complex128, transpose_a=True, transpose_b=True, conj_a=True),
     _matrices((2, 3), (3, 2), np.float16), _matrices((2, 0), (0, 3), np.float32), _matrices((1, 1), (1, 1), np.float32)])
 def matmul_op(a, b, *, transpose_a=False, transpose_b=False, conj_a=False, conj_b=False):
     """The product of two matrices, each transposed and conjugated as the flags say; [m, k] and [k, n] give [m, n]."""
@@ -106,8 +108,10 @@ matmul_op.grad(_product_grad)
 
 
 @primitive("contraction", type="BatchMatMul", default_name="MatMul", dtypes=MATMUL, tolerance=4, samples=[
-    _matrices((2, 2, 3), (2, 3, 4), np.float32), _matrices((2, 1, 3, 2), (3, 3, 2), transpose_a=True), _matrices((2, 3), (3, 4, 3), np.float32, transpose_b=True),
-    _matrices((2, 3, 2), (1, 4, 3), np.complex128, transpose_a=True, transpose_b=True, conj_b=True), _matrices((2, 2, 3), (3, 2), np.int32)])
+    _matrices((2, 2, 3), (2, 3, 4), np.float32), _matrices((2, 1, 3, 2), (3, 3, 2), transpose_a=True),
+    _matrices((2, 3), (3, 4, 3), np.float32, transpose_b=True),
+    _matrices((2, 3, 2), (1, 4, 3), np.complex128, transpose_a=True, transpose_b=True, conj_b=True),
+    _matrices((2, 2, 3), (3, 2), np.int32)])
 def batch_matmul_op(a, b, *, transpose_a=False, transpose_b=False, conj_a=False, conj_b=False):
     """Products of the matrices in the last two axes; the axes before them broadcast."""
 
@@ -164,7 +168,8 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False,
 # ---------------------------------------------------------------- window geometry, shared with ops/window.py
 
 
-def window_pads(sizes: Sequence[Size], windows: Sequence[Size], strides: Sequence[int], padding: Any, dilations: Sequence[int]) -> tuple[tuple[Size, Size], ...]:
+def window_pads(sizes: Sequence[Size], windows: Sequence[Size], strides: Sequence[int], padding: Any,
+                dilations: Sequence[int]) -> tuple[tuple[Size, Size], ...]:
     """(before, after) per spatial axis.
 
     "SAME" gives ceil(size / stride) windows and puts the odd element of padding at the end, as TF does
@@ -182,7 +187,8 @@ def window_pads(sizes: Sequence[Size], windows: Sequence[Size], strides: Sequenc
     return tuple(out)
 
 
-def window_counts(sizes: Sequence[Size], windows: Sequence[Size], strides: Sequence[int], padding: Any, dilations: Sequence[int]) -> tuple[Size, ...]:
+def window_counts(sizes: Sequence[Size], windows: Sequence[Size], strides: Sequence[int], padding: Any,
+                  dilations: Sequence[int]) -> tuple[Size, ...]:
     """Number of windows per spatial axis.  Raises ValueError when a window is larger than the padded input."""
     if padding == "SAME":
         return tuple(types.ceildiv(n, s) for n, s in zip(sizes, strides))
@@ -266,7 +272,8 @@ def _check_conv(x: Sequence[Size], w: Sequence[Size], groups: int, strides: Sequ
         raise ValueError(f"the {w[-1]!r} output channels do not divide into {groups} groups")
 
 
-def conv_sizes(x: Sequence[Size], w: Sequence[Size], *, strides: Sequence[int], padding: Any, dilations: Sequence[int], groups: int) -> tuple[Size, ...]:
+def conv_sizes(x: Sequence[Size], w: Sequence[Size], *, strides: Sequence[int], padding: Any, dilations: Sequence[int],
+               groups: int) -> tuple[Size, ...]:
     """Sizes of the output of a convolution."""
     _check_conv(x, w, groups, strides, dilations, padding)
     return (x[0], *window_counts(x[1:-1], w[:-2], strides, padding, dilations), w[-1])

@@ -134,7 +134,8 @@ def _truncated(x, y):
     return np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y)) if np.asarray(x).dtype.kind != "u" else x // y
 
 
-@elementwise(scalar=lambda x, y: m.trunc(x / y) if y.dtype.kind == "f" else divisible(y, m.truncdiv(x, y)), dtypes=ORDERED, type="TruncateDiv",
+@elementwise(scalar=lambda x, y: m.trunc(x / y) if y.dtype.kind == "f" else divisible(y, m.truncdiv(x, y)), dtypes=ORDERED,
+             type="TruncateDiv",
              numpy=nonzero_divisor(_truncated, lambda x, y: np.trunc(np.divide(x, y))), domain=(0.5, 9.0))
 def truncate_div(x, y):
     """x / y rounded toward zero, as C's `/`.  Raises InvalidArgumentError where an integer y is 0."""
@@ -143,7 +144,8 @@ def truncate_div(x, y):
 truncate_div.grad(lambda op, dy: (None, None))
 
 
-@elementwise(scalar=lambda x, y: m.fmod(x, y) if y.dtype.kind == "f" else divisible(y, m.truncmod(x, y)), dtypes=ORDERED, type="TruncateMod",
+@elementwise(scalar=lambda x, y: m.fmod(x, y) if y.dtype.kind == "f" else divisible(y, m.truncmod(x, y)), dtypes=ORDERED,
+             type="TruncateMod",
              numpy=nonzero_divisor(np.fmod, np.fmod), follow=lambda x, y: x - _truncated(x, y) * y, domain=(0.5, 9.0))
 def truncate_mod(x, y):
     """The remainder with the dividend's sign, as C's `%`."""
@@ -193,7 +195,8 @@ def _follow_extreme(name):
     return np.frompyfunc(lambda a, b: types.opaque(name, a, b), 2, 1)
 
 
-@elementwise(scalar=lambda x, y: m.max(x, y), numpy=np.maximum, follow=_follow_extreme("max"), dtypes=ORDERED, type="Maximum", commutative=True,
+@elementwise(scalar=lambda x, y: m.max(x, y), numpy=np.maximum, follow=_follow_extreme("max"), dtypes=ORDERED, type="Maximum",
+             commutative=True,
              special={(np.nan, 1.0): np.nan, (-np.inf, np.inf): np.inf})
 def maximum(x, y):
     """The larger of x and y; nan where either is nan.  At ties the gradient goes to x."""
@@ -204,7 +207,8 @@ def _(op, dy):
     return _to_chosen(greater_equal(*op.inputs), op, dy)
 
 
-@elementwise(scalar=lambda x, y: m.min(x, y), numpy=np.minimum, follow=_follow_extreme("min"), dtypes=ORDERED, type="Minimum", commutative=True,
+@elementwise(scalar=lambda x, y: m.min(x, y), numpy=np.minimum, follow=_follow_extreme("min"), dtypes=ORDERED, type="Minimum",
+             commutative=True,
              special={(np.nan, 1.0): np.nan, (-np.inf, np.inf): -np.inf})
 def minimum(x, y):
     """The smaller of x and y; nan where either is nan.  At ties the gradient goes to x."""
@@ -296,7 +300,8 @@ def _csqrt(x):
     return m.complex(re, m.copysign(im, b), x.dtype)
 
 
-@elementwise(scalar=lambda x: _csqrt(x) if x.dtype.kind == "c" else m.sqrt(x), numpy=np.sqrt, dtypes=CONTINUOUS, type="Sqrt", domain=(0.2, 4.0),
+@elementwise(scalar=lambda x: _csqrt(x) if x.dtype.kind == "c" else m.sqrt(x), numpy=np.sqrt, dtypes=CONTINUOUS, type="Sqrt",
+             domain=(0.2, 4.0),
              special={0.0: 0.0, -1.0: np.nan, np.inf: np.inf})
 def sqrt(x):
     """The square root; nan of a negative real."""
@@ -305,7 +310,8 @@ def sqrt(x):
 sqrt.grad(chain(lambda x, y: 0.5 / y))
 
 
-@elementwise(scalar=lambda x: 1 / _csqrt(x) if x.dtype.kind == "c" else m.rsqrt(x), numpy=lambda x: 1 / np.sqrt(x), dtypes=CONTINUOUS, type="Rsqrt",
+@elementwise(scalar=lambda x: 1 / _csqrt(x) if x.dtype.kind == "c" else m.rsqrt(x), numpy=lambda x: 1 / np.sqrt(x), dtypes=CONTINUOUS,
+             type="Rsqrt",
              domain=(0.3, 4.0), special={0.0: np.inf, np.inf: 0.0, -1.0: np.nan}, tolerance=2)
 def rsqrt(x):
     """1 / sqrt(x)."""
@@ -314,7 +320,8 @@ def rsqrt(x):
 rsqrt.grad(chain(lambda x, y: -0.5 * y * y * y))
 
 
-@elementwise(scalar=lambda x: 1 / x, numpy=lambda x: 1 / x, dtypes=CONTINUOUS, type="Reciprocal", domain=(0.4, 3.0), special={0.0: np.inf, np.inf: 0.0})
+@elementwise(scalar=lambda x: 1 / x, numpy=lambda x: 1 / x, dtypes=CONTINUOUS, type="Reciprocal", domain=(0.4, 3.0),
+             special={0.0: np.inf, np.inf: 0.0})
 def reciprocal(x):
     """1 / x."""
 
@@ -398,7 +405,8 @@ def _ctanh(x):
     return m.complex(t * (1 + s * s) / d, s * (1 - t * t) / d, x.dtype)
 
 
-@elementwise(scalar=lambda x: _csin(x) if x.dtype.kind == "c" else m.sin(x), numpy=np.sin, dtypes=CONTINUOUS, special={0.0: 0.0, np.inf: np.nan})
+@elementwise(scalar=lambda x: _csin(x) if x.dtype.kind == "c" else m.sin(x), numpy=np.sin, dtypes=CONTINUOUS,
+             special={0.0: 0.0, np.inf: np.nan})
 def sin(x):
     """Sine of radians."""
 
@@ -406,7 +414,8 @@ def sin(x):
 sin.grad(chain(lambda x, y: cos(x)))
 
 
-@elementwise(scalar=lambda x: _ccos(x) if x.dtype.kind == "c" else m.cos(x), numpy=np.cos, dtypes=CONTINUOUS, special={0.0: 1.0, np.inf: np.nan})
+@elementwise(scalar=lambda x: _ccos(x) if x.dtype.kind == "c" else m.cos(x), numpy=np.cos, dtypes=CONTINUOUS,
+             special={0.0: 1.0, np.inf: np.nan})
 def cos(x):
     """Cosine of radians."""
 
@@ -421,7 +430,8 @@ def _ctan(x):
     return m.complex(s * (1 - t * t) / d, t * (1 + s * s) / d, x.dtype)
 
 
-@elementwise(scalar=lambda x: _ctan(x) if x.dtype.kind == "c" else m.tan(x), numpy=np.tan, dtypes=CONTINUOUS, domain=(-1.2, 1.2), tolerance=2)
+@elementwise(scalar=lambda x: _ctan(x) if x.dtype.kind == "c" else m.tan(x), numpy=np.tan, dtypes=CONTINUOUS, domain=(-1.2, 1.2),
+             tolerance=2)
 def tan(x):
     """Tangent of radians."""
 
@@ -465,7 +475,8 @@ def _(op, dy):
     return unbroadcast(g * x, y), unbroadcast(-g * y, x)
 
 
-@elementwise(scalar=lambda x: _csinh(x) if x.dtype.kind == "c" else m.sinh(x), numpy=np.sinh, dtypes=CONTINUOUS, special={0.0: 0.0, -np.inf: -np.inf})
+@elementwise(scalar=lambda x: _csinh(x) if x.dtype.kind == "c" else m.sinh(x), numpy=np.sinh, dtypes=CONTINUOUS,
+             special={0.0: 0.0, -np.inf: -np.inf})
 def sinh(x):
     """Hyperbolic sine."""
 
@@ -473,7 +484,8 @@ def sinh(x):
 sinh.grad(chain(lambda x, y: cosh(x)))
 
 
-@elementwise(scalar=lambda x: _ccosh(x) if x.dtype.kind == "c" else m.cosh(x), numpy=np.cosh, dtypes=CONTINUOUS, special={0.0: 1.0, -np.inf: np.inf})
+@elementwise(scalar=lambda x: _ccosh(x) if x.dtype.kind == "c" else m.cosh(x), numpy=np.cosh, dtypes=CONTINUOUS,
+             special={0.0: 1.0, -np.inf: np.inf})
 def cosh(x):
     """Hyperbolic cosine."""
 
@@ -517,7 +529,8 @@ atanh.grad(chain(lambda x, y: 1 / (1 - x * x)))
 # ---------------------------------------------------------------- activations
 
 
-@elementwise(scalar=lambda x: m.sigmoid(x), numpy=lambda x: 1 / (1 + np.exp(-x)), dtypes=FLOAT, special={np.inf: 1.0, -np.inf: 0.0, 0.0: 0.5}, tolerance=2)
+@elementwise(scalar=lambda x: m.sigmoid(x), numpy=lambda x: 1 / (1 + np.exp(-x)), dtypes=FLOAT,
+             special={np.inf: 1.0, -np.inf: 0.0, 0.0: 0.5}, tolerance=2)
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
 
@@ -542,7 +555,8 @@ def softsign(x):
 softsign.grad(chain(lambda x, y: 1 / square(1 + abs(x))))
 
 
-@elementwise(scalar=lambda x: m.max(x, 0), numpy=lambda x: np.maximum(x, np.zeros((), x.dtype)), dtypes=ORDERED, type="Relu", special={-np.inf: 0.0, 0.0: 0.0})
+@elementwise(scalar=lambda x: m.max(x, 0), numpy=lambda x: np.maximum(x, np.zeros((), x.dtype)), dtypes=ORDERED, type="Relu",
+             special={-np.inf: 0.0, 0.0: 0.0})
 def relu(x):
     """max(x, 0); the derivative at 0 is 0."""
 
@@ -580,7 +594,8 @@ def selu(x):
 selu.grad(lambda op, dy: (dy * (SELU_SCALE * select(less(op.inputs[0], 0), SELU_ALPHA * exp(minimum(op.inputs[0], 0)), 1)),))
 
 
-@elementwise(scalar=lambda x, *, alpha: m.select(x > 0, x, alpha * x), numpy=lambda x, *, alpha: np.where(x > 0, x, np.asarray(alpha, x.dtype) * x), dtypes=FLOAT)
+@elementwise(scalar=lambda x, *, alpha: m.select(x > 0, x, alpha * x),
+             numpy=lambda x, *, alpha: np.where(x > 0, x, np.asarray(alpha, x.dtype) * x), dtypes=FLOAT)
 def leaky_relu(x, *, alpha=0.2):
     """x where positive, else alpha x."""
 
@@ -607,7 +622,8 @@ def erfc(x):
 erfc.grad(chain(lambda x, y: -2 / math.sqrt(math.pi) * exp(-square(x))))
 
 
-@elementwise(scalar=lambda x: m.erfinv(x), numpy=special.erfinv, dtypes=FLOAT, domain=(-0.9, 0.9), special={0.0: 0.0, 1.0: np.inf, -1.0: -np.inf}, tolerance=4)
+@elementwise(scalar=lambda x: m.erfinv(x), numpy=special.erfinv, dtypes=FLOAT, domain=(-0.9, 0.9),
+             special={0.0: 0.0, 1.0: np.inf, -1.0: -np.inf}, tolerance=4)
 def erfinv(x):
     """The inverse of erf, on [-1, 1]."""
 
@@ -615,7 +631,8 @@ def erfinv(x):
 erfinv.grad(chain(lambda x, y: math.sqrt(math.pi) / 2 * exp(square(y))))
 
 
-@elementwise(scalar=lambda x: m.ndtri(x), numpy=special.ndtri, dtypes=FLOAT, domain=(0.05, 0.95), special={0.5: 0.0, 0.0: -np.inf, 1.0: np.inf}, tolerance=4)
+@elementwise(scalar=lambda x: m.ndtri(x), numpy=special.ndtri, dtypes=FLOAT, domain=(0.05, 0.95),
+             special={0.5: 0.0, 0.0: -np.inf, 1.0: np.inf}, tolerance=4)
 def ndtri(x):
     """The quantile function of the standard normal distribution, on [0, 1]."""
 
@@ -623,7 +640,8 @@ def ndtri(x):
 ndtri.grad(chain(lambda x, y: math.sqrt(2 * math.pi) * exp(0.5 * square(y))))
 
 
-@elementwise(scalar=lambda x: m.lgamma(x), numpy=special.lgamma, dtypes=FLOAT, domain=(0.3, 6.0), special={1.0: 0.0, 2.0: 0.0, 0.0: np.inf}, tolerance=8)
+@elementwise(scalar=lambda x: m.lgamma(x), numpy=special.lgamma, dtypes=FLOAT, domain=(0.3, 6.0), special={1.0: 0.0, 2.0: 0.0, 0.0: np.inf},
+             tolerance=8)
 def lgamma(x):
     """log |Gamma(x)|; inf at 0 and the negative integers."""
 
@@ -654,7 +672,8 @@ def _trigamma(x):
     return m.select(low, math.pi ** 2 / (s * s) - (total + series), total + series)
 
 
-@elementwise(scalar=_trigamma, numpy=special.trigamma, dtypes=FLOAT, domain=(0.3, 6.0), no_gradient="polygamma functions of order 2 are not there", tolerance=8)
+@elementwise(scalar=_trigamma, numpy=special.trigamma, dtypes=FLOAT, domain=(0.3, 6.0),
+             no_gradient="polygamma functions of order 2 are not there", tolerance=8)
 def trigamma(x):
     """The second derivative of log Gamma."""
 
@@ -678,7 +697,8 @@ def round(x):
     """The nearest whole number, halves to even."""
 
 
-@elementwise(scalar=lambda x: m.rint(x), numpy=np.rint, dtypes=FLOAT, no_gradient="constant almost everywhere", special={0.5: 0.0, 1.5: 2.0})
+@elementwise(scalar=lambda x: m.rint(x), numpy=np.rint, dtypes=FLOAT, no_gradient="constant almost everywhere",
+             special={0.5: 0.0, 1.5: 2.0})
 def rint(x):
     """The nearest whole number, halves to even."""
 
@@ -691,7 +711,8 @@ def trunc(x):
 # ---------------------------------------------------------------- comparisons and logic
 
 
-@elementwise(scalar=lambda x, y: x.eq(y), numpy=np.equal, result="bool", dtypes=ALL, commutative=True, no_gradient="a boolean", special={(np.nan, np.nan): False})
+@elementwise(scalar=lambda x, y: x.eq(y), numpy=np.equal, result="bool", dtypes=ALL, commutative=True, no_gradient="a boolean",
+             special={(np.nan, np.nan): False})
 def equal(x, y):
     """Whether x == y."""
 
@@ -702,22 +723,26 @@ def not_equal(x, y):
     """Whether x != y."""
 
 
-@elementwise(scalar=lambda x, y: x < y, numpy=np.less, result="bool", dtypes=ORDERED, no_gradient="a boolean", special={(np.nan, 1.0): False})
+@elementwise(scalar=lambda x, y: x < y, numpy=np.less, result="bool", dtypes=ORDERED, no_gradient="a boolean",
+             special={(np.nan, 1.0): False})
 def less(x, y):
     """Whether x < y."""
 
 
-@elementwise(scalar=lambda x, y: x <= y, numpy=np.less_equal, result="bool", dtypes=ORDERED, no_gradient="a boolean", special={(1.0, 1.0): True})
+@elementwise(scalar=lambda x, y: x <= y, numpy=np.less_equal, result="bool", dtypes=ORDERED, no_gradient="a boolean",
+             special={(1.0, 1.0): True})
 def less_equal(x, y):
     """Whether x <= y."""
 
 
-@elementwise(scalar=lambda x, y: x > y, numpy=np.greater, result="bool", dtypes=ORDERED, no_gradient="a boolean", special={(np.nan, 1.0): False})
+@elementwise(scalar=lambda x, y: x > y, numpy=np.greater, result="bool", dtypes=ORDERED, no_gradient="a boolean",
+             special={(np.nan, 1.0): False})
 def greater(x, y):
     """Whether x > y."""
 
 
-@elementwise(scalar=lambda x, y: x >= y, numpy=np.greater_equal, result="bool", dtypes=ORDERED, no_gradient="a boolean", special={(1.0, 1.0): True})
+@elementwise(scalar=lambda x, y: x >= y, numpy=np.greater_equal, result="bool", dtypes=ORDERED, no_gradient="a boolean",
+             special={(1.0, 1.0): True})
 def greater_equal(x, y):
     """Whether x >= y."""
 
@@ -745,12 +770,14 @@ def logical_not(x):
     """not x."""
 
 
-@elementwise(scalar=lambda x: m.isnan(x), numpy=np.isnan, result="bool", dtypes=FLOAT, no_gradient="a boolean", special={np.nan: True, np.inf: False})
+@elementwise(scalar=lambda x: m.isnan(x), numpy=np.isnan, result="bool", dtypes=FLOAT, no_gradient="a boolean",
+             special={np.nan: True, np.inf: False})
 def is_nan(x):
     """Whether x is not a number."""
 
 
-@elementwise(scalar=lambda x: m.isinf(x), numpy=np.isinf, result="bool", dtypes=FLOAT, no_gradient="a boolean", special={np.nan: False, -np.inf: True})
+@elementwise(scalar=lambda x: m.isinf(x), numpy=np.isinf, result="bool", dtypes=FLOAT, no_gradient="a boolean",
+             special={np.nan: False, -np.inf: True})
 def is_inf(x):
     """Whether x is infinite."""
 
@@ -809,7 +836,8 @@ def right_shift(x, y):
 
 
 @elementwise(scalar=lambda cond, x, y: m.select(cond, x, y), numpy=np.where, result="last", type="Select", same=("x", "y"),
-             input_dtypes={"cond": BOOL}, samples=[lambda rng: ((rng.random((2, 3)) < 0.5, rng.normal(size=(2, 3)), rng.normal(size=3)), {}),
+             input_dtypes={"cond": BOOL},
+             samples=[lambda rng: ((rng.random((2, 3)) < 0.5, rng.normal(size=(2, 3)), rng.normal(size=3)), {}),
                                                    lambda rng: ((np.array(True), rng.normal(size=(2, 1)), rng.normal(size=3)), {})])
 def select(cond, x, y):
     """x where cond, else y; all three broadcast."""
@@ -885,7 +913,8 @@ imag_op.grad(lambda op, dy: (complex_op(0, dy),))
 _COMPLEX_OF = {types.float32: types.complex64, types.float64: types.complex128}
 
 
-@elementwise(scalar=lambda re, im: m.complex(re, im, _COMPLEX_OF[re.dtype]), numpy=lambda re, im: (re + 1j * im).astype(np.result_type(re, np.complex64)),
+@elementwise(scalar=lambda re, im: m.complex(re, im, _COMPLEX_OF[re.dtype]),
+             numpy=lambda re, im: (re + 1j * im).astype(np.result_type(re, np.complex64)),
              result=lambda re, im: _COMPLEX_OF[re.dtype], dtypes=types.REAL, type="Complex")
 def complex_op(re, im):
     """re + i im."""
@@ -908,7 +937,8 @@ def _(op, dy):
     return complex_op(dy, 0) * complex_op(-imag_op(x), real_op(x)) / complex_op(square(abs(x)), 0),
 
 
-@elementwise(scalar=lambda x, low, high: m.max(m.min(x, high), low), numpy=lambda x, low, high: np.maximum(np.minimum(x, high), low), dtypes=ORDERED,
+@elementwise(scalar=lambda x, low, high: m.max(m.min(x, high), low), numpy=lambda x, low, high: np.maximum(np.minimum(x, high), low),
+             dtypes=ORDERED,
              type="ClipByValue", samples=[lambda rng: ((rng.normal(size=(2, 3)), np.float64(-0.5), np.float64(0.7)), {}),
                                           lambda rng: ((rng.normal(size=(2, 3)), rng.normal(size=3) - 1, rng.normal(size=(2, 1)) + 1), {}),
                                           lambda rng: ((rng.integers(-9, 9, 5).astype(np.int32), np.int32(-3), np.int32(4)), {})])
@@ -957,7 +987,8 @@ def _(*xs):
 add_n_op.grad(lambda op, dy: (dy,) * len(op.inputs))
 
 
-@elementwise(scalar=lambda x, y: m.select(y.eq(0), m.const(0, y.dtype), x / y), numpy=lambda x, y: np.where(y == 0, np.zeros((), y.dtype), x / y), dtypes=FLOAT,
+@elementwise(scalar=lambda x, y: m.select(y.eq(0), m.const(0, y.dtype), x / y),
+             numpy=lambda x, y: np.where(y == 0, np.zeros((), y.dtype), x / y), dtypes=FLOAT,
              type="DivNoNan", domain=(0.5, 3.0), special={(1.0, 0.0): 0.0, (0.0, 0.0): 0.0, (np.nan, 0.0): 0.0})
 def div_no_nan(x, y):
     """x / y, and 0 where y is 0."""
@@ -969,7 +1000,8 @@ def _(op, dy):
     return unbroadcast(div_no_nan(dy, y), x), unbroadcast(-div_no_nan(dy * op.outputs[0], y), y)
 
 
-@elementwise(scalar=lambda x, y: m.select(x.eq(0), m.const(0, x.dtype), x * m.log(y)), numpy=lambda x, y: np.where(x == 0, np.zeros((), x.dtype), x * np.log(y)),
+@elementwise(scalar=lambda x, y: m.select(x.eq(0), m.const(0, x.dtype), x * m.log(y)),
+             numpy=lambda x, y: np.where(x == 0, np.zeros((), x.dtype), x * np.log(y)),
              dtypes=FLOAT, domain=(0.3, 3.0), special={(0.0, 0.0): 0.0, (0.0, np.inf): 0.0})
 def xlogy(x, y):
     """x log(y), and 0 where x is 0."""
@@ -982,7 +1014,8 @@ def _(op, dy):
     return unbroadcast(select(present, dy * log(select(present, y, 1)), 0), x), unbroadcast(dy * xdivy(x, y), y)
 
 
-@elementwise(scalar=lambda x, y: m.select(x.eq(0), m.const(0, x.dtype), x / y), numpy=lambda x, y: np.where(x == 0, np.zeros((), x.dtype), x / y),
+@elementwise(scalar=lambda x, y: m.select(x.eq(0), m.const(0, x.dtype), x / y),
+             numpy=lambda x, y: np.where(x == 0, np.zeros((), x.dtype), x / y),
              dtypes=FLOAT, domain=(0.3, 3.0), special={(0.0, 0.0): 0.0})
 def xdivy(x, y):
     """x / y, and 0 where x is 0."""

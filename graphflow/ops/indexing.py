@@ -14,7 +14,8 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, NUMERIC, UNKNOWN, canonical_axis
-from .array import (ANY, INDEX, clamp, floats, inside, int64, is_empty, moved, pinned, reshape, reshape_like, sample, shape_of, shape_vector, sizes_from, values_of, vector, zero)
+from .array import (ANY, INDEX, clamp, floats, inside, int64, is_empty, moved, pinned, reshape, reshape_like, sample, shape_of,
+                    shape_vector, sizes_from, values_of, vector, zero)
 from .opdef import UnknownRank, movement, needs_rank, primitive
 
 # ---------------------------------------------------------------- gather
@@ -202,7 +203,8 @@ def _(params, indices):
     return Spec(params.dtype, (*indices.sizes[:-1], *sizes[d:]))
 
 
-gather_nd.reference(lambda params, indices: params[_rows(indices, params.shape)] if indices.shape[-1] else np.broadcast_to(params, indices.shape[:-1] + params.shape))
+gather_nd.reference(lambda params, indices: params[_rows(indices, params.shape)]
+                    if indices.shape[-1] else np.broadcast_to(params, indices.shape[:-1] + params.shape))
 
 
 @gather_nd.lowers
@@ -220,7 +222,8 @@ def _(op, index, read):
 gather_nd.grad(lambda op, dy: (scatter_nd(op.inputs[1], dy, shape_vector(op.inputs[0])), None))
 
 
-@primitive("indexing", type="ScatterNd", dtypes=NUMERIC, same=("updates",), static=("shape",), input_dtypes={"indices": INDEX, "shape": INDEX})
+@primitive("indexing", type="ScatterNd", dtypes=NUMERIC, same=("updates",), static=("shape",),
+           input_dtypes={"indices": INDEX, "shape": INDEX})
 def scatter_nd(indices, updates, shape):
     """Zeros of sizes `shape` with the updates added at the positions in the last dimension of `indices`."""
 
@@ -265,7 +268,8 @@ def _scattered(out: np.ndarray, indices: np.ndarray, updates: np.ndarray, how: s
     return out
 
 
-scatter_nd.reference(lambda indices, updates, shape: _scattered(np.zeros(tuple(int(s) for s in shape), updates.dtype), indices, updates, "add"))
+scatter_nd.reference(lambda indices, updates, shape: _scattered(np.zeros(tuple(int(s) for s in shape), updates.dtype), indices, updates,
+                                                                "add"))
 scatter_nd.lowers(lambda op, index, read: zero(op.outputs[0].dtype))
 
 
@@ -286,7 +290,8 @@ def _tensor_scatter(name: str, type: str, how: str | None, doc: str) -> Any:
     def fn(tensor, indices, updates):
         pass
     fn.__name__, fn.__doc__ = name, doc
-    op = primitive("indexing", type=type, dtypes=ALL if how is None else NUMERIC, same=("tensor", "updates"), input_dtypes={"indices": INDEX})(fn)
+    op = primitive("indexing", type=type, dtypes=ALL if how is None else NUMERIC, same=("tensor", "updates"),
+                   input_dtypes={"indices": INDEX})(fn)
 
     def infer(tensor: Tensor, indices: Tensor, updates: Tensor) -> Spec:
         _check_updates(indices, updates, needs_rank(tensor))
@@ -300,12 +305,15 @@ def _tensor_scatter(name: str, type: str, how: str | None, doc: str) -> Any:
     return op
 
 
-tensor_scatter_update = _tensor_scatter("tensor_scatter_update", "TensorScatterUpdate", None, "`tensor` with slices replaced; of equal positions the last one wins.")
+tensor_scatter_update = _tensor_scatter("tensor_scatter_update", "TensorScatterUpdate", None,
+                                        "`tensor` with slices replaced; of equal positions the last one wins.")
 tensor_scatter_add = _tensor_scatter("tensor_scatter_add", "TensorScatterAdd", "add", "`tensor` with updates added at positions.")
 tensor_scatter_sub = _tensor_scatter("tensor_scatter_sub", "TensorScatterSub", "sub", "`tensor` with updates subtracted at positions.")
 tensor_scatter_mul = _tensor_scatter("tensor_scatter_mul", "TensorScatterMul", "mul", "`tensor` with slices multiplied at positions.")
-tensor_scatter_max = _tensor_scatter("tensor_scatter_max", "TensorScatterMax", "max", "`tensor` with the larger of old and update at positions.")
-tensor_scatter_min = _tensor_scatter("tensor_scatter_min", "TensorScatterMin", "min", "`tensor` with the smaller of old and update at positions.")
+tensor_scatter_max = _tensor_scatter("tensor_scatter_max", "TensorScatterMax", "max",
+                                     "`tensor` with the larger of old and update at positions.")
+tensor_scatter_min = _tensor_scatter("tensor_scatter_min", "TensorScatterMin", "min",
+                                     "`tensor` with the smaller of old and update at positions.")
 
 
 @tensor_scatter_update.grad
@@ -402,8 +410,10 @@ def _empty_segment(how: str, dtype: types.DType) -> Any:
 _ORDERED = types.FLOAT + types.INTEGER
 unsorted_segment_sum = _unsorted("unsorted_segment_sum", "UnsortedSegmentSum", "add", "The sum of each segment.")
 unsorted_segment_prod = _unsorted("unsorted_segment_prod", "UnsortedSegmentProd", "mul", "The product of each segment; 1 of an empty one.")
-unsorted_segment_max = _unsorted("unsorted_segment_max", "UnsortedSegmentMax", "max", "The maximum of each segment; the dtype's lowest number of an empty one.", _ORDERED)
-unsorted_segment_min = _unsorted("unsorted_segment_min", "UnsortedSegmentMin", "min", "The minimum of each segment; the dtype's highest number of an empty one.", _ORDERED)
+unsorted_segment_max = _unsorted("unsorted_segment_max", "UnsortedSegmentMax", "max",
+                                 "The maximum of each segment; the dtype's lowest number of an empty one.", _ORDERED)
+unsorted_segment_min = _unsorted("unsorted_segment_min", "UnsortedSegmentMin", "min",
+                                 "The minimum of each segment; the dtype's highest number of an empty one.", _ORDERED)
 
 
 def take_segments(per_segment: Tensor, ids: Tensor, like: Tensor) -> Tensor:
@@ -467,7 +477,8 @@ def _sorted_segments(name: str, type: str, fn_np: Any, empty: Any, doc: str) -> 
     def fn(data, segment_ids):
         pass
     fn.__name__, fn.__doc__ = name, doc + "  `segment_ids` is a sorted vector; there are segment_ids[-1] + 1 segments."
-    op = primitive("host", type=type, dtypes=NUMERIC if empty != "min" else _ORDERED, same=("data",), input_dtypes={"segment_ids": INDEX})(fn)
+    op = primitive("host", type=type, dtypes=NUMERIC if empty != "min" else _ORDERED, same=("data",),
+                   input_dtypes={"segment_ids": INDEX})(fn)
     op.infers(lambda data, segment_ids: _segments(data, segment_ids, _count_of(segment_ids)))
 
     def reference(data: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
@@ -498,9 +509,12 @@ def _segment_means(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 segment_sum = _sorted_segments("segment_sum", "SegmentSum", lambda d, s: np.add.reduceat(d, s, 0), 0, "The sum of each segment.")
 segment_mean = _sorted_segments("segment_mean", "SegmentMean", _segment_means, 0, "The mean of each segment; 0 of an empty one.")
-segment_prod = _sorted_segments("segment_prod", "SegmentProd", lambda d, s: np.multiply.reduceat(d, s, 0), 1, "The product of each segment; 1 of an empty one.")
-segment_max = _sorted_segments("segment_max", "SegmentMax", lambda d, s: np.maximum.reduceat(d, s, 0), 0, "The maximum of each segment; 0 of an empty one.")
-segment_min = _sorted_segments("segment_min", "SegmentMin", lambda d, s: np.minimum.reduceat(d, s, 0), 0, "The minimum of each segment; 0 of an empty one.")
+segment_prod = _sorted_segments("segment_prod", "SegmentProd", lambda d, s: np.multiply.reduceat(d, s, 0), 1,
+                                "The product of each segment; 1 of an empty one.")
+segment_max = _sorted_segments("segment_max", "SegmentMax", lambda d, s: np.maximum.reduceat(d, s, 0), 0,
+                               "The maximum of each segment; 0 of an empty one.")
+segment_min = _sorted_segments("segment_min", "SegmentMin", lambda d, s: np.minimum.reduceat(d, s, 0), 0,
+                               "The minimum of each segment; 0 of an empty one.")
 segment_prod.no_gradient = "use unsorted_segment_prod"
 segment_sum.grad(lambda op, dy: (gather(dy, op.inputs[1]), None))
 
@@ -527,7 +541,8 @@ segment_min.grad(_sorted_extreme)
 # ---------------------------------------------------------------- positions and masks
 
 
-@primitive("indexing", type="OneHot", dtypes=ALL, default_name="one_hot", same=("on_value", "off_value"), static=("depth",), no_gradient="its input is an index",
+@primitive("indexing", type="OneHot", dtypes=ALL, default_name="one_hot", same=("on_value", "off_value"), static=("depth",),
+           no_gradient="its input is an index",
            input_dtypes={"indices": types.INTEGER, "depth": INDEX}, output_dtypes=lambda i, d, on, off, **_: [on.dtype])
 def one_hot(indices, depth, on_value, off_value, *, axis=-1):
     """`on_value` where the position along the new dimension `axis`, of size `depth`, equals the index, else `off_value`."""
@@ -659,7 +674,8 @@ def downwards(x: np.ndarray) -> np.ndarray:
     return n - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
 
 
-@primitive("host", type="TopKV2", dtypes=_ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX}, output_dtypes=lambda x, k, **_: [x.dtype, types.int32])
+@primitive("host", type="TopKV2", dtypes=_ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX},
+           output_dtypes=lambda x, k, **_: [x.dtype, types.int32])
 def top_k(x, k, *, sorted=True):
     """The `k` largest entries of the last dimension, in descending order, and their positions; the first of equals first."""
 
@@ -727,7 +743,8 @@ unique.samples = [sample([5, 3, 5, 1]), sample(lambda rng: np.array([1.5, 1.5, 0
 unique.reference(lambda x, *, out_idx: _unique(x)[:2])
 
 
-@primitive("host", type="UniqueWithCounts", dtypes=ANY, no_gradient="it chooses by value", output_dtypes=lambda x, *, out_idx: [x.dtype, out_idx, out_idx],
+@primitive("host", type="UniqueWithCounts", dtypes=ANY, no_gradient="it chooses by value",
+           output_dtypes=lambda x, *, out_idx: [x.dtype, out_idx, out_idx],
            infer=lambda x, *, out_idx: [Spec(x.dtype, (UNKNOWN,)), Spec(out_idx, needs_rank(x, 1)), Spec(out_idx, (UNKNOWN,))])
 def unique_with_counts(x, *, out_idx=types.int32):
     """`unique`, and how often each distinct element appears."""
@@ -739,7 +756,8 @@ unique_with_counts.samples = [sample([5, 3, 5, 1])]
 unique_with_counts.reference(lambda x, *, out_idx: _unique(x))
 
 
-@primitive("host", type="ListDiff", dtypes=ANY, default_name="ListDiff", no_gradient="it chooses by value", output_dtypes=lambda x, y, *, out_idx: [x.dtype, out_idx],
+@primitive("host", type="ListDiff", dtypes=ANY, default_name="ListDiff", no_gradient="it chooses by value",
+           output_dtypes=lambda x, y, *, out_idx: [x.dtype, out_idx],
            infer=lambda x, y, *, out_idx: [Spec(x.dtype, (UNKNOWN,)), Spec(out_idx, (UNKNOWN,))])
 def list_diff(x, y, *, out_idx=types.int32):
     """The elements of vector `x` that are not in vector `y`, and their positions in `x`."""
@@ -811,7 +829,8 @@ def _(op, *dys):
     return reshape_like(dynamic_stitch(*parts, *dys), data), None
 
 
-@primitive("host", type="DynamicStitch", default_name="DynamicStitch", input_dtypes={"values": ANY}, output_dtypes=lambda *values: [values[-1].dtype])
+@primitive("host", type="DynamicStitch", default_name="DynamicStitch", input_dtypes={"values": ANY},
+           output_dtypes=lambda *values: [values[-1].dtype])
 def dynamic_stitch(*values):
     """First n index tensors, then n data tensors: row `indices[k][i]` of the result is `data[k][i]`; later ones win."""
 

@@ -71,7 +71,8 @@ def _(op, dy):
     return (dy - total(dy * y, axis)) * y,
 
 
-@composite(type="LogSoftmax", dtypes=FLOAT, infer=_softmax_infer, samples=[_one_input, lambda r: ((r.normal(size=(2, 3, 4)),), {"axis": 0})])
+@composite(type="LogSoftmax", dtypes=FLOAT, infer=_softmax_infer,
+           samples=[_one_input, lambda r: ((r.normal(size=(2, 3, 4)),), {"axis": 0})])
 def log_softmax(logits, *, axis=-1):
     """log(softmax(x)) along `axis`, without overflow or log(0)."""
     shifted = logits - largest(logits, axis)
@@ -98,7 +99,8 @@ def _distributions(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 @composite(type="SoftmaxCrossEntropyWithLogits", dtypes=FLOAT, samples=[
-    lambda r: ((r.normal(size=(3, 4)) * 3, _distributions(r, 3, 4)), {}), lambda r: ((r.normal(size=(2, 3, 4)), _distributions(r, 2, 4, 3).swapaxes(1, 2)), {"axis": 1})])
+    lambda r: ((r.normal(size=(3, 4)) * 3, _distributions(r, 3, 4)), {}),
+    lambda r: ((r.normal(size=(2, 3, 4)), _distributions(r, 2, 4, 3).swapaxes(1, 2)), {"axis": 1})])
 def softmax_cross_entropy(logits, labels, *, axis=-1):
     """-sum(labels * log_softmax(logits)) along `axis`.
 
@@ -293,7 +295,8 @@ def _(op, dy):
 # ---------------------------------------------------------------- normalisation
 
 
-@primitive("window", type="ChannelWindowSum", dtypes=FLOAT, infer=same_as_first, samples=[lambda r: ((r.normal(size=(2, 5)),), {"radius": 1})])
+@primitive("window", type="ChannelWindowSum", dtypes=FLOAT, infer=same_as_first,
+           samples=[lambda r: ((r.normal(size=(2, 5)),), {"radius": 1})])
 def channel_window_sum(x, *, radius):
     """Each element summed with its neighbours at most `radius` away along the last axis."""
 
@@ -335,7 +338,8 @@ def _per_channel(v: Tensor, rank: int, data_format: str) -> Tensor:
 def _norm_sample(training: bool, data_format: str, channels: int) -> Any:
     def sample(r: np.random.Generator) -> Any:
         stats = (np.zeros(channels), np.ones(channels)) if training else (r.normal(size=channels), r.uniform(0.5, 2, channels))
-        return (r.normal(size=(2, 3, 2, 4)), r.normal(size=channels), r.normal(size=channels), *stats), {"training": training, "data_format": data_format}
+        return (r.normal(size=(2, 3, 2, 4)), r.normal(size=channels), r.normal(size=channels),
+                *stats), {"training": training, "data_format": data_format}
     return sample
 
 

@@ -242,7 +242,8 @@ def register_tensor_conversion_function(base_type: Any, conversion_func: Callabl
     _conversions.sort(key=lambda c: c[0])
 
 
-def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None) -> Tensor:
+def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None,
+                      dtype_hint: Any = None) -> Tensor:
     """A tensor from a tensor, variable, number, nested list or array.
 
     Python numbers become int32 or float32 unless `dtype` says otherwise; arrays keep their dtype.
@@ -449,7 +450,8 @@ def elementwise(*, scalar: Callable[..., Expr], numpy: Callable[..., Any], resul
     """
     def infer(*inputs: Tensor, **attrs: Any) -> Spec:
         first = inputs[-1].dtype if result == "last" else inputs[0].dtype
-        dtype = result(*inputs, **attrs) if callable(result) else types.bool_ if result == "bool" else first.real_dtype if result == "real" else first
+        dtype = result(*inputs,
+                       **attrs) if callable(result) else types.bool_ if result == "bool" else first.real_dtype if result == "real" else first
         sizes = types.broadcast_shapes(*[t.sizes for t in inputs])
         known = _follow(follow or numpy, inputs, attrs) if dtype.kind in "iu" else None
         return Spec(dtype, sizes, known)
@@ -467,7 +469,9 @@ def broadcast_index(sizes: Any, index: Sequence[Expr]) -> list[Expr]:
 
 
 def reduction(*, combine: str, numpy: Callable[..., Any], **traits: Any) -> Callable[..., OpDef]:
-    """An op `f(x, *, axis, keepdims)` that folds axes; `axis` is a tuple of ints (negative only while the rank is unknown), or None for all."""
+    """An op `f(x, *, axis, keepdims)` that folds axes; `axis` is a tuple of ints (negative only while the rank is unknown), or None for
+    all.
+    """
     def infer(x: Tensor, *, axis: tuple[int, ...] | None, keepdims: bool) -> Spec:
         if x.sizes is None:
             return Spec(x.dtype, () if axis is None and not keepdims else None)

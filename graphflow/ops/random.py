@@ -238,8 +238,10 @@ def random(element: Callable[..., Any], *, stateless: bool = False, **traits: An
     traits.setdefault("dtypes", types.INTEGER)
 
     def make(fn: Any) -> OpDef:
-        op = OpDef(fn, "random", effect=None if stateless else "random", static=("shape",), input_dtypes=key_types, infer=infer, lower=lower,
-                   numpy=reference, output_dtypes=lambda *_, dtype, **__: [dtype], no_gradient="random values depend on no tensor", **traits)
+        op = OpDef(fn, "random", effect=None if stateless else "random", static=("shape",), input_dtypes=key_types, infer=infer,
+                   lower=lower,
+                   numpy=reference, output_dtypes=lambda *_, dtype, **__: [dtype], no_gradient="random values depend on no tensor",
+                   **traits)
         op.grad(lambda o, dy: (None,) * len(o.inputs))
         return op
     return make
@@ -301,7 +303,8 @@ def stateless_random_uniform_int_op(shape, key, minval, maxval, *, dtype):
 
 
 def _words(key: np.ndarray, run: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    stream = Stream(NumpyMath, [np.asarray(k, np.uint32).reshape(1) for k in key], np.asarray(run, np.int64).reshape(1), np.arange(count, dtype=np.int64))
+    stream = Stream(NumpyMath, [np.asarray(k, np.uint32).reshape(1) for k in key], np.asarray(run, np.int64).reshape(1),
+                    np.arange(count, dtype=np.int64))
     return stream()
 
 
@@ -316,7 +319,8 @@ def _generator(key: np.ndarray, run: Any) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int(key[0]) << 32 | int(key[1]), counter=[0, 0, int(run), 0]))
 
 
-@primitive("host", effect="random", type="RandomShuffle", same=("value",), input_dtypes={"key": (types.uint32,)}, infer=lambda value, key, **_: Spec(value.dtype, value.sizes),
+@primitive("host", effect="random", type="RandomShuffle", same=("value",), input_dtypes={"key": (types.uint32,)},
+           infer=lambda value, key, **_: Spec(value.dtype, value.sizes),
            no_gradient="only integers are shuffled by this op when gradients matter; tf.random_shuffle gathers floats by a shuffled range")
 def random_shuffle_op(value, key, *, seed=0, seed2=0):
     """The rows of `value` in random order: those of the sorted random words."""
@@ -354,7 +358,8 @@ def _(logits, num_samples, key, run, *, dtype, **_):
         raise ValueError("multinomial needs finite logits (or -inf, but not in a whole row)")
     edges = np.cumsum(weights, axis=1)
     u = _uniforms(key, run, (len(logits), int(num_samples)))
-    return np.stack([np.searchsorted(e, r * e[-1], side="right") for e, r in zip(edges, u)]).astype(dtype.np) if len(logits) else np.zeros(u.shape, dtype.np)
+    return np.stack([np.searchsorted(e, r * e[-1], side="right") for e,
+                     r in zip(edges, u)]).astype(dtype.np) if len(logits) else np.zeros(u.shape, dtype.np)
 
 
 def _prefixed(shape, rate, *rest, dtype, **_):

@@ -6,7 +6,8 @@ import numpy as np
 from .. import types
 from ..graph import Spec
 from ..types import FLOAT, INTEGER, NUMERIC, DType
-from .elementwise import (BOOL, abs, cast_op, conj, equal, exp, is_finite, is_nan, log, logical_or, not_equal, real_div, select, sqrt, square,
+from .elementwise import (BOOL, abs, cast_op, conj, equal, exp, is_finite, is_nan, log, logical_or, not_equal, real_div, select, sqrt,
+                          square,
                           stop_gradient, truncate_div)
 from .opdef import composite, needs_rank, reduction
 from .shape_like import axis_index, axis_size, broadcast_like, expand_axes
@@ -119,11 +120,14 @@ def narrow(y, like):
     return y if y.dtype is like.dtype else cast_op(y, DstT=like.dtype)
 
 
-_REDUCED = [lambda rng: ((rng.normal(size=(2, 3, 4)),), {"axis": (1,), "keepdims": False}), lambda rng: ((rng.normal(size=(2, 3)),), {"axis": None, "keepdims": False}),
-            lambda rng: ((rng.normal(size=(2, 3, 4)),), {"axis": (0, 2), "keepdims": True}), lambda rng: ((rng.normal(size=3),), {"axis": (-1,), "keepdims": False})]
+_REDUCED = [lambda rng: ((rng.normal(size=(2, 3, 4)),), {"axis": (1,), "keepdims": False}),
+            lambda rng: ((rng.normal(size=(2, 3)),), {"axis": None, "keepdims": False}),
+            lambda rng: ((rng.normal(size=(2, 3, 4)),), {"axis": (0, 2), "keepdims": True}),
+            lambda rng: ((rng.normal(size=3),), {"axis": (-1,), "keepdims": False})]
 
 
-@composite(type="Mean", dtypes=NUMERIC, infer=kept_spec, samples=_REDUCED + [lambda rng: ((np.array([[-1, -2], [3, 4]], np.int32),), {"axis": (1,), "keepdims": False})])
+@composite(type="Mean", dtypes=NUMERIC, infer=kept_spec,
+           samples=_REDUCED + [lambda rng: ((np.array([[-1, -2], [3, 4]], np.int32),), {"axis": (1,), "keepdims": False})])
 def reduce_mean_op(x, *, axis=None, keepdims=False):
     """The mean over `axis`; of integers rounded toward zero, nan of no elements."""
     total = reduce_sum_op(wide(x), axis=axis, keepdims=keepdims)
@@ -163,7 +167,8 @@ def _(op, dy):
     return expand_like(dy, op) * select(equal(y, -np.inf), 0, exp(x - y)),
 
 
-@composite(type="ReduceVariance", dtypes=FLOAT + types.COMPLEX, output_dtypes=lambda x, **_: [x.dtype.real_dtype], samples=_REDUCED, default_name="reduce_variance",
+@composite(type="ReduceVariance", dtypes=FLOAT + types.COMPLEX, output_dtypes=lambda x, **_: [x.dtype.real_dtype], samples=_REDUCED,
+           default_name="reduce_variance",
            infer=lambda x, *, axis, keepdims: kept_spec(x, axis=axis, keepdims=keepdims, dtype=x.dtype.real_dtype))
 def reduce_variance_op(x, *, axis=None, keepdims=False):
     """The mean of |x - mean|^2 over `axis`."""
@@ -192,8 +197,10 @@ def _(op, dy):
     return op.inputs[0] * expand_like(scaled, op),
 
 
-@composite(type="CountNonzero", dtypes=NUMERIC + BOOL, no_gradient="a count", default_name="count_nonzero", output_dtypes=lambda x, *, dtype, **_: [dtype],
-           samples=[lambda rng: ((rng.integers(-1, 2, (2, 3)).astype(np.float32),), {"axis": (1,)}), lambda rng: ((rng.random((2, 3)) < 0.5,), {"dtype": types.int32})],
+@composite(type="CountNonzero", dtypes=NUMERIC + BOOL, no_gradient="a count", default_name="count_nonzero",
+           output_dtypes=lambda x, *, dtype, **_: [dtype],
+           samples=[lambda rng: ((rng.integers(-1, 2, (2, 3)).astype(np.float32),), {"axis": (1,)}),
+                    lambda rng: ((rng.random((2, 3)) < 0.5,), {"dtype": types.int32})],
            infer=lambda x, *, axis, keepdims, dtype: kept_spec(x, axis=axis, keepdims=keepdims, dtype=dtype))
 def count_nonzero_op(x, *, axis=None, keepdims=False, dtype: DType = types.int64):
     """How many elements over `axis` are not 0."""
@@ -218,7 +225,8 @@ def _arg(name, extreme):
     fn.__name__, fn.__doc__ = name, f"The first position of the {name[3:]}imum along `axis`; of the first nan, where there is one."
     return composite(type=f"A{name[1:3]}{name[3:].capitalize()}", dtypes=ORDERED, infer=_arg_spec, no_gradient="an index",
                      output_dtypes=lambda x, *, axis, output_type: [output_type],
-                     samples=[lambda rng: ((rng.normal(size=(3, 4)),), {"axis": 1}), lambda rng: ((rng.integers(0, 3, (3, 4)).astype(np.int32),), {"axis": 0}),
+                     samples=[lambda rng: ((rng.normal(size=(3, 4)),), {"axis": 1}),
+                              lambda rng: ((rng.integers(0, 3, (3, 4)).astype(np.int32),), {"axis": 0}),
                               lambda rng: ((np.array([[1.0, np.nan, 3.0, np.nan]]),), {"axis": -1, "output_type": types.int32})])(fn)
 
 

@@ -55,7 +55,8 @@ def _(op, dy):
     return later / conj(x),
 
 
-@primitive("scan", combine="max", type="Cummax", dtypes=types.FLOAT + types.INTEGER, infer=_spec, no_gradient="use where() on the running maximum",
+@primitive("scan", combine="max", type="Cummax", dtypes=types.FLOAT + types.INTEGER, infer=_spec,
+           no_gradient="use where() on the running maximum",
            numpy=lambda x, *, axis, exclusive, reverse: _reference(lambda a, axis, dtype: np.maximum.accumulate(a, axis=axis),
                                                                    -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min)(
                x, axis=axis, exclusive=exclusive, reverse=reverse), samples=_SAMPLES)

@@ -107,7 +107,8 @@ ones_like = _constant_like("ones_like", 1)
 
 
 @movement(type="AxisSize", shape_only=("x",), no_gradient="a size", samples=[
-    lambda rng: ((rng.normal(size=(2, 3)),), {"axis": (0, 1), "dtype": types.float32}), lambda rng: ((rng.normal(size=(2, 3)),), {"axis": (-1,), "dtype": types.int64})])
+    lambda rng: ((rng.normal(size=(2, 3)),), {"axis": (0, 1), "dtype": types.float32}),
+    lambda rng: ((rng.normal(size=(2, 3)),), {"axis": (-1,), "dtype": types.int64})])
 def axis_size_op(x, *, axis, dtype):
     """The number of elements along `axis` (None: all axes), as a scalar of `dtype`."""
 
@@ -129,11 +130,13 @@ axis_size_op.lowers(lambda op, index, read: m.cast(ir.size(_count(op.inputs[0].s
 def axis_size(x: Tensor, axis: tuple[int, ...] | None, dtype: DType) -> Tensor:
     """The number of elements of `x` along `axis`: a constant where it is known."""
     n = types.UNKNOWN if x.sizes is None else _count(x.sizes, axis)
-    return axis_size_op(x, axis=axis, dtype=dtype) if isinstance(n, types.Dim) else constant(np.array(n, np.float64 if dtype.kind == "f" else np.int64), dtype)
+    return axis_size_op(x, axis=axis, dtype=dtype) if isinstance(n,
+                                                                 types.Dim) else constant(np.array(n, np.float64 if dtype.kind == "f" else np.int64), dtype)
 
 
 @movement(type="AxisIndex", shape_only=("x",), no_gradient="an index", samples=[
-    lambda rng: ((rng.normal(size=(2, 3)),), {"axis": 1, "dtype": types.int64}), lambda rng: ((rng.normal(size=(2, 3)),), {"axis": -2, "dtype": types.int32})])
+    lambda rng: ((rng.normal(size=(2, 3)),), {"axis": 1, "dtype": types.int64}),
+    lambda rng: ((rng.normal(size=(2, 3)),), {"axis": -2, "dtype": types.int32})])
 def axis_index(x, *, axis, dtype):
     """A tensor of x's shape whose elements are their own position along `axis`."""
 
@@ -174,5 +177,6 @@ def add_gradients(parts):
     return dense[0] if len(dense) == 1 else add_n_op(*dense, name="AddN")
 
 
-graph.OPERATORS.update(ones_like=ones_like, zeros_like=zeros_like, to_dense=to_dense, add_gradients=add_gradients, sum_to_shape=sum_to_shape,
+graph.OPERATORS.update(ones_like=ones_like, zeros_like=zeros_like, to_dense=to_dense, add_gradients=add_gradients,
+                       sum_to_shape=sum_to_shape,
                        expand_axes=expand_axes, broadcast_like=broadcast_like)

@@ -15,7 +15,8 @@ from ..types import DType
 from .opdef import OpDef, convert_to_tensor, graph_of, primitive
 
 
-@primitive("state", type="VariableV2", default_name="Variable", infer=lambda *, dtype, shape: Spec(dtype, shape), no_gradient="a variable's handle")
+@primitive("state", type="VariableV2", default_name="Variable", infer=lambda *, dtype, shape: Spec(dtype, shape),
+           no_gradient="a variable's handle")
 def variable_handle(*, dtype: DType, shape: types.Shape):
     """A variable; as a tensor, its value at this point of the program.  The value lives in the Session."""
 

@@ -101,7 +101,8 @@ def _sample(*, grads: int = 0, beside: bool = False, dtype: Any = np.float64, **
     return sample
 
 
-_FORMS: list[dict[str, Any]] = [{"window": (2, 2), "strides": (2, 2), "padding": "VALID"}, {"window": (3, 2), "strides": (2, 1), "padding": "SAME"},
+_FORMS: list[dict[str, Any]] = [{"window": (2, 2), "strides": (2, 2), "padding": "VALID"},
+                                {"window": (3, 2), "strides": (2, 1), "padding": "SAME"},
                                 {"window": (2, 3), "strides": (3, 1), "padding": ((1, 0), (1, 1)), "dtype": np.float32}]
 
 
@@ -159,7 +160,8 @@ def _first_largest(op: Operation, g: Windows, places: Sequence[Expr], n: Expr, c
     return best
 
 
-@primitive("window", type="MaxPoolGrad", dtypes=POOLED, infer=lambda x, dy, **_: Spec(x.dtype, x.sizes), samples=[_sample(grads=1, **f) for f in _FORMS])
+@primitive("window", type="MaxPoolGrad", dtypes=POOLED, infer=lambda x, dy, **_: Spec(x.dtype, x.sizes),
+           samples=[_sample(grads=1, **f) for f in _FORMS])
 def max_pool_grad(x, dy, *, window, strides, padding):
     """Each dy goes to the first maximum of its window (row-major order, as in TF): the gradient of `max_pool`."""
 

@@ -74,7 +74,8 @@ add("x ** -0.5 = rsqrt(x)", lambda x: op.Pow(x, -0.5), lambda x: op.Rsqrt(x), dt
 add("x ** -1 = 1 / x", lambda x: op.Pow(x, -1), lambda x: op.Reciprocal(x), dtypes=FLOAT, domain=(0.1, 4.0))
 add("1 / x = reciprocal(x)", lambda x: op.RealDiv(1, x), lambda x: op.Reciprocal(x), dtypes=FLOAT)
 add("1 / sqrt(x) = rsqrt(x)", lambda x: op.Reciprocal(op.Sqrt(x)), lambda x: op.Rsqrt(x), dtypes=FLOAT, domain=(0.1, 4.0))
-add("x / sqrt(y) = x * rsqrt(y)", lambda x, y: op.RealDiv(x, op.Sqrt(y)), lambda x, y: op.Mul(x, op.Rsqrt(y)), dtypes=FLOAT, domain=(0.1, 4.0))
+add("x / sqrt(y) = x * rsqrt(y)", lambda x, y: op.RealDiv(x, op.Sqrt(y)), lambda x, y: op.Mul(x, op.Rsqrt(y)), dtypes=FLOAT,
+    domain=(0.1, 4.0))
 
 
 def power_of_two(c: Tensor) -> bool:
@@ -84,18 +85,24 @@ def power_of_two(c: Tensor) -> bool:
     return bool((np.abs(mantissa) == 0.5).all() and (np.abs(exponent) < 14).all())
 
 
-add("x / c = x * (1 / c)", lambda x, c: op.RealDiv(x, c), lambda x, c: op.Mul(x, op.Reciprocal(c)), where=lambda c: power_of_two(c), dtypes=FLOAT,
+add("x / c = x * (1 / c)", lambda x, c: op.RealDiv(x, c), lambda x, c: op.Mul(x, op.Reciprocal(c)), where=lambda c: power_of_two(c),
+    dtypes=FLOAT,
     exact=True, samples=[{"c": np.array([[2.0, 0.25, -8.0]])}, {"c": np.array(4.0)}])
 
 # ---------------------------------------------------------------- constants together (exact for integers only)
 
-add("(x + c1) + c2 = x + (c1 + c2)", lambda x, c1, c2: op.Add(op.Add(x, c1), c2), lambda x, c1, c2: op.Add(x, op.Add(c1, c2)), dtypes=INTEGER, exact=True)
-add("(x * c1) * c2 = x * (c1 * c2)", lambda x, c1, c2: op.Mul(op.Mul(x, c1), c2), lambda x, c1, c2: op.Mul(x, op.Mul(c1, c2)), dtypes=INTEGER, exact=True)
-add("x - c = x + -c", lambda x, c: op.Sub(x, c), lambda x, c: op.Add(x, op.Neg(c)), where=lambda x: x.op.type == "Add", dtypes=INTEGER, exact=True,
+add("(x + c1) + c2 = x + (c1 + c2)", lambda x, c1, c2: op.Add(op.Add(x, c1), c2), lambda x, c1, c2: op.Add(x, op.Add(c1, c2)),
+    dtypes=INTEGER, exact=True)
+add("(x * c1) * c2 = x * (c1 * c2)", lambda x, c1, c2: op.Mul(op.Mul(x, c1), c2), lambda x, c1, c2: op.Mul(x, op.Mul(c1, c2)),
+    dtypes=INTEGER, exact=True)
+add("x - c = x + -c", lambda x, c: op.Sub(x, c), lambda x, c: op.Add(x, op.Neg(c)), where=lambda x: x.op.type == "Add", dtypes=INTEGER,
+    exact=True,
     samples=[])  # only below another sum: tested with the program it is for
-add("max(max(x, c1), c2) = max(x, max(c1, c2))", lambda x, c1, c2: op.Maximum(op.Maximum(x, c1), c2), lambda x, c1, c2: op.Maximum(x, op.Maximum(c1, c2)),
+add("max(max(x, c1), c2) = max(x, max(c1, c2))", lambda x, c1, c2: op.Maximum(op.Maximum(x, c1), c2),
+    lambda x, c1, c2: op.Maximum(x, op.Maximum(c1, c2)),
     exact=True)
-add("min(min(x, c1), c2) = min(x, min(c1, c2))", lambda x, c1, c2: op.Minimum(op.Minimum(x, c1), c2), lambda x, c1, c2: op.Minimum(x, op.Minimum(c1, c2)),
+add("min(min(x, c1), c2) = min(x, min(c1, c2))", lambda x, c1, c2: op.Minimum(op.Minimum(x, c1), c2),
+    lambda x, c1, c2: op.Minimum(x, op.Minimum(c1, c2)),
     exact=True)
 
 # ---------------------------------------------------------------- choices and logic
@@ -109,7 +116,8 @@ add("not x == y is x != y", lambda x, y: op.LogicalNot(op.Equal(x, y)), lambda x
 add("not x != y is x == y", lambda x, y: op.LogicalNot(op.NotEqual(x, y)), lambda x, y: op.Equal(x, y), exact=True)
 # NaN is neither less nor greater-or-equal: integers only.
 for less, other in (("Less", "GreaterEqual"), ("LessEqual", "Greater"), ("Greater", "LessEqual"), ("GreaterEqual", "Less")):
-    add(f"not {less} is {other}", lambda x, y, less=less: op.LogicalNot(getattr(op, less)(x, y)), lambda x, y, other=other: getattr(op, other)(x, y),
+    add(f"not {less} is {other}", lambda x, y, less=less: op.LogicalNot(getattr(op, less)(x, y)),
+        lambda x, y, other=other: getattr(op, other)(x, y),
         dtypes=INTEGER, exact=True)
 add("select(b, x, x) = x", lambda b, x: op.Select(b, x, x), lambda x: x, samples=[{"b": "bool"}], exact=True)
 add("select(True, x, y) = x", lambda x, y: op.Select(True, x, y), lambda x: x, exact=True)
@@ -167,15 +175,18 @@ for product, batch in (("MatMul", ()), ("BatchMatMul", (2,))):
     A, B = (*batch, 3, 2), (*batch, 3, 4)
     flags = {"ta": False, "tb": False, "ca": False, "cb": False}
     add(f"transposed left operand of {product}",
-        lambda a, b, *, p, ta, tb, ca, cb, f=product: getattr(op, f)(op.Transpose(a, perm=p), b, transpose_a=ta, transpose_b=tb, conj_a=ca, conj_b=cb),
+        lambda a, b, *, p, ta, tb, ca, cb, f=product: getattr(op, f)(op.Transpose(a, perm=p), b, transpose_a=ta, transpose_b=tb, conj_a=ca,
+                                                                     conj_b=cb),
         lambda a, b, ta, tb, ca, cb, f=product: getattr(op, f)(a, b, transpose_a=not ta, transpose_b=tb, conj_a=ca, conj_b=cb),
         where=lambda a, p: swaps_last(a, p), samples=[{"a": A, "b": B, "p": (*range(len(batch)), -1, -2), **flags}])
     add(f"transposed right operand of {product}",
-        lambda a, b, *, p, ta, tb, ca, cb, f=product: getattr(op, f)(a, op.Transpose(b, perm=p), transpose_a=ta, transpose_b=tb, conj_a=ca, conj_b=cb),
+        lambda a, b, *, p, ta, tb, ca, cb, f=product: getattr(op, f)(a, op.Transpose(b, perm=p), transpose_a=ta, transpose_b=tb, conj_a=ca,
+                                                                     conj_b=cb),
         lambda a, b, ta, tb, ca, cb, f=product: getattr(op, f)(a, b, transpose_a=ta, transpose_b=not tb, conj_a=ca, conj_b=cb),
         where=lambda b, p: swaps_last(b, p), samples=[{"a": A, "b": B, "p": (*range(len(batch)), -1, -2), **flags, "ta": True, "tb": True}])
     add(f"transposed result of {product}",
-        lambda a, b, *, p, ta, tb, ca, cb, f=product: op.Transpose(getattr(op, f)(a, b, transpose_a=ta, transpose_b=tb, conj_a=ca, conj_b=cb), perm=p),
+        lambda a, b,
+        *, p, ta, tb, ca, cb, f=product: op.Transpose(getattr(op, f)(a, b, transpose_a=ta, transpose_b=tb, conj_a=ca, conj_b=cb), perm=p),
         lambda a, b, ta, tb, ca, cb, f=product: getattr(op, f)(b, a, transpose_a=not tb, transpose_b=not ta, conj_a=cb, conj_b=ca),
         where=lambda a, b, p: len(a.sizes) == len(b.sizes) and swaps_last(a, p),
         samples=[{"a": A, "b": B, "p": (*range(len(batch)), -1, -2), **flags, "ta": True}])
@@ -186,7 +197,8 @@ KEEP_ORDER = ("Reshape", "ReshapeLike", "ExpandDims", "Squeeze")
 
 @op_rule("reshape(reshape(x)) = reshape(x)", lambda d: d.type in KEEP_ORDER, table=ALGEBRA,
          examples=lambda: [lambda x: op.Reshape(op.Reshape(x, [3, 2]), [6]), lambda x: op.ExpandDims(op.Reshape(x, [6]), axis=1),
-                           lambda x: op.Squeeze(op.ExpandDims(x, axis=0), axis=(0,)), lambda x: op.ReshapeLike(op.ExpandDims(x, axis=0), x)])
+                           lambda x: op.Squeeze(op.ExpandDims(x, axis=0), axis=(0,)),
+                           lambda x: op.ReshapeLike(op.ExpandDims(x, axis=0), x)])
 def reshape_twice(o: Operation) -> Tensor | None:
     inner, sizes = o.inputs[0].op, o.outputs[0].sizes
     if inner.type not in KEEP_ORDER or sizes is None or any(map(types.is_unknown, sizes)):
@@ -220,7 +232,8 @@ def reduction_axes(o: Operation) -> Tensor | None:
 
 
 @op_rule("a reduction over axes of size 1 is a reshape", _is_reduction, table=ALGEBRA,
-         examples=lambda: [lambda x: op.Sum(op.ExpandDims(x, axis=1), axis=(1,), keepdims=False), lambda x: op.Max(op.ExpandDims(x, axis=0), axis=(0,), keepdims=True)])
+         examples=lambda: [lambda x: op.Sum(op.ExpandDims(x, axis=1), axis=(1,), keepdims=False),
+                           lambda x: op.Max(op.ExpandDims(x, axis=0), axis=(0,), keepdims=True)])
 def reduce_nothing(o: Operation) -> Tensor | None:
     x, y = o.inputs[0], o.outputs[0]
     if x.dtype is not y.dtype or len(o.inputs) != 1 or any(x.sizes[a] != 1 for a in _axes(o)):  # type: ignore[index]
@@ -336,9 +349,11 @@ def hoist_numbers(o: Operation) -> Tensor | None:
     return None if y is None else op.BroadcastTo(y, size_vector(sizes))
 
 
-@op_rule("elementwise ops broadcast by themselves", lambda d: d.family == "elementwise" and (d.variadic is not None or len(d.params) > 1), table=ALGEBRA,
+@op_rule("elementwise ops broadcast by themselves", lambda d: d.family == "elementwise" and (d.variadic is not None or len(d.params) > 1),
+         table=ALGEBRA,
          examples=lambda: [lambda x: op.Add(x, op.BroadcastTo(opdef.constant([1, 2, 3], x.dtype), [2, 3])),
-                           lambda x: op.Mul(op.Fill([2, 3], opdef.constant(2, x.dtype)), x), lambda x: op.Mul(x, opdef.constant([[2, 2, 2], [2, 2, 2]], x.dtype))])
+                           lambda x: op.Mul(op.Fill([2, 3], opdef.constant(2, x.dtype)), x),
+                           lambda x: op.Mul(x, opdef.constant([[2, 2, 2], [2, 2, 2]], x.dtype))])
 def broadcast_operands(o: Operation) -> Tensor | None:
     new = list(o.inputs)
     for i, t in enumerate(o.inputs):

@@ -26,7 +26,8 @@ ROW_LIMIT = 1 << 16
 SERIAL_LIMIT = 1 << 12
 # Recomputing up to this many operations is cheaper than storing and loading a value.
 CHEAP = 2
-_HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "atan2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+_HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "atan2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
+          "cosh",
           "tanh", "asinh", "acosh", "atanh", "sigmoid", "softplus", "erf", "erfc", "erfinv", "ndtri", "lgamma", "digamma", "cbrt"}
 
 
@@ -404,7 +405,8 @@ class _Fuser:
         return Cluster([n.op for n in g.nodes], [n.op for n in staged], outputs, depth)
 
     def _sort(self, units: list[Cluster], unit_of: dict[Operation, Cluster]) -> list[Cluster]:
-        needs = {id(c): {id(unit_of[p]): unit_of[p] for op in c.ops for p in self._behind(op) if p in unit_of and unit_of[p] is not c} for c in units}
+        needs = {id(c): {id(unit_of[p]): unit_of[p] for op in c.ops for p in self._behind(op) if p in unit_of and unit_of[p] is not c}
+                 for c in units}
         done: set[int] = set()
         out: list[Cluster] = []
         for start in units:

@@ -123,7 +123,8 @@ class Pattern:
         if self.root.opdef is _Wild:
             raise ValueError("a pattern must be an op applied to something, not a bare parameter")
         children = [t.op for t in self.root.inputs]
-        self.needs = frozenset(opdef.Const if _only_constants(c) else c.opdef for c in children if c.opdef is not _Wild or _only_constants(c))
+        self.needs = frozenset(opdef.Const if _only_constants(c) else c.opdef for c in children if c.opdef is not _Wild
+                               or _only_constants(c))
 
     def match(self, o: Operation) -> dict[str, Any] | None:
         """What the parameters stand for when the pattern is `o`; key "" holds the ops that were matched."""
@@ -344,7 +345,8 @@ def table(name: str) -> Table:
     return TABLES.setdefault(name, Table(name))
 
 
-def rule(name: str, pattern: Callable[..., Any], replacement: Callable[..., Any], *, table: Table | str = "stability", **facts: Any) -> Rule:
+def rule(name: str, pattern: Callable[..., Any], replacement: Callable[..., Any], *, table: Table | str = "stability",
+         **facts: Any) -> Rule:
     """Adds a rule to a table: "stability" is tried on the user's ops, "algebra" on primitives.  See `Rule` for `facts`."""
     new = Rule(name, pattern, replacement, **facts)
     _table(table).add(new)

@@ -34,7 +34,8 @@ rule("log(sum(exp(x))) = logsumexp(x)", lambda x, *, axis, keepdims: op.Log(op.S
      samples=[{"axis": (1,), "keepdims": False}, {"axis": (0,), "keepdims": True}, {"axis": None, "keepdims": False}])
 
 rule("exp(x) / sum(exp(x)) = softmax(x)", lambda x, *, axis: op.RealDiv(op.Exp(x), op.Sum(op.Exp(x), axis=axis, keepdims=True)),
-     lambda x, axis: op.Softmax(x, axis=axis[0]), where=lambda x, axis: axis is not None and len(axis) == 1 and not shifted(x), dtypes=FLOAT,
+     lambda x, axis: op.Softmax(x, axis=axis[0]), where=lambda x, axis: axis is not None and len(axis) == 1 and not shifted(x),
+     dtypes=FLOAT,
      samples=[{"axis": (1,)}, {"axis": (0,)}])
 
 rule("log(1 + exp(x)) = softplus(x)", lambda x: op.Log(op.Add(op.Exp(x), 1)), lambda x: op.Softplus(x), dtypes=FLOAT)

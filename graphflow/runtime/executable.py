@@ -111,7 +111,8 @@ _CELLS = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int32": ctypes
 class Fast:
     """One plan run again and again on feeds of the same shapes: a few copies around one native call."""
 
-    def __init__(self, puts: list[Callable[[Any], bool]], plan: Plan, takes: list[Callable[[], Any]], fresh: list[Any], counters: list[Any], store: Any):
+    def __init__(self, puts: list[Callable[[Any], bool]], plan: Plan, takes: list[Callable[[], Any]], fresh: list[Any], counters: list[Any],
+                 store: Any):
         self.puts, self.plan, self.takes, self.fresh, self.counters, self.store = puts, plan, takes, fresh, counters, store
         self.go, self.halt, self.version = plan.go, plan.halt, store.version
 

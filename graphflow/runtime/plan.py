@@ -114,7 +114,8 @@ class Compiled:
         for i, c in enumerate(clusters):
             if c.kind == "host":
                 op = c.ops[0]
-                self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))  # uniform constants have no buffer
+                # uniform constants have no buffer
+                self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))
                 continue
             for k in self._kernels(c, f"k{i}"):
                 if isinstance(k, emit_cpu.Emitted):
@@ -364,7 +365,8 @@ class Plan:
     def _outputs(self) -> set[ir.Buffer]:
         """Buffers fetched as arrays of their own: made by a kernel, and not also a variable's memory."""
         c = self.compiled
-        made = {b for u in c.units for b in u.writes if isinstance(b, ir.Buffer)} | {c.buffers[t] for u in c.units if u.host for t in u.writes}
+        made = {b for u in c.units for b in u.writes
+                if isinstance(b, ir.Buffer)} | {c.buffers[t] for u in c.units if u.host for t in u.writes}
         written = {c.buffers[t] for _, t in c.program.writes if t in c.buffers}
         return {c.buffers[t] for t in c.program.outputs} & made - written - set(c.alias)
 
@@ -427,7 +429,8 @@ class Plan:
         """Final values that were not computed in the variable's own memory."""
         c, rows = self.compiled, []
         self.replaced: list[tuple[Operation, ir.Buffer]] = []
-        # An old value that is fetched, or goes to another variable, is the variable's memory: it is read before the new value arrives there.
+        # An old value that is fetched, or goes to another variable, is the variable's memory: it is read before the new value arrives
+        # there.
         fetched = {c.inputs[t][1] for t in c.program.roots() if t in c.inputs and c.inputs[t][0] == "variable"}
         for var, t in c.program.writes:
             b = c.buffers[t]

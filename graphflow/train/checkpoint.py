@@ -92,7 +92,8 @@ class CheckpointReader:
         try:
             self._open()
         except OSError as e:
-            raise errors.NotFoundError(None, None, f"Unsuccessful CheckpointReader: failed to find any matching file for {filepattern!r} ({e.strerror})") from None
+            raise errors.NotFoundError(None, None,
+                                       f"Unsuccessful CheckpointReader: failed to find any matching file for {filepattern!r} ({e.strerror})") from None
 
     def _open(self) -> None:
         size = os.path.getsize(self.path)
@@ -140,7 +141,8 @@ class CheckpointReader:
 
     def _entry(self, name: str) -> tuple[DType, tuple[int, ...], int, int]:
         if name not in self._entries:
-            raise errors.NotFoundError(None, None, f"Key {name} not found in checkpoint {self.path!r}.{errors.suggest(name, self._entries)}")
+            raise errors.NotFoundError(None, None,
+                                       f"Key {name} not found in checkpoint {self.path!r}.{errors.suggest(name, self._entries)}")
         return self._entries[name]
 
     def stored(self, name: str) -> np.ndarray:
@@ -284,7 +286,8 @@ def latest_checkpoint(checkpoint_dir: str, latest_filename: str | None = None) -
 
 
 def generate_checkpoint_state_proto(save_dir: str, model_checkpoint_path: str, all_model_checkpoint_paths: Any = None,
-                                    all_model_checkpoint_timestamps: Any = None, last_preserved_timestamp: float | None = None) -> CheckpointState:
+                                    all_model_checkpoint_timestamps: Any = None,
+                                    last_preserved_timestamp: float | None = None) -> CheckpointState:
     """The state to write into `save_dir`: relative paths are rewritten relative to it; the latest one is listed last."""
     paths = list(all_model_checkpoint_paths or [])
     times = list(all_model_checkpoint_timestamps or [])
@@ -294,11 +297,13 @@ def generate_checkpoint_state_proto(save_dir: str, model_checkpoint_path: str, a
         times = [*times, time.time()] if times else times
         paths.append(model_checkpoint_path)
     if not os.path.isabs(save_dir):
-        model_checkpoint_path, *paths = [p if os.path.isabs(p) else os.path.relpath(p, save_dir or ".") for p in (model_checkpoint_path, *paths)]
+        model_checkpoint_path, *paths = [p if os.path.isabs(p) else os.path.relpath(p, save_dir or ".")
+                                         for p in (model_checkpoint_path, *paths)]
     return CheckpointState(model_checkpoint_path, paths, times, last_preserved_timestamp or 0.0)
 
 
-def update_checkpoint_state(save_dir: str, model_checkpoint_path: str, all_model_checkpoint_paths: Any = None, latest_filename: str | None = None,
+def update_checkpoint_state(save_dir: str, model_checkpoint_path: str, all_model_checkpoint_paths: Any = None,
+                            latest_filename: str | None = None,
                             all_model_checkpoint_timestamps: Any = None, last_preserved_timestamp: float | None = None,
                             save_relative_paths: bool = False) -> None:
     """Writes the `checkpoint` file of `save_dir`, atomically.

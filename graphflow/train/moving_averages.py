@@ -77,12 +77,14 @@ class ExponentialMovingAverage:
             if self._num_updates is not None:
                 count = math_ops.cast(self._num_updates, types.float32)
                 decay = math_ops.minimum(decay, (1.0 + count) / (10.0 + count))
-            updates = [assign_moving_average(self._averages[v], v, decay, zero_debias=self._zero_debias and isinstance(v, Tensor)) for v in var_list]
+            updates = [assign_moving_average(self._averages[v], v, decay, zero_debias=self._zero_debias and isinstance(v, Tensor))
+                       for v in var_list]
             return control_flow_ops.group(*updates, name=scope)
 
     def _shadow(self, v: Any) -> Variable:
         is_variable = getattr(v, "handle", None) is not None
-        start = v.initialized_value if is_variable and hasattr(v, "initialized_value") else (lambda: v.initial_value) if is_variable else start_of(v)
+        start = v.initialized_value if is_variable and hasattr(v,
+                                                               "initialized_value") else (lambda: v.initial_value) if is_variable else start_of(v)
         shadow = make_slot(v, start, self._name)
         v.graph.add_to_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, v if is_variable else shadow)
         return shadow

@@ -57,7 +57,8 @@ class Optimizer:
 
     # -- what users call
 
-    def minimize(self, loss: Any, global_step: Any = None, var_list: Any = None, gate_gradients: int = GATE_OP, aggregation_method: Any = None,
+    def minimize(self, loss: Any, global_step: Any = None, var_list: Any = None, gate_gradients: int = GATE_OP,
+                 aggregation_method: Any = None,
                  colocate_gradients_with_ops: bool = False, name: str | None = None, grad_loss: Any = None) -> Operation:
         """An operation that moves the variables against the gradient of `loss`, then adds 1 to `global_step`.
 

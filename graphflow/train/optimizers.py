@@ -85,7 +85,9 @@ class AdamOptimizer(Optimizer):
 
 
 def _initial(value: Any, like: Any) -> Any:
-    """A hyperparameter as the initial value of a scalar: float64 beside float64 variables (TF1 loses their precision here), else float32."""
+    """A hyperparameter as the initial value of a scalar: float64 beside float64 variables (TF1 loses their precision here), else
+    float32.
+    """
     value = hyper(value)
     wide = types.float64 if like.dtype.base_dtype is types.float64 else types.float32
     return convert_to_tensor(float(value), wide) if isinstance(value, (int, float)) else value
@@ -188,7 +190,8 @@ class FtrlOptimizer(Optimizer):
                  l2_shrinkage_regularization_strength: float = 0.0):
         super().__init__(use_locking, name)
         _positive(initial_accumulator_value, zero=True)
-        for what, value in (("l1_regularization_strength", l1_regularization_strength), ("l2_regularization_strength", l2_regularization_strength),
+        for what, value in (("l1_regularization_strength", l1_regularization_strength),
+                            ("l2_regularization_strength", l2_regularization_strength),
                             ("l2_shrinkage_regularization_strength", l2_shrinkage_regularization_strength)):
             _positive(value, what, zero=True)
         if learning_rate_power > 0:
@@ -206,7 +209,8 @@ class FtrlOptimizer(Optimizer):
         accum, linear, old = self.get_slot(var, "accum").value(), self.get_slot(var, "linear"), var.value()
         rate, l1, l2 = (as_type(x, var) for x in (self._learning_rate, self._l1, self._l2))
         new = accum + gradient * gradient
-        root, old_root = (math_ops.sqrt(new), math_ops.sqrt(accum)) if self._power == -0.5 else (math_ops.pow(new, -self._power), math_ops.pow(accum, -self._power))
+        root, old_root = (math_ops.sqrt(new),
+                          math_ops.sqrt(accum)) if self._power == -0.5 else (math_ops.pow(new, -self._power), math_ops.pow(accum, -self._power))
         shrunk = gradient + old * (2.0 * self._shrinkage) if self._shrinkage else gradient
         new_linear = linear + shrunk - (root - old_root) / rate * old
         return [state.assign(self.get_slot(var, "accum"), new), state.assign(linear, new_linear),
@@ -244,7 +248,8 @@ class ProximalAdagradOptimizer(Optimizer):
         accumulator = self.get_slot(var, "accumulator")
         new = accumulator + gradient * gradient
         rate = as_type(self._learning_rate, var) * math_ops.rsqrt(new)
-        return [state.assign(accumulator, new), state.assign(var, _shrink(var - rate * gradient, rate * self._l1) / (1.0 + rate * self._l2))]
+        return [state.assign(accumulator, new),
+                state.assign(var, _shrink(var - rate * gradient, rate * self._l1) / (1.0 + rate * self._l2))]
 
 
 class AdagradDAOptimizer(Optimizer):
@@ -254,7 +259,8 @@ class AdagradDAOptimizer(Optimizer):
     """
 
     def __init__(self, learning_rate: Any, global_step: Any, initial_gradient_squared_accumulator_value: float = 0.1,
-                 l1_regularization_strength: float = 0.0, l2_regularization_strength: float = 0.0, use_locking: bool = False, name: str = "AdagradDA"):
+                 l1_regularization_strength: float = 0.0, l2_regularization_strength: float = 0.0, use_locking: bool = False,
+                 name: str = "AdagradDA"):
         _positive(initial_gradient_squared_accumulator_value, "initial_gradient_squared_accumulator_value")
         super().__init__(use_locking, name)
         self._learning_rate, self._global_step = learning_rate, global_step

@@ -111,7 +111,8 @@ class Saver:
     # -- save and restore
 
     def save(self, sess: Any, save_path: str, global_step: Any = None, latest_filename: str | None = None, meta_graph_suffix: str = "meta",
-             write_meta_graph: bool = True, write_state: bool = True, strip_default_attrs: bool = False, save_debug_info: bool = False) -> str | None:
+             write_meta_graph: bool = True, write_state: bool = True, strip_default_attrs: bool = False,
+             save_debug_info: bool = False) -> str | None:
         """Writes the variables' values in `sess` and returns the checkpoint's prefix, `save_path` or `save_path-step`.
 
         Args:
@@ -205,7 +206,8 @@ def read_values(reader: checkpoint.CheckpointReader, variables: dict[str, Any], 
     missing = [name for name in variables if not reader.has_tensor(name)]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise errors.NotFoundError(None, variables[missing[0]].op, f"Restoring from checkpoint failed. Key {missing[0]} not found in checkpoint "
+        raise errors.NotFoundError(None, variables[missing[0]].op,
+                                   f"Restoring from checkpoint failed. Key {missing[0]} not found in checkpoint "
                                    f"{reader.path!r}{more}.{errors.suggest(missing[0], reader.names())}")
     return {name: _checked(reader, name, v, reshape) for name, v in variables.items()}
 
@@ -213,14 +215,16 @@ def read_values(reader: checkpoint.CheckpointReader, variables: dict[str, Any], 
 def _checked(reader: checkpoint.CheckpointReader, name: str, v: Any, reshape: bool) -> np.ndarray:
     dtype, shape, want = reader.dtype(name), reader.shape(name), v.handle.sizes
     if dtype is not v.handle.dtype:
-        raise errors.InvalidArgumentError(None, v.op, f"Restoring {name!r}: expected dtype {v.handle.dtype.name}, the checkpoint has {dtype.name}")
+        raise errors.InvalidArgumentError(None, v.op,
+                                          f"Restoring {name!r}: expected dtype {v.handle.dtype.name}, the checkpoint has {dtype.name}")
     value = reader.stored(name)
     if reshape and types.known(want) and int(np.prod(want)) == value.size:
         return value.reshape(want)
     try:
         types.merge_shapes(want, shape)
     except ValueError:
-        raise errors.InvalidArgumentError(None, v.op, f"Assign requires shapes of both tensors to match. lhs shape= {types.shape_text(want)} "
+        raise errors.InvalidArgumentError(None, v.op,
+                                          f"Assign requires shapes of both tensors to match. lhs shape= {types.shape_text(want)} "
                                           f"rhs shape= {types.shape_text(shape)}: restoring {name!r} from {reader.path!r}") from None
     return value
 
@@ -240,7 +244,8 @@ def init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: dict[str, Any]) 
     reader = checkpoint.load_checkpoint(ckpt_dir_or_file)
     for name, v in _assignments(reader, assignment_map):
         if not reader.has_tensor(name):
-            raise errors.NotFoundError(None, v.op, f"Tensor {name} is not found in {ckpt_dir_or_file} checkpoint.{errors.suggest(name, reader.names())}")
+            raise errors.NotFoundError(None, v.op,
+                                       f"Tensor {name} is not found in {ckpt_dir_or_file} checkpoint.{errors.suggest(name, reader.names())}")
         if tuple(v.handle.sizes) != reader.shape(name):
             raise ValueError(f"Shape of variable {v.name} ({types.shape_text(v.handle.sizes)}) doesn't match with shape of tensor {name} "
                              f"({types.shape_text(reader.shape(name))}) from checkpoint reader.")
@@ -257,7 +262,8 @@ def _assignments(reader: checkpoint.CheckpointReader, assignment_map: dict[str, 
             pairs += [(name, v) for v in (target if isinstance(target, (list, tuple)) else [target])]
         elif name.endswith("/"):
             source, scope = ("" if name == "/" else name), ("" if target == "/" else target)
-            found = [(source + n[len(scope):], v) for n, v in ours.items() if n.startswith(scope) and reader.has_tensor(source + n[len(scope):])]
+            found = [(source + n[len(scope):], v) for n,
+                     v in ours.items() if n.startswith(scope) and reader.has_tensor(source + n[len(scope):])]
             if not found:
                 raise ValueError(f"Assignment map with scope only name {target} should map to scope only {name}: no variable matches")
             pairs += found

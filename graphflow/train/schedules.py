@@ -31,7 +31,8 @@ def _cast(x: Any, like: Tensor) -> Tensor:
     return x if x.dtype is like.dtype else math_ops.cast(x, like.dtype)
 
 
-def exponential_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None) -> Tensor:
+def exponential_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False,
+                      name: str | None = None) -> Tensor:
     """learning_rate * decay_rate ^ (step / decay_steps); `staircase` takes whole powers."""
     with _scope(name, "ExponentialDecay") as scope:
         rate, step, steps, base = _start(learning_rate, global_step, decay_steps, decay_rate)
@@ -39,7 +40,8 @@ def exponential_decay(learning_rate: Any, global_step: Any, decay_steps: Any, de
         return math_ops.multiply(rate, math_ops.pow(base, math_ops.floor(p) if staircase else p), name=scope)
 
 
-def natural_exp_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None) -> Tensor:
+def natural_exp_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False,
+                      name: str | None = None) -> Tensor:
     """learning_rate * exp(-decay_rate * step / decay_steps)."""
     with _scope(name, "NaturalExpDecay") as scope:
         rate, step, steps, decay = _start(learning_rate, global_step, decay_steps, decay_rate)
@@ -47,7 +49,8 @@ def natural_exp_decay(learning_rate: Any, global_step: Any, decay_steps: Any, de
         return math_ops.multiply(rate, math_ops.exp(-decay * (math_ops.floor(p) if staircase else p)), name=scope)
 
 
-def inverse_time_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None) -> Tensor:
+def inverse_time_decay(learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False,
+                       name: str | None = None) -> Tensor:
     """learning_rate / (1 + decay_rate * step / decay_steps)."""
     with _scope(name, "InverseTimeDecay") as scope:
         rate, step, steps, decay = _start(learning_rate, global_step, decay_steps, decay_rate)
@@ -68,7 +71,8 @@ def piecewise_constant(x: Any, boundaries: Sequence[Any], values: Sequence[Any],
         for b in boundaries:
             if x.dtype.is_integer and isinstance(b, float) and not b.is_integer():
                 raise ValueError(f"Boundaries ({b}) must have the same dtype as x ({x.dtype.name}).")
-        limits = [math_ops.cast(convert_to_tensor(int(b) if x.dtype.is_integer and isinstance(b, float) else b), x.dtype) for b in boundaries]
+        limits = [math_ops.cast(convert_to_tensor(int(b) if x.dtype.is_integer and isinstance(b, float) else b), x.dtype)
+                  for b in boundaries]
         first = convert_to_tensor(values[0])
         chosen = convert_to_tensor(values[-1], first.dtype)
         for limit, value in zip(reversed(limits), reversed([first, *values[1:-1]])):
@@ -79,7 +83,8 @@ def piecewise_constant(x: Any, boundaries: Sequence[Any], values: Sequence[Any],
 piecewise_constant_decay = piecewise_constant
 
 
-def polynomial_decay(learning_rate: Any, global_step: Any, decay_steps: Any, end_learning_rate: Any = 0.0001, power: Any = 1.0, cycle: bool = False,
+def polynomial_decay(learning_rate: Any, global_step: Any, decay_steps: Any, end_learning_rate: Any = 0.0001, power: Any = 1.0,
+                     cycle: bool = False,
                      name: str | None = None) -> Tensor:
     """(learning_rate - end) * (1 - step / decay_steps) ^ power + end; after `decay_steps` the end, or with `cycle` a longer period."""
     with _scope(name, "PolynomialDecay") as scope:
@@ -103,7 +108,8 @@ def cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, alpha: 
         return math_ops.multiply(rate, decayed * (1.0 - alpha) + alpha, name=scope)
 
 
-def cosine_decay_restarts(learning_rate: Any, global_step: Any, first_decay_steps: Any, t_mul: float = 2.0, m_mul: float = 1.0, alpha: float = 0.0,
+def cosine_decay_restarts(learning_rate: Any, global_step: Any, first_decay_steps: Any, t_mul: float = 2.0, m_mul: float = 1.0,
+                          alpha: float = 0.0,
                           name: str | None = None) -> Tensor:
     """Cosine decay that restarts (SGDR, Loshchilov and Hutter 2016): each period is `t_mul` times longer, its start `m_mul` times lower."""
     with _scope(name, "SGDRDecay") as scope:
@@ -120,7 +126,8 @@ def cosine_decay_restarts(learning_rate: Any, global_step: Any, first_decay_step
         return math_ops.multiply(rate, decayed * (1.0 - alpha) + alpha, name=scope)
 
 
-def linear_cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, num_periods: float = 0.5, alpha: float = 0.0, beta: float = 0.001,
+def linear_cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, num_periods: float = 0.5, alpha: float = 0.0,
+                        beta: float = 0.001,
                         name: str | None = None) -> Tensor:
     """learning_rate * ((alpha + linear) * cosine + beta) (Bello et al. 2017, "Neural optimizer search")."""
     with _scope(name, "LinearCosineDecay") as scope:
@@ -129,7 +136,8 @@ def linear_cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, 
         return math_ops.multiply(rate, (alpha + (1.0 - fraction)) * _half_cosine(fraction * (2.0 * num_periods)) + beta, name=scope)
 
 
-def noisy_linear_cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, initial_variance: float = 1.0, variance_decay: float = 0.55,
+def noisy_linear_cosine_decay(learning_rate: Any, global_step: Any, decay_steps: Any, initial_variance: float = 1.0,
+                              variance_decay: float = 0.55,
                               num_periods: float = 0.5, alpha: float = 0.0, beta: float = 0.001, name: str | None = None) -> Tensor:
     """`linear_cosine_decay` with Gaussian noise on the linear part, of variance initial_variance / (1 + step) ^ variance_decay."""
     from .. import random_ops
