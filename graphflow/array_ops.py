@@ -43,7 +43,8 @@ def shape_argument(shape: Any, dtype: types.DType = types.int32) -> Tensor:
         return shape
     if isinstance(shape, TensorShape):
         if not shape.is_fully_defined():
-            raise ValueError(f"Cannot convert a partially known TensorShape to a Tensor: {shape}; use tf.shape(x) for sizes known at run time")
+            raise ValueError(f"Cannot convert a partially known TensorShape to a Tensor: {shape}; use tf.shape(x) for sizes known at run "
+                             "time")
         shape = shape.as_list()
     if isinstance(shape, np.ndarray):
         if shape.dtype.kind not in "iu" and shape.size:
@@ -506,7 +507,8 @@ def _item(item: Any, indices: list[Tensor], bounds: list[Any]) -> Any:
 
 
 def _bad_index(item: Any) -> str:
-    return (f"Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 tensors are valid indices, got {item!r}; "
+    return ("Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 tensors are valid indices, "
+            f"got {item!r}; "
             "use tf.gather for several positions and tf.boolean_mask for a mask")
 
 
@@ -649,7 +651,8 @@ def boolean_mask(tensor: Any, mask: Any, name: str = "boolean_mask", axis: Any =
     """
     x, mask = convert_to_tensor(tensor), convert_to_tensor(mask, types.bool_)
     if mask.sizes is None:
-        raise ValueError("Number of mask dimensions must be specified, even if some dimensions are None. E.g. shape=[None] is ok, but shape=None is not.")
+        raise ValueError("Number of mask dimensions must be specified, even if some dimensions are None. E.g. shape=[None] is ok, but "
+                         "shape=None is not.")
     n = len(mask.sizes)
     if n == 0:
         raise ValueError("mask cannot be scalar.")

@@ -294,7 +294,8 @@ def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what
             raise TypeError(f"Rank must be an integer, got {rank!r}")
         if x.sizes is not None and wanted is not None:
             if not test(len(x.sizes), int(wanted)):
-                raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank {what}{int(wanted)}. Received rank {len(x.sizes)}, shape {x.shape}")
+                raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank {what}{int(wanted)}. Received rank "
+                                 f"{len(x.sizes)}, shape {x.shape}")
             return _pass()
         from . import array_ops, math_ops
 
@@ -321,7 +322,8 @@ def assert_rank_in(x: Any, ranks: Sequence[int], data: Any = None, summarize: in
     x = convert_to_tensor(x)
     if x.sizes is not None:
         if len(x.sizes) not in [int(r) for r in ranks]:
-            raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank in {tuple(ranks)}. Received rank {len(x.sizes)}, shape {x.shape}")
+            raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank in {tuple(ranks)}. Received rank "
+                             f"{len(x.sizes)}, shape {x.shape}")
         return _pass()
     from . import array_ops, math_ops
 

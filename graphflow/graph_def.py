@@ -247,7 +247,8 @@ def import_graph_def(graph_def: GraphDef, input_map: dict[str, Any] | None = Non
     unused = [k for k in mapping if k not in importer.used]
     if unused:
         names = importer.names
-        raise ValueError(f"Attempted to map inputs that were not found in graph_def: [{', '.join(unused)}]{errors.suggest(unused[0].split(':')[0].lstrip('^'), names)}")
+        raise ValueError("Attempted to map inputs that were not found in graph_def: "
+                         f"[{', '.join(unused)}]{errors.suggest(unused[0].split(':')[0].lstrip('^'), names)}")
     return None if return_elements is None else [importer.element(e) for e in return_elements]
 
 

@@ -108,7 +108,8 @@ class Constant(Initializer):
 
     def __init__(self, value: Any = 0, dtype: Any = types.float32, verify_shape: bool = False):
         if not (np.isscalar(value) or isinstance(value, (list, tuple, np.ndarray))):
-            raise TypeError(f"Invalid type for initial value: {type(value).__name__} (expected a Python number, list, tuple or numpy.ndarray)")
+            raise TypeError(f"Invalid type for initial value: {type(value).__name__} (expected a Python number, list, tuple or "
+                            "numpy.ndarray)")
         self.value, self.dtype, self.verify_shape = value, types.as_dtype(dtype), verify_shape
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None, verify_shape: bool | None = None) -> Tensor:
@@ -198,7 +199,8 @@ class VarianceScaling(Initializer):
         if mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(f"Invalid `mode` argument: {mode!r}; one of fan_in, fan_out, fan_avg")
         if distribution.lower() not in ("normal", "uniform", "truncated_normal", "untruncated_normal"):
-            raise ValueError(f"Invalid `distribution` argument: {distribution!r}; one of normal, truncated_normal, untruncated_normal, uniform")
+            raise ValueError(f"Invalid `distribution` argument: {distribution!r}; one of normal, truncated_normal, untruncated_normal, "
+                             "uniform")
         self.scale, self.mode, self.distribution, self.seed, self.dtype = scale, mode, distribution.lower(), seed, types.as_dtype(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:

@@ -331,7 +331,8 @@ def _given(new: Any, *old: Any) -> Any:
     """The value of an argument with older names.  Raises ValueError when two are given."""
     given = [v for v in (new, *old) if v is not None]
     if len(given) > 1:
-        raise ValueError("Cannot specify an argument under both its new and its old name (axis/reduction_indices/dimension, keepdims/keep_dims)")
+        raise ValueError("Cannot specify an argument under both its new and its old name (axis/reduction_indices/dimension, "
+                         "keepdims/keep_dims)")
     return given[0] if given else None
 
 

@@ -239,7 +239,8 @@ def _channels_first(data_format: str | None) -> bool:
     if data_format is None:
         return False
     if data_format not in ("NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW", "N...C", "NC..."):
-        raise ValueError(f"Unknown data_format {data_format!r}; expected a channels-last one such as 'NHWC' or a channels-first one such as 'NCHW'")
+        raise ValueError(f"Unknown data_format {data_format!r}; expected a channels-last one such as 'NHWC' or a channels-first one such "
+                         "as 'NCHW'")
     return data_format.startswith("NC")
 
 

@@ -203,7 +203,8 @@ def _check_cast(t: Tensor, array: np.ndarray, python: bool) -> None:
     elif want.kind == "b" and have in "fc":
         problem = "floats are not booleans"
     if problem:
-        raise ValueError(f"Cannot feed {array.dtype} values for Tensor '{t.name}' of dtype {want.name}: {problem}. Convert with .astype first, "
+        raise ValueError(f"Cannot feed {array.dtype} values for Tensor '{t.name}' of dtype {want.name}: {problem}. Convert with .astype "
+                         "first, "
                          f"or set GRAPHFLOW_STRICT_FEEDS=0 for TF1's silent cast{_line(t)}")
 
 
@@ -409,7 +410,8 @@ class Session(BaseSession):
 
     def __enter__(self) -> Session:
         if getattr(self, "_entered", None):
-            raise RuntimeError("Session context managers are not re-entrant. Use `Session.as_default()` if you want to enter a session multiple times.")
+            raise RuntimeError("Session context managers are not re-entrant. Use `Session.as_default()` if you want to enter a session "
+                               "multiple times.")
         self._entered: list[Any] = [self._graph.as_default(), self.as_default()]
         for context in self._entered:
             context.__enter__()

@@ -175,7 +175,8 @@ def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, init
     if name in store.variables:
         return _shared(store.variables[name], name, shape, wanted, reuse)
     if reuse is True:
-        raise ValueError(f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set reuse=tf.AUTO_REUSE "
+        raise ValueError(f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set "
+                         "reuse=tf.AUTO_REUSE "
                          f"in VarScope?{errors.suggest(name, store.variables)}")
     if collections is not None and GraphKeys.LOCAL_VARIABLES in collections and trainable is None:
         trainable = False

@@ -57,7 +57,8 @@ class Variable(Operators):
         if constraint is not None and not callable(constraint):
             raise ValueError("The `constraint` argument must be a callable.")
         if collections is not None and (isinstance(collections, str) or not isinstance(collections, Iterable)):
-            raise ValueError(f"collections argument to Variable constructor must be a list, tuple, or set. Got {collections!r} of type {type(collections).__name__}")
+            raise ValueError(f"collections argument to Variable constructor must be a list, tuple, or set. Got {collections!r} of type "
+                             f"{type(collections).__name__}")
         g = graph.get_default_graph()
         with g.control_dependencies(None), g.name_scope(name or "Variable") as scope:
             self._initial = _initial_tensor(g, scope, initial_value, dtype)

@@ -90,12 +90,14 @@ def _clusters(root: dict[str, Any], keys: dict[Operation, str], lines: list[str]
         node, path, pad = item
         for op in node[""]:
             label = op.name.split("/")[-1] + (f"\n{op.type}" if op.type != op.name.split("/")[-1] else "")
-            lines.append(f"{pad}{_quote(keys[op])} [label={_quote(label)}, fillcolor={_quote(_colour(op))}, tooltip={_quote(op_text(op))}];")
+            lines.append(f"{pad}{_quote(keys[op])} [label={_quote(label)}, fillcolor={_quote(_colour(op))}, "
+                         f"tooltip={_quote(op_text(op))}];")
         for name, child in reversed([(k, v) for k, v in node.items() if k]):
             inner = f"{path}/{name}" if path else name
             todo.append(f"{pad}}}")
             todo.append((child, inner, pad + "  "))
-            todo.append(f"{pad}subgraph {_quote('cluster_' + inner)} {{ label={_quote(name)}; color=\"#bbbbbb\"; style=rounded; fontsize=10;")
+            todo.append(f"{pad}subgraph {_quote('cluster_' + inner)} "
+                        f"{{ label={_quote(name)}; color=\"#bbbbbb\"; style=rounded; fontsize=10;")
 
 
 # ---------------------------------------------------------------- networkx, text
@@ -137,7 +139,8 @@ def op_text(op: Operation) -> str:
     attrs = ", ".join(f"{k}={_value_text(v)}" for k, v in op.attrs.items())
     outputs = ", ".join(map(spec_text, op.outputs)) or "()"
     return f"{op.name}: {outputs} = {op.type}({inputs})" + (f" {{{attrs}}}"
-                                                            if attrs else "") + (f" @{op.device}" if op.device else "") + (f"  # {op.site}" if op.site else "")
+                                                            if attrs else "") + (f" @{op.device}" if op.device else "") + ("  # "
+                                                                f"{op.site}" if op.site else "")
 
 
 def to_text(ops: Iterable[Operation]) -> str:

@@ -52,7 +52,8 @@ class Layer:
         """The variable scope's name.  Raises ValueError before the first call."""
         if self._scope is None:
             raise ValueError(f'No name available for layer scope because the layer "{self.name}" has not been used yet. The scope name is '
-                             "determined the first time the layer instance is called. You must therefore call the layer before querying `scope_name`.")
+                             "determined the first time the layer instance is called. You must therefore call the layer before querying "
+                             "`scope_name`.")
         return self._scope.name
 
     @property

@@ -30,7 +30,8 @@ class _Conv(Layer):
         self.kernel_size, self.strides = numbers(kernel_size, self.rank, "kernel_size"), numbers(strides, self.rank, "strides")
         self.dilation_rate = numbers(dilation_rate, self.rank, "dilation_rate")
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(f"`strides > 1` not supported in conjunction with `dilation_rate > 1`: got {self.strides} and {self.dilation_rate}")
+            raise ValueError(f"`strides > 1` not supported in conjunction with `dilation_rate > 1`: got {self.strides} and "
+                             f"{self.dilation_rate}")
         self.padding, self.data_format, self.first = padding_of(padding), data_format, channels_first(data_format)
         self.format = format_of(self.first, self.rank)
         self.activation, self.use_bias = activation, use_bias

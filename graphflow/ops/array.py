@@ -271,7 +271,8 @@ def _(x, *, dtype):
         return Spec(dtype, (*sizes, x.dtype.size // dtype.size))
     ratio = dtype.size // x.dtype.size
     if not sizes or types.same(sizes[-1], ratio) is False:
-        raise ValueError(f"Cannot bitcast from {x.dtype.name} to {dtype.name} due to shape {types.shape_text(sizes)}: the last size must be {ratio}")
+        raise ValueError(f"Cannot bitcast from {x.dtype.name} to {dtype.name} due to shape {types.shape_text(sizes)}: the last size must "
+                         f"be {ratio}")
     return Spec(dtype, sizes[:-1])
 
 
@@ -411,7 +412,8 @@ def _missing(x: Tensor, dims: list[Any], k: int, count: Any) -> Any:
     rest = types.product(d for i, d in enumerate(dims) if i != k)
     if isinstance(rest, int) and rest == 0:
         if isinstance(count, int) and count == 0:
-            raise ValueError("reshape cannot infer the missing input size for an empty tensor unless all specified input sizes are non-zero")
+            raise ValueError("reshape cannot infer the missing input size for an empty tensor unless all specified input sizes are "
+                             "non-zero")
         return UNKNOWN
     found = types.floordiv(count, rest)
     if types.same(found * rest, count) is False:
@@ -833,7 +835,8 @@ def _(*values, axis):
         try:
             sizes = types.merge_shapes(sizes, v.sizes)
         except ValueError:
-            raise ValueError(f"Shapes must be equal rank and size, but are {types.shape_text(sizes)} and {types.shape_text(v.sizes)}") from None
+            raise ValueError(f"Shapes must be equal rank and size, but are {types.shape_text(sizes)} and "
+                             f"{types.shape_text(v.sizes)}") from None
     if sizes is None:
         raise UnknownRank("the rank of a stacked value must be known")
     k = canonical_axis(axis, len(sizes) + 1)
@@ -1335,7 +1338,8 @@ def _(x, paddings, *, mode):
     if x.sizes is not None:
         for k, (n, p) in enumerate(zip(x.sizes, zip(*[iter(_paddings(paddings, len(x.sizes)))] * 2))):
             if any(types.less(n - (mode == "REFLECT"), v) for v in p):
-                raise ValueError(f"paddings must be {'less than' if mode == 'REFLECT' else 'at most'} the dimension size: {list(p)} for dimension {k} of size {n!r}")
+                raise ValueError(f"paddings must be {'less than' if mode == 'REFLECT' else 'at most'} the dimension size: {list(p)} for "
+                                 f"dimension {k} of size {n!r}")
     return Spec(x.dtype, out)
 
 

@@ -263,7 +263,8 @@ def _check_conv(x: Sequence[Size], w: Sequence[Size], groups: int, strides: Sequ
     if len(x) != len(w) or rank < 1:
         raise ValueError(f"Shape must be rank {max(len(w), 3)} but is rank {len(x)}")
     if len(strides) != rank or len(dilations) != rank or not isinstance(padding, str) and len(padding) != rank:
-        raise ValueError(f"strides, dilations and padding must have one entry per spatial axis ({rank}), got {strides}, {dilations}, {padding}")
+        raise ValueError(f"strides, dilations and padding must have one entry per spatial axis ({rank}), got {strides}, {dilations}, "
+                         f"{padding}")
     if any(s < 1 for s in (*strides, *dilations)):
         raise ValueError(f"strides and dilations must be positive, got {strides} and {dilations}")
     if types.same(x[-1], w[-2] * groups) is False:
@@ -438,7 +439,8 @@ def _(x, filter_sizes, dy, **attrs):
     if x.sizes is not None and dy.sizes is not None:
         expected = conv_sizes(x.sizes, sizes, **attrs)
         if len(dy.sizes) != len(expected) or any(types.same(a, b) is False for a, b in zip(dy.sizes, expected)):
-            raise ValueError(f"Conv2DBackpropFilter: expected a gradient of shape {types.shape_text(expected)}, got {types.shape_text(dy.sizes)}")
+            raise ValueError(f"Conv2DBackpropFilter: expected a gradient of shape {types.shape_text(expected)}, got "
+                             f"{types.shape_text(dy.sizes)}")
     return Spec(x.dtype, sizes)
 
 

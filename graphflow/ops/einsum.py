@@ -178,7 +178,8 @@ def _term(term: str, rank: int, equation: str) -> tuple[Any, ...]:
         raise ValueError(f"Equation {equation!r} may hold letters, ',', '...' and '->' only, got {term!r}")
     hidden = rank - len(before) - len(after)
     if hidden < 0 or hidden and not dots:
-        raise ValueError(f"Unexpected number of dimensions: {term!r} in equation {equation!r} has {len(before + after)} labels for an input of rank {rank}")
+        raise ValueError(f"Unexpected number of dimensions: {term!r} in equation {equation!r} has {len(before + after)} labels for an "
+                         f"input of rank {rank}")
     return (*before, *range(-hidden, 0), *after)
 
 

@@ -247,7 +247,8 @@ def _check_updates(indices: Tensor, updates: Tensor, sizes: Any) -> None:
     try:
         types.merge_shapes((*indices.sizes[:-1], *sizes[_depth(indices, len(sizes)):]), updates.sizes)
     except ValueError:
-        raise ValueError(f"The shape of updates {types.shape_text(updates.sizes)} must be indices.shape[:-1] + shape[indices.shape[-1]:], for indices "
+        raise ValueError(f"The shape of updates {types.shape_text(updates.sizes)} must be indices.shape[:-1] + shape[indices.shape[-1]:], "
+                         "for indices "
                          f"{types.shape_text(indices.sizes)} and shape {types.shape_text(tuple(sizes))}") from None
 
 

@@ -113,7 +113,8 @@ def softmax_cross_entropy(logits, labels, *, axis=-1):
 def _(logits, labels, *, axis):
     sizes = types.broadcast_shapes(needs_rank(logits), needs_rank(labels))
     if len(logits.sizes) != len(labels.sizes):
-        raise ValueError(f"logits and labels must be broadcastable: logits_size={types.shape_text(logits.sizes)} labels_size={types.shape_text(labels.sizes)}")
+        raise ValueError(f"logits and labels must be broadcastable: logits_size={types.shape_text(logits.sizes)} "
+                         f"labels_size={types.shape_text(labels.sizes)}")
     return Spec(logits.dtype, _without_axis(sizes, axis))
 
 
@@ -146,7 +147,8 @@ def _(x, labels):
     if not sizes:
         raise ValueError("Logits cannot be scalars; received a scalar of shape []")
     if labels.sizes is not None and len(labels.sizes) != len(sizes) - 1:
-        raise ValueError(f"Rank mismatch: Rank of labels (received {len(labels.sizes)}) should equal rank of logits minus 1 (received {len(sizes)}).")
+        raise ValueError(f"Rank mismatch: Rank of labels (received {len(labels.sizes)}) should equal rank of logits minus 1 (received "
+                         f"{len(sizes)}).")
     return Spec(x.dtype, sizes[:-1] if labels.sizes is None else types.merge_shapes(labels.sizes, sizes[:-1]))
 
 
@@ -161,7 +163,8 @@ def _(op, index, read):
 @pick.reference
 def _(x, labels):
     if np.shape(labels) != np.shape(x)[:-1]:
-        raise ValueError(f"logits and labels must have the same first dimensions, got logits shape {np.shape(x)} and labels shape {np.shape(labels)}")
+        raise ValueError(f"logits and labels must have the same first dimensions, got logits shape {np.shape(x)} and labels shape "
+                         f"{np.shape(labels)}")
     bad = labels[(labels < 0) | (labels >= x.shape[-1])]
     if bad.size:
         raise ValueError(_label_error(bad.flat[0], x.shape[-1]))

@@ -198,7 +198,8 @@ class OpDef:
             n = self.param_name(i)
             allowed = self.input_dtypes.get(n) or (self.dtypes if self._shares(n) else types.ALL + (types.string,))
             if t.dtype not in allowed:
-                raise TypeError(f"Input '{n}' of '{self.type}' Op has type {t.dtype.name}, expected one of: {', '.join(d.name for d in allowed)}")
+                raise TypeError(f"Input '{n}' of '{self.type}' Op has type {t.dtype.name}, expected one of: "
+                                f"{', '.join(d.name for d in allowed)}")
             if self._shares(n) and n not in self.input_dtypes:
                 if first is not None and t.dtype is not first.dtype:
                     raise TypeError(f"Input '{n}' of '{self.type}' Op has type {t.dtype.name} that does not match type "
@@ -254,7 +255,8 @@ def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None, pr
     dtype = None if dtype is None else types.as_dtype(dtype)
     if isinstance(value, Tensor):
         if dtype is not None and value.dtype is not dtype:
-            raise TypeError(f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype {value.dtype.name}: {value!r}; convert with tf.cast")
+            raise TypeError(f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype {value.dtype.name}: {value!r}; convert "
+                            "with tf.cast")
         return value
     if hasattr(value, "_as_tensor"):
         return convert_to_tensor(value._as_tensor(), dtype)

@@ -93,7 +93,8 @@ class CheckpointReader:
             self._open()
         except OSError as e:
             raise errors.NotFoundError(None, None,
-                                       f"Unsuccessful CheckpointReader: failed to find any matching file for {filepattern!r} ({e.strerror})") from None
+                                       f"Unsuccessful CheckpointReader: failed to find any matching file for {filepattern!r} "
+                                       f"({e.strerror})") from None
 
     def _open(self) -> None:
         size = os.path.getsize(self.path)
@@ -322,5 +323,6 @@ def update_checkpoint_state(save_dir: str, model_checkpoint_path: str, all_model
         state = generate_checkpoint_state_proto(save_dir, model_checkpoint_path, all_model_checkpoint_paths,
                                                 all_model_checkpoint_timestamps, last_preserved_timestamp)
     if path == state.model_checkpoint_path:
-        raise RuntimeError(f"Save path {model_checkpoint_path!r} conflicts with path used for checkpoint state. Please use a different save path.")
+        raise RuntimeError(f"Save path {model_checkpoint_path!r} conflicts with path used for checkpoint state. Please use a different "
+                           "save path.")
     replace_file(path, [str(state).encode()])

@@ -83,7 +83,8 @@ class Optimizer:
             ValueError: no variables; a bad `gate_gradients`; a loss that is not a float.
         """
         if gate_gradients not in (self.GATE_NONE, self.GATE_OP, self.GATE_GRAPH):
-            raise ValueError(f"gate_gradients must be one of: Optimizer.GATE_NONE, Optimizer.GATE_OP, Optimizer.GATE_GRAPH.  Not {gate_gradients}")
+            raise ValueError("gate_gradients must be one of: Optimizer.GATE_NONE, Optimizer.GATE_OP, Optimizer.GATE_GRAPH.  Not "
+                             f"{gate_gradients}")
         loss = loss() if callable(loss) and not hasattr(loss, "dtype") else convert_to_tensor(loss)
         if loss.dtype.name not in DIFFERENTIABLE:
             raise ValueError(f"Invalid type {loss.dtype.name!r} for {loss.name}, expected: {list(DIFFERENTIABLE)}.")

@@ -146,7 +146,8 @@ class Saver:
             raise ValueError("'latest_filename' must not contain path components")
         save_path = os.fspath(save_path)
         if not os.path.basename(save_path) or save_path == (latest_filename or "checkpoint"):
-            raise ValueError(f"Save path {save_path!r} conflicts with path used for checkpoint state, or names no file. Please use a different save path.")
+            raise ValueError(f"Save path {save_path!r} conflicts with path used for checkpoint state, or names no file. Please use a "
+                             "different save path.")
         if not os.path.isdir(os.path.dirname(save_path) or "."):
             raise ValueError(f"Parent directory of {save_path} doesn't exist, can't save.")
         if global_step is None:
@@ -245,7 +246,8 @@ def init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: dict[str, Any]) 
     for name, v in _assignments(reader, assignment_map):
         if not reader.has_tensor(name):
             raise errors.NotFoundError(None, v.op,
-                                       f"Tensor {name} is not found in {ckpt_dir_or_file} checkpoint.{errors.suggest(name, reader.names())}")
+                                       f"Tensor {name} is not found in {ckpt_dir_or_file} "
+                                       f"checkpoint.{errors.suggest(name, reader.names())}")
         if tuple(v.handle.sizes) != reader.shape(name):
             raise ValueError(f"Shape of variable {v.name} ({types.shape_text(v.handle.sizes)}) doesn't match with shape of tensor {name} "
                              f"({types.shape_text(reader.shape(name))}) from checkpoint reader.")
