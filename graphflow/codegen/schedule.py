@@ -48,7 +48,7 @@ def _lane_is_vector(kernel: Kernel) -> bool:
         inner = inner_axes(s, kernel)
         if not inner:
             continue
-        if s.scan is not None:
+        if s.scan is not None or any(a.bound is not None and last in ir.axes_in(a.bound) for a in inner):  # lanes have as many steps each
             return False
         for e in ir.walk(s.expr):
             if e.op == "at":
