@@ -55,7 +55,8 @@ def caller_site() -> Site | None:
         code = frame.f_code
         inside = _ours.get(code.co_filename)
         if inside is None:
-            inside = _ours[code.co_filename] = os.path.abspath(code.co_filename).startswith(PACKAGE) or code.co_filename.startswith("<frozen")
+            file = code.co_filename
+            inside = _ours[file] = os.path.abspath(file).startswith(PACKAGE) or file.startswith("<frozen")
         if not inside:
             return Site(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
@@ -617,8 +618,9 @@ class _Scopes:
             return ""
         found = ""
         for d in self.devices:
-            found = "" if d is None else _merge_devices(found,
-                                                        d) if isinstance(d, str) else (_merge_devices(found, d(opdef) or "") if callable(d) else found)
+            if callable(d):
+                d = d(opdef) or ""
+            found = "" if d is None else _merge_devices(found, d)
         return found
 
 

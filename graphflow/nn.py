@@ -613,8 +613,8 @@ def sufficient_statistics(x: Any, axes: Any, shift: Any = None, keep_dims: Any =
         counts = shape_like.axis_size(x, folded, x.dtype)
         shift = None if shift is None else convert_to_tensor(shift, x.dtype)
         centred = x if shift is None else x - shift
-        return counts, math_ops.reduce_sum(centred, folded, keepdims=keep,
-                                           name="mean_ss"), math_ops.reduce_sum(ew.square(centred), folded, keepdims=keep, name="var_ss"), shift
+        mean_ss = math_ops.reduce_sum(centred, folded, keepdims=keep, name="mean_ss")
+        return counts, mean_ss, math_ops.reduce_sum(ew.square(centred), folded, keepdims=keep, name="var_ss"), shift
 
 
 def normalize_moments(counts: Any, mean_ss: Any, variance_ss: Any, shift: Any, name: str | None = None) -> tuple[Tensor, Tensor]:

@@ -194,7 +194,8 @@ def _check_cast(t: Tensor, array: np.ndarray, python: bool) -> None:
     problem = ""
     if want.kind in "iu" and have in "iub" and array.size:
         if array.dtype != want.np and not np.can_cast(array.dtype, want.np) and (array.min() < want.min or array.max() > want.max):
-            message = f"Value {array.reshape(-1)[:3]} is out of range for Tensor '{t.name}' of dtype {want.name}. Try explicitly setting the type of the feed tensor to a larger type{_line(t)}"
+            message = (f"Value {array.reshape(-1)[:3]} is out of range for Tensor '{t.name}' of dtype {want.name}. "
+                       f"Try explicitly setting the type of the feed tensor to a larger type{_line(t)}")
             raise TypeError(message) if python else ValueError(message)
     elif want.kind in "iu" and have == "f" and array.size and not (np.isfinite(array).all() and (array == np.trunc(array)).all()):
         problem = "fractions would be cut off"
@@ -340,7 +341,9 @@ class BaseSession:
             return results[0] if single else parsed.rebuild(results)
 
         def traced(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
-            return call(*values) if options is None and run_metadata is None else parsed.rebuild(self._traced(step, values, options, run_metadata))
+            if options is None and run_metadata is None:
+                return call(*values)
+            return parsed.rebuild(self._traced(step, values, options, run_metadata))
 
         return traced if accept_options else call
 

@@ -19,7 +19,7 @@ from graphflow.codegen import helpers
 from graphflow.codegen.cache import ObjectCache
 from graphflow.codegen.target import ABI, identity, linker
 
-_WORDS = ("intrinsics.py", "machine.py", "backend.py", "vecmath*.py")     # what a text means depends on them
+_WORDS = ("intrinsics.py", "machine.py", "backend.py", "tiles.py", "vecmath*.py")     # what a text means depends on them
 
 
 @cache

@@ -1,45 +1,46 @@
-"""Contractions: sums of products over shared axes, by matrix multiplication.
+"""Contractions: sums of products over shared axes, by generated matrix multiplication.
 
 Every contraction arrives in one form, a fold `sum over r of a(i, r) * b(r, j)`: matrix products, convolutions and both of
-their gradients alike.  Operands that are strided matrices already are used in place, others are packed by a generated
-kernel (that is im2col, when the operand is a padded image).  Today the product itself is the BLAS of NumPy's wheel,
-reached by address through `blas`; a generated GEMM takes over this seam.  Knows Kernel IR; knows no op by name (rank 4).
+their gradients alike.  Operands that are strided matrices already are used in place, others are made dense by a generated
+kernel first (that is im2col, when the operand is a padded image).  The product packs panels and multiplies register tiles
+(Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008); it is split at rows and columns that
+depend on the sizes alone, so that any number of threads gives the same bits.  Knows Kernel IR; knows no op by name (rank 4).
 """
 from __future__ import annotations
 
-import ctypes
-import functools
-import glob
-import os
 from dataclasses import dataclass, field
-from typing import Mapping, Sequence
+from functools import cache
+from typing import Mapping, NamedTuple, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
 from ..ops.pull import Pull, is_uniform
 from ..types import DType, Size
-from . import ir, simplify
+from . import ir, simplify, target
 from .emit_cpu import Emitted
 from .ir import Axis, Buffer, Expr, Kernel, Stage
 
-# Below this many multiplications the general loop generator is faster than a call with packing.
+# Below this many multiplications the general loop generator is faster than packing.
 SMALL = 1 << 15
-_SYMBOL = {"f32": "sgemm", "f64": "dgemm"}
+DEPTH = 384  # products per pass over a tile: what of a packed panel stays in first-level cache
+GROUP = 8  # panels of columns that one task takes
 
 
-@functools.cache
-def blas() -> dict[str, int]:
-    """Addresses of the row-major GEMM of NumPy's own BLAS, by element type; empty when there is none."""
-    import numpy
+class Tile(NamedTuple):
+    """Rows and vectors of the register tile, and lanes of a vector."""
 
-    folder = os.path.join(os.path.dirname(os.path.dirname(numpy.__file__)), "numpy.libs")
-    for path in glob.glob(os.path.join(folder, "libscipy_openblas64_*")):
-        try:
-            library = ctypes.CDLL(path)
-            return {t: ctypes.cast(getattr(library, f"scipy_cblas_{name}64_"), ctypes.c_void_p).value or 0 for t, name in _SYMBOL.items()}
-        except (OSError, AttributeError):
-            continue
-    return {}
+    rows: int
+    vectors: int
+    lanes: int
+
+
+@cache
+def tile(kind: str) -> Tile:
+    """The register tile by instruction set: accumulators, one row of B and a broadcast fill the registers."""
+    features = target.features()
+    width = 16 if "+avx512f" in features else 8 if "+avx2" in features and "+fma" in features else 4
+    rows, vectors = {16: (14, 2), 8: (6, 2), 4: (8, 2)}[width]
+    return Tile(rows, vectors, width if kind == "f32" else width // 2)
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Product:
 def product(op: Operation, leaf) -> Product | None:
     """The op's fold as a matrix product, or None when it is not one."""
     out = op.outputs[0]
-    if out.dtype.code not in blas() or op.opdef.family != "contraction" or op.opdef._fold is None:
+    if out.dtype.code not in ("f32", "f64") or op.opdef.family != "contraction" or op.opdef._fold is None:
         return None
     axes = [Axis(s) for s in out.sizes or ()]
     index = [ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a) for a in axes]
@@ -130,7 +131,7 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[K
     for x in (p.a, p.b):
         if not _in_place(x):
             _pack(x, name, p.dtype)
-    return [*p.a.packing, *p.b.packing, _gemm(p, stored[op.outputs[0]])]
+    return [*p.a.packing, *p.b.packing, *_multiply(p, stored[op.outputs[0]])]
 
 
 # ---------------------------------------------------------------- operands
@@ -191,24 +192,125 @@ def _unit_stride_in(x: Operand) -> bool:
 # ---------------------------------------------------------------- the product
 
 
-def _gemm(p: Product, out: Buffer) -> Emitted:
-    """One BLAS call a batch entry."""
-    a, b = p.a, p.b
+def _strides(x: Operand) -> tuple[Size, Size]:
+    """Steps in memory along the outer and the reduced axis."""
+    return (1, x.ld) if x.transposed else (x.ld, 1)
+
+
+def _multiply(p: Product, out: Buffer) -> list[Kernel | Emitted]:
+    """B into panels of the tile's width, then the tiles."""
+    a, b, t = p.a, p.b, tile(p.dtype.code)
     assert a.buffer is not None and b.buffer is not None
     m, n, k = (types.product(x.extent for x in axes) for axes in (a.outer, b.outer, a.reduced))
     batch = types.product(x.extent for x in p.batch)
-    buffers = [a.buffer, b.buffer, out]
-    # B is asked for as [reduced, outer]: stored outer-major it is the transposed one.
-    sizes: list[Size] = [blas()[p.dtype.code], 112 if a.transposed else 111, 111 if b.transposed else 112, m, n, k,
-                         a.ld, b.ld, n, a.batch_stride, b.batch_stride, m * n]
-    t, width = p.dtype.code, p.dtype.size
-    text = f"""# gemm_{t}
+    panels = types.ceildiv(n, t.vectors * t.lanes)
+    packed = Buffer(p.dtype, (batch, panels, k, t.vectors * t.lanes), "part", "panels")
+    names = {"T": p.dtype.code, "W": p.dtype.size, "MR": t.rows, "NR": t.vectors * t.lanes, "KC": DEPTH, "GROUP": GROUP,
+             "TILE": f"tile_{p.dtype.code}_{t.rows}x{t.vectors}_{t.lanes}"}
+    outer, reduced = _strides(b)
+    pack = Emitted(_PACK.format(**names), [b.buffer, packed], [n, k, outer, reduced, b.batch_stride, panels], batch * panels,
+                   k * (t.vectors * t.lanes), [], False)
+    rows = _block_rows(m, t)
+    blocks, groups = types.ceildiv(m, rows), types.ceildiv(panels, GROUP)
+    outer, reduced = _strides(a)
+    sizes: list[Size] = [m, n, k, outer, reduced, a.batch_stride, panels, blocks, groups, rows]
+    text = _MULTIPLY.format(**names, MC=rows)
+    return [pack, Emitted(text, [a.buffer, packed, out], sizes, batch * blocks * groups, rows * k * min(GROUP * t.vectors * t.lanes, types.hint(n) or 1), [], False,
+                          flops=2 * batch * m * n * k)]
+
+
+def _block_rows(m: Size, t: Tile) -> int:
+    """Rows of A that a task packs: small products are cut finer, so that every core gets some."""
+    return t.rows * (8 if (types.hint(m) or 0) > 32 * t.rows else 2)
+
+
+_PACK = """# panels_{T}
 def kernel(B, S, lo, hi):
-    for i in range(lo, hi):
-        a = advance(buf(B, 0), i * S[9] * {width})
-        b = advance(buf(B, 1), i * S[10] * {width})
-        c = advance(buf(B, 2), i * S[11] * {width})
-        gemm_{t}(S[0], S[1], S[2], S[3], S[4], S[5], a, max(S[6], 1), b, max(S[7], 1), c, max(S[8], 1))
+    b = buf(B, 0)
+    q = buf(B, 1)
+    n = S[0]
+    k = S[1]
+    step = S[2]
+    down = S[3]
+    panels = S[5]
+    for o in range(lo, hi):
+        j = o % panels * {NR}
+        cols = min({NR}, n - j)
+        p = advance(q, o * k * {NR} * {W})
+        s = advance(b, (o // panels * S[4] + j * step) * {W})
+        if cols < {NR}:
+            for r in range(k * {NR}):
+                st_{T}(p, r, to_{T}(0), 1)
+        if step == 1 and cols == {NR}:
+            for r in range(k):
+                for i in range({NR}):
+                    st_{T}(p, r * {NR} + i, ld_{T}(s, r * down + i, 0), 1)
+        elif step == 1:
+            for r in range(k):
+                for i in range(cols):
+                    st_{T}(p, r * {NR} + i, ld_{T}(s, r * down + i, 0), 1)
+        else:
+            for i in range(cols):
+                for r in range(k):
+                    st_{T}(p, r * {NR} + i, ld_{T}(s, i * step + r * down, 0), 1)
     return 0
 """
-    return Emitted(text, buffers, sizes, batch, m * n * k, [], False)
+
+_MULTIPLY = """# gemm_{T}
+def kernel(B, S, lo, hi):
+    m = S[0]
+    n = S[1]
+    k = S[2]
+    down = S[3]
+    step = S[4]
+    panels = S[6]
+    blocks = S[7]
+    groups = S[8]
+    left = stack_{T}({MC} * {KC})
+    edge = stack_{T}({MR} * {NR})
+    for o in range(lo, hi):
+        i = o // groups
+        batch = i // blocks
+        top = i % blocks * {MC}
+        mc = min({MC}, m - top)
+        first = o % groups * {GROUP}
+        last = min(first + {GROUP}, panels)
+        a = advance(buf(B, 0), (batch * S[5] + top * down) * {W})
+        b = advance(buf(B, 1), batch * panels * k * {NR} * {W})
+        c = advance(buf(B, 2), (batch * m + top) * n * {W})
+        for kk in range(0, k, {KC}):
+            kc = min({KC}, k - kk)
+            for ip in range(0, mc, {MR}):
+                rows = min({MR}, mc - ip)
+                p = advance(left, ip * kc * {W})
+                s = advance(a, (ip * down + kk * step) * {W})
+                if rows < {MR}:
+                    for r in range(kc * {MR}):
+                        st_{T}(p, r, to_{T}(0), 1)
+                if step == 1:
+                    for x in range(rows):
+                        for r in range(kc):
+                            st_{T}(p, r * {MR} + x, ld_{T}(s, x * down + r, 0), 1)
+                else:
+                    for r in range(kc):
+                        for x in range(rows):
+                            st_{T}(p, r * {MR} + x, ld_{T}(s, x * down + r * step, 0), 1)
+            for jp in range(first, last):
+                cols = min({NR}, n - jp * {NR})
+                right = advance(b, (jp * k + kk) * {NR} * {W})
+                for ip in range(0, mc, {MR}):
+                    rows = min({MR}, mc - ip)
+                    p = advance(left, ip * kc * {W})
+                    q = advance(c, (ip * n + jp * {NR}) * {W})
+                    if rows == {MR} and cols == {NR}:
+                        {TILE}(kc, p, right, q, n, kk)
+                    else:
+                        {TILE}(kc, p, right, edge, {NR}, 0)
+                        for x in range(rows):
+                            for y in range(cols):
+                                v = ld_{T}(edge, x * {NR} + y, 99)
+                                if kk > 0:
+                                    v = v + ld_{T}(q, x * n + y, 99)
+                                st_{T}(q, x * n + y, v, 99)
+    return 0
+"""

@@ -36,6 +36,7 @@ class Emitted:
     work: Size
     checks: list[str]
     lanes: bool
+    flops: Size = 0
 
 
 @dataclass
@@ -538,8 +539,8 @@ def _bits(value: Any, code: str) -> int:
 
 
 def _literal(text: str) -> str:
-    return {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}.get(text,
-                                                                     text).replace("infj", "np.inf*1j") if "inf" in text or "nan" in text else text
+    special = {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}
+    return special.get(text, text).replace("infj", "np.inf*1j") if "inf" in text or "nan" in text else text
 
 
 def _combine(combine: str, dtype: DType, a: str, b: str) -> str:

@@ -165,8 +165,8 @@ def _simplify_index(op: str, a: Expr, b: Expr) -> Expr | None:
     if x is not None and y is not None and op in ("floordiv",
                                                   "mod") and not isinstance(x, types.Dim) and not isinstance(y, types.Dim) and y:
         return index_const(x // y if op == "floordiv" else x % y)
-    if x is not None and y is not None and not isinstance(x,
-                                                          types.Dim) and not isinstance(y, types.Dim) and op in ("lt", "le", "gt", "ge", "eq", "ne"):
+    numbers = x is not None and y is not None and not isinstance(x, types.Dim) and not isinstance(y, types.Dim)
+    if numbers and op in ("lt", "le", "gt", "ge", "eq", "ne"):
         return const(bool(SCALAR[op][1](x, y)), types.bool_)  # type: ignore[misc]
     zero = lambda n: isinstance(n, int) and n == 0  # noqa: E731
     one = lambda n: isinstance(n, int) and n == 1  # noqa: E731
@@ -227,7 +227,8 @@ def check(condition: Expr, value: Expr, number: Any) -> Expr:
 class Math:
     """`m.exp(x)`: scalar operators as functions, for the scalar text of op definitions."""
 
-    select, cast, bitcast, const, check = staticmethod(select), staticmethod(cast), staticmethod(bitcast), staticmethod(const), staticmethod(check)
+    select, cast, bitcast = staticmethod(select), staticmethod(cast), staticmethod(bitcast)
+    const, check = staticmethod(const), staticmethod(check)
     complex, real, imag = staticmethod(complex_), staticmethod(real), staticmethod(imag)
 
     def __getattr__(self, name: str) -> Callable[..., Expr]:

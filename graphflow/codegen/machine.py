@@ -110,19 +110,3 @@ def size_table(typing, S):
     def code(context, builder, signature, args):
         return builder.bitcast(args[0], _BYTES)
     return types.voidptr(types.CPointer(types.int64)), code
-
-
-def _gemm(name, real):
-    """cblas GEMM in row-major order, alpha 1, beta 0, 64-bit sizes, through the function at an address."""
-    def multiply(typing, fn, ta, tb, m, n, k, a, lda, b, ldb, c, ldc):
-        def code(context, builder, signature, args):
-            fn, ta, tb, m, n, k, a, lda, b, ldb, c, ldc = args
-            narrow = [builder.trunc(x, I32) for x in (ta, tb)]
-            _call_address(builder, ir.VoidType(), [fn, I32(101), *narrow, m, n, k, real(1.0), a, lda, b, ldb, real(0.0), c, ldc])
-            return context.get_dummy_value()
-        return types.none(*[types.int64] * 6, types.voidptr, types.int64, types.voidptr, types.int64, types.voidptr, types.int64), code
-    multiply.__name__, multiply.__doc__ = name, f"C = op(A) op(B) of {real} matrices."
-    return intrinsic(multiply)
-
-
-gemm_f32, gemm_f64 = _gemm("gemm_f32", ir.FloatType()), _gemm("gemm_f64", ir.DoubleType())

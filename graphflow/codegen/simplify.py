@@ -140,7 +140,8 @@ def _linear_expr(root: Expr) -> Expr:
         if e.op == "load":
             return ir.make("at", (offset(e.data, args),), e.dtype, e.data)
         new = ir.rebuilt(e, args)
-        return affine(new).expr() if new.dtype is types.int64 and new.op in ("add", "sub", "mul", "floordiv", "mod") and ir.axes_in(new) else new
+        indexing = new.dtype is types.int64 and new.op in ("add", "sub", "mul", "floordiv", "mod") and ir.axes_in(new)
+        return affine(new).expr() if indexing else new
     return ir.rewrite(root, change)
 
 

@@ -138,9 +138,8 @@ def op_text(op: Operation) -> str:
     inputs = ", ".join([*[t.op.name if t.value_index == 0 else t.name for t in op.inputs], *[f"^{c.name}" for c in op.control_inputs]])
     attrs = ", ".join(f"{k}={_value_text(v)}" for k, v in op.attrs.items())
     outputs = ", ".join(map(spec_text, op.outputs)) or "()"
-    return f"{op.name}: {outputs} = {op.type}({inputs})" + (f" {{{attrs}}}"
-                                                            if attrs else "") + (f" @{op.device}" if op.device else "") + ("  # "
-                                                                f"{op.site}" if op.site else "")
+    notes = (f" {{{attrs}}}" if attrs else "") + (f" @{op.device}" if op.device else "") + (f"  # {op.site}" if op.site else "")
+    return f"{op.name}: {outputs} = {op.type}({inputs}){notes}"
 
 
 def to_text(ops: Iterable[Operation]) -> str:
@@ -305,8 +304,10 @@ def to_svg(ops: Iterable[Operation]) -> str:
     left = min((b.x - b.width / 2 for b in boxes), default=0) - 30
     right = max((b.x + b.width / 2 for b in boxes), default=100) + 30
     bottom = max((b.y for b in boxes), default=0) + HEIGHT + 40
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left:.0f} -40 {right - left:.0f} {bottom + 20:.0f}" font-family="Helvetica, Arial, sans-serif">',
-           '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>']
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left:.0f} -40 {right - left:.0f} {bottom + 20:.0f}" '
+           'font-family="Helvetica, Arial, sans-serif">',
+           '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+           '<path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>']
     for (a, b, t), route in zip(layout.edges, layout.routes):
         out.append(_edge_svg(layout, a, b, t, route))
     for i, box in enumerate(boxes):
@@ -324,7 +325,8 @@ def _edge_svg(layout: Layout, a: int, b: int, t: Tensor | None, route: list[int]
         path += f" C{x0:.1f},{y0 + half:.1f} {x1:.1f},{y1 - half:.1f} {x1:.1f},{y1:.1f}"
     style = ' stroke-dasharray="5,4"' if t is None else ""
     label = "control edge" if t is None else f"{t.name}  {spec_text(t)}"
-    return f'<path class="e" data-a="{a}" data-b="{b}" d="{path}" fill="none" stroke="#889" stroke-width="1.2"{style} marker-end="url(#tip)"><title>{html.escape(label)}</title></path>'
+    return (f'<path class="e" data-a="{a}" data-b="{b}" d="{path}" fill="none" stroke="#889" stroke-width="1.2"{style} '
+            f'marker-end="url(#tip)"><title>{html.escape(label)}</title></path>')
 
 
 def _box_svg(i: int, b: Box) -> str:
@@ -334,7 +336,8 @@ def _box_svg(i: int, b: Box) -> str:
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{b.width:.1f}" height="{HEIGHT}" rx="6" fill="{_colour(b.op)}" stroke="#778"/>'
             f'<text x="{b.x:.1f}" y="{y + 18:.1f}" text-anchor="middle" font-size="12" font-weight="bold">{html.escape(first)}</text>'
             f'<text x="{b.x:.1f}" y="{y + 34:.1f}" text-anchor="middle" font-size="10" fill="#334">{html.escape(second)}</text>'
-            f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="8" fill="#888" textLength="{min(b.width, 4.2 * len(_scope(b.op))):.0f}" lengthAdjust="spacingAndGlyphs">{html.escape(_scope(b.op))}</text></g>')
+            f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="8" fill="#888" textLength="{min(b.width, 4.2 * len(_scope(b.op))):.0f}" '
+            f'lengthAdjust="spacingAndGlyphs">{html.escape(_scope(b.op))}</text></g>')
 
 
 _SCRIPT = """
@@ -372,8 +375,10 @@ def to_html(ops: Iterable[Operation], title: str = "graph") -> str:
     found = list(ops)
     families = dict.fromkeys(op.opdef.family for op in found)
     legend = "".join(f'<span><i style="background:{COLOURS.get(f, "#eee")}"></i>{html.escape(f)}</span>' for f in families)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>'
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+            f'<style>{_STYLE}</style></head>\n<body>'
             f'<header><b>{html.escape(title)}</b><span>{len(found)} operations</span><input id="find" placeholder="find">{legend}</header>'
-            f'{to_svg(found)}<div id="info">Click an operation for details; wheel zooms, drag moves, double click resets.</div><script>{_SCRIPT}</script></body></html>\n')
+            f'{to_svg(found)}<div id="info">Click an operation for details; wheel zooms, drag moves, double click resets.</div>'
+            f'<script>{_SCRIPT}</script></body></html>\n')
 
 

@@ -170,7 +170,7 @@ def _kernel(u: Unit, plan: Any) -> KernelInfo:
         return KernelInfo(u.op.type, "host", names, "", nbytes, 0, 1)
     e = u.emitted
     extent = types.evaluate(e.extent, plan.env)
-    flops = _flops(u.kernel, plan.env) if u.kernel is not None else 2 * extent * types.evaluate(e.work, plan.env)
+    flops = _flops(u.kernel, plan.env) if u.kernel is not None else types.evaluate(e.flops, plan.env)
     label = e.source.split("\n", 1)[0].lstrip("# ")
     return KernelInfo(label, u.cluster.kind, names, e.source, sum(plan.nbytes(b) for b in e.buffers), flops, extent, repr(u.kernel))
 

@@ -139,8 +139,8 @@ class Layer:
             ValueError: the input has a rank or a shape the layer cannot take.
         """
         scope = kwargs.pop("scope", None)
-        inputs = [convert_to_tensor(x) for x in inputs] if isinstance(inputs,
-                                                                      (list, tuple)) and _holds_tensors(inputs) else convert_to_tensor(inputs)
+        several = isinstance(inputs, (list, tuple)) and _holds_tensors(inputs)
+        inputs = [convert_to_tensor(x) for x in inputs] if several else convert_to_tensor(inputs)
         first = inputs[0] if isinstance(inputs, list) else inputs
         self._check(first)
         if self.dtype is None:

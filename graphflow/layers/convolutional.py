@@ -239,4 +239,5 @@ def separable_conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any =
                            _scope=name, _reuse=reuse)(inputs)
 
 
-Convolution1D, Convolution2D, Convolution3D, Convolution2DTranspose, SeparableConvolution2D = Conv1D, Conv2D, Conv3D, Conv2DTranspose, SeparableConv2D
+Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution2DTranspose, SeparableConvolution2D = Conv2DTranspose, SeparableConv2D

@@ -850,7 +850,8 @@ def _(*values):
         if i.sizes is not None and d.sizes is not None:
             tail = types.merge_shapes(tail, _segments(d, i, 0).sizes[1:])
         found = values_of(i)
-        top = UNKNOWN if found is None or types.is_unknown(top) or not all(isinstance(v, int) for v in found) else max([top, *[v + 1 for v in found]])
+        unknown = found is None or types.is_unknown(top) or not all(isinstance(v, int) for v in found)
+        top = UNKNOWN if unknown else max([top, *[v + 1 for v in found]])
     if tail is None:
         raise UnknownRank("the rank of a stitched value must be known")
     return Spec(data[0].dtype, (top, *tail))

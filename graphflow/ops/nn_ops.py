@@ -38,7 +38,9 @@ def cast(x: Tensor, dtype: types.DType) -> Tensor:
 
 def is_zero(t: Tensor) -> bool:
     """Whether a gradient is known to be all zeros (an output that nothing uses)."""
-    return t.op.type == "ZerosLike" or t.op.type == "Const" and not np.any(t.op.attrs["value"]) or t.op.type == "Fill" and is_zero(t.op.inputs[1])
+    if t.op.type == "Fill":
+        return is_zero(t.op.inputs[1])
+    return t.op.type == "ZerosLike" or t.op.type == "Const" and not np.any(t.op.attrs["value"])
 
 
 def same_as_first(x: Tensor, *_: Any, **__: Any) -> Spec:

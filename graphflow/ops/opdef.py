@@ -452,8 +452,10 @@ def elementwise(*, scalar: Callable[..., Expr], numpy: Callable[..., Any], resul
     """
     def infer(*inputs: Tensor, **attrs: Any) -> Spec:
         first = inputs[-1].dtype if result == "last" else inputs[0].dtype
-        dtype = result(*inputs,
-                       **attrs) if callable(result) else types.bool_ if result == "bool" else first.real_dtype if result == "real" else first
+        if callable(result):
+            dtype = result(*inputs, **attrs)
+        else:
+            dtype = types.bool_ if result == "bool" else first.real_dtype if result == "real" else first
         sizes = types.broadcast_shapes(*[t.sizes for t in inputs])
         known = _follow(follow or numpy, inputs, attrs) if dtype.kind in "iu" else None
         return Spec(dtype, sizes, known)

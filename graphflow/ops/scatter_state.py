@@ -97,7 +97,8 @@ def _public(op: Any) -> Any:
         _check(op, handle_of(ref), index, convert_to_tensor(updates, handle_of(ref).dtype))
         return written(op, ref, index, updates, name=name)
     fn.__name__ = op.name.removesuffix("_op")
-    fn.__doc__ = f"{op.__doc__}  The result is the variable's new value.\n\n    Raises (when run):\n        InvalidArgumentError: an index outside the variable."
+    fn.__doc__ = (f"{op.__doc__}  The result is the variable's new value.\n\n    Raises (when run):\n"
+                  "        InvalidArgumentError: an index outside the variable.")
     return fn
 
 

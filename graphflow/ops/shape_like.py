@@ -130,8 +130,9 @@ axis_size_op.lowers(lambda op, index, read: m.cast(ir.size(_count(op.inputs[0].s
 def axis_size(x: Tensor, axis: tuple[int, ...] | None, dtype: DType) -> Tensor:
     """The number of elements of `x` along `axis`: a constant where it is known."""
     n = types.UNKNOWN if x.sizes is None else _count(x.sizes, axis)
-    return axis_size_op(x, axis=axis, dtype=dtype) if isinstance(n,
-                                                                 types.Dim) else constant(np.array(n, np.float64 if dtype.kind == "f" else np.int64), dtype)
+    if isinstance(n, types.Dim):
+        return axis_size_op(x, axis=axis, dtype=dtype)
+    return constant(np.array(n, np.float64 if dtype.kind == "f" else np.int64), dtype)
 
 
 @movement(type="AxisIndex", shape_only=("x",), no_gradient="an index", samples=[

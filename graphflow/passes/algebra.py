@@ -272,7 +272,8 @@ _moves: weakref.WeakKeyDictionary[Operation, _Move | None] = weakref.WeakKeyDict
 
 def move_of(o: Operation) -> _Move | None:
     """How an op moves elements, when each element of its output is just one of its input's: its kernel expression says so."""
-    if o.opdef.family != "movement" or o.opdef._lower is None or o.opdef._scatter is not None or len(o.outputs) != 1 or o.opdef.effect is not None:
+    d = o.opdef
+    if d.family != "movement" or d._lower is None or d._scatter is not None or len(o.outputs) != 1 or d.effect is not None:
         return None
     if o not in _moves:
         _moves[o] = _find_move(o)

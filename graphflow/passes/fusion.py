@@ -260,7 +260,8 @@ class _Fuser:
         if not flags.optimize:
             return "optimisation is off"
         if len(a.nodes) + len(b.nodes) > self.limit:
-            return f"the kernel would exceed {self.limit} ops" if self.limit > 1 else f"over {flags.compile_limit} ops would be compiled into kernels used once"
+            return (f"the kernel would exceed {self.limit} ops" if self.limit > 1
+                    else f"over {flags.compile_limit} ops would be compiled into kernels used once")
         if self._cycle(a, b):
             return "a value would have to leave the kernel and come back"
         if aligned:

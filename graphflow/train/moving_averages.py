@@ -83,8 +83,10 @@ class ExponentialMovingAverage:
 
     def _shadow(self, v: Any) -> Variable:
         is_variable = getattr(v, "handle", None) is not None
-        start = v.initialized_value if is_variable and hasattr(v,
-                                                               "initialized_value") else (lambda: v.initial_value) if is_variable else start_of(v)
+        if is_variable and hasattr(v, "initialized_value"):
+            start = v.initialized_value
+        else:
+            start = (lambda: v.initial_value) if is_variable else start_of(v)
         shadow = make_slot(v, start, self._name)
         v.graph.add_to_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, v if is_variable else shadow)
         return shadow

@@ -209,8 +209,7 @@ class FtrlOptimizer(Optimizer):
         accum, linear, old = self.get_slot(var, "accum").value(), self.get_slot(var, "linear"), var.value()
         rate, l1, l2 = (as_type(x, var) for x in (self._learning_rate, self._l1, self._l2))
         new = accum + gradient * gradient
-        root, old_root = (math_ops.sqrt(new),
-                          math_ops.sqrt(accum)) if self._power == -0.5 else (math_ops.pow(new, -self._power), math_ops.pow(accum, -self._power))
+        root, old_root = (math_ops.sqrt(a) if self._power == -0.5 else math_ops.pow(a, -self._power) for a in (new, accum))
         shrunk = gradient + old * (2.0 * self._shrinkage) if self._shrinkage else gradient
         new_linear = linear + shrunk - (root - old_root) / rate * old
         return [state.assign(self.get_slot(var, "accum"), new), state.assign(linear, new_linear),
@@ -264,7 +263,8 @@ class AdagradDAOptimizer(Optimizer):
         _positive(initial_gradient_squared_accumulator_value, "initial_gradient_squared_accumulator_value")
         super().__init__(use_locking, name)
         self._learning_rate, self._global_step = learning_rate, global_step
-        self._initial, self._l1, self._l2 = initial_gradient_squared_accumulator_value, l1_regularization_strength, l2_regularization_strength
+        self._initial = initial_gradient_squared_accumulator_value
+        self._l1, self._l2 = l1_regularization_strength, l2_regularization_strength
 
     def _create_slots(self, var_list: list[Any]) -> None:
         for v in var_list:
