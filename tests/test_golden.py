@@ -37,8 +37,11 @@ def kernels(build):
 
 
 def text(build):
-    parts = [k.source or f"# host: {', '.join(k.ops)}\n" for k in kernels(build)]
-    return "\n\n".join(parts)
+    """The texts, without products, whose tiles depend on the machine, and host ops."""
+    def one(k):
+        return k.source if k.source and k.ir != "None" else f"# {k.kind}: {', '.join(k.ops)}\n"
+
+    return "\n\n".join(map(one, kernels(build)))
 
 
 # ---------------------------------------------------------------- clusters
