@@ -80,7 +80,8 @@ def long(workload: Workload, m: Measured) -> str:
             lines.append(f"{title}{m.problems[side]}")
             continue
         values, ratios, facts = m.values[side], m.ratios(side), m.facts.get(side, {})
-        text = f"{title}{quantity(m.median(side), workload.unit):>11}   {quantity(min(values), workload.unit)} .. {quantity(max(values), workload.unit)}"
+        text = (f"{title}{quantity(m.median(side), workload.unit):>11}   "
+                f"{quantity(min(values), workload.unit)} .. {quantity(max(values), workload.unit)}")
         if ratios and side != "graphflow":
             text = f"{text:58} {statistics.median(ratios):8.2f} x GraphFlow's   {min(ratios):.2f} .. {max(ratios):.2f}"
         notes = [note(n, facts[n]) for n in workload.aside if n in facts]
@@ -98,7 +99,8 @@ def markdown(rows: list[tuple[Workload, Measured]], about: dict[str, str]) -> st
         goals = "; ".join(f"{text}: {verdict}" for text, verdict in verdicts(workload, m))
         lines.append(_line([m.workload, str(m.threads), *[_cell(workload, m, s) for s in sides], goals]))
     told = ", ".join(f"{k} {v}" for k, v in about.items())
-    return "\n".join(lines) + f"\n\nMedians; in brackets the paired ratio to GraphFlow's (above 1, GraphFlow is better). Measured on: {told}.\n"
+    return "\n".join(lines) + (f"\n\nMedians; in brackets the paired ratio to GraphFlow's (above 1, GraphFlow is better). "
+                               f"Measured on: {told}.\n")
 
 
 def _cell(workload: Workload, m: Measured, side: str) -> str:

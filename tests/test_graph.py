@@ -266,7 +266,8 @@ def test_malformed_graphs(graph, spoil, message):
 
 @pytest.mark.parametrize("text",
                          [b"", b"{}", b"[]", b"\x80\x04pickle", b'{"format": 99, "node": []}', b'{"format": 1, "node": [{"name": 1}]}',
-                                  b'{"format": 1, "node": [{"name": "a", "op": "Const", "input": [], "device": "", "attr": {"value": {"array": {"dtype": "int32", "shape": [9], "data": ""}}}}]}'])
+                                  b'{"format": 1, "node": [{"name": "a", "op": "Const", "input": [], "device": "", '
+                                  b'"attr": {"value": {"array": {"dtype": "int32", "shape": [9], "data": ""}}}}]}'])
 def test_bytes_that_are_no_graph(text):
     with pytest.raises(ValueError, match="Error parsing GraphDef"):
         tf.GraphDef().ParseFromString(text)

@@ -33,9 +33,9 @@ LAYERS: dict[str, tuple[float, str]] = {
 DELEGATES = {("graph", "debug.draw"), ("graph", "graph_def"), ("passes.pipeline", "debug.draw"), ("runtime.executable", "debug.checked")}
 # The kernel and text levels: sizes, strides, dtypes and axes, no ops.
 KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "emit_cuda", "helpers", "vecmath", "vecmath_tables", "machine", "intrinsics",
-                "backend", "target", "cache", "compile", "interp"}
+                "backend", "target", "tiles", "cache", "compile", "interp"}
 # Third parties, and who may touch them.
-COMPILER = {"codegen.backend", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target", "codegen.emit_cuda"}
+COMPILER = {"codegen.backend", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target", "codegen.tiles", "codegen.emit_cuda"}
 THIRD_PARTIES = {"numba": COMPILER, "llvmlite": COMPILER, "networkx": {"debug.draw", "passes.recompute"}}
 
 

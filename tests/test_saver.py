@@ -98,8 +98,8 @@ def test_nothing_changes_when_one_variable_cannot_be_restored(tmp_path):
         sess.run([tf.assign(a, [8.0, 9.0]), tf.assign(b, [7.0])])
         for other, error, text in ((tf.Variable([1.0], name="bb"), tf.errors.NotFoundError, "Did you mean 'b'"),
                                    (None, tf.errors.InvalidArgumentError, "rhs shape= "), (None, tf.errors.InvalidArgumentError, "dtype")):
-            names = {"a": a, "bb": other} if other is not None else {"b": b,
-                                                                     "a": tf.Variable([0.0] * 3)} if "rhs" in text else {"b": b, "a": tf.Variable([1, 2])}
+            wrong = tf.Variable([0.0] * 3) if "rhs" in text else tf.Variable([1, 2])
+            names = {"b": b, "a": wrong} if other is None else {"a": a, "bb": other}
             with pytest.raises(error, match=text):
                 tf.train.Saver(names).restore(sess, prefix)
             assert sess.run([a, b])[0].tolist() == [8, 9] and sess.run(b).tolist() == [7]

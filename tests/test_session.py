@@ -433,7 +433,8 @@ CHECKED = {
     "truncatediv": lambda x, i: tf.truncatediv(12, 4 - i, name="it"),
     "segment": lambda x, i: tf.unsorted_segment_sum(tf.gather(x, i * 0), i, 4, name="it"),
     "scatter_nd": lambda x, i: tf.scatter_nd(tf.expand_dims(i, 1), tf.gather(x, i * 0), [4], name="it"),
-    "labels": lambda x, i: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=i, logits=tf.reshape(tf.tile(x, tf.shape(i)), [-1, 4]), name="it"),
+    "labels": lambda x, i: tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=i, logits=tf.reshape(tf.tile(x, tf.shape(i)), [-1, 4]), name="it"),
     "embedding": lambda x, i: tf.nn.embedding_lookup(tf.reshape(x, [4, 1]), i, name="it"),
 }
 

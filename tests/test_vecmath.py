@@ -226,7 +226,8 @@ def test_exact_results():
 # ---- Vectorisation -------------------------------------------------------------------------------------
 
 # What a processor does itself; LLVM turns llvm.exp and the like into calls of libm.
-MACHINE = re.compile(r"llvm\.(fma|fabs|copysign|sqrt|rint|[su]?(min|max)|minnum|maxnum|fsh[lr]|bswap|is\.fpclass|assume|lifetime|experimental)\b")
+MACHINE = re.compile(r"llvm\.(fma|fabs|copysign|sqrt|rint|[su]?(min|max)|minnum|maxnum|fsh[lr]|bswap|is\.fpclass|assume|lifetime|"
+                     r"experimental)\b")
 
 
 def scalar_calls(text):
