@@ -275,7 +275,9 @@ def test_nothing_else_is_kept():
     assert {p.stem for p in FOLDER.glob("*.txt")} == set(CLUSTERS)
 
 
-@pytest.mark.parametrize("name", ["chain", "chain_of_19", "softmax", "log_softmax", "layer_norm", "bias_and_relu", "gather", "one_hot", "concat", "pad",
+@pytest.mark.parametrize("name",
+                         ["chain", "chain_of_19", "softmax", "log_softmax", "layer_norm", "bias_and_relu", "gather", "one_hot", "concat",
+                          "pad",
                                   "strided_slice", "transpose_and_add", "half_precision"])
 def test_is_one_kernel(name):
     found = kernels(CLUSTERS[name])

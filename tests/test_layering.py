@@ -36,7 +36,8 @@ DELEGATES = {("graph", "debug.draw"), ("graph", "graph_def"), ("passes.pipeline"
 KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "emit_cuda", "helpers", "vecmath", "vecmath_tables", "machine", "intrinsics",
                 "backend", "target", "tiles", "cache", "compile", "interp"}
 # Third parties, and who may touch them.
-COMPILER = {"codegen.backend", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target", "codegen.tiles", "codegen.emit_cuda"}
+COMPILER = {"codegen.backend", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target", "codegen.tiles",
+            "codegen.emit_cuda"}
 THIRD_PARTIES = {"numba": COMPILER, "llvmlite": COMPILER, "networkx": {"debug.draw", "passes.recompute"}}
 
 

@@ -215,7 +215,9 @@ def _multiply(p: Product, out: Buffer) -> list[Kernel | Emitted]:
     outer, reduced = _strides(a)
     sizes: list[Size] = [m, n, k, outer, reduced, a.batch_stride, panels, blocks, groups, rows]
     text = _MULTIPLY.format(**names, MC=rows)
-    return [pack, Emitted(text, [a.buffer, packed, out], sizes, batch * blocks * groups, rows * k * min(GROUP * t.vectors * t.lanes, types.hint(n) or 1), [], False,
+    return [pack,
+            Emitted(text, [a.buffer, packed, out], sizes, batch * blocks * groups,
+                    rows * k * min(GROUP * t.vectors * t.lanes, types.hint(n) or 1), [], False,
                           flops=2 * batch * m * n * k)]
 
 

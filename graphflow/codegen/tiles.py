@@ -95,4 +95,5 @@ class _Tile:
 
     def splat(self, x):
         nothing = ir.Constant(self.vector, ir.Undefined)
-        return self.b.shuffle_vector(self.b.insert_element(nothing, x, I32(0)), nothing, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return self.b.shuffle_vector(self.b.insert_element(nothing, x, I32(0)), nothing,
+                                     ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))

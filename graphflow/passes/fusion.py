@@ -23,7 +23,7 @@ from .program import Program
 # A row that several stages read again should stay in the second-level cache; a kernel without outer axes runs
 # its stages one after the other on one thread, which only pays for little work.
 ROW_LIMIT = 1 << 16
-SERIAL_LIMIT = 1 << 12
+SERIAL_LIMIT = 1 << 15
 # Recomputing up to this many operations is cheaper than storing and loading a value.
 CHEAP = 2
 _HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "atan2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
@@ -53,8 +53,8 @@ class Fusion:
 class _Node:
     """An op that does work: what it reads, as indices in its own axes."""
 
-    def __init__(self, op: Operation, axes: list[Axis], reads: list[tuple[Tensor, tuple[Expr, ...]]], cost: int, fold: bool):
-        self.op, self.axes, self.reads, self.cost, self.fold = op, axes, reads, cost, fold
+    def __init__(self, op: Operation, axes: list[Axis], reads: list[tuple[Tensor, tuple[Expr, ...]]], cost: int, fold: bool, work: int):
+        self.op, self.axes, self.reads, self.cost, self.fold, self.work = op, axes, reads, cost, fold, work
         self.sizes = op.outputs[0].sizes
         self.cluster: _Group | None = None
 
@@ -201,9 +201,11 @@ class _Fuser:
         axes = [Axis(s) for s in op.outputs[0].sizes]
         index = [ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a) for a in axes]
         fold = self.kinds[op] == "fold"
-        expr = pull.fold(op, index).expr if fold else pull.inside(op, index)
+        found = pull.fold(op, index) if fold else None
+        expr = found.expr if found is not None else pull.inside(op, index)
+        work = elements([a.extent for a in (*axes, *(found.axes if found is not None else ()))])
         cost = sum(8 if e.op in _HEAVY else 1 for e in ir.walk(expr) if e.op in ir.SCALAR and e.dtype is not types.int64)
-        return _Node(op, axes, list(dict.fromkeys(reads)), cost, fold)
+        return _Node(op, axes, list(dict.fromkeys(reads)), cost, fold, work)
 
     def _behind(self, op: Operation) -> list[Operation]:
         """Producers reached through inlined ops."""
@@ -272,8 +274,7 @@ class _Fuser:
             return "the reduction would recompute it many times"
         nodes = a.nodes + b.nodes
         depth = self._depth(nodes)
-        work = max(elements([x.extent for x in n.axes]) for n in nodes)
-        if depth == 0 and len(nodes[0].sizes) + len(nodes[-1].sizes) and work > SERIAL_LIMIT:
+        if depth == 0 and len(nodes[0].sizes) + len(nodes[-1].sizes) and sum(n.work for n in nodes) > SERIAL_LIMIT:
             return "they share no outer axis"
         inner = max((elements(n.sizes[depth:]) for n in nodes), default=1)
         if inner > ROW_LIMIT and any(len(n.sizes) > depth for n in nodes) and (any(n.fold for n in nodes)):

@@ -298,7 +298,8 @@ def _site() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _define(kind: str, parse: Callable[[Any], Any], multiple: bool, name: str, default: Any, help: str | None, flag_values: FlagValues | None,
+def _define(kind: str, parse: Callable[[Any], Any], multiple: bool, name: str, default: Any, help: str | None,
+            flag_values: FlagValues | None,
             short_name: str | None) -> None:
     (FLAGS if flag_values is None else flag_values)._define(Flag(name, default, help, parse, kind, multiple, _site(), short_name))
 
@@ -307,14 +308,16 @@ _MISSING = object()
 
 
 def _definer(kind: str, parse: Callable[[Any], Any], text: str, multiple: bool = False) -> Callable[..., None]:
-    def define(name: Any = None, default: Any = _MISSING, help: str | None = None, flag_values: FlagValues | None = None, short_name: str | None = None,
+    def define(name: Any = None, default: Any = _MISSING, help: str | None = None, flag_values: FlagValues | None = None,
+               short_name: str | None = None,
                lower_bound: Any = None, upper_bound: Any = None, *, flag_name: Any = None, default_value: Any = _MISSING,
                docstring: str | None = None, required: bool = False) -> None:
         name = flag_name if name is None else name
         default = default_value if default is _MISSING else default
         if name is None or default is _MISSING and not required:
             raise TypeError("a flag needs a name and a default (None for no value)")
-        _define(kind, parse, multiple, name, None if default is _MISSING else default, docstring if help is None else help, flag_values, short_name)
+        _define(kind, parse, multiple, name, None if default is _MISSING else default, docstring if help is None else help, flag_values,
+                short_name)
         if lower_bound is not None or upper_bound is not None:
             low, high = lower_bound, upper_bound
             register_validator(name, lambda v: v is None or (low is None or v >= low) and (high is None or v <= high),
@@ -332,7 +335,8 @@ DEFINE_float = _definer("a number", _float, "a float between lower_bound and upp
 DEFINE_boolean = DEFINE_bool = _definer("bool", _boolean, "a bool: --name, --noname, --name=true|t|1|false|f|0")
 DEFINE_list = _definer("a comma separated list", _list, "a list of strings, separated by commas")
 DEFINE_multi_string = _definer("a string; repeat this option to specify a list of values", _string, "the list of all values given", True)
-DEFINE_multi_integer = _definer("an integer; repeat this option to specify a list of values", _integer, "the list of all values given", True)
+DEFINE_multi_integer = _definer("an integer; repeat this option to specify a list of values", _integer, "the list of all values given",
+                                True)
 
 
 def DEFINE_enum(name: str, default: str | None, enum_values: Sequence[str], help: str | None = None, flag_values: FlagValues | None = None,
@@ -341,7 +345,8 @@ def DEFINE_enum(name: str, default: str | None, enum_values: Sequence[str], help
     _define(f"<{'|'.join(enum_values)}>", _enum(list(enum_values), case_sensitive), False, name, default, help, flag_values, short_name)
 
 
-def register_validator(flag_name: str, checker: Callable[[Any], Any], message: str = "Flag validation failed", flag_values: FlagValues | None = None) -> None:
+def register_validator(flag_name: str, checker: Callable[[Any], Any], message: str = "Flag validation failed",
+                       flag_values: FlagValues | None = None) -> None:
     """After parsing and after each assignment, `checker(value)` must be true; else IllegalFlagValueError says `message`."""
     values = FLAGS if flag_values is None else flag_values
     if flag_name not in values:
