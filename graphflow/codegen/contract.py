@@ -214,7 +214,7 @@ def _multiply(p: Product, out: Buffer) -> list[Kernel | Emitted]:
     blocks, groups = types.ceildiv(m, rows), types.ceildiv(panels, GROUP)
     outer, reduced = _strides(a)
     sizes: list[Size] = [m, n, k, outer, reduced, a.batch_stride, panels, blocks, groups, rows]
-    text = _MULTIPLY.format(**names, MC=rows)
+    text = (_BY_ROWS if reduced == 1 and (types.hint(m) or 0) >= t.rows and types.less(m, t.rows) is False else _MULTIPLY).format(**names, MC=rows)
     return [pack,
             Emitted(text, [a.buffer, packed, out], sizes, batch * blocks * groups,
                     rows * k * min(GROUP * t.vectors * t.lanes, types.hint(n) or 1), [], False,
@@ -305,12 +305,57 @@ def kernel(B, S, lo, hi):
                     p = advance(left, ip * kc * {W})
                     q = advance(c, (ip * n + jp * {NR}) * {W})
                     if rows == {MR} and cols == {NR}:
-                        {TILE}(kc, p, right, q, n, kk)
+                        {TILE}(kc, p, 0, right, q, n, kk)
                     else:
-                        {TILE}(kc, p, right, edge, {NR}, 0)
+                        {TILE}(kc, p, 0, right, edge, {NR}, 0)
                         for x in range(rows):
                             for y in range(cols):
                                 v = ld_{T}(edge, x * {NR} + y, 99)
+                                if kk > 0:
+                                    v = v + ld_{T}(q, x * n + y, 99)
+                                st_{T}(q, x * n + y, v, 99)
+    return 0
+"""
+
+# A stored row by row needs no packing: each row is a stream.  The last rows are computed as a whole tile that starts
+# earlier, of which only the missing ones are kept (m is at least the tile's rows).
+_BY_ROWS = """# gemm_{T}_rows
+def kernel(B, S, lo, hi):
+    m = S[0]
+    n = S[1]
+    k = S[2]
+    down = S[3]
+    panels = S[6]
+    blocks = S[7]
+    groups = S[8]
+    edge = stack_{T}({MR} * {NR})
+    for o in range(lo, hi):
+        i = o // groups
+        batch = i // blocks
+        top = i % blocks * {MC}
+        mc = min({MC}, m - top)
+        first = o % groups * {GROUP}
+        last = min(first + {GROUP}, panels)
+        a = advance(buf(B, 0), (batch * S[5] + top * down) * {W})
+        b = advance(buf(B, 1), batch * panels * k * {NR} * {W})
+        c = advance(buf(B, 2), (batch * m + top) * n * {W})
+        for kk in range(0, k, {KC}):
+            kc = min({KC}, k - kk)
+            for jp in range(first, last):
+                cols = min({NR}, n - jp * {NR})
+                right = advance(b, (jp * k + kk) * {NR} * {W})
+                for ip in range(0, mc, {MR}):
+                    rows = min({MR}, mc - ip)
+                    start = min(ip, m - top - {MR})
+                    p = advance(a, (start * down + kk) * {W})
+                    q = advance(c, (ip * n + jp * {NR}) * {W})
+                    if rows == {MR} and cols == {NR}:
+                        {TILE}(kc, p, down, right, q, n, kk)
+                    else:
+                        {TILE}(kc, p, down, right, edge, {NR}, 0)
+                        for x in range(rows):
+                            for y in range(cols):
+                                v = ld_{T}(edge, (x + ip - start) * {NR} + y, 99)
                                 if kk > 0:
                                     v = v + ld_{T}(q, x * n + y, 99)
                                 st_{T}(q, x * n + y, v, 99)

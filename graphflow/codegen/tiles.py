@@ -1,7 +1,8 @@
 """Register tiles: the innermost loop of a matrix product, as LLVM vectors.
 
-`tile_<t>_<rows>x<vectors>_<lanes>(kc, a, b, c, ldc, add)` computes rows x (vectors * lanes) elements of C from packed panels:
-`a` holds `rows` numbers for each k, `b` holds `vectors * lanes`.  All of them stay in registers over the whole loop; LLVM's
+`tile_<t>_<rows>x<vectors>_<lanes>(kc, a, lda, b, c, ldc, add)` computes rows x (vectors * lanes) elements of C.  `b` is a packed
+panel with `vectors * lanes` numbers for each k.  `a` is a packed panel with `rows` numbers for each k when `lda` is 0, else
+`rows` rows that lie `lda` apart and are read along k where they are.  All sums stay in registers over the whole loop; LLVM's
 own vectoriser would keep them in memory.  With `add` not 0 the tile is added to C.  Words of kernel text; imports Numba.
 """
 
@@ -27,24 +28,27 @@ def __getattr__(name):
 
 @cache
 def _tile(kind, rows, vectors, lanes):
-    def multiply(typing, kc, a, b, c, ldc, add):
+    def multiply(typing, kc, a, lda, b, c, ldc, add):
+        packed = isinstance(lda, types.IntegerLiteral) and lda.literal_value == 0
+
         def code(context, builder, signature, args):
-            _Tile(builder, kind, rows, vectors, lanes).emit(*args)
+            _Tile(builder, kind, rows, vectors, lanes, packed).emit(*args)
             return context.get_dummy_value()
-        return types.none(types.int64, types.voidptr, types.voidptr, types.voidptr, types.int64, types.int64), code
+        step = lda if packed else types.int64
+        return types.none(types.int64, types.voidptr, step, types.voidptr, types.voidptr, types.int64, types.int64), code
     multiply.__name__ = f"tile_{kind}_{rows}x{vectors}_{lanes}"
-    return intrinsic(multiply)
+    return intrinsic(multiply, prefer_literal=True)
 
 
 class _Tile:
-    def __init__(self, builder, kind, rows, vectors, lanes):
-        self.b, self.rows, self.vectors, self.lanes = builder, rows, vectors, lanes
+    def __init__(self, builder, kind, rows, vectors, lanes, packed):
+        self.b, self.rows, self.vectors, self.lanes, self.packed = builder, rows, vectors, lanes, packed
         self.scalar, self.size = _FLOAT[kind]
         self.vector = ir.VectorType(self.scalar, lanes)
         shape = ir.FunctionType(self.vector, [self.vector] * 3)
         self.fma = cgutils.get_or_insert_function(builder.module, shape, f"llvm.fma.v{lanes}{kind}")
 
-    def emit(self, kc, a, b, c, ldc, add):
+    def emit(self, kc, a, lda, b, c, ldc, add):
         """The k loop, then the tile into C."""
         builder, width = self.b, self.vectors * self.lanes
         a, b, c = (builder.bitcast(p, self.scalar.as_pointer()) for p in (a, b, c))
@@ -57,7 +61,8 @@ class _Tile:
         at_b = [self.load(b, builder.add(builder.mul(k, I64(width)), I64(j * self.lanes))) for j in range(self.vectors)]
         new = []
         for i, row in enumerate(sums):
-            x = self.splat(builder.load(builder.gep(a, [builder.add(builder.mul(k, I64(self.rows)), I64(i))])))
+            at_a = builder.add(builder.mul(k, I64(self.rows)), I64(i)) if self.packed else builder.add(builder.mul(lda, I64(i)), k)
+            x = self.splat(builder.load(builder.gep(a, [at_a])))
             new.append([builder.call(self.fma, [x, at_b[j], row[j]]) for j in range(self.vectors)])
         following = builder.add(k, I64(1))
         k.add_incoming(I64(0), before)
