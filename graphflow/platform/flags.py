@@ -325,7 +325,8 @@ def _definer(kind: str, parse: Callable[[Any], Any], text: str, multiple: bool =
         if required:
             mark_flag_as_required(name, flag_values)
     define.__doc__ = (f"Defines a flag whose value is {text}.  Old names of the arguments: flag_name, default_value, docstring.\n\n"
-                      "    Raises:\n        DuplicateFlagError: the name is taken.  IllegalFlagValueError: a default of another type.\n    ")
+                      "    Raises:\n        DuplicateFlagError: the name is taken.  "
+                      "IllegalFlagValueError: a default of another type.\n    ")
     return define
 
 
