@@ -46,3 +46,34 @@ def explain(fetches, feed_dict=None, session=None):
     from .debug.explain import explain as explain_
 
     return explain_(fetches, feed_dict, session)
+
+
+# Modules that most programs do not need are loaded when first asked for.
+_LAZY = {"app": ".platform.app", "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image", "logging": ".platform.logging",
+         "metrics": ".metrics", "test": ".platform.test"}
+# What is known to be missing, by the first name or a part of it.
+_LATER = {"data": "tf.data", "summary": "tf.summary", "cond": "control flow", "case": "control flow", "while_loop": "control flow",
+          "map_fn": "control flow", "scan": "control flow", "foldl": "control flow", "foldr": "control flow", "TensorArray": "control flow",
+          "contrib": "tf.contrib", "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
+          "SparseTensor": "sparse tensors", "sparse_placeholder": "sparse tensors", "FIFOQueue": "queues and readers",
+          "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
+          "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers", "python_io": "queues and readers",
+          "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
+
+del flags  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
+
+
+def __getattr__(name: str):
+    """Modules loaded late; for any other name an AttributeError that says what is near or where it will come."""
+    if name in _LAZY:
+        import importlib
+
+        found = globals()[name] = importlib.import_module(_LAZY[name], __name__)
+        return found
+    if name in _LATER:
+        raise AttributeError(f"module 'graphflow' has no attribute {name!r}: {_LATER[name]} is not in this release")
+    raise AttributeError(f"module 'graphflow' has no attribute {name!r}.{errors.suggest(name, __dir__()) if not name.startswith('_') else ''}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

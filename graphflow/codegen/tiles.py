@@ -37,7 +37,7 @@ def _tile(kind, rows, vectors, lanes):
         step = lda if packed else types.int64
         return types.none(types.int64, types.voidptr, step, types.voidptr, types.voidptr, types.int64, types.int64), code
     multiply.__name__ = f"tile_{kind}_{rows}x{vectors}_{lanes}"
-    return intrinsic(multiply, prefer_literal=True)
+    return intrinsic(prefer_literal=True)(multiply)
 
 
 class _Tile:
