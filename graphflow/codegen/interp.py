@@ -88,6 +88,7 @@ class _Machine:
 
     def _scatter(self, s: Stage, grid: _Grid, out: np.ndarray, place: tuple[np.ndarray, ...]) -> None:
         values, live = grid.full(grid.value(s.expr)), grid.live()
+        out = out.reshape(-1) if len(place) == 1 and out.ndim != 1 else out
         where = tuple(np.broadcast_to(p, grid.shape)[live].reshape(-1) for p in place)
         flat = values[live].reshape(-1)
         if s.combine == "set":
