@@ -60,7 +60,7 @@ _LATER = {"data": "tf.data", "summary": "tf.summary", "cond": "control flow", "c
           "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers", "python_io": "queues and readers",
           "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
 
-del flags  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
+globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
 
 
 def __getattr__(name: str):
@@ -72,7 +72,8 @@ def __getattr__(name: str):
         return found
     if name in _LATER:
         raise AttributeError(f"module 'graphflow' has no attribute {name!r}: {_LATER[name]} is not in this release")
-    raise AttributeError(f"module 'graphflow' has no attribute {name!r}.{errors.suggest(name, __dir__()) if not name.startswith('_') else ''}")
+    raise AttributeError(
+        f"module 'graphflow' has no attribute {name!r}.{errors.suggest(name, __dir__()) if not name.startswith('_') else ''}")
 
 
 def __dir__() -> list[str]:

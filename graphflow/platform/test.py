@@ -20,7 +20,8 @@ from .. import errors, types
 from ..graph import Graph, Tensor
 from ..session import Session
 
-__all__ = ["Benchmark", "TestCase", "assert_equal_graph_def", "compute_gradient", "compute_gradient_error", "get_temp_dir", "gpu_device_name",
+__all__ = ["Benchmark", "TestCase", "assert_equal_graph_def", "compute_gradient", "compute_gradient_error", "get_temp_dir",
+           "gpu_device_name",
            "is_built_with_cuda", "is_gpu_available", "main", "mock", "test_src_dir_path"]
 
 _temporary: list[str] = []
@@ -134,7 +135,8 @@ def _jacobians(session: Any, x: Tensor, value: np.ndarray, y: Tensor, y_shape: t
     return exact, near
 
 
-def compute_gradient_error(x: Any, x_shape: Any, y: Tensor, y_shape: Any, x_init_value: Any = None, delta: float = 1e-3, init_targets: Any = None,
+def compute_gradient_error(x: Any, x_shape: Any, y: Tensor, y_shape: Any, x_init_value: Any = None, delta: float = 1e-3,
+                           init_targets: Any = None,
                            extra_feed_dict: Any = None) -> float:
     """The largest difference between the two Jacobians of `compute_gradient`."""
     found = compute_gradient(x, x_shape, y, y_shape, x_init_value, delta, init_targets, extra_feed_dict)
@@ -181,7 +183,8 @@ class TestCase(unittest.TestCase):
             yield session
 
     @contextmanager
-    def cached_session(self, graph: Graph | None = None, config: Any = None, use_gpu: bool = False, force_gpu: bool = False) -> Iterator[Any]:
+    def cached_session(self, graph: Graph | None = None, config: Any = None, use_gpu: bool = False,
+                       force_gpu: bool = False) -> Iterator[Any]:
         """The session of this test, made by the first call and kept until the end; the default one inside."""
         if self._cached is None:
             self._cached = Session(graph=graph, config=config)
@@ -257,7 +260,8 @@ class TestCase(unittest.TestCase):
                                       float_atol: float = 1e-6, half_rtol: float = 1e-3, half_atol: float = 1e-3, bfloat16_rtol: float = 1e-2,
                                       bfloat16_atol: float = 1e-2, msg: str | None = None) -> None:
         """`assertAllClose` with the tolerance of the shorter of the two dtypes."""
-        dtypes = [v.dtype.base_dtype if hasattr(v, "dtype") and isinstance(v.dtype, types.DType) else types.as_dtype(np.asarray(v).dtype) for v in (a, b)]
+        dtypes = [v.dtype.base_dtype if isinstance(getattr(v, "dtype", None), types.DType) else types.as_dtype(np.asarray(v).dtype)
+                  for v in (a, b)]
         for dtype, r, t in ((types.float32, float_rtol, float_atol), (types.complex64, float_rtol, float_atol),
                             (types.float16, half_rtol, half_atol), (types.bfloat16, bfloat16_rtol, bfloat16_atol)):
             if dtype in dtypes:
@@ -288,7 +292,8 @@ class TestCase(unittest.TestCase):
     def assertAllLessEqual(self, a: Any, comparison_target: Any) -> None:
         self.assertLessEqual(self._array(a).max(), comparison_target)
 
-    def assertAllInRange(self, target: Any, lower_bound: Any, upper_bound: Any, open_lower_bound: bool = False, open_upper_bound: bool = False) -> None:
+    def assertAllInRange(self, target: Any, lower_bound: Any, upper_bound: Any, open_lower_bound: bool = False,
+                         open_upper_bound: bool = False) -> None:
         """All elements between the bounds, which belong to the range unless open."""
         x = self._array(target)
         low = x > lower_bound if open_lower_bound else x >= lower_bound
@@ -340,12 +345,15 @@ class TestCase(unittest.TestCase):
         return self.assertRaisesWithPredicateMatch(errors.OpError, expected_err_re_or_predicate)
 
     def assertRaisesIncompatibleShapesError(self, exception_type: Any = errors.InvalidArgumentError) -> Any:
-        return self.assertRaisesWithPredicateMatch(exception_type, r"Incompatible shapes|Dimensions must be equal|must have the same|required broadcastable")
+        words = "Incompatible shapes|Dimensions must be equal|must have the same|required broadcastable"
+        return self.assertRaisesWithPredicateMatch(exception_type, words)
 
 
 def _ragged(values: Sequence[Any]) -> bool:
     """Whether the items are structures of their own, or arrays of different shapes."""
-    return any(isinstance(v, dict) for v in values) or len({np.shape(v) for v in values}) > 1 or any(isinstance(v, (Tensor, tf.Variable)) for v in values)
+    if any(isinstance(v, (dict, Tensor, tf.Variable)) for v in values):
+        return True
+    return len({np.shape(v) for v in values}) > 1
 
 
 class Benchmark:

@@ -1,0 +1,317 @@
+"""tf.app, tf.flags, tf.logging, tf.gfile, tf.test: what TF1 programs use around the graph."""
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+@pytest.fixture
+def F():
+    """A set of flags of its own; `F.define(kind, ...)` adds to it."""
+    values = tf.flags.FlagValues()
+    values.__dict__["define"] = lambda kind, *args, **kw: getattr(tf.flags, f"DEFINE_{kind}")(*args, flag_values=values, **kw)
+    return values
+
+
+# ---------------------------------------------------------------- flags
+
+
+def defined(F):
+    F.define("string", "data_dir", "/tmp", "where")
+    F.define("integer", "steps", 10, "how many")
+    F.define("float", "rate", 0.5, "how fast")
+    F.define("boolean", "train", True, "whether")
+    F.define("list", "layers", "64,32", "sizes")
+    F.define("enum", "mode", "fast", ["fast", "slow"], "how")
+    F.define("multi_integer", "gpu", [0], "which")
+    return F
+
+
+@pytest.mark.parametrize("args, name, value", [
+    ([], "data_dir", "/tmp"), ([], "layers", ["64", "32"]), ([], "gpu", [0]), (["--steps=0x10"], "steps", 16), (["--steps", "-3"], "steps",
+                                                                                                                -3),
+    (["-steps=4"], "steps", 4), (["--rate=1e-3"], "rate", 0.001), (["--notrain"], "train", False), (["--train=false"], "train", False),
+    (["--train=T"], "train", True), (["--train"], "train", True), (["--mode=slow"], "mode", "slow"), (["--layers=a, b"], "layers", ["a",
+                                                                                                                                    "b"]),
+    (["--data_dir="], "data_dir", ""), (["--gpu=1", "--gpu=2"], "gpu", [1, 2]), (["x", "--steps=7"], "steps", 7), (["--", "--steps=7"],
+                                                                                                                   "steps", 10)])
+def test_flag_values(F, args, name, value):
+    defined(F)(["prog", *args])
+    assert getattr(F, name) == value and type(getattr(F, name)) is type(value)
+    assert F.flag_values_dict()[name] == value
+
+
+@pytest.mark.parametrize("args, error, words", [
+    (["--stepz=1"], tf.flags.UnrecognizedFlagError, "Unknown command line flag 'stepz'. Did you mean 'steps'"),
+    (["--steps=ten"], tf.flags.IllegalFlagValueError, "flag --steps=ten"), (["--rate=x"], tf.flags.IllegalFlagValueError, "flag --rate=x"),
+    (["--train=maybe"], tf.flags.IllegalFlagValueError, "flag --train=maybe"), (["--mode=other"], tf.flags.IllegalFlagValueError,
+                                                                                "<fast|slow>"),
+    (["--steps"], tf.flags.Error, "Missing value for flag --steps"), (["--notrain=1"], tf.flags.IllegalFlagValueError, "notrain")])
+def test_bad_command_lines(F, args, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        defined(F)(["prog", *args])
+
+
+def test_flags_left_over(F):
+    defined(F)
+    assert F(["prog", "a", "--steps=1", "b"]) == ["prog", "a", "b"]
+    assert F(["prog", "--other=1", "--steps=2", "b"], known_only=True) == ["prog", "--other=1", "b"]
+    assert F.steps == 2 and F["steps"].present == 1 and F["rate"].present == 0
+
+
+def test_flags_as_attributes(F):
+    defined(F)(["prog"])
+    F.steps = 5
+    assert F.steps == 5 and "steps" in F and len(F) == 7 and sorted(F) == dir(F)
+    with pytest.raises(AttributeError, match="Did you mean 'rate'"):
+        _ = F.ratee
+    with pytest.raises(AttributeError, match="nothing"):
+        F.nothing = 1
+    del F.steps
+    assert not hasattr(F, "steps") and vars(F)["_flags"]["rate"].value == 0.5
+
+
+def test_required_and_bounded_flags(F):
+    F.define("string", "name", None, "needed")
+    F.define("integer", "n", 3, "bounded", lower_bound=0, upper_bound=9)
+    tf.flags.mark_flag_as_required("name", F)
+    with pytest.raises(tf.flags.IllegalFlagValueError, match="Flag --name must have a value other than None"):
+        F(["prog"])
+    F(["prog", "--name=x", "--n=9"])
+    with pytest.raises(tf.flags.IllegalFlagValueError, match="between 0 and 9"):
+        F(["prog", "--name=x", "--n=10"])
+    with pytest.raises(AttributeError, match="nme"):
+        tf.flags.mark_flag_as_required("nme", F)
+
+
+def test_definitions_are_checked(F):
+    tf.flags.DEFINE_integer("n", 1, "first", F)
+    with pytest.raises(tf.flags.DuplicateFlagError, match="'n' is defined twice"):
+        tf.flags.DEFINE_float("n", 1.0, "second", F)
+    for kind, default in (("integer", "x"), ("integer", 1.5), ("string", 3), ("boolean", "maybe")):
+        with pytest.raises(tf.flags.IllegalFlagValueError):
+            F.define(kind, f"bad_{kind}", default, "")
+    F.define("string", flag_name="old", default_value="v", docstring="TF1's first names of the arguments")
+    F(["prog"])
+    assert F.old == "v" and F["old"].help.startswith("TF1")
+
+
+PROGRAM = """
+import sys
+import graphflow as tf
+tf.app.flags.DEFINE_integer("n", 3, "a number")
+FLAGS = tf.app.flags.FLAGS
+def main(argv):
+    print(FLAGS.n, argv[1:])
+    return 4
+if sys.argv[-1] == "read":
+    print(FLAGS.n)
+else:
+    tf.app.run()
+"""
+
+
+@pytest.mark.parametrize("args, code, out, err", [
+    (["--n=5", "x", "--unknown"], 4, "5 ['x', '--unknown']\n", ""), (["--n=x"], 1, "", "FATAL Flags parsing error: flag --n=x"),
+    (["--help"], 1, "--n: a number", ""), (["--n=6", "read"], 0, "6\n", ""), (["--m=6", "read"], 1, "", "Unknown command line flag 'm'")])
+def test_programs(tmp_path, args, code, out, err):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    found = subprocess.run([sys.executable, tmp_path / "program.py", *args], capture_output=True, text=True, env=ENVIRONMENT)
+    assert found.returncode == code, found.stderr
+    assert out in found.stdout and err in found.stderr
+
+
+# ---------------------------------------------------------------- logging
+
+
+@pytest.fixture
+def verbosity():
+    before = tf.logging.get_verbosity()
+    yield
+    tf.logging.set_verbosity(before)
+
+
+def test_logging_levels_and_format(verbosity):
+    logger, seen = logging.getLogger("tensorflow"), []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            seen.append((record.levelno, record.getMessage(), record.filename))
+
+    keep = Keep()
+    logger.addHandler(keep)
+    try:
+        tf.logging.set_verbosity(tf.logging.WARN)
+        tf.logging.info("hidden")
+        tf.logging.warn("seen %d", 1)
+        tf.logging.set_verbosity(tf.logging.DEBUG)
+        tf.logging.debug("d")
+        tf.logging.fatal("f")
+        tf.logging.log(tf.logging.ERROR, "e %s", "x")
+        for i in range(5):
+            tf.logging.log_every_n(tf.logging.INFO, "every %d", 2, i)
+            tf.logging.log_first_n(tf.logging.INFO, "first %d", 1, i)
+    finally:
+        logger.removeHandler(keep)
+    assert [s[:2] for s in seen] == [(30, "seen 1"), (10, "d"), (50, "f"), (40, "e x"), (20, "every 0"),
+                                      (20, "first 0"), (20, "every 2"), (20, "every 4")]
+    assert {s[2] for s in seen} == {"test_platform.py"}
+    assert tf.logging.get_verbosity() == 10
+
+
+def test_logging_writes_glog_lines():
+    code = "import graphflow as tf; tf.logging.set_verbosity(tf.logging.INFO); tf.logging.info('hello %s', 'you'); tf.logging.debug('no')"
+    err = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT).stderr
+    assert re.fullmatch(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} \d+ <string>:1\] hello you\n", err), err
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_files(tmp_path):
+    path = str(tmp_path / "a.txt")
+    with tf.gfile.Open(path, "w") as f:
+        f.write("one\ntwo\n")
+        f.write("thr\u00e9e")
+    with tf.gfile.GFile(path) as f:
+        assert f.readline() == "one\n" and f.read(2) == "tw" and f.readlines() == ["o\n", "thr\u00e9e"]
+        f.seek(4)
+        assert f.tell() == 4 and f.read() == "two\nthr\u00e9e" and f.size() == 14
+        f.seek(0)
+        assert list(f) == ["one\n", "two\n", "thr\u00e9e"]
+    with tf.gfile.FastGFile(path, "a") as f:
+        f.write("!")
+    with tf.gfile.FastGFile(path, "rb") as f:
+        assert f.read() == "one\ntwo\nthr\u00e9e!".encode()
+    assert tf.gfile.Stat(path).length == 15
+
+
+def test_folders(tmp_path):
+    a, b = str(tmp_path / "a"), str(tmp_path / "a" / "b")
+    tf.gfile.MakeDirs(b)
+    tf.gfile.MakeDirs(b)
+    for name in ("x.txt", "y.txt", "z.bin"):
+        tf.gfile.Open(f"{b}/{name}", "w").close()
+    assert tf.gfile.Exists(f"{b}/x.txt") and tf.gfile.IsDirectory(b) and not tf.gfile.IsDirectory(f"{b}/x.txt")
+    assert sorted(tf.gfile.ListDirectory(b)) == ["x.txt", "y.txt", "z.bin"]
+    assert tf.gfile.Glob(f"{b}/*.txt") == [f"{b}/x.txt", f"{b}/y.txt"]
+    assert list(tf.gfile.Walk(a)) == [(a, ["b"], []), (b, [], ["x.txt", "y.txt", "z.bin"])]
+    tf.gfile.Rename(f"{b}/x.txt", f"{b}/w.txt")
+    tf.gfile.Copy(f"{b}/w.txt", f"{b}/y.txt", overwrite=True)
+    tf.gfile.Remove(f"{b}/z.bin")
+    assert sorted(tf.gfile.ListDirectory(b)) == ["w.txt", "y.txt"]
+    tf.gfile.DeleteRecursively(a)
+    assert not tf.gfile.Exists(a)
+
+
+def test_file_errors(tmp_path):
+    there, missing = str(tmp_path / "there"), str(tmp_path / "missing")
+    tf.gfile.Open(there, "w").close()
+    for attempt in (lambda: tf.gfile.Open(missing).read(), lambda: tf.gfile.Remove(missing), lambda: tf.gfile.ListDirectory(missing),
+                    lambda: tf.gfile.DeleteRecursively(missing), lambda: tf.gfile.Stat(missing), lambda: tf.gfile.Copy(missing,
+                                                                                                                       missing + "2")):
+        with pytest.raises(tf.errors.NotFoundError, match="missing"):
+            attempt()
+    for attempt in (lambda: tf.gfile.Copy(there, there), lambda: tf.gfile.Rename(there, there), lambda: tf.gfile.MkDir(str(tmp_path))):
+        with pytest.raises(tf.errors.AlreadyExistsError):
+            attempt()
+    for attempt in (lambda: tf.gfile.MakeDirs(there), lambda: tf.gfile.Remove(str(tmp_path))):
+        with pytest.raises(tf.errors.FailedPreconditionError):
+            attempt()
+    with pytest.raises(tf.errors.PermissionDeniedError, match="for reading"):
+        tf.gfile.Open(there, "w").read()
+    with pytest.raises(tf.errors.PermissionDeniedError, match="for writing"):
+        tf.gfile.Open(there).write("x")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.gfile.Open(there, "q")
+    with pytest.raises(tf.errors.UnimplementedError, match="gs"):
+        tf.gfile.Exists("gs://bucket")
+
+
+# ---------------------------------------------------------------- test cases
+
+
+def outcome(body):
+    """The failures of a test method, run as unittest does."""
+    case = type("Case", (tf.test.TestCase,), {"test_it": body})("test_it")
+    result = unittest.TestResult()
+    case.run(result)
+    return [text.splitlines()[-1] for _, text in result.failures + result.errors]
+
+
+def test_a_test_case_with_sessions():
+    def body(self):
+        with self.test_session() as sess:
+            v = tf.Variable(2.0)
+            sess.run(v.initializer)
+            self.assertAllEqual(v.eval(), 2.0)
+        with self.cached_session():
+            self.assertEqual((v + 1).eval(), 3.0)
+        self.assertAllClose(self.evaluate([v, v * 2]), [2.0, 4.0])
+        self.assertShapeEqual(np.zeros((2, 3)), tf.zeros([2, 3]))
+        with self.session(graph=tf.Graph()) as other:
+            self.assertEqual(other.run(tf.constant(1)), 1)
+        with self.test_session(), self.assertRaisesOpError("must feed"):
+            tf.placeholder(tf.float32, []).eval()
+    assert outcome(body) == []
+
+
+@pytest.mark.parametrize("body", [
+    lambda self: self.assertAllEqual([1, 2], [1, 3]), lambda self: self.assertAllEqual(
+        [1], [[1]]), lambda self: self.assertAllClose(1.0, 1.1),
+    lambda self: self.assertAllClose({"a": 1.0}, {"a": 2.0}), lambda self: self.assertAllClose([[1.0], [2.0, 3.0]], [[1.0], [2.0, 4.0]]),
+    lambda self: self.assertShapeEqual(np.zeros(3), tf.zeros([2])), lambda self: self.assertNear(1, 2, 0.5),
+    lambda self: self.assertAllInRange([1, 5], 1, 4), lambda self: self.assertAllInSet(
+        [1, 5], [1, 4]), lambda self: self.assertNotAllEqual([1], [1]),
+    lambda self: self.assertNotAllClose([1.0], [1.0]), lambda self: self.assertAllEqual(self.evaluate(tf.constant([1])), [2]),
+    lambda self: self.assertRaisesOpError("x").__enter__() or self.fail("no error")])
+def test_comparisons_that_fail(body):
+    assert len(outcome(body)) == 1
+
+
+def test_comparisons_that_hold():
+    def body(self):
+        self.assertAllEqual([np.nan, 1], [np.nan, 1])
+        self.assertAllClose({"a": [1.0], "b": (2.0, 3.0)}, {"a": np.array([1.0]), "b": (2.0, 3.0)})
+        self.assertAllClose(np.float16([1]), [1.0005])
+        self.assertAllCloseAccordingToType(np.float16([1]), np.float16([1.001]))
+        self.assertNotAllClose([1.0], [1.1])
+        self.assertAllInRange(tf.constant([1, 4]), 1, 4)
+        self.assertArrayNear([1, 2], [1.1, 2.1], 0.2)
+        self.assertStartsWith(self.get_temp_dir(), tf.test.get_temp_dir())
+    assert outcome(body) == []
+
+
+def test_compute_gradient():
+    with tf.Session():
+        x = tf.constant([[1.0, 2.0], [3.0, 4.0]], tf.float64)
+        y = tf.reduce_sum(x * x, 1)
+        exact, near = tf.test.compute_gradient(x, [2, 2], y, [2], x_init_value=np.array([[1.0, 2.0], [3.0, 4.0]]))
+        np.testing.assert_allclose(exact, [[2, 0], [4, 0], [0, 6], [0, 8]])
+        np.testing.assert_allclose(near, exact, atol=1e-8)
+        assert tf.test.compute_gradient_error(x, [2, 2], y, [2]) < 1e-8
+        wrong = tf.stop_gradient(x) * x
+        assert tf.test.compute_gradient_error(x, [2, 2], wrong, [2, 2], x_init_value=np.ones((2, 2))) == pytest.approx(1, abs=1e-6)
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_unknown_names_say_what_is_near_or_comes_later():
+    with pytest.raises(AttributeError, match="Did you mean 'reduce_mean'"):
+        tf.reduce_meen
+    with pytest.raises(AttributeError, match="sparse tensors"):
+        tf.SparseTensor
