@@ -171,7 +171,8 @@ def test_large_reductions_in_pieces_are_the_same():
 def test_verify_names_what_is_wrong():
     x, y = buffer("in", 3), buffer("out", 3)
     i, j = grid(3, 3)
-    for stage, word in ((ir.Stage(y, (i,), at(j), ir.load(x, at(i))), "free axis"), (ir.Stage(y, (i,), at(i), ir.load(buffer("in", 3), at(i))), "foreign buffer"),
+    for stage, word in ((ir.Stage(y, (i,), at(j), ir.load(x, at(i))), "free axis"),
+                        (ir.Stage(y, (i,), at(i), ir.load(buffer("in", 3), at(i))), "foreign buffer"),
                         (ir.Stage(y, (i,), (), ir.load(x, at(i))), "rank"), (ir.Stage(y, (i,), at(i), ir.load(x, at(i, i))), "rank"),
                         (ir.Stage(y, (i,), at(i), ir.cast(ir.load(x, at(i)), types.int32)), "stored")):
         with pytest.raises(AssertionError, match=word):
@@ -192,7 +193,8 @@ def test_linear_offsets_are_equal_to_the_indices_they_came_from():
         flat = (i * ir.size(sizes[1]) + j) * ir.size(sizes[2]) + k
         c = rng.choice([2, 3, 4, 6])
         form = rng.randrange(4)
-        index, shape = {0: ([flat % c, flat // c], None), 1: ([i, j, k], sizes), 2: ([k, i * ir.size(sizes[1]) + j], None), 3: ([(flat // c) % 2, flat % c, k], None)}[form]
+        index, shape = {0: ([flat % c, flat // c], None), 1: ([i, j, k], sizes), 2: ([k, i * ir.size(sizes[1]) + j], None),
+                        3: ([(flat // c) % 2, flat % c, k], None)}[form]
         big = shape or [1000] * len(index)
         b = ir.Buffer(types.float32, tuple(big), "in")
         offset = simplify.offset(b, index)

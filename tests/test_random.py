@@ -74,7 +74,7 @@ def value_of(e, env):
 
 @pytest.mark.parametrize("element, dtype", [
     (ops.uniform, types.float32), (ops.uniform, types.float64), (ops.standard_normal, types.float32), (ops.standard_normal, types.float64),
-    (ops.truncated_normal, types.float32), (ops.truncated_normal, types.float64)], ids=str)
+    (ops.truncated_normal, types.float32), (ops.truncated_normal, types.float64)], ids=lambda v: getattr(v, "__name__", str(v)))
 @pytest.mark.parametrize("run_number", [0, 7, 2**33 + 5])
 def test_the_kernel_expression_and_numpy_give_the_same_bits(element, dtype, run_number):
     axis, key, counter = ir.Axis(1000), ir.Buffer(types.uint32, (2,), "in"), ir.Buffer(types.int64, (), "in")
@@ -197,7 +197,7 @@ def test_distribution(mode, make, law):
     assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 5 / len(x) ** 0.5
 
 
-@pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=str)
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=lambda v: getattr(v, "__name__", str(v)))
 def test_integers_are_uniform(mode, dtype):
     x = run(tf.random_uniform([60000], -3, 4, dtype, seed=1))
     assert x.dtype == dtype.np
@@ -205,13 +205,13 @@ def test_integers_are_uniform(mode, dtype):
     assert len(counts) == 7 and stats.chisquare(counts).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=str)
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=lambda v: getattr(v, "__name__", str(v)))
 def test_integers_over_the_whole_range(mode, dtype):
     x = run(tf.random_uniform([20000], dtype.min, dtype.max, dtype, seed=1)).astype(np.float64) / 2.0 ** (8 * dtype.size)
     assert stats.kstest(x, stats.uniform(-0.5, 1).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64], ids=str)
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64], ids=lambda v: getattr(v, "__name__", str(v)))
 def test_uniform_floats_stay_below_one_in_the_stored_type(mode, dtype):
     x = np.asarray(run(tf.random_uniform([20000], dtype=dtype, seed=1)), np.float64)
     assert x.min() >= 0 and x.max() < 1 and abs(x.mean() - 0.5) < 0.02

@@ -214,7 +214,8 @@ def _multiply(p: Product, out: Buffer) -> list[Kernel | Emitted]:
     blocks, groups = types.ceildiv(m, rows), types.ceildiv(panels, GROUP)
     outer, reduced = _strides(a)
     sizes: list[Size] = [m, n, k, outer, reduced, a.batch_stride, panels, blocks, groups, rows]
-    text = (_BY_ROWS if reduced == 1 and (types.hint(m) or 0) >= t.rows and types.less(m, t.rows) is False else _MULTIPLY).format(**names, MC=rows)
+    text = (_BY_ROWS if reduced == 1 and (types.hint(m) or 0) >= t.rows and types.less(m, t.rows) is False else _MULTIPLY).format(**names,
+                                                                                                                                  MC=rows)
     return [pack,
             Emitted(text, [a.buffer, packed, out], sizes, batch * blocks * groups,
                     rows * k * min(GROUP * t.vectors * t.lanes, types.hint(n) or 1), [], False,

@@ -378,7 +378,8 @@ def _covers(tensors: list[Tensor], out: Any) -> bool:
     """Whether operands give a result of shape `out` by broadcasting."""
     if out is None or any(t.sizes is None for t in tensors) or not any(len(t.sizes) == len(out) for t in tensors):  # type: ignore[arg-type]
         return False
-    return all(n == 1 or any(k < len(t.sizes) and t.sizes[-1 - k] == n for t in tensors) for k, n in enumerate(reversed(out)))  # type: ignore[arg-type, index]
+    return all(n == 1 or any(k < len(t.sizes) and t.sizes[-1 - k] == n for t in tensors) for k,
+               n in enumerate(reversed(out)))  # type: ignore[arg-type, index]
 
 
 # ---------------------------------------------------------------- sums

@@ -257,8 +257,8 @@ class TestCase(unittest.TestCase):
         self.fail("The two values are close at all elements.")
 
     def assertAllCloseAccordingToType(self, a: Any, b: Any, rtol: float = 1e-6, atol: float = 1e-6, float_rtol: float = 1e-6,
-                                      float_atol: float = 1e-6, half_rtol: float = 1e-3, half_atol: float = 1e-3, bfloat16_rtol: float = 1e-2,
-                                      bfloat16_atol: float = 1e-2, msg: str | None = None) -> None:
+                                      float_atol: float = 1e-6, half_rtol: float = 1e-3, half_atol: float = 1e-3,
+                                      bfloat16_rtol: float = 1e-2, bfloat16_atol: float = 1e-2, msg: str | None = None) -> None:
         """`assertAllClose` with the tolerance of the shorter of the two dtypes."""
         dtypes = [v.dtype.base_dtype if isinstance(getattr(v, "dtype", None), types.DType) else types.as_dtype(np.asarray(v).dtype)
                   for v in (a, b)]
