@@ -146,6 +146,19 @@ def test_links_and_files_exist(page):
     assert missing + [n for n in named if not (ROOT / n).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_names_in_the_pages_exist(page):
+    """Every `tf.name` that a page mentions, but for the section that says what is missing."""
+    import graphflow as tf
+
+    text = re.sub(r"^## Limits.*?(?=^## |\Z)", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    for name in sorted(set(re.findall(r"\btf\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", text))):
+        found = tf
+        for part in name.split("."):
+            assert hasattr(found, part), f"tf.{name}"
+            found = getattr(found, part)
+
+
 def test_flags_named_in_the_pages_exist():
     from graphflow.flags import TABLE
 
