@@ -41,7 +41,7 @@ def text(build):
     def one(k):
         return k.source if k.source and k.ir != "None" else f"# {k.kind}: {', '.join(k.ops)}\n"
 
-    return "\n\n".join(map(one, kernels(build)))
+    return "\n\n".join(dict.fromkeys(map(one, kernels(build))))
 
 
 # ---------------------------------------------------------------- clusters

@@ -878,31 +878,31 @@ float_programs = st.builds(lambda r, size: Maker(r, size, floats=True).p, st.ran
                            st.integers(3, 9))
 
 
-@profile(22)
+@profile(16)
 @given(programs)
 def test_compiled_programs_compute_what_the_reference_computes(p):
     checked(p, lambda p: compare(p, optimize=1))
 
 
-@profile(8)
+@profile(6)
 @given(programs)
 def test_one_kernel_an_op(p):
     checked(p, lambda p: compare(p, optimize=0))
 
 
-@profile(12)
+@profile(9)
 @given(programs)
 def test_ways_that_only_large_arrays_take(p):
     checked(p, compare_small_limits)
 
 
-@profile(8)
+@profile(6)
 @given(programs, st.integers(0, 12))
 def test_each_prefix_of_the_pipeline(p, k):
     checked(p, lambda p: prefixes(p, k))
 
 
-@profile(10)
+@profile(7)
 @given(float_programs)
 def test_gradients_of_programs(p):
     checked(p, compare_gradients)
