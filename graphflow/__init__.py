@@ -11,6 +11,7 @@ from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset
 from .ops.contraction import matmul
 from .ops.einsum import einsum, tensordot
 from .ops.elementwise import stop_gradient
+from .ops.host import numpy_function, py_func
 from .ops.gradients import AggregationMethod, RegisterGradient, UnconnectedGradients, gradients
 from .ops.opdef import constant, convert_to_tensor, register_tensor_conversion_function
 from .ops.state import assign, assign_add, assign_sub
@@ -22,6 +23,7 @@ from .check_ops import *
 from .compat.switches import *
 from .config import *
 from .control_flow_ops import *
+from .custom_gradient import *
 from .framework import *
 from .graph_def import *
 from .init_ops import *

@@ -321,6 +321,7 @@ class Graph:
         # Latest read of each variable, so that reads between two writes share one op (see ops/state.py).
         self._reads: dict[Operation, Tensor] = {}
         self._gradient_overrides: list[dict[str, str]] = []
+        self._overridden: dict[Operation, str] = {}  # operations made under a `gradient_override_map`, with the name given there
 
     # -- adding operations
 
@@ -349,6 +350,9 @@ class Graph:
         op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, scope.device_for(opdef), site)
         self._ops.append(op)
         self._by_name[full] = op
+        for mapping in self._gradient_overrides:  # the innermost wins
+            if opdef.type in mapping:
+                self._overridden[op] = mapping[opdef.type]
         self._version += 1
         return op
 

@@ -147,9 +147,12 @@ class _Walk:
                 self.sums.setdefault(t, []).append(dx)
 
     def _gradient_function(self, op: Operation) -> Callable[..., Any]:
-        override = op.attrs.get("_gradient_op_type") or op.type
+        override = op.graph._overridden.get(op, op.type)
         if override in OVERRIDES:
             return OVERRIDES[override]
+        if override != op.type:
+            raise LookupError(errors.at(op, f"gradient_override_map: no gradient is registered as {override!r}."
+                                            + errors.suggest(override, OVERRIDES)))
         if op.opdef._grad is not None:
             return op.opdef._grad
         if op.opdef._body is not None and op.opdef.effect is None:

@@ -422,10 +422,7 @@ class _Run:
             if op.opdef._lower is None and op.opdef._fold is None and op.opdef._numpy is not None:
                 arrays = [self._known(t) for t in op.inputs]
                 if all(a is not None for a in arrays) and not op.opdef.static:
-                    try:
-                        self.bound.update(zip(op.outputs, op.opdef.evaluate(op, arrays)))  # type: ignore[arg-type]
-                    except (ValueError, IndexError) as e:
-                        raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+                    self.bound.update(zip(op.outputs, evaluate(op, arrays)))  # type: ignore[arg-type]
 
     def _known(self, t: Tensor) -> np.ndarray | None:
         if t in self.bound:
