@@ -58,11 +58,12 @@ class OpDef:
         self.type: str = traits.pop("type", None) or "".join(p.capitalize() for p in self.name.split("_"))
         self.default_name: str = traits.pop("default_name", None) or self.type
         self.__name__, self.__doc__, self.__module__ = self.name, fn.__doc__, fn.__module__
-        parameters = inspect.signature(fn).parameters.values()
-        self.params = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
-        self.optional = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is None}
-        self.defaults = {p.name: UNSET if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        code, defaults, named = fn.__code__, fn.__defaults__ or (), fn.__kwdefaults__ or {}  # inspect.signature would cost 0.1 ms an op
+        count, words = code.co_argcount, code.co_varnames
+        self.params = list(words[:count])
+        self.variadic = words[count + code.co_kwonlyargcount] if code.co_flags & 4 else None  # CO_VARARGS
+        self.optional = {p for p, v in zip(reversed(self.params), reversed(defaults)) if v is None}
+        self.defaults = {p: named.get(p, UNSET) for p in words[count:count + code.co_kwonlyargcount]}
         self.dtypes: tuple[DType, ...] = traits.pop("dtypes", types.ALL)
         self.static: tuple[str, ...] = traits.pop("static", ())
         self.shape_only: tuple[str, ...] = traits.pop("shape_only", ())
