@@ -156,7 +156,8 @@ class Bench:
         n, where = str(threads), str(cache)
         counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                   "TF_NUM_INTEROP_THREADS", "GRAPHFLOW_THREADS", "GRAPHFLOW_NUM_THREADS")
-        return {**os.environ, **dict.fromkeys(counts, n), "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive",
+        own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # as installed: compiled files are kept
+        return {**own, **dict.fromkeys(counts, n), "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive",
                 "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "",
                 "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=" + ("false" if threads == 1 else "true"),
                 "GRAPHFLOW_CACHE_DIR": where, "NUMBA_CACHE_DIR": where, "PYTENSOR_FLAGS": f"base_compiledir={where}",

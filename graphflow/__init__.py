@@ -53,6 +53,7 @@ def explain(fetches, feed_dict=None, session=None):
 # Modules that most programs do not need are loaded when first asked for.
 _LAZY = {"app": ".platform.app", "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image", "logging": ".platform.logging",
          "metrics": ".metrics", "test": ".platform.test"}
+_LATE_NAMES = {"confusion_matrix": ".metrics"}  # functions of such modules
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary", "cond": "control flow", "case": "control flow", "while_loop": "control flow",
           "map_fn": "control flow", "scan": "control flow", "foldl": "control flow", "foldr": "control flow", "TensorArray": "control flow",
@@ -72,6 +73,10 @@ def __getattr__(name: str):
 
         found = globals()[name] = importlib.import_module(_LAZY[name], __name__)
         return found
+    if name in _LATE_NAMES:
+        import importlib
+
+        return getattr(importlib.import_module(_LATE_NAMES[name], __name__), name)
     if name in _LATER:
         raise AttributeError(f"module 'graphflow' has no attribute {name!r}: {_LATER[name]} is not in this release")
     raise AttributeError(
@@ -79,4 +84,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LATE_NAMES})

@@ -100,7 +100,6 @@ def _hint(axes: Sequence[Axis]) -> int:
     return n
 
 
-_asked: dict[Operation, str | None] = {}
 
 
 def engine(op: Operation) -> str | None:

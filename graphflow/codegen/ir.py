@@ -106,10 +106,9 @@ def make(op: str, args: tuple[Expr, ...], dtype: DType, data: Any = None) -> Exp
     return found
 
 
-def trim_table(limit: int = 400_000) -> None:
-    """Forgets interned expressions when there are many; called between compilations only."""
-    if len(_table) > limit:
-        _table.clear()
+def trim_table() -> None:
+    """Forgets interned expressions; called between compilations only."""
+    _table.clear()
 
 
 def const(value: Any, dtype: DType) -> Expr:

@@ -35,15 +35,20 @@ def thread_count(config: Any) -> int:
     return wanted or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+_compiling = threading.RLock()
+
+
 class Variant:
     """One specialisation: its stage, its kernels, and the plans made for actual sizes."""
 
     def __init__(self, stage: specialize.Stage):
         self.stage = stage
         self.report = pipeline.Report()
-        with types.recording_guards() as guards:
-            self.program = pipeline.run(stage.program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
-            self.compiled = Compiled(self.program)
+        with _compiling:  # expressions are interned in one table, which one compilation at a time fills and empties
+            with types.recording_guards() as guards:
+                self.program = pipeline.run(stage.program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
+                self.compiled = Compiled(self.program)
+            ir.trim_table()
         stage.binding.guards += guards
         self.plans: dict[tuple[int, ...], list[Plan]] = {}
         self.lock = threading.Lock()
