@@ -194,7 +194,8 @@ def test_custom_gradient_errors():
 # ---------------------------------------------------------------- hessians
 
 
-def test_hessians(rng=np.random.default_rng(0)):
+def test_hessians():
+    rng = np.random.default_rng(0)
     a = rng.normal(size=(3, 3))
     x, m = tf.placeholder(tf.float64, [3]), tf.placeholder(tf.float64, [2, 2])
     y = tf.reduce_sum(x * tf.reduce_sum(a * x, 1)) + tf.reduce_sum(m ** 3)
