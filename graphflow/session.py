@@ -5,18 +5,20 @@ and owns the variable store.  Knows nothing of kernels: an executable is a calla
 """
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from . import graph, types
+from . import errors, graph, types
 from .flags import flags
 from .graph import Graph, Operation, Tensor
 from .ops import opdef
 from .runtime.store import Store
 
+LOCAL_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 _local = threading.local()
 # type -> (its component tensors, the value from their results), for things fetched as a whole.
 _expansions: list[tuple[type, Callable[[Any], tuple[list[Any], Callable[[list[Any]], Any]]], Callable[..., Any] | None]] = []
@@ -234,6 +236,7 @@ class BaseSession:
         self._known: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}  # requests by their literal form
         self._lock = threading.RLock()
         self._warned: set[Tensor] = set()
+        self._placed: set[Operation] = set()
 
     @property
     def graph(self) -> Graph:
@@ -304,7 +307,21 @@ class BaseSession:
                 self._warn_unused(parsed, fed)
         return parsed, fed, step
 
+    def _place(self, ops: list[Operation]) -> None:
+        """Refuses devices that are not here, as TF1's hard placement does; prints placements where the config asks for it."""
+        soft = getattr(self._config, "allow_soft_placement", False)
+        for op in ops:
+            kind = op.device.rpartition("device:")[2].partition(":")[0]
+            if kind not in ("", "CPU", "*") and not soft:
+                raise errors.raised_at(errors.InvalidArgumentError, op, f"Cannot assign a device for operation {op.name}: it was explicitly assigned "
+                                       f"to {op.device} but available devices are [ {LOCAL_CPU} ]. Use tf.device('/cpu:0'), or "
+                                       "tf.ConfigProto(allow_soft_placement=True) to run it there")
+            if getattr(self._config, "log_device_placement", False) and op not in self._placed:
+                self._placed.add(op)
+                print(f"{op.name}: ({op.type}): {LOCAL_CPU}", file=sys.stderr)
+
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
+        self._place(graph.topological([*[t.op for t in tensors], *targets], set(fed)))
         if flags.interpret:
             from .runtime.reference import Reference
 
@@ -361,7 +378,7 @@ class BaseSession:
     def list_devices(self) -> list[Any]:
         from .config import DeviceAttributes
 
-        return [DeviceAttributes("/job:localhost/replica:0/task:0/device:CPU:0", "CPU")]
+        return [DeviceAttributes(LOCAL_CPU, "CPU")]
 
 
 def _known_key(fetches: Any, feed_dict: Any) -> Any:

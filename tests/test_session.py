@@ -606,3 +606,13 @@ def test_check_2_compares_every_kernel(compiled):
         for n in (3, 5, 3):
             compiled.run([train, v.assign_add(1.0)], {x: np.ones((n, 6), np.float32)})
     assert compiled.run(v) == 3
+
+
+def test_a_device_that_is_not_here_is_refused_unless_placement_is_soft(capfd):
+    with tf.device("/gpu:0"):
+        y = tf.constant([1.0, 2.0]) * 2.0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Cannot assign a device for operation"):
+        tf.Session().run(y)
+    config = tf.ConfigProto(allow_soft_placement=True, log_device_placement=True)
+    np.testing.assert_array_equal(tf.Session(config=config).run(y), [2.0, 4.0])
+    assert "mul: (Mul): /job:localhost/replica:0/task:0/device:CPU:0" in capfd.readouterr().err

@@ -49,6 +49,10 @@ class Variant:
                 self.program = pipeline.run(stage.program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
                 self.compiled = Compiled(self.program)
             ir.trim_table()
+        if flags.debug >= 1:
+            from ..debug import ladder
+
+            ladder.compiled(self.compiled.units)
         stage.binding.guards += guards
         self.plans: dict[tuple[int, ...], list[Plan]] = {}
         self.lock = threading.Lock()
@@ -247,7 +251,7 @@ class _Run:
     def again(self) -> Fast | None:
         """The same run as a fixed sequence of copies and one native call, where it is as simple as that."""
         v, plan = self.last
-        if self.bound or self.timeout is not None or flags.check >= 2 or plan.hosts or plan.replaced or plan.seconds > LONG:
+        if self.bound or self.timeout is not None or flags.check >= 2 or plan.hosts or plan.replaced or plan.seconds > LONG or flags.debug >= 2:
             return None
         return Fast.of(self.exe, v, plan)
 
@@ -310,12 +314,24 @@ class _Run:
         self.last = v, plan
         try:
             fresh = self._fresh = self._bind(plan)
-            self._native(v, plan, fresh)
+            if flags.debug >= 2 and self.timeline is None:
+                self._timed(v, plan, fresh)
+            else:
+                self._native(v, plan, fresh)
             results = self._results(plan, fresh)
             self._commit(v, plan)
             return results
         finally:
             v.give(plan, key)
+
+    def _timed(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
+        """A run whose kernel times are printed."""
+        from ..debug import ladder, timeline
+
+        self.timeline = timeline.Recorder()
+        self._native(v, plan, fresh)
+        ladder.ran(plan, self.timeline.events)
+        self.timeline = None
 
     def _bind(self, plan: Plan) -> dict[ir.Buffer, np.ndarray]:
         """Feeds into the arena or by address; new arrays for large results."""
