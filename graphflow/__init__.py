@@ -53,7 +53,7 @@ def explain(fetches, feed_dict=None, session=None):
 # Modules that most programs do not need are loaded when first asked for.
 _LAZY = {"app": ".platform.app", "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image", "logging": ".platform.logging",
          "metrics": ".metrics", "test": ".platform.test"}
-_LATE_NAMES = {"confusion_matrix": ".metrics"}  # functions of such modules
+_LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph"}  # functions of such modules
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary", "cond": "control flow", "case": "control flow", "while_loop": "control flow",
           "map_fn": "control flow", "scan": "control flow", "foldl": "control flow", "foldr": "control flow", "TensorArray": "control flow",

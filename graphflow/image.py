@@ -585,14 +585,16 @@ def psnr(a: Any, b: Any, max_val: Any, name: str | None = None) -> Tensor:
         return (20.0 / float(np.log(10))) * math_ops.log(limit) - (10.0 / float(np.log(10))) * math_ops.log(error)
 
 
-def ssim(img1: Any, img2: Any, max_val: Any, filter_size: int = 11, filter_sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03) -> Tensor:
+def ssim(img1: Any, img2: Any, max_val: Any, filter_size: int = 11, filter_sigma: float = 1.5, k1: float = 0.01,
+         k2: float = 0.03) -> Tensor:
     """Structural similarity of each picture, the mean over its channels (Wang et al., 2004); sides of at least `filter_size`."""
     from . import nn
 
     with _scope(None, "SSIM"):
         x, y, limit = _pair(img1, img2, max_val)
         height, width = _sizes(x)
-        _check(not _known(height, width) or min(height, width) >= filter_size, f"ssim: the pictures must be at least {filter_size} wide and high")
+        _check(not _known(height, width) or min(height, width) >= filter_size,
+               f"ssim: the pictures must be at least {filter_size} wide and high")
         single = len(x.sizes) == 3  # type: ignore[arg-type]
         x, y = (array_ops.expand_dims(v, 0) if single else v for v in (x, y))
         at = np.arange(filter_size) - (filter_size - 1) / 2.0
@@ -617,7 +619,8 @@ def ssim(img1: Any, img2: Any, max_val: Any, filter_size: int = 11, filter_sigma
 
 @primitive("host", effect="random", type="SampleDistortedBoundingBoxV2", same=("image_size",), dtypes=types.INTEGER,
            input_dtypes={"bounding_boxes": (types.float32,), "key": (types.uint32,)}, no_gradient="a random choice",
-           infer=lambda image_size, boxes, key, **_: [Spec(image_size.dtype, (3,)), Spec(image_size.dtype, (3,)), Spec(types.float32, (1, 1, 4))])
+           infer=lambda image_size, boxes, key, **_: [Spec(image_size.dtype, (3,)), Spec(image_size.dtype, (3,)), Spec(types.float32, (1, 1,
+                                                                                                                                       4))])
 def sample_distorted_bounding_box_op(image_size, bounding_boxes, key, *, min_object_covered=0.1, aspect_ratio_range=(0.75, 1.33),
                                      area_range=(0.05, 1.0), max_attempts=100, use_image=False, seed=0, seed2=0):
     """A random block that covers enough of a box: (begin, size, the block as a box in [0, 1])."""

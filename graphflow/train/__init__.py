@@ -3,6 +3,7 @@ from ..graph_def import write_graph
 from .checkpoint import (CheckpointReader, CheckpointState, NewCheckpointReader, checkpoint_exists, generate_checkpoint_state_proto,
                          get_checkpoint_mtimes, get_checkpoint_state, latest_checkpoint, list_variables, load_checkpoint, load_variable,
                          remove_checkpoint, update_checkpoint_state)
+from .meta_graph import export_meta_graph, import_meta_graph
 from .moving_averages import ExponentialMovingAverage
 from .optimizer import Optimizer
 from .optimizers import (AdadeltaOptimizer, AdagradDAOptimizer, AdagradOptimizer, AdamOptimizer, FtrlOptimizer, GradientDescentOptimizer,

@@ -1,7 +1,6 @@
 """`tf.train.Saver`: variables of a session to and from checkpoints."""
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
@@ -164,11 +163,13 @@ class Saver:
         return self._vars
 
     def _write_meta(self, g: Any, path: str) -> None:
+        from .meta_graph import describe
+
         try:
-            text = json.dumps(g.as_graph_def())
-        except (ImportError, NotImplementedError, TypeError):
-            return  # a graph with parts that cannot be written down; the values are what matters
-        checkpoint.replace_file(path, [text.encode()])
+            data = describe(g, self).SerializeToString()
+        except TypeError:
+            return  # a graph with parts that cannot be written down, such as Python functions; the values are what matters
+        checkpoint.replace_file(path, [data])
 
     def restore(self, sess: Any, save_path: str) -> None:
         """Gives the variables the values of a checkpoint; none is changed unless all can be.
@@ -187,12 +188,14 @@ class Saver:
             for name, v in variables.items():
                 sess.store.write(v.op, values[name])
 
-    def export_meta_graph(self, filename: str | None = None, *_: Any, **__: Any) -> Any:
-        """The default graph as JSON-able data, written to `filename` if given."""
-        found = graph.get_default_graph().as_graph_def()
-        if filename:
-            checkpoint.replace_file(filename, [json.dumps(found).encode()])
-        return found
+    def export_meta_graph(self, filename: str | None = None, collection_list: Any = None, as_text: bool = False, export_scope: Any = None,
+                          clear_devices: bool = False, clear_extraneous_savers: bool = False, strip_default_attrs: bool = False,
+                          save_debug_info: bool = False) -> Any:
+        """`tf.train.export_meta_graph` of the default graph, with the variables of this Saver."""
+        from .meta_graph import export_meta_graph
+
+        return export_meta_graph(filename, saver_def=self, collection_list=collection_list, export_scope=export_scope,
+                                 clear_devices=clear_devices)
 
 
 def saveable_variables() -> list[Any]:

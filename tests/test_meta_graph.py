@@ -1,0 +1,138 @@
+"""Graphs with their collections on disk: import_meta_graph, export_meta_graph, and the .meta file of a Saver."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+
+
+def model():
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    y = tf.layers.dense(x, 2, name="fc", activation=tf.nn.relu)
+    y = tf.identity(y, name="y")
+    loss = tf.reduce_mean(tf.square(y - 1.0), name="loss")
+    train = tf.train.AdamOptimizer(0.1).minimize(loss, name="train")
+    tf.add_to_collection("outputs", y)
+    tf.add_to_collection("outputs", "a note")
+    tf.add_to_collection("train", train)
+    return x, y, train
+
+
+@pytest.fixture
+def data():
+    return np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def saved(tmp_path, data):
+    """(prefix, the values of y before and after one more step) of a trained model."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x, y, train = model()
+        sess.run(tf.global_variables_initializer())
+        sess.run(train, {x: data})
+        path = tf.train.Saver(max_to_keep=2).save(sess, str(tmp_path / "m"), global_step=7)
+        before = sess.run(y, {x: data})
+        sess.run(train, {x: data})
+        return path, before, sess.run(y, {x: data})
+
+
+def test_restoring_without_the_code(saved, data):
+    path, before, after = saved
+    saver = tf.train.import_meta_graph(path + ".meta")
+    g = tf.get_default_graph()
+    with tf.Session() as sess:
+        saver.restore(sess, path)
+        np.testing.assert_array_equal(sess.run("y:0", {"x:0": data}), before)
+        sess.run(g.get_collection("train"), {g.get_tensor_by_name("x:0"): data})
+        np.testing.assert_allclose(sess.run(g.get_tensor_by_name("y:0"), {"x:0": data}), after, rtol=1e-5)
+    y, note = tf.get_collection("outputs")
+    assert y is g.get_tensor_by_name("y:0")
+    assert note == "a note"
+
+
+def test_imported_variables_are_variables(saved, data):
+    path, before, _ = saved
+    saver = tf.train.import_meta_graph(path + ".meta")
+    assert [v.op.name for v in tf.trainable_variables()] == ["fc/kernel", "fc/bias"]
+    kernel = tf.trainable_variables()[0]
+    assert kernel in tf.global_variables()
+    assert kernel.shape == (3, 2)
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        saver.restore(sess, path)
+        sess.run(kernel.assign(kernel * 2))
+        bias = tf.trainable_variables()[1]
+        np.testing.assert_allclose(sess.run("y:0", {"x:0": data}), np.maximum(data @ sess.run(kernel) + sess.run(bias), 0), rtol=1e-5)
+        extended = tf.gradients(tf.reduce_sum(tf.get_default_graph().get_tensor_by_name("y:0")), kernel)[0]
+        assert sess.run(extended, {"x:0": data}).shape == (3, 2)
+        again = saver.save(sess, path)
+        assert tf.train.latest_checkpoint(path.rsplit("/", 1)[0]) == again
+
+
+def test_import_scope_and_input_map(saved, data):
+    path, _, _ = saved
+    mine = tf.placeholder(tf.float32, [None, 3], name="mine")
+    saver = tf.train.import_meta_graph(path + ".meta", import_scope="old", input_map={"x:0": mine})
+    assert [v.op.name for v in tf.trainable_variables()] == ["old/fc/kernel", "old/fc/bias"]
+    kernel, bias = tf.trainable_variables()
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        expected = np.maximum(data @ sess.run(kernel) + sess.run(bias), 0)
+        np.testing.assert_allclose(sess.run("old/y:0", {mine: data}), expected, rtol=1e-5)
+        with pytest.raises(tf.errors.NotFoundError, match="old/fc"):
+            saver.restore(sess, path)
+
+
+def test_export_and_import_in_memory():
+    with tf.Graph().as_default():
+        with tf.device("/cpu:0"):
+            v = tf.Variable(3.0, name="v")
+        tf.add_to_collection("mine", v)
+        tf.add_to_collection("other", 5)
+        tf.add_to_collection("other", object())
+        meta = tf.train.export_meta_graph(clear_devices=True)
+        part = tf.train.export_meta_graph(collection_list=["other"])
+    assert set(meta.collection_def) == {"variables", "trainable_variables", "mine", "other"}
+    assert set(part.collection_def) == {"other"}
+    saver = tf.train.import_meta_graph(meta)
+    mine, = tf.get_collection("mine")
+    assert mine is tf.global_variables()[0]
+    assert tf.get_collection("other") == [5]
+    assert mine.device == ""
+    assert isinstance(saver, tf.train.Saver)
+    with tf.Session() as sess:
+        sess.run(mine.initializer)
+        assert sess.run(mine) == 3
+
+
+def test_no_variables_no_saver():
+    with tf.Graph().as_default():
+        tf.constant(1, name="c")
+        meta = tf.train.export_meta_graph()
+    assert tf.train.import_meta_graph(meta) is None
+    assert tf.get_default_graph().get_tensor_by_name("c:0").dtype is tf.int32
+
+
+def test_savers_with_other_names(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        v = tf.Variable(2.0, name="v")
+        tf.Variable(1.0, name="w")
+        sess.run(v.initializer)
+        path = tf.train.Saver({"renamed": v}).save(sess, str(tmp_path / "m"))
+    saver = tf.train.import_meta_graph(path + ".meta")
+    with tf.Session() as sess:
+        saver.restore(sess, path)
+        assert sess.run("v:0") == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\x00\xff", b'{"meta_graph_format": 9}',
+                                  b'{"meta_graph_format": 1, "graph": 3, "collections": {}, "saver": null}',
+                                  b'{"meta_graph_format": 1, "graph": {"format": 1, "node": []}, "collections": {"a": [{"node": "b"}]}, "saver": null}'])
+def test_damaged_files(tmp_path, text):
+    path = tmp_path / "bad.meta"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=r"Cannot parse|do not fit"):
+        tf.train.import_meta_graph(str(path))
+    with pytest.raises(OSError, match="does not exist"):
+        tf.train.import_meta_graph(str(tmp_path / "none.meta"))
