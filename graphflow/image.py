@@ -598,8 +598,8 @@ def ssim(img1: Any, img2: Any, max_val: Any, filter_size: int = 11, filter_sigma
         single = len(x.sizes) == 3  # type: ignore[arg-type]
         x, y = (array_ops.expand_dims(v, 0) if single else v for v in (x, y))
         at = np.arange(filter_size) - (filter_size - 1) / 2.0
-        window = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * filter_sigma ** 2))
-        window = convert_to_tensor((window / window.sum()).astype(np.float32)[:, :, None, None])
+        bell = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * filter_sigma ** 2))
+        window = convert_to_tensor((bell / bell.sum()).astype(np.float32)[:, :, None, None])
         channels = x.sizes[-1]  # type: ignore[index]
 
         def blurred(v: Tensor) -> Tensor:
@@ -634,7 +634,8 @@ def _(image_size, boxes, key, run, *, min_object_covered, aspect_ratio_range, ar
     boxes = boxes.reshape(-1, 4)
     if not len(boxes):
         if not use_image:
-            raise ValueError("No bounding boxes provided as input. One must enable use_image_if_no_bounding_boxes if you wish to not provide any.")
+            raise ValueError("No bounding boxes provided as input. One must enable use_image_if_no_bounding_boxes if you wish to not "
+                             "provide any.")
         boxes = np.float32([[0, 0, 1, 1]])
     if (boxes < 0).any() or (boxes > 1).any() or (boxes[:, :2] > boxes[:, 2:]).any():
         raise ValueError(f"All bounding box coordinates must be in [0.0, 1.0] and ordered, got {boxes.tolist()}")

@@ -364,7 +364,7 @@ def mean_iou(labels: Any, predictions: Any, num_classes: int, weights: Any = Non
         total = _variable([num_classes, num_classes], types.float64, "total_confusion_matrix")
         flat = [array_ops.reshape(t, [-1]) for t in (labels, predictions)]
         scale = None if weights is None else array_ops.reshape(weights, [-1])
-        update = state.assign_add(total, confusion_matrix(*flat, num_classes, types.float64, weights=scale), name="update_op")
+        update = state.assign_add(total, confusion_matrix(flat[0], flat[1], num_classes, types.float64, weights=scale), name="update_op")
         cells = _float(array_ops.identity(total))
         hits = array_ops.diag_part(cells)
         union = math_ops.reduce_sum(cells, 0) + math_ops.reduce_sum(cells, 1) - hits

@@ -313,7 +313,8 @@ class BaseSession:
         for op in ops:
             kind = op.device.rpartition("device:")[2].partition(":")[0]
             if kind not in ("", "CPU", "*") and not soft:
-                raise errors.raised_at(errors.InvalidArgumentError, op, f"Cannot assign a device for operation {op.name}: it was explicitly assigned "
+                raise errors.raised_at(errors.InvalidArgumentError, op,
+                                       f"Cannot assign a device for operation {op.name}: it was explicitly assigned "
                                        f"to {op.device} but available devices are [ {LOCAL_CPU} ]. Use tf.device('/cpu:0'), or "
                                        "tf.ConfigProto(allow_soft_placement=True) to run it there")
             if getattr(self._config, "log_device_placement", False) and op not in self._placed:

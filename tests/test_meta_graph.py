@@ -128,7 +128,8 @@ def test_savers_with_other_names(tmp_path):
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"\x00\xff", b'{"meta_graph_format": 9}',
                                   b'{"meta_graph_format": 1, "graph": 3, "collections": {}, "saver": null}',
-                                  b'{"meta_graph_format": 1, "graph": {"format": 1, "node": []}, "collections": {"a": [{"node": "b"}]}, "saver": null}'])
+                                  b'{"meta_graph_format": 1, "graph": {"format": 1, "node": []}, '
+                                  b'"collections": {"a": [{"node": "b"}]}, "saver": null}'])
 def test_damaged_files(tmp_path, text):
     path = tmp_path / "bad.meta"
     path.write_bytes(text)

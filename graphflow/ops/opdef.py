@@ -7,7 +7,6 @@ expressions; knows no pass, no target and no other op than `Const` (rank 2).
 """
 from __future__ import annotations
 
-import inspect
 from typing import Any, Callable, Sequence
 
 import numpy as np

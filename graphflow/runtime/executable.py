@@ -251,7 +251,8 @@ class _Run:
     def again(self) -> Fast | None:
         """The same run as a fixed sequence of copies and one native call, where it is as simple as that."""
         v, plan = self.last
-        if self.bound or self.timeout is not None or flags.check >= 2 or plan.hosts or plan.replaced or plan.seconds > LONG or flags.debug >= 2:
+        watched = self.timeout is not None or flags.check >= 2 or flags.debug >= 2
+        if watched or self.bound or plan.hosts or plan.replaced or plan.seconds > LONG:
             return None
         return Fast.of(self.exe, v, plan)
 
