@@ -787,3 +787,13 @@ __all__ = [
     "weighted_moments",
     "xw_plus_b", "zero_fraction"]
 _ = graph
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of candidate_sampling.py, loaded when first asked for."""
+    from . import candidate_sampling, errors
+
+    if name in candidate_sampling.__all__:
+        return getattr(candidate_sampling, name)
+    later = ": recurrent networks are not in this release" if "rnn" in name else f".{errors.suggest(name, __all__)}"
+    raise AttributeError(f"module 'graphflow.nn' has no attribute {name!r}{later}")
