@@ -19,8 +19,10 @@ __all__ = ["all_candidate_sampler", "fixed_unigram_candidate_sampler", "log_unif
            "uniform_candidate_sampler"]
 
 
-@primitive("host", effect="random", type="CandidateSampler", same=("weights",), dtypes=(types.float64,), input_dtypes={"key": (types.uint32,)},
-           no_gradient="classes", infer=lambda weights, key, *, num_sampled, **_: [Spec(types.int64, (num_sampled,)), Spec(types.int64, ())])
+@primitive("host", effect="random", type="CandidateSampler", same=("weights",), dtypes=(types.float64,),
+           input_dtypes={"key": (types.uint32,)},
+           no_gradient="classes", infer=lambda weights, key, *, num_sampled, **_: [Spec(types.int64, (num_sampled,)), Spec(types.int64,
+                                                                                                                           ())])
 def candidate_sampler_op(weights, key, *, num_sampled, unique, range_max, distribution, seed=0, seed2=0):
     """(classes below `range_max`, number of draws): "uniform", "log_uniform", or by the `weights` of the classes ("fixed")."""
 
@@ -60,7 +62,8 @@ def _sampler(distribution: str, probability: Any, true_classes: Any, num_true: i
         raise ValueError(f"true_classes must be a matrix with {num_true} column(s) (num_true), got shape {true.shape}")
     with graph.get_default_graph().name_scope(name):
         key, seeds = random_ops._keyed(seed)
-        sampled, tries = candidate_sampler_op(convert_to_tensor(weights, types.float64), key, num_sampled=int(num_sampled), unique=bool(unique),
+        sampled, tries = candidate_sampler_op(convert_to_tensor(weights, types.float64), key, num_sampled=int(num_sampled),
+                                              unique=bool(unique),
                                               range_max=int(range_max), distribution=distribution, **seeds)
 
         def expected(classes: Tensor) -> Tensor:
@@ -116,7 +119,8 @@ def fixed_unigram_candidate_sampler(true_classes: Any, num_true: int, num_sample
         raise ValueError(f"there are {len(weights)} classes with counts, but range_max is {range_max}")
     weights = np.where(np.arange(range_max) % num_shards == shard, weights, 0)
     table = weights / weights.sum()
-    return _sampler("fixed", lambda c: array_ops.gather(convert_to_tensor(table), c), true_classes, num_true, num_sampled, unique, range_max,
+    return _sampler("fixed", lambda c: array_ops.gather(convert_to_tensor(table), c), true_classes, num_true, num_sampled, unique,
+                    range_max,
                     seed, name or "FixedUnigramCandidateSampler", weights)
 
 

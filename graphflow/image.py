@@ -459,11 +459,12 @@ def _cubic(x: Tensor, axis: int, old: Any, new: Any, align: bool, half: bool) ->
 
 
 def _area(x: Tensor, axis: int, old: Any, new: Any, align: bool, half: bool) -> Tensor:
-    """Each new pixel is the mean of the old ones it covers."""
+    """Each new pixel is the mean of the old ones it covers; the last row and column go on outside."""
     scale = _scale(old, new, align)
     start = array_ops.expand_dims(math_ops.cast(array_ops.range(new), types.float32) * scale, 1)
     cell = array_ops.expand_dims(math_ops.cast(array_ops.range(old), types.float32), 0)
-    shared = math_ops.maximum(math_ops.minimum(cell + 1.0, start + scale) - math_ops.maximum(cell, start), 0.0)
+    end = select(math_ops.equal(cell, math_ops.cast(old - 1, types.float32)), cell + 3.0e8, cell + 1.0)
+    shared = math_ops.maximum(math_ops.minimum(end, start + scale) - math_ops.maximum(cell, start), 0.0)
     from .ops.einsum import einsum
 
     found = einsum("oi,bijc->bojc" if axis == 1 else "oi,bjic->bjoc", shared, x)
@@ -541,8 +542,8 @@ def resize_image_with_pad(image: Any, target_height: int, target_width: int, met
         ratio = max(width / target_width, height / target_height)
         rows, columns = int(height / ratio), int(width / ratio)
         found = resize_images(image, (rows, columns), method, align_corners)
-        return pad_to_bounding_box(found, max(0, (target_height - rows) // 2), max(0, (target_width - columns) // 2), target_height,
-                                   target_width)
+        top, left = (max(0, int((target - size / ratio) / 2)) for target, size in ((target_height, height), (target_width, width)))
+        return pad_to_bounding_box(found, top, left, target_height, target_width)
 
 
 # ---------------------------------------------------------------- comparing
