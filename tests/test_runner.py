@@ -247,9 +247,13 @@ def test_after_commit_the_plan_runs_to_its_end():
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_control_c_stops_a_running_plan():
     state = runner.make_state()
-    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
-        runner.execute_interruptible(forever(), 0, state)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+    try:
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            runner.execute_interruptible(forever(), 0, state)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert reason(state) == INTERRUPTED and state[runner.INTERRUPT] == 0
 
 
