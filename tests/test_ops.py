@@ -39,6 +39,8 @@ EXEMPT = {
     "RandomPoissonV2": "draws numbers on the host", "SelectNames": "strings",
     "CheckBelow": "an effect: raises when a counter has reached its limit",
     "AssertInitialized": "an effect: raises on variables without a value",
+    "PyFunc": "calls the user's Python: tests/test_py_func.py", "PyFuncStateless": "calls the user's Python: tests/test_py_func.py",
+    "IdentityN": "only carries a custom gradient: tests/test_py_func.py", "CandidateSampler": "draws numbers on the host",
 }
 EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixDeterminant",
                          "LogMatrixDeterminant",
