@@ -118,7 +118,8 @@ class Optimizer:
             raise ValueError(f"No gradients provided for any variable: {[str(v.name) for _, v in pairs]}.")
         g = used[0][1].graph
         with g.as_default():
-            self._create_slots([v for _, v in used])
+            with g.control_dependencies(None):  # initial values wait for nothing, or the initializer would need the step's feeds
+                self._create_slots([v for _, v in used])
             with g.name_scope(name or self._name) as scope:
                 self._prepare()
                 return self._updates(used, global_step, scope)
