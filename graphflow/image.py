@@ -63,6 +63,11 @@ def _sizes(image: Tensor) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
+def _size(image: Tensor, k: int) -> Any:
+    size = image.sizes[k]  # type: ignore[index]
+    return array_ops.shape(image)[k] if isinstance(size, types.Dim) else size
+
+
 def _known(*values: Any) -> bool:
     return all(isinstance(v, (int, np.integer)) for v in values)
 
@@ -299,10 +304,11 @@ def crop_to_bounding_box(image: Any, offset_height: Any, offset_width: Any, targ
             _check(not _known(offset) or offset >= 0, f"offset_{word} must be >= 0.")
             _check(not _known(target) or target > 0, f"target_{word} must be > 0.")
             _check(not _known(offset, target, size) or size >= offset + target, f"{word} must be >= target + offset.")
-        batch = [0] * (len(image.sizes) - 3)  # type: ignore[arg-type]
-        found = array_ops.slice(image, [*batch, offset_height, offset_width, 0],
-                                [*[-1 for _ in batch], target_height, target_width, -1])
-        return found
+        # Sizes in full, not -1: the offset may be known only when the graph runs.
+        rank = len(image.sizes)  # type: ignore[arg-type]
+        outer = [_size(image, k) for k in range(rank - 3)]
+        return array_ops.slice(image, [*[0] * (rank - 3), offset_height, offset_width, 0],
+                               [*outer, target_height, target_width, _size(image, rank - 1)])
 
 
 def pad_to_bounding_box(image: Any, offset_height: Any, offset_width: Any, target_height: Any, target_width: Any) -> Tensor:
@@ -649,7 +655,7 @@ def _(image_size, boxes, key, run, *, min_object_covered, aspect_ratio_range, ar
             top, left, rows, columns = found
             break
     box = np.float32([[[top / height, left / width, (top + rows) / height, (left + columns) / width]]])
-    return np.array([top, left, 0]), np.array([rows, columns, -1]), box
+    return np.array([top, left, 0]), np.array([rows, columns, int(image_size[2])]), box
 
 
 def _random_block(rng: np.random.Generator, height: int, width: int, ratio: float, area_range: Any) -> tuple[int, int, int, int] | None:
@@ -688,7 +694,7 @@ def sample_distorted_bounding_box(image_size: Any, bounding_boxes: Any, seed: in
 
     It has an aspect ratio (width / height) in `aspect_ratio_range`, an area in `area_range` of the picture's, and holds at
     least `min_object_covered` of one of the boxes [1, number, (y0, x0, y1, x1)]; after `max_attempts` it is the whole picture.
-    Unlike TF1 the blocks are drawn from this package's generator.
+    Unlike TF1's, `size` ends in the number of channels (where TF1 has -1), and blocks come from this package's generator.
 
     Raises (when run):
         InvalidArgumentError: no boxes unless `use_image_if_no_bounding_boxes`, or boxes outside [0, 1].

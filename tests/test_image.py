@@ -238,7 +238,7 @@ def test_random_blocks(x):
         for _ in range(20):
             b, s, edges, cut = sess.run([begin, size, box, block])
             assert cut.shape == (s[0], s[1], 3)
-            assert s[2] == -1
+            assert s[2] == 3
             np.testing.assert_allclose(edges.ravel(), [b[0] / 50, b[1] / 80, (b[0] + s[0]) / 50, (b[1] + s[1]) / 80], rtol=1e-6)
             assert 0.1 <= s[0] * s[1] / 4000 <= 0.9
             rows, columns = min(30, b[0] + s[0]) - max(10, b[0]), min(56, b[1] + s[1]) - max(16, b[1])

@@ -207,3 +207,14 @@ def test_hessians():
     np.testing.assert_allclose(cube.reshape(4, 4), np.diag(6 * value.ravel()))
     with pytest.raises(ValueError, match="full static shape"):
         tf.hessians(tf.reduce_sum(tf.placeholder(tf.float32, [None])), tf.placeholder(tf.float32, [None]))
+
+
+def test_random_ops_go_on_drawing_when_a_step_stops_for_a_shape():
+    """A result of unknown shape splits the step; the numbers drawn before the split must differ from run to run."""
+    x = tf.random_uniform([], seed=1)
+    y = tf.py_func(lambda v: np.full(3, v), [x], tf.float32)
+    with tf.Session() as sess:
+        runs = [sess.run([x, tf.reduce_sum(y)]) for _ in range(5)]
+    assert len({a for a, _ in runs}) == 5
+    for a, total in runs:
+        assert total == pytest.approx(3 * a, rel=1e-6)

@@ -235,6 +235,7 @@ class _Run:
         self.given: dict[Any, np.ndarray] = {("feed", t): a for t, a in zip(exe.feeds, arrays)}
         self.fed = set(exe.feeds)
         self.bound: dict[Tensor, np.ndarray] = {}
+        self.drawn: set[Operation] = set()
         self.timeout = timeout if timeout is not None else exe.timeout / 1000 or None
         self.timeline = timeline
 
@@ -430,8 +431,9 @@ class _Run:
             new = [(var, np.array(self._final(plan, b), copy=True)) for var, b in plan.replaced]
             for var, value in new:
                 self.store.write(var, value)
-        for kind, what, _ in v.stage.program.inputs:
-            if kind == "counter" and not v.stage.blocked:
+        self.drawn.update(what for kind, what, _ in v.stage.program.inputs if kind == "counter")
+        if not v.stage.blocked:  # all stages of a run draw with the same counters
+            for what in self.drawn:
                 self.store.counters[what] = self.store.draws(what) + 1
 
     def _final(self, plan: Plan, b: ir.Buffer) -> np.ndarray:
