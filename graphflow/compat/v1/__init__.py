@@ -10,7 +10,7 @@ import graphflow as _graphflow
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
+    if name.startswith("__") and name != "__version__":
         raise AttributeError(name)
     try:
         return getattr(_graphflow, name)
