@@ -821,7 +821,7 @@ def compare(p: Program, note="compiled", **options) -> None:
 
 
 # Sizes at which the compiler takes another way, made so small that small arrays take it.
-SMALL_LIMITS = {"graphflow.codegen.schedule.PIECE": 4, "graphflow.codegen.emit_cpu.TILE": 4, "graphflow.codegen.emit_cpu.NARROW": 2,
+SMALL_LIMITS = {"graphflow.codegen.schedule.PIECE": 4, "graphflow.codegen.emit_cpu.TILE": 4,
                 "graphflow.codegen.emit_cpu.SUM": 3,
                 "graphflow.codegen.emit_cpu.LITERAL": 1, "graphflow.codegen.contract.SMALL": 1, "graphflow.passes.fusion.ROW_LIMIT": 12,
                 "graphflow.passes.fusion.SERIAL_LIMIT": 6, "graphflow.runtime.plan.SMALL": 8, "graphflow.runtime.executable.SMALL": 8}
