@@ -197,8 +197,8 @@ def test_random_colours_stay_in_range_and_vary(x):
         assert sess.run(tf.image.random_hue(x, 0.1)).shape == sess.run(tf.image.random_saturation(x, 0.5, 1.5)).shape == x.shape
     assert -0.2501 < min(deltas) < 0 < max(deltas) < 0.2501
     assert 0.499 < min(factors) < 1 < max(factors) < 2.001
-    for bad in (lambda: tf.image.random_brightness(x, -1), lambda: tf.image.random_contrast(x, 2, 1), lambda: tf.image.random_contrast(x,
-                                                                                                                                       -1, 1),
+    for bad in (lambda: tf.image.random_brightness(x, -1), lambda: tf.image.random_contrast(x, 2, 1),
+                lambda: tf.image.random_contrast(x, -1, 1),
                 lambda: tf.image.random_hue(x, 0.6), lambda: tf.image.random_saturation(x, 1, 1)):
         with pytest.raises(ValueError, match="must be"):
             bad()
