@@ -15,7 +15,7 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, UNKNOWN, Dim, canonical_axis
-from .opdef import KNOWN_LIMIT, UnknownRank, broadcast_index, movement, needs_rank, primitive
+from .opdef import KNOWN_LIMIT, Scratch, UnknownRank, broadcast_index, movement, needs_rank, primitive
 
 ANY = ALL + (types.string,)
 INDEX = (types.int32, types.int64)
@@ -203,7 +203,9 @@ placeholder_with_default.samples = [sample(floats(2, 3), shape=(2, 3))]
 
 @placeholder_with_default.infers
 def _(x, *, shape):
-    types.merge_shapes(x.sizes, shape)
+    merged = types.merge_shapes(x.sizes, shape)
+    if isinstance(x.op.graph, Scratch):  # being compiled, so nothing is fed: it is the default itself
+        return Spec(x.dtype, merged, x.known)
     # What is fed may have other sizes than the default, so only the declared shape is promised.
     return Spec(x.dtype, shape)
 

@@ -173,7 +173,13 @@ def to_dense(x):
 
 
 def add_gradients(parts):
-    """The sum of gradients that arrived at one tensor, dense."""
+    """The sum of gradients that arrived at one tensor: IndexedSlices where all are, else dense."""
+    if all(hasattr(p, "_to_dense") for p in parts):
+        from .array import concat
+
+        first = parts[0]
+        same = [p.indices if p.indices.dtype is first.indices.dtype else graph.OPERATORS["cast"](p.indices, first.indices.dtype) for p in parts]
+        return type(first)(concat(*[p.values for p in parts], axis=0), concat(*same, axis=0), first.dense_shape)
     dense = [convert_to_tensor(to_dense(p)) for p in parts]
     return dense[0] if len(dense) == 1 else add_n_op(*dense, name="AddN")
 

@@ -27,6 +27,7 @@ def read_handle(v):
 
 
 read_handle.grad(lambda op, dy: (dy,))
+read_handle.sparse_gradient = True  # type: ignore[attr-defined]  # the gradient of a gathered variable stays IndexedSlices
 
 
 @primitive("state", type="IsVariableInitialized", effect="read", infer=lambda v: Spec(types.bool_, ()), no_gradient="a boolean")

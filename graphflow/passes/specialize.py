@@ -35,7 +35,8 @@ class Binding:
             if not _bind(env, size, shapes(key)[axis]):
                 return None
         for key, i, size in self.values:
-            if not _bind(env, size, int(np.asarray(values(key)).reshape(-1)[i])):
+            actual = int(np.asarray(values(key)).reshape(-1)[i])
+            if isinstance(size, Dim) and actual < 0 or not _bind(env, size, actual):
                 return None
         return env if types.guards_hold(self.guards, env) else None
 
@@ -135,7 +136,8 @@ class _Walk:
         actual = np.asarray(self.values(key))
         out = np.empty(actual.shape, object)
         for i, v in enumerate(actual.reshape(-1)):
-            symbol = types.symbol(f"v{len(self.binding.values)}", int(v))
+            # Symbols are sizes, never negative: a negative number (reshape's -1) is a case of its own.
+            symbol = int(v) if v < 0 else types.symbol(f"v{len(self.binding.values)}", int(v))
             self.binding.values.append((key, i, symbol))
             out.reshape(-1)[i] = symbol
         return out

@@ -248,6 +248,9 @@ class _Run:
                 return results
             self.next_stage(variant, results)
             index += 1
+            if index > len(self.exe.request.ops):  # every stage settles an op; never loop silently
+                op = variant.stage.blocked[0]
+                raise errors.raised_at(errors.InternalError, op, "the sizes of its result cannot be determined")
 
     def again(self) -> Fast | None:
         """The same run as a fixed sequence of copies and one native call, where it is as simple as that."""
