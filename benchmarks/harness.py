@@ -15,7 +15,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -201,7 +201,9 @@ class Process:
     def close(self) -> None:
         self.child.kill()
         self.child.wait()
-        for stream in (self.child.stdin, self.child.stdout, self.log, self.ready):
+        with suppress(OSError):  # a command the dead child never read
+            self.child.stdin.close()  # type: ignore[union-attr]
+        for stream in (self.child.stdout, self.log, self.ready):
             stream.close()  # type: ignore[union-attr]
 
 
