@@ -66,3 +66,24 @@ def test_gradient_of_an_embedding_variable_is_indexed_slices():
     assert sorted(zip(found.indices.tolist(), found.values.tolist())) == [(0, [2, 2]), (0, [2, 2]), (1, [2, 2]), (1, [3, 3])]
     np.testing.assert_allclose(norm, np.sqrt(6 * 4 + 2 * 9), rtol=1e-6)  # of the slices, as in TF1: rows of one index do not add up
     np.testing.assert_array_equal(dense, [[4, 4], [5, 5], [0, 0], [0, 0], [0, 0]])
+
+
+def test_a_fetched_feed_needs_nothing_of_what_made_it():
+    x = tf.placeholder(tf.float32, [None])
+    y = x * 2.0
+    rows = tf.gather([1.0, 2.0], tf.placeholder(tf.int32, [None]))
+    with tf.Session() as s:
+        np.testing.assert_array_equal(s.run(y, {y: [3.0]}), [3.0])
+        assert [v.tolist() for v in s.run([y, y + 1], {y: [3.0]})] == [[3.0], [4.0]]
+        np.testing.assert_array_equal(s.run(rows, {rows: [5.0]}), [5.0])
+
+
+def test_stop_gradients_stops_behind_a_tensor_not_before_it():
+    a = tf.constant(0.5)
+    b = 2 * a
+    c = b * b
+    with tf.Session() as s:
+        assert s.run(tf.gradients(a + b, [a, b], stop_gradients=[a, b])) == [1.0, 1.0]  # TF's documented example
+        assert s.run(tf.gradients(a + b, [a, b])) == [3.0, 1.0]
+        assert s.run(tf.gradients(a * a, a, stop_gradients=[a])) == [1.0]
+        assert s.run(tf.gradients(a + c, a, stop_gradients=[c])) == [1.0]

@@ -52,7 +52,7 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None, name: str = "gradients", co
     Args:
         ys, xs: tensors or lists of tensors; an x may be a Variable.
         grad_ys: dL/dy for each y, of its shape; None means ones.
-        stop_gradients: tensors held constant.
+        stop_gradients: tensors not differentiated through; what reaches one that is also an x still counts.
         unconnected_gradients: "none" or "zero", for an x no y depends on.
 
     Returns:
@@ -102,8 +102,9 @@ class _Walk:
         ops = graph.topological([y.op for y in self.ys])
         reached: set[Tensor] = set(self.xs)
         between = set()
+        stopped = {t.op for t in self.stops}
         for op in ops:
-            if any(t in reached and t not in self.stops for t in op.inputs):
+            if op not in stopped and any(t in reached for t in op.inputs):
                 between.add(op)
                 reached.update(op.outputs)
         self.ops, self.reached = ops, reached

@@ -65,7 +65,7 @@ class Specializer:
 
     def __init__(self, fetches: Sequence[Tensor], targets: Sequence[Operation], feeds: Sequence[Tensor]):
         self.fetches, self.feeds = list(fetches), set(feeds)
-        self.ops = topological([*[t.op for t in fetches], *targets], self.feeds)
+        self.ops = topological([*[t.op for t in fetches if t not in self.feeds], *targets], self.feeds)
 
     def stage(self, shapes: Any, values: Any, bound: dict[Tensor, Any], valued: set[Key]) -> Stage:
         """The next piece.
