@@ -247,10 +247,6 @@ def kernel(B, S, lo, hi):
             for r in range(k):
                 for i in range({NR}):
                     st_{T}(p, r * {NR} + i, ld_{T}(s, r * down + i, 0), 1)
-        elif step == 1:
-            for r in range(k):
-                for i in range(cols):
-                    st_{T}(p, r * {NR} + i, ld_{T}(s, r * down + i, 0), 1)
         else:
             for i in range(cols):
                 for r in range(k):
@@ -289,14 +285,9 @@ def kernel(B, S, lo, hi):
                 if rows < {MR}:
                     for r in range(kc * {MR}):
                         st_{T}(p, r, to_{T}(0), 1)
-                if step == 1:
+                for r in range(kc):
                     for x in range(rows):
-                        for r in range(kc):
-                            st_{T}(p, r * {MR} + x, ld_{T}(s, x * down + r, 0), 1)
-                else:
-                    for r in range(kc):
-                        for x in range(rows):
-                            st_{T}(p, r * {MR} + x, ld_{T}(s, x * down + r * step, 0), 1)
+                        st_{T}(p, r * {MR} + x, ld_{T}(s, x * down + r * step, 0), 1)
             for jp in range(first, last):
                 cols = min({NR}, n - jp * {NR})
                 right = advance(b, (jp * k + kk) * {NR} * {W})
@@ -304,10 +295,12 @@ def kernel(B, S, lo, hi):
                     rows = min({MR}, mc - ip)
                     p = advance(left, ip * kc * {W})
                     q = advance(c, (ip * n + jp * {NR}) * {W})
-                    if rows == {MR} and cols == {NR}:
-                        {TILE}(kc, p, 0, right, q, n, kk)
-                    else:
-                        {TILE}(kc, p, 0, right, edge, {NR}, 0)
+                    whole = rows == {MR} and cols == {NR}
+                    to, ldc, add = edge, {NR}, 0
+                    if whole:
+                        to, ldc, add = q, n, kk
+                    {TILE}(kc, p, 0, right, to, ldc, add)
+                    if not whole:
                         for x in range(rows):
                             for y in range(cols):
                                 v = ld_{T}(edge, x * {NR} + y, 99)
@@ -349,10 +342,12 @@ def kernel(B, S, lo, hi):
                     start = min(ip, m - top - {MR})
                     p = advance(a, (start * down + kk) * {W})
                     q = advance(c, (ip * n + jp * {NR}) * {W})
-                    if rows == {MR} and cols == {NR}:
-                        {TILE}(kc, p, down, right, q, n, kk)
-                    else:
-                        {TILE}(kc, p, down, right, edge, {NR}, 0)
+                    whole = rows == {MR} and cols == {NR}
+                    to, ldc, add = edge, {NR}, 0
+                    if whole:
+                        to, ldc, add = q, n, kk
+                    {TILE}(kc, p, down, right, to, ldc, add)
+                    if not whole:
                         for x in range(rows):
                             for y in range(cols):
                                 v = ld_{T}(edge, (x + ip - start) * {NR} + y, 99)
