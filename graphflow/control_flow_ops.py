@@ -5,7 +5,7 @@ import builtins
 from typing import Any, Sequence
 
 from . import graph
-from .graph import Operation, Spec, Tensor
+from .graph import Operation, Tensor
 from .ops.opdef import OpDef, convert_to_tensor
 
 __all__ = ["no_op", "group", "tuple", "with_dependencies"]
@@ -71,6 +71,3 @@ def tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> 
         gate = group(*present, *(control_inputs or ()))
         made = iter([t if isinstance(t, Operation) else with_dependencies([gate], t) for t in present])
         return [None if t is None else next(made) for t in tensors]
-
-
-_ = Spec

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any, Callable, ContextManager
 
 from . import graph
-from .graph import Graph, GraphKeys
+from .graph import Graph
 
 __all__ = ["name_scope", "op_scope", "device", "control_dependencies", "colocate_with", "container", "get_collection", "get_collection_ref",
            "add_to_collection", "add_to_collections", "NotDifferentiable", "NoGradient"]
@@ -112,4 +112,3 @@ def NotDifferentiable(op_type: str) -> None:
 
 
 NoGradient: Callable[[str], None] = NotDifferentiable
-_ = GraphKeys

@@ -786,7 +786,6 @@ __all__ = [
     "sparse_softmax_cross_entropy_with_logits", "sufficient_statistics", "swish", "tanh", "top_k", "weighted_cross_entropy_with_logits",
     "weighted_moments",
     "xw_plus_b", "zero_fraction"]
-_ = graph
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,6 @@ import numpy as np
 from . import errors, graph, types
 from .flags import flags
 from .graph import Graph, Operation, Tensor
-from .ops import opdef
 from .runtime.store import Store
 
 LOCAL_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
@@ -467,6 +466,3 @@ class InteractiveSession(BaseSession):
             if get_default_session() is self:
                 self._installed.__exit__(None, None, None)
         super().close()
-
-
-_ = opdef

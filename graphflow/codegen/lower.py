@@ -4,7 +4,7 @@ Knows the hooks of the registry and Kernel IR; knows no op by name and no target
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
@@ -144,6 +144,3 @@ def lower_scan(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> Ker
     stage = Stage(stored[out], (*low.loops(rest), axes[k]), tuple(index), low.pull.at(x, index), op.opdef.combine, (), None, axes[k],
                   bool(op.attrs.get("exclusive")), (op.name,))
     return Kernel(name, tuple(dict.fromkeys([*low.buffers, stored[out]])), (stage,), low.loops(rest))
-
-
-_ = Callable

@@ -4,8 +4,8 @@ Knows sizes and expressions; knows no target (rank 4).
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Sequence
+from dataclasses import replace
+from typing import Sequence
 
 from .. import types
 from ..types import Size
@@ -118,10 +118,8 @@ def _join(a: Affine) -> Affine:
 
 def linear(kernel: Kernel) -> Kernel:
     """Every load and store through one linear offset into its buffer, and loops merged where all offsets allow."""
-    outer = len(kernel.outer)
     stages = [_linear_stage(s, kernel.outer) for s in kernel.stages]
     kernel = replace(kernel, stages=tuple(stages))
-    del outer
     return _merge_loops(kernel)
 
 
@@ -229,13 +227,6 @@ def _mergeable(root: Expr, a: Axis, b: Axis, new: Axis, mapping: dict[int, Expr]
 
 def _equal(x: Size, y: Size) -> bool:
     return x == y if isinstance(x, types.Dim) == isinstance(y, types.Dim) else False
-
-
-@dataclass(frozen=True)
-class Stride:
-    """How fast an offset moves along an axis: its coefficient, or None when not affine."""
-
-    value: Any
 
 
 def stride(e: Expr, a: Axis) -> Size | None:

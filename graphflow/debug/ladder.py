@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .. import types
 from ..flags import flags
 
 
@@ -30,6 +29,3 @@ def ran(plan: Any, events: list[dict[str, Any]]) -> None:
     for e in events:
         size = next((n for names, n in nbytes.items() if set(e["ops"]) & set(names.split(", "))), 0)
         print(f"  {e['duration_us']:10.1f} us {size / max(e['duration_us'], 1e-3) / 1e3:7.1f} GB/s  {e['name']}", file=sys.stderr)
-
-
-_ = types

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from .. import errors, graph, types
 from ..graph import Operation, Tensor
-from .opdef import REGISTRY, convert_to_tensor, unsupported_gradient
+from .opdef import convert_to_tensor, unsupported_gradient
 
 OVERRIDES: dict[str, Callable[..., Any]] = {}
 
@@ -205,6 +205,3 @@ def _body_gradient(op: Operation, *dys: Any) -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return gradients([y for y, _ in pairs], list(op.inputs), [dy for _, dy in pairs], name="body")
-
-
-_ = REGISTRY

@@ -11,7 +11,7 @@ import numpy as np
 from .. import types
 from ..graph import OPERATORS, Spec
 from ..types import COMPLEX, REAL
-from .opdef import UnknownRank, needs_rank, primitive
+from .opdef import needs_rank, primitive
 
 MATRIX = REAL + COMPLEX
 SINGULAR = "Input matrix is not invertible."
@@ -435,5 +435,3 @@ def _analytic_gradient(fn):
 
 matrix_exponential.grad(_analytic_gradient(matrix_exponential))
 matrix_square_root.grad(_analytic_gradient(matrix_square_root))
-
-_ = UnknownRank

@@ -178,7 +178,8 @@ def add_gradients(parts):
         from .array import concat
 
         first = parts[0]
-        same = [p.indices if p.indices.dtype is first.indices.dtype else graph.OPERATORS["cast"](p.indices, first.indices.dtype) for p in parts]
+        kind = first.indices.dtype
+        same = [p.indices if p.indices.dtype is kind else graph.OPERATORS["cast"](p.indices, kind) for p in parts]
         return type(first)(concat(*[p.values for p in parts], axis=0), concat(*same, axis=0), first.dense_shape)
     dense = [convert_to_tensor(to_dense(p)) for p in parts]
     return dense[0] if len(dense) == 1 else add_n_op(*dense, name="AddN")

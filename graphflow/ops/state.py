@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 
-from .. import graph, types
+from .. import types
 from ..graph import Operation, Spec, Tensor
 from ..types import DType
 from .opdef import OpDef, convert_to_tensor, graph_of, primitive
@@ -125,6 +124,3 @@ def assign_sub(ref: Any, value: Any, use_locking: bool | None = None, name: str 
 def state_of(op: Operation) -> Operation | None:
     """The variable an op reads or writes, or None."""
     return op.inputs[0].op if op.opdef.effect in ("read", "write") and op.opdef.family == "state" else None
-
-
-_ = graph, np

@@ -509,4 +509,3 @@ class _Pool:
 
 
 _pool = _Pool()
-_ = types, Callable

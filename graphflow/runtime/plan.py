@@ -19,7 +19,6 @@ from ..ops.opdef import Const, StandIn
 from ..ops.pull import uniform
 from ..passes import fusion
 from ..passes.program import Program
-from ..types import Size
 from . import memory, runner
 from .store import aligned
 
@@ -122,7 +121,7 @@ class Compiled:
                     self.units.append(Unit(c, k, k.buffers[:-1], k.buffers[-1:]))
                     continue
                 alias = self._in_place(k, i, i >= free_from)
-                e = emit_cpu.emit(schedule.schedule(k), alias) if k.outer or True else None
+                e = emit_cpu.emit(schedule.schedule(k), alias)
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
                 reads = [b for b in k.buffers if b.role != "tmp" and b not in written]
                 self.units.append(Unit(c, e, reads, list(written), any(self._is_variable(b) for b in alias.values()), kernel=k))
@@ -193,12 +192,10 @@ _check_cache: dict[Any, bool] = {}
 
 
 def _has_check(op: Operation) -> bool:
-    fn = op.opdef._lower or op.opdef._fold
     hooks = [h for h in (op.opdef._lower, op.opdef._fold, op.opdef._scatter, op.opdef.scalar) if h is not None]
     key = op.opdef
     if key not in _check_cache:
         _check_cache[key] = any("check" in _names(h) for h in hooks)
-    del fn
     return _check_cache[key]
 
 
@@ -448,6 +445,3 @@ class Plan:
     def _swapped(self, t: Tensor) -> bool:
         """A new value that is another variable's old one must be read before any copy."""
         return t in self.compiled.inputs
-
-
-_ = Callable, Size

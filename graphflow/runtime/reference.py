@@ -120,6 +120,3 @@ class Reference:
 
     def _value(self, step: Step, t: Tensor) -> np.ndarray:
         return step.variable(t.op) if step._is_handle(t) else step.values[t]
-
-
-_ = types
