@@ -267,10 +267,8 @@ def test_special_values(op):
                                   equal_nan=result.dtype.kind == "f"), f"{op.type}{point} = {result}, not {expected}"
 
 
-compiled_exists = pytest.mark.skipif(importlib.util.find_spec("graphflow.runtime.executable") is None, reason="no compiled executable")
 
 
-@compiled_exists
 @every_op
 def test_compiled(op):
     """Generated kernels give the reference's result, with known and with unknown sizes by turns."""
@@ -286,7 +284,6 @@ def test_compiled(op):
         assert_same(a, e, t.dtype, 4 * op.tolerance, note=note)
 
 
-@compiled_exists
 @pytest.mark.parametrize("op", [op for op in COVERED if op.special], ids=lambda op: op.type)
 def test_compiled_special_values(op):
     outputs, feeds, wanted = [], {}, []
@@ -390,7 +387,6 @@ def test_gradient(op):
             _check_slope(sess, z, _quiet_gradients(z, xs), xs, feeds, rng, note + ", second order")
 
 
-@compiled_exists
 @every_op
 @pytest.mark.filterwarnings("ignore:feed_dict")
 def test_compiled_gradient(op):
