@@ -45,7 +45,9 @@ declare i32 @{inner}(ptr, ptr, ptr, ptr, i64, i64)
 
 
 def compile_object(source: str) -> bytes:
-    """The object code of one kernel text; it defines the symbol `kernel` with the kernel ABI."""
+    """The object code of one kernel text; it defines the symbol `kernel`, with the kernel ABI unless it is LLVM text (blocks.py)."""
+    if source.startswith(";"):
+        return _target_machine().emit_object(_parsed(source))
     with global_compiler_lock:
         module = _lower(_kernel_function(source))
         _optimise(module)
@@ -62,10 +64,22 @@ def optimised_ir(source: str) -> str:
 
 def assembly(source: str) -> str:
     """The assembly of a kernel text, for people and tests."""
+    if source.startswith(";"):
+        return _target_machine().emit_assembly(_parsed(source))
     with global_compiler_lock:
         module = _lower(_kernel_function(source))
         _optimise(module)
         return _target_machine().emit_assembly(module)
+
+
+def _parsed(source: str) -> llvm.ModuleRef:
+    """LLVM text, which is written as it is meant: nothing is optimised but what code generation does."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module, machine_ = llvm.parse_assembly(source), _target_machine()
+    module.verify()
+    module.triple, module.data_layout = llvm.get_process_triple(), str(machine_.target_data)
+    return module
 
 
 # ---- text -> Python function ------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def no_recompile():
 def label(source: str) -> str:
     """What a message calls a text: its first comment line, or else its key."""
     first = source.lstrip().split("\n", 1)[0]
-    return first.lstrip("# ") if first.startswith("#") else object_key(source)[:16]
+    return first.lstrip("#; ") if first[:1] in ("#", ";") else object_key(source)[:16]
 
 
 @cache

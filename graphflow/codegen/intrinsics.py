@@ -12,8 +12,11 @@ nearest even. b1 is one byte; a load gives a boolean.
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, register_jitable
+
+from .target import features
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -227,6 +230,51 @@ def prefetch(typing, p):
         builder.call(ask, [args[0], I32(0), I32(3), I32(1)])
         return context.get_dummy_value()
     return types.none(types.voidptr), code
+
+
+def _make_rows(name, copies):
+    """`copy_<t>(to, from, n)` and `zero_<t>(to, n)`: short rows by whole vectors, the last one masked."""
+    _, memory, size = _ELEMENT[name]
+
+    def code(context, builder, signature, args):
+        _fill_row(builder, memory, size, args[0], args[1] if copies else None, args[-1])
+        return context.get_dummy_value()
+    if copies:
+        return _named(lambda typing, to, source, n: (types.none(types.voidptr, types.voidptr, types.int64), code), f"copy_{name}")
+    return _named(lambda typing, to, n: (types.none(types.voidptr, types.int64), code), f"zero_{name}")
+
+
+def _fill_row(builder, memory, size, to, source, n):
+    lanes = 64 // size if "+avx512f" in features() else 32 // size if "+avx2" in features() else 16 // size
+    vector, module = ir.VectorType(memory, lanes), builder.module
+    mask_type = ir.VectorType(I1, lanes)
+    before = builder.block
+    loop, done = builder.append_basic_block("row"), builder.append_basic_block("rowend")
+    builder.cbranch(builder.icmp_signed(">", n, I64(0)), loop, done)
+    builder.position_at_end(loop)
+    i = builder.phi(I64)
+    i.add_incoming(I64(0), before)
+    rest = builder.insert_element(ir.Constant(ir.VectorType(I64, lanes), ir.Undefined), builder.sub(n, i), I32(0))
+    rest = builder.shuffle_vector(rest, rest, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+    mask = builder.icmp_signed("<", ir.Constant(ir.VectorType(I64, lanes), list(range(lanes))), rest)
+    zero, pointer = ir.Constant(vector, [0] * lanes), vector.as_pointer()
+    suffix = f"v{lanes}{'f' if isinstance(memory, (ir.FloatType, ir.DoubleType)) else 'i'}{8 * size}.p0"
+    value = zero
+    if source is not None:
+        load = cgutils.get_or_insert_function(module, ir.FunctionType(vector, [pointer, I32, mask_type, vector]), f"llvm.masked.load.{suffix}")
+        value = builder.call(load, [builder.bitcast(_element_pointer(builder, memory, source, i), pointer), I32(size), mask, zero])
+    store = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), [vector, pointer, I32, mask_type]),
+                                           f"llvm.masked.store.{suffix}")
+    builder.call(store, [value, builder.bitcast(_element_pointer(builder, memory, to, i), pointer), I32(size), mask])
+    following = builder.add(i, I64(lanes))
+    i.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, n), loop, done)
+    builder.position_at_end(done)
+
+
+for _name in ("f32", "f64", "i32", "i64"):
+    globals()[f"copy_{_name}"] = _make_rows(_name, True)
+    globals()[f"zero_{_name}"] = _make_rows(_name, False)
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------

@@ -52,6 +52,24 @@ def call_kernel(typing, fn, buffers, sizes, lo, hi):
 
 
 @intrinsic
+def call_block(typing, fn, a, b, c, rows, cols, taps, depth, hop, lda, ldb, panel, ldc, add):
+    """A block kernel (see blocks.py) by its address, given as a pointer."""
+    def code(context, builder, signature, args):
+        shape = ir.FunctionType(I64, [_BYTES] * 3 + [I64] * 10)
+        return builder.call(builder.bitcast(args[0], shape.as_pointer()), args[1:])
+    return types.int64(*[types.voidptr] * 4, *[types.int64] * 10), code
+
+
+@intrinsic
+def call_transpose(typing, fn, to, source, rows, cols, ldto, ldsource):
+    """The transposing kernel (see blocks.py) by its address, given as a pointer."""
+    def code(context, builder, signature, args):
+        shape = ir.FunctionType(I64, [_BYTES] * 2 + [I64] * 4)
+        return builder.call(builder.bitcast(args[0], shape.as_pointer()), args[1:])
+    return types.int64(*[types.voidptr] * 3, *[types.int64] * 4), code
+
+
+@intrinsic
 def call_parallel_for(typing, parallel_for, fn, arguments, dims, steps, data, threads):
     """Launch a gufunc-form function (one argument, no inner dimension) on Numba's threading layer."""
     def code(context, builder, signature, args):
