@@ -24,6 +24,8 @@ from .program import Program
 # its stages one after the other on one thread, which only pays for little work.
 ROW_LIMIT = 1 << 16
 SERIAL_LIMIT = 1 << 15
+# Elements up to which a value made of weights alone is kept from step to step.
+ONCE_LIMIT = 1 << 18
 # Recomputing up to this many operations is cheaper than storing and loading a value.
 CHEAP = 2
 _HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "atan2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
@@ -125,6 +127,7 @@ class _Fuser:
         self._has_opaque = any(k not in ("input", "const", "map", "fold") for k in self.kinds.values())
         self.consumers = program.consumers()
         self.required = self._required()
+        self.invariant = self._invariant()
         self.nodes: dict[Operation, _Node] = {}
         self.groups: list[_Group] = []
         self.live: set[_Group] = set()
@@ -139,6 +142,15 @@ class _Fuser:
                 found.update(t.op for t in op.inputs)
             elif self.kinds[op] == "contraction":
                 found.update(self._past_moves(op))
+        return found
+
+    def _invariant(self) -> set[Operation]:
+        """Ops of constants, and of variables that the program does not write."""
+        written = {var for var, _ in self.program.writes}
+        found = {t.op for kind, what, t in self.program.inputs if kind == "variable" and what not in written}
+        for op in self.ops:
+            if self.kinds[op] not in ("input", "host") and all(t.op in found for t in op.inputs):
+                found.add(op)
         return found
 
     def _past_moves(self, op: Operation) -> set[Operation]:
@@ -264,6 +276,8 @@ class _Fuser:
         if len(a.nodes) + len(b.nodes) > self.limit:
             return (f"the kernel would exceed {self.limit} ops" if self.limit > 1
                     else f"over {flags.compile_limit} ops would be compiled into kernels used once")
+        if self._computed_once(a, b):
+            return "it stays the same until a variable is written: it is computed then, not at every step"
         if self._cycle(a, b):
             return "a value would have to leave the kernel and come back"
         if aligned:
@@ -280,6 +294,11 @@ class _Fuser:
         if inner > ROW_LIMIT and any(len(n.sizes) > depth for n in nodes) and (any(n.fold for n in nodes)):
             return "a row would not stay in cache"
         return ""
+
+    def _computed_once(self, a: _Group, b: _Group) -> bool:
+        """Whether `a` depends on weights only, `b` on more, and `a` is work worth keeping the result of."""
+        return (any(n.fold for n in a.nodes) or sum(n.cost for n in a.nodes) > CHEAP) and all(n.op in self.invariant for n in a.nodes) \
+            and not all(n.op in self.invariant for n in b.nodes) and max(elements(n.sizes) for n in a.nodes) <= ONCE_LIMIT
 
     def _multiplies(self, producer: _Node, reader: _Node) -> bool:
         """Whether inlining computes elements again that hoisting does not save."""

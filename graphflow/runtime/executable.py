@@ -17,11 +17,12 @@ import numpy as np
 
 from .. import errors, types
 from ..codegen import ir
-from ..flags import flags
+from ..flags import TABLE, flags
 from ..graph import Graph, Operation, Tensor
 from ..ops.opdef import Const
 from ..passes import pipeline, specialize
-from . import runner
+from ..passes.program import Program
+from . import plan_cache, runner
 from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
 from .reference import Reference, evaluate
 from .store import aligned
@@ -38,24 +39,66 @@ def thread_count(config: Any) -> int:
 _compiling = threading.RLock()
 
 
+class _Made:
+    """One run of the compiler: what the passes did, the kernels, and the comparisons of sizes that both relied on."""
+
+    def __init__(self, program: Program):
+        self.report = pipeline.Report()
+        with _compiling:  # expressions are interned in one table, which one compilation at a time fills and empties
+            with types.recording_guards() as self.guards:
+                optimised = pipeline.run(program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
+                self.compiled = Compiled(optimised)
+            ir.trim_table()
+
+
 class Variant:
     """One specialisation: its stage, its kernels, and the plans made for actual sizes."""
 
     def __init__(self, stage: specialize.Stage):
         self.stage = stage
-        self.report = pipeline.Report()
-        with _compiling:  # expressions are interned in one table, which one compilation at a time fills and empties
-            with types.recording_guards() as guards:
-                self.program = pipeline.run(stage.program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
-                self.compiled = Compiled(self.program)
-            ir.trim_table()
+        self.plans: dict[tuple[int, ...], list[Plan]] = {}
+        self.lock = threading.Lock()
+        self.settings = {name: getattr(flags, name) for name in TABLE}
+        self._whole: _Made | None = None
+        name = plan_cache.key(stage.program)
+        found = None if name is None else plan_cache.load(name, Compiled, stage.program, self._clusters)
+        if found is not None:
+            self.compiled, guards = found
+            self.compiled.link()
+        else:
+            self._whole = _Made(stage.program)
+            self.compiled, guards = self._whole.compiled, self._whole.guards
+            if name is not None:
+                plan_cache.save(name, self.compiled, stage.program, guards)
+        self.guards = guards
+        stage.binding.guards += guards
         if flags.debug >= 1:
             from ..debug import ladder
 
             ladder.compiled(self.compiled.units)
-        stage.binding.guards += guards
-        self.plans: dict[tuple[int, ...], list[Plan]] = {}
-        self.lock = threading.Lock()
+
+    def whole(self) -> _Made:
+        """All that compiling leaves behind, also where the plan came from disk: from now on it is made of this."""
+        with self.lock:
+            if self._whole is None:
+                with flags.override(**{k: v for k, v in self.settings.items() if k not in ("debug", "dot", "check")}):
+                    self._whole = _Made(self.stage.program)
+                self._closed, self.compiled = self.compiled, self._whole.compiled
+                self.plans = {}
+            return self._whole
+
+    def _clusters(self) -> list[Any]:
+        """The clusters that a plan from disk refers to by number."""
+        made = self.whole()
+        return plan_cache.clusters(made.compiled, self.stage.program, made.guards)
+
+    @property
+    def program(self) -> Program:
+        return self.whole().compiled.program
+
+    @property
+    def report(self) -> pipeline.Report:
+        return self.whole().report
 
     def take(self, env: dict[str, int], store: Any, threads: int) -> tuple[Plan, tuple[int, ...]]:
         """A plan for these sizes that nobody else is running."""
@@ -124,6 +167,7 @@ class Fast:
                  store: Any):
         self.puts, self.plan, self.takes, self.fresh, self.counters, self.store = puts, plan, takes, fresh, counters, store
         self.go, self.halt, self.version = plan.go, plan.halt, store.version
+        self.changes = bool(plan.start) or plan.writes  # whether the run has a prologue, or ends that of others
 
     @classmethod
     def of(cls, exe: Executable, v: Variant, plan: Plan) -> Fast | None:
@@ -172,9 +216,13 @@ class Fast:
             address = array.__array_interface__["data"][0]
             for p in positions:
                 self.plan.table[p] = address
+        if self.changes:
+            self.plan.begin()
         if self.go(0) != self.halt:
             self.made.clear()
             return None
+        if self.changes:
+            self.plan.done()
         for what, _ in self.counters:
             self.store.counters[what] = self.store.draws(what) + 1
         return [take() for take in self.takes]
@@ -319,10 +367,12 @@ class _Run:
         self.last = v, plan
         try:
             fresh = self._fresh = self._bind(plan)
+            plan.begin()
             if flags.debug >= 2 and self.timeline is None:
                 self._timed(v, plan, fresh)
             else:
                 self._native(v, plan, fresh)
+            plan.done()
             results = self._results(plan, fresh)
             self._commit(v, plan)
             return results

@@ -32,8 +32,9 @@ class Unit:
     reads: list[Any] = field(default_factory=list)  # buffers or tensors
     writes: list[Any] = field(default_factory=list)
     commits: bool = False  # writes a variable in place
-    address: int = 0
-    kernel: ir.Kernel | None = None
+    address: int = field(default=0, metadata={"stored": False})  # see runtime/plan_cache.py
+    kernel: ir.Kernel | None = field(default=None, metadata={"stored": False})
+    prologue: bool = False  # run when the plan is new or a variable has been written, not at every step
 
     @property
     def host(self) -> bool:
@@ -61,9 +62,14 @@ class Compiled:
         self.units: list[Unit] = []
         self.alias: dict[ir.Buffer, ir.Buffer] = {}
         self._declare()
+        self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
         clusters = _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(clusters)
         self._units(clusters)
+        self.link()
+
+    def link(self) -> None:
+        """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
         addresses = native.compile_kernels([u.emitted.source for u in self.units if u.emitted])
         for u, a in zip([u for u in self.units if u.emitted], addresses):
             u.address = a
@@ -108,6 +114,7 @@ class Compiled:
         return last
 
     def _units(self, clusters: Sequence[fusion.Cluster]) -> None:
+        roots = {self.buffers[t] for t in self.program.roots() if t in self.buffers}
         failing = [i for i, c in enumerate(clusters) if c.kind == "host" or _checks(c)]
         free_from = failing[-1] + 1 if failing else 0
         for i, c in enumerate(clusters):
@@ -118,13 +125,30 @@ class Compiled:
                 continue
             for k in self._kernels(c, f"k{i}"):
                 if isinstance(k, emit_cpu.Emitted):
-                    self.units.append(Unit(c, k, k.buffers[:-1], k.buffers[-1:]))
+                    self.units.append(self._once(Unit(c, k, k.buffers[:-1], k.buffers[-1:]), roots))
                     continue
                 alias = self._in_place(k, i, i >= free_from)
                 e = emit_cpu.emit(schedule.schedule(k), alias)
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
                 reads = [b for b in k.buffers if b.role != "tmp" and b not in written]
-                self.units.append(Unit(c, e, reads, list(written), any(self._is_variable(b) for b in alias.values()), kernel=k))
+                in_variable = any(self._is_variable(b) for b in alias.values())
+                self.units.append(self._once(Unit(c, e, reads, list(written), in_variable, kernel=k), roots))
+        self.units.sort(key=lambda u: not u.prologue)  # stable: each part keeps its order
+
+    def _unwritten(self) -> set[ir.Buffer]:
+        """Constants, and variables that the program only reads."""
+        written = {var for var, _ in self.program.writes}
+        return {*self.arrays, *(self.buffers[t] for t, (kind, what) in self.inputs.items()
+                                if kind == "variable" and what not in written and t in self.buffers)}
+
+    def _once(self, u: Unit, roots: set[ir.Buffer]) -> Unit:
+        """Puts `u` in the prologue if it computes the same at every step, unless much memory would be kept for little work."""
+        made, read = (sum(fusion.elements(b.sizes) * b.dtype.size for b in x) for x in (u.writes, u.reads))
+        u.prologue = bool(flags.optimize) and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
+            made <= max(HOISTED, 4 * read))
+        if u.prologue:
+            self.invariant.update(u.writes)
+        return u
 
     def _kernels(self, c: fusion.Cluster, name: str) -> list[Any]:
         if c.kind == "contraction":
@@ -176,7 +200,7 @@ class Compiled:
         kind, what = self.inputs.get(t, ("", None))
         if kind == "variable":
             return may_commit and what is variable
-        return variable is None and kind == "" and b not in self.arrays and not self._is_variable(b)
+        return variable is None and kind == "" and b not in self.invariant and not self._is_variable(b)
 
     def _is_variable(self, b: ir.Buffer) -> bool:
         t = self.tensor_of.get(self.alias.get(b, b))
@@ -276,6 +300,7 @@ def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
 # ---------------------------------------------------------------- plans
 
 
+HOISTED = 1 << 20  # bytes that a prologue kernel may make of little: beyond, making them again is cheaper than keeping them
 SMALL = 8192  # bytes up to which feeds and fetches are copied through the arena instead of bound by address
 
 
@@ -299,6 +324,8 @@ class Plan:
         self._instructions()
         self.go = runner.bind(self.code, self.state)
         self.seconds = 0.0
+        self.seen = self.mark = -1  # `store.writes` when the results of the prologue were known to be right
+        self.writes = bool(compiled.program.writes)
 
     def _all_buffers(self) -> set[ir.Buffer]:
         c = self.compiled
@@ -328,6 +355,8 @@ class Plan:
         for t in c.program.roots():
             if t in c.buffers:
                 last[self._root(c.buffers[t])] = end
+        for b in {x for u in c.units if not u.prologue for x in u.reads} & c.invariant:
+            last[b] = end  # later runs read it again
         slots = []
         for b in self.shape:
             if b in c.alias or b in c.arrays or b.dtype.kind == "s":
@@ -381,6 +410,9 @@ class Plan:
         committed = False
         self.hosts: dict[int, Unit] = {}
         self.unit_at: dict[int, Unit] = {}
+        self.start = sum(u.prologue for u in c.units)  # instructions that only some runs need
+        if self.start:
+            rows.append([runner.JUMP] + [0] * 5 + [1, 0])
         for u in c.units:
             if u.commits and not committed:
                 rows.append([runner.COMMIT] + [0] * 7)
@@ -408,6 +440,21 @@ class Plan:
                 r[3] = self.sizes.ctypes.data + 8 * r[3]
         self.code = np.array(rows, np.int64).reshape(-1)
         self.halt = len(rows) - 1
+
+    # -- the prologue
+
+    def begin(self) -> None:
+        """Before each run: the prologue runs again if any variable has been written since it ran."""
+        if self.start and self.seen != self.store.writes:
+            self.code[runner.AUX] = 1
+        if self.writes:  # counted before the run: whatever ends it, others see that variables may have changed
+            self.store.writes += 1
+        self.mark = self.store.writes
+
+    def done(self) -> None:
+        """After a run that succeeded: its own writes are none that the prologue reads; those of a py_func may be."""
+        if self.start and self.mark == self.store.writes:
+            self.seen, self.code[runner.AUX] = self.mark, 1 + self.start
 
     def _table_entry(self, b: ir.Buffer, position: int) -> int:
         root = self.compiled.alias.get(b, b)

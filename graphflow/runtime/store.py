@@ -28,6 +28,7 @@ class Store:
         self.values: dict[Operation, np.ndarray] = {}
         self.counters: dict[Operation, int] = {}
         self.lock = threading.RLock()
+        self.writes = 0  # changes whenever a value may have changed
         self.version = 0  # changes when an array is replaced, so that plans bind its new address
 
     def has(self, var: Operation) -> bool:
@@ -43,6 +44,7 @@ class Store:
 
     def write(self, var: Operation, value: np.ndarray) -> None:
         """Copies `value` in: in place when the shape is the same."""
+        self.writes += 1
         old = self.values.get(var)
         if old is None or old.shape != value.shape:
             old = self.values[var] = aligned(value.shape, var.outputs[0].dtype.np)
@@ -64,3 +66,4 @@ class Store:
         self.values.clear()
         self.counters.clear()
         self.version += 1
+        self.writes += 1
