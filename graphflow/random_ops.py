@@ -22,7 +22,7 @@ from . import graph, types
 from .graph import Tensor
 from .ops import random as ops
 from .ops.elementwise import add, multiply, subtract
-from .ops.opdef import constant, convert_to_tensor
+from .ops.opdef import Const, Opaque, constant, convert_to_tensor
 
 __all__ = ["random_normal", "random_uniform", "truncated_normal", "random_shuffle", "random_crop", "multinomial", "random_gamma",
            "random_poisson", "stateless_random_uniform", "stateless_random_normal", "stateless_truncated_normal", "set_random_seed",
@@ -60,7 +60,10 @@ def _keyed(seed: int | None) -> tuple[Tensor, dict[str, Any]]:
         words = np.frombuffer(os.urandom(8), np.uint32)
     else:
         words = np.frombuffer(hashlib.blake2b(f"{int(first)}\0{int(second)}".encode(), digest_size=8).digest(), np.uint32)
-    return constant(words.copy(), name="key"), {"seed": int(first or 0), "seed2": int(second or 0)}
+    value = words.copy().view(Opaque)
+    value.setflags(write=False)
+    key = graph.get_default_graph().create_op(Const, (), {"value": value, "dtype": types.uint32}, "key").outputs[0]
+    return key, {"seed": int(first or 0), "seed2": int(second or 0)}
 
 
 def shape_tensor(shape: Any, name: str = "shape") -> Tensor:

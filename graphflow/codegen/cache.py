@@ -64,29 +64,30 @@ class ObjectCache:
             self.directory = Path(os.devnull)
             self._give_up("place", error)
 
-    def path(self, key: str) -> Path:
-        return self.directory / f"{key}.o"
+    def path(self, key: str, suffix: str = ".o") -> Path:
+        return self.directory / f"{key}{suffix}"
 
-    def load(self, key: str) -> bytes | None:
+    def load(self, key: str, suffix: str = ".o") -> bytes | None:
         """The object stored under `key`, or None. A damaged entry is removed."""
         if not self._ready():
             return None
         try:
-            content = self._read_own(self.path(key))
+            content = self._read_own(self.path(key, suffix))
         except OSError:
             return None
         image = None if content is None else unpack(content, self.abi)
         if content is not None and image is None:
-            self._remove(key)
+            self._remove(key, suffix)
         return image
 
-    def store(self, key: str, image: bytes, source: str) -> None:
-        """Keep an object and its text. Never raises for a fault of the disk."""
+    def store(self, key: str, image: bytes, source: str = "", suffix: str = ".o") -> None:
+        """Keep an object and, if there is one, its text. Never raises for a fault of the disk."""
         if not self._ready():
             return
         try:
-            self._write(self.directory / f"{key}.py", source.encode())
-            self._write(self.path(key), pack(image, self.abi))
+            if source:
+                self._write(self.directory / f"{key}.py", source.encode())
+            self._write(self.path(key, suffix), pack(image, self.abi))
         except OSError as error:
             return self._give_up("write", error)
         with self._lock:
@@ -138,9 +139,9 @@ class ObjectCache:
             Path(temporary).unlink(missing_ok=True)
             raise
 
-    def _remove(self, key: str) -> None:
+    def _remove(self, key: str, suffix: str) -> None:
         try:
-            self.path(key).unlink(missing_ok=True)
+            self.path(key, suffix).unlink(missing_ok=True)
         except OSError:
             pass
 
@@ -157,7 +158,7 @@ class ObjectCache:
     def _files(self) -> list[Path]:
         if not self.directory.is_dir():
             return []
-        return [f for f in self.directory.iterdir() if f.suffix in (".o", ".py", ".tmp")]
+        return [f for f in self.directory.iterdir() if f.suffix in (".o", ".py", ".plan", ".tmp")]
 
     def _account(self, added: int) -> None:
         """Count what was stored; over the limit, evict down to three quarters of it."""

@@ -19,6 +19,10 @@ from ..types import DType
 
 
 
+class Opaque(np.ndarray):
+    """The value of a constant that no pass may look at: a random key, so that programs which differ by seeds compile to the same."""
+
+
 class UnknownRank(ValueError):
     """Inference cannot go on before the rank of an input is known."""
 
@@ -357,7 +361,8 @@ def _offender(value: Any) -> str:
 
 def as_known(array: np.ndarray, dtype: DType) -> np.ndarray | None:
     """The value as an object array, when it is one worth following."""
-    return array.astype(object) if dtype.kind in "iu" and array.size <= KNOWN_LIMIT and array.ndim <= 2 else None
+    followed = dtype.kind in "iu" and array.size <= KNOWN_LIMIT and array.ndim <= 2 and not isinstance(array, Opaque)
+    return array.astype(object) if followed else None
 
 
 def _const_infer(*, value: np.ndarray, dtype: DType) -> Spec:

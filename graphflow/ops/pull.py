@@ -13,7 +13,7 @@ from .. import types
 from ..codegen import ir
 from ..codegen.ir import Expr
 from ..graph import Operation, Tensor
-from .opdef import Const
+from .opdef import Const, Opaque
 
 Leaf = Callable[[Tensor, tuple[Expr, ...]], "Expr | None"]
 
@@ -86,7 +86,7 @@ def is_uniform(t: Tensor) -> bool:
 def uniform(op: Operation) -> object | None:
     """The one value of a constant whose elements are all equal, else None."""
     array = op.attrs["value"]
-    if array.size == 0 or array.dtype.kind not in "fiubc":
+    if array.size == 0 or array.dtype.kind not in "fiubc" or isinstance(array, Opaque):
         return None
     first = array.reshape(-1)[0]
     if array.size > 1 and not (array == first).all():

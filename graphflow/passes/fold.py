@@ -166,7 +166,8 @@ def folded(op: Operation, inputs: tuple[Tensor, ...] | None = None) -> tuple[Ten
 def _array(t: Tensor) -> np.ndarray | None:
     """The value of a constant; anything of the right shape for an operand whose elements are not read."""
     if t.op.opdef is opdef.Const:
-        return t.op.attrs["value"]
+        value = t.op.attrs["value"]
+        return None if isinstance(value, opdef.Opaque) else value
     if t.op.opdef is Sized and types.known(t.sizes):
         return np.broadcast_to(np.zeros((), t.dtype.np), t.sizes)  # type: ignore[arg-type]
     return None
