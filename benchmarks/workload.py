@@ -20,6 +20,7 @@ import sys
 from typing import Any, Callable, NamedTuple
 
 US, MS, MIB = 1e-6, 1e-3, float(1 << 20)
+UNKNOWN = None  # in a reference: NumPy does not say, the sides have to agree among themselves
 
 
 class Side(NamedTuple):
@@ -95,7 +96,9 @@ class Workload:
 class Steady(Workload):
     """The time of one call, again and again in a process that stays: rounds of all sides in turn.
 
-    A side's function gets the library and the inputs, and returns a function without arguments, or that and a dict of facts.
+    A side's function gets the library and the inputs, and returns a function without arguments, or that and a dict of facts. Its
+    entry "check" is a function that gives the results to compare, instead of the first call; "probe" is (fetches, feeds, session),
+    for benchmarks/profile.py.
     """
 
 
