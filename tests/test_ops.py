@@ -49,7 +49,8 @@ EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTria
                         "wants matrices of one kind, and directions that keep it: tests/test_linalg.py")
 # Ops whose gradient is None everywhere, as in TF.
 NO_SLOPE = {"FloorDiv", "TruncateDiv", "StopGradient", "ZerosLike", "OnesLike"}
-FIRST_ORDER_ONLY = {"Digamma": "the derivative of trigamma is not there"}
+FIRST_ORDER_ONLY = {"Digamma": "the derivative of trigamma is not there",
+                    "Attention": "its gradient is a kernel; people write a softmax, which has all derivatives"}
 
 DTYPES = (types.float32, types.float64, types.int32, types.int64, types.uint8, types.bool_, types.complex64, types.complex128,
           types.float16, types.bfloat16)
