@@ -277,6 +277,71 @@ for _name in ("f32", "f64", "i32", "i64"):
     globals()[f"zero_{_name}"] = _make_rows(_name, False)
 
 
+@intrinsic
+def stream(typing, target, source, nbytes):
+    """Copy `nbytes` past the caches, any alignment: for results too large to be found there when they are read.
+
+    The ranges must not overlap.  Other threads see the bytes after a `fence`.
+    """
+    def code(context, builder, signature, args):
+        builder.call(_stream_function(builder.module), args)
+        return context.get_dummy_value()
+    return types.none(types.voidptr, types.voidptr, types.int64), code
+
+
+def _stream_function(module):
+    """void (target, source, n): up to a cache line as usual, whole lines by non-temporal stores, the rest as usual."""
+    name = "graphflow_stream"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, I64]), name)
+    function.linkage = "internal"
+    target, source, count = function.args
+    start, head, line, tail = (function.append_basic_block(n) for n in ("start", "head", "line", "tail"))
+    builder = ir.IRBuilder(start)
+    shape = ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, I64, I1])
+    copy = module.declare_intrinsic("llvm.memcpy", [_BYTES, _BYTES, I64], shape)
+    off = builder.and_(builder.neg(builder.ptrtoint(target, I64)), I64(63))
+    first = builder.select(builder.icmp_unsigned("<", off, count), off, count)
+    lines = builder.and_(builder.sub(count, first), I64(-64))
+    end = builder.add(first, lines)
+    whole = builder.icmp_unsigned("==", first, I64(0))
+    builder.cbranch(whole, head, line_entry := function.append_basic_block("peel"))
+    builder.position_at_end(line_entry)
+    builder.call(copy, [target, source, first, I1(0)])
+    builder.branch(head)
+    builder.position_at_end(head)
+    builder.cbranch(builder.icmp_unsigned("==", lines, I64(0)), tail, line)
+    builder.position_at_end(line)
+    at = builder.phi(I64)
+    at.add_incoming(first, head)
+    block = ir.VectorType(I64, 8)
+    value = builder.load(builder.bitcast(builder.gep(source, [at]), block.as_pointer()), align=1)
+    put = builder.store(value, builder.bitcast(builder.gep(target, [at]), block.as_pointer()), align=64)
+    put.set_metadata("nontemporal", module.add_metadata([I32(1)]))
+    following = builder.add(at, I64(64))
+    at.add_incoming(following, line)
+    builder.cbranch(builder.icmp_unsigned("<", following, end), line, tail)
+    builder.position_at_end(tail)
+    rest, done = function.append_basic_block("rest"), function.append_basic_block("done")
+    builder.cbranch(builder.icmp_unsigned("==", end, count), done, rest)
+    builder.position_at_end(rest)
+    builder.call(copy, [builder.gep(target, [end]), builder.gep(source, [end]), builder.sub(count, end), I1(0)])
+    builder.branch(done)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def fence(typing):
+    """All stores so far become visible before any later one; `stream` needs it before another thread reads."""
+    def code(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+    return types.none(), code
+
+
 # ---- arithmetic -------------------------------------------------------------------------------------
 
 def _common(typing, *kinds):
