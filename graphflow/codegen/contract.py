@@ -1,78 +1,79 @@
 """Contractions: sums of products over shared axes, by generated matrix multiplication.
 
 Every contraction arrives in one form, a fold `sum over r of a(i, r) * b(r, j)`: matrix products, convolutions and both of
-their gradients alike.  Operands that are strided matrices already are used in place, others are made dense by a generated
-kernel first (that is im2col, when the operand is a padded image).  The product packs panels and multiplies register tiles
-(Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008); it is split at rows and columns that
-depend on the sizes alone, so that any number of threads gives the same bits.  Knows Kernel IR; knows no op by name (rank 4).
+their gradients alike.  A task takes some rows and columns of the result; it packs blocks of `a` straight from the expression
+that defines them (implicit GEMM: no image-to-column array exists), multiplies them with panels of `b` by a block kernel
+(blocks.py), and runs the ops that follow (bias, activation, residual, row statistics) on the result while it is in cache.
+Tasks depend on the sizes alone, so that any number of threads gives the same bits.  Knows Kernel IR; knows no op by name (rank 4).
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Mapping, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
 from ..ops.pull import Pull, is_uniform
 from ..types import DType, Size
-from . import ir, simplify, target
-from .emit_cpu import Emitted
+from . import blocks, ir, schedule, simplify
+from .emit_cpu import Emitted, _Emitter
 from .ir import Axis, Buffer, Expr, Kernel, Stage
+from .schedule import Schedule
 
 # Below this many multiplications the general loop generator is faster than packing.
-SMALL = 1 << 15
-DEPTH = 384  # products per pass over a tile: what of a packed panel stays in first-level cache
-GROUP = 8  # panels of columns that one task takes
-
-
-class Tile(NamedTuple):
-    """Rows and vectors of the register tile, and lanes of a vector."""
-
-    rows: int
-    vectors: int
-    lanes: int
-
-
-@cache
-def tile(kind: str) -> Tile:
-    """The register tile by instruction set: accumulators, one row of B and a broadcast fill the registers."""
-    features = target.features()
-    width = 16 if "+avx512f" in features else 8 if "+avx2" in features and "+fma" in features else 4
-    rows, vectors = {16: (14, 2), 8: (6, 2), 4: (8, 2)}[width]
-    return Tile(rows, vectors, width if kind == "f32" else width // 2)
+SMALL = 1 << 13
+DEPTH = 384  # products per pass over a tile: its part of a panel and of a block stays in first-level cache
+PITCH = DEPTH + 16  # between the rows of a packed block: not a power of two, so that rows do not share cache sets
+TILES = 4  # register tiles of rows in a task
+COLUMNS = 512  # columns in a task: their part of the panels stays in second-level cache
+TASKS = 8  # cut finer below so many tasks, so that every core gets some
+IN_PLACE = 1 << 17  # bytes up to which an operand that is a matrix already is not packed into panels
+SHORT = 16  # a run of fewer elements is joined with the next axis where memory allows
 
 
 @dataclass
 class Operand:
-    """One factor as a matrix: `rows` axes by `columns` axes, batched over `batch`."""
+    """One factor as a matrix: `outer` axes by `reduced` axes, for each of `batch`."""
 
     expr: Expr
     batch: list[Axis]
     outer: list[Axis]
     reduced: list[Axis]
-    buffer: Buffer | None = None
-    offset: Size = 0
-    batch_stride: Size = 0
-    ld: Size = 0
-    transposed: bool = False  # stored reduced-major instead of outer-major
-    packing: list[Kernel] = field(default_factory=list)
 
 
 @dataclass
 class Product:
-    """A contraction as batched C[b, i, j] = sum_r A[b, i, r] B[b, r, j]."""
+    """A contraction as batched C[b, i, j] = sum_r A[b, i, r] B[b, r, j], summed in `dtype`."""
 
     a: Operand
     b: Operand
     batch: list[Axis]
     dtype: DType
 
+    @property
+    def sizes(self) -> tuple[Size, Size, Size, Size]:
+        """Of batch, rows, columns and the sum."""
+        return (_extent(self.batch), _extent(self.a.outer), _extent(self.b.outer), _extent(self.a.reduced))
+
+
+def _extent(axes: Sequence[Axis]) -> Size:
+    return types.product(a.extent for a in axes)
+
+
+def _hint(n: Size) -> int:
+    found = types.hint(n)
+    return 1 if found is None else found
+
+
+# ---------------------------------------------------------------- recognition
+
+SUMS = ("f32", "f64", "i32", "i64")
+
 
 def product(op: Operation, leaf) -> Product | None:
     """The op's fold as a matrix product, or None when it is not one."""
     out = op.outputs[0]
-    if out.dtype.code not in ("f32", "f64") or op.opdef.family != "contraction" or op.opdef._fold is None:
+    if out.dtype.compute.code not in SUMS or op.opdef.family != "contraction" or op.opdef._fold is None:
         return None
     axes = [Axis(s) for s in out.sizes or ()]
     index = [ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a) for a in axes]
@@ -90,16 +91,7 @@ def product(op: Operation, leaf) -> Product | None:
         x, y, rows, columns = y, x, columns, rows
     if live != batch + rows + columns or set(reduced) - (ir.axes_in(x) & ir.axes_in(y)) or not reduced:
         return None
-    return Product(Operand(x, batch, rows, reduced), Operand(y, batch, columns, reduced), batch, out.dtype)
-
-
-def _hint(axes: Sequence[Axis]) -> int:
-    n = 1
-    for a in axes:
-        n *= types.hint(a.extent) or 1
-    return n
-
-
+    return Product(Operand(x, batch, rows, reduced), Operand(y, batch, columns, reduced), batch, out.dtype.compute)
 
 
 def engine(op: Operation) -> str | None:
@@ -109,8 +101,8 @@ def engine(op: Operation) -> str | None:
     p = product(op, lambda t, index: None if _looked_through(t) else ir.make("load", index, t.dtype.compute, t))
     if p is None:
         return None
-    m, n, k = _hint(p.a.outer), _hint(p.b.outer), _hint(p.a.reduced)
-    return "contraction" if m * n * k > SMALL and min(n, k) >= 4 and m >= 2 else None
+    _, m, n, k = map(_hint, p.sizes)
+    return "contraction" if m * n * k > SMALL and n >= 4 and k >= 4 and m >= 2 else None
 
 
 def _looked_through(t: Tensor) -> bool:
@@ -119,21 +111,599 @@ def _looked_through(t: Tensor) -> bool:
     return is_uniform(t) or d._lower is not None and d._fold is None and d._scatter is None and (d.family == "movement" or not t.op.inputs)
 
 
-def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[Kernel | Emitted]:
-    """Packing kernels (where an operand is no strided matrix), then the product."""
+# ---------------------------------------------------------------- kernels
+
+
+def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Kernel | None = None,
+            result: Buffer | None = None) -> list[Kernel | Emitted]:
+    """Panels of the right operand where it needs them, then the product.
+
+    then: a linear kernel over rows that reads `result`, the product's value at the same place, and runs on each block.
+    """
     def leaf(t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
         b = stored.get(t)
         return None if b is None else ir.load(b, index)
 
     p = product(op, leaf)
     assert p is not None
-    for x in (p.a, p.b):
-        if not _in_place(x):
-            _pack(x, name, p.dtype)
-    return [*p.a.packing, *p.b.packing, *_multiply(p, stored[op.outputs[0]])]
+    return _Multiply(name, p, stored.get(op.outputs[0]), then, result).made()
+
+
+class _Text(_Emitter):
+    """A kernel text that is put together here: sizes are parameters, so that one text serves many shapes."""
+
+    def __init__(self, label: str, buffers: Sequence[Buffer], then: Kernel | None = None, alias: Mapping[Buffer, Buffer] | None = None):
+        kernel = Kernel(label, tuple(dict.fromkeys(buffers)), then.stages if then else (), then.outer if then else ())
+        super().__init__(schedule.rows_of(kernel), dict(alias or {}))
+        self.label = label
+        self.window: dict[Axis, tuple[str, str]] = {}
+
+    def kernel_label(self) -> str:
+        return self.label if not self.kernel.stages else f"{self.label} {super().kernel_label()}"
+
+    def size(self, n: Size) -> str:
+        if isinstance(n, int) and -1 <= n <= 1:
+            return str(n)
+        if n not in self.sizes:
+            self.sizes[n] = f"s{len(self.sizes)}"
+        return self.sizes[n]
+
+    def call(self, source: str) -> str:
+        """The name of another kernel's address."""
+        return self.calls.setdefault(source, f"f{len(self.calls)}")
+
+    def loop(self, a: Axis, start: str = "0") -> None:
+        if a in self.window:
+            first, last = self.window[a]
+            self.open(f"for {a.name} in range({first}, {last}):")
+            self.level[a], self.axis_name[a] = len(self.stack) - 1, a.name
+        else:
+            super().loop(a, start)
+
+    def loop_named(self, a: Axis | None, name: str, start: str, stop: str) -> None:
+        self.open(f"for {name} in range({start}, {stop}):")
+        if a is not None:
+            self.bind(a, name)
+
+    def bind(self, a: Axis, name: str) -> None:
+        self.level[a], self.axis_name[a] = len(self.stack) - 1, name
+
+    def unflatten(self, axes: Sequence[Axis], flat: str) -> None:
+        """Names the axes of which `flat` is the row-major position."""
+        for k, a in enumerate(reversed(axes)):
+            if k == len(axes) - 1:
+                self.bind(a, flat)
+            else:
+                name, rest = self.name(), self.name()
+                self.line(f"{name} = {flat} % {self.size(a.extent)}")
+                self.line(f"{rest} = {flat} // {self.size(a.extent)}")
+                self.bind(a, name)
+                flat = rest
+
+    def counting(self, axes: Sequence[Axis], name: str, start: str, stop: str) -> list[str]:
+        """Opens a loop over positions in the product of `axes`; returns the lines that belong at its end."""
+        if len(axes) <= 1:
+            self.open(f"for {name} in range({start}, {stop}):")
+            for a in axes:
+                self.bind(a, name)
+            return []
+        names, rest = [], start
+        for k, a in enumerate(reversed(axes)):
+            n = self.name()
+            names.insert(0, n)
+            if k == len(axes) - 1:
+                self.line(f"{n} = {rest} + 0")
+            else:
+                self.line(f"{n} = {rest} % {self.size(a.extent)}")
+                r = self.name()
+                self.line(f"{r} = {rest} // {self.size(a.extent)}")
+                rest = r
+        self.open(f"for {name} in range({start}, {stop}):")
+        for a, n in zip(axes, names):
+            self.bind(a, n)
+        lines, indent = [], ""
+        for k in range(len(axes) - 1, 0, -1):
+            lines += [f"{indent}{names[k]} = {names[k]} + 1", f"{indent}if {names[k]} == {self.size(axes[k].extent)}:",
+                      f"{indent}    {names[k]} = 0"]
+            indent += "    "
+        return [*lines, f"{indent}{names[0]} = {names[0]} + 1"]
+
+    def end(self, lines: Sequence[str] = ()) -> None:
+        for text in lines:
+            self.line(text)
+        self.close()
+
+    def at(self, e: Expr, a: Axis, name: str) -> str:
+        """The value of `e` where axis `a` has the value called `name`."""
+        place = Axis(a.extent)
+        self.bind(place, name)
+        return self.value(ir.substitute(e, {a: ir.axis(place)}))
+
+    def finish(self, extent: Size, work: Size, writes: Sequence[Buffer], flops: Size = 0) -> Emitted:
+        self.line("return bad")
+        self.stack[0].items.insert(0, "bad = 0")
+        return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work,
+                       list(self.checks), False, flops, tuple(self.calls), tuple(writes))
+
+
+class _Source:
+    """An operand as it is read in memory order: loops over `slow`, then `fast`, with neighbouring axes merged."""
+
+    def __init__(self, expr: Expr, slow: Sequence[Axis], fast: Sequence[Axis], dtype: DType):
+        axes = (*slow, *fast)
+        target = Buffer(expr.dtype, tuple(a.extent for a in axes), "part")
+        stage = Stage(target, axes, tuple(map(ir.axis, axes)), expr)
+        k = simplify.linear(Kernel("", (target,), (stage,), tuple(slow)))
+        self.slow, self.expr = list(k.outer), k.stages[0].expr
+        self.fast = [a for a in k.stages[0].axes if a not in k.outer]
+        self.conditions: list[Expr] = []
+        self.run: list[Axis] = self.fast[-1:]  # the axes copied at once
+        e = self.expr
+        while e.op == "select" and e.args[2].op == "const" and e.args[2].data == 0:
+            self.conditions += _conjuncts(e.args[0])
+            e = e.args[1]
+        self.load: Expr | None = e if e.op == "at" and e.data.dtype is dtype and self.fast else None
+        if self.load is not None:
+            self._choose_run()
+
+    def _choose_run(self) -> None:
+        """The last axes of `fast`, if memory runs along them; `load` is None where it does not."""
+        assert self.load is not None
+        offset = _unclamped(self.load.args[0], self.conditions)
+        last = self.fast[-1]
+        if simplify.stride(offset, last) != 1:
+            self.load = None
+            return
+        conditional = any(last in ir.axes_in(c) for c in self.conditions)
+        before = self.fast[-2] if len(self.fast) > 1 else None
+        joined = (before is not None and not conditional and isinstance(last.extent, int) and last.extent < SHORT
+                  and isinstance(before.extent, int) and simplify.stride(offset, before) == last.extent)
+        if joined and before is not None and before.extent * last.extent <= DEPTH // 4:
+            self.run = [before, last]
+        elif conditional and not (isinstance(last.extent, int) and last.extent <= DEPTH // 4):
+            self.load = None
+        elif not conditional and last in ir.axes_in(self.load.args[0]) and simplify.stride(self.load.args[0], last) != 1:
+            self.load = None  # clamped along the run without a condition
+
+    @property
+    def taps(self) -> list[Axis]:
+        return self.fast[:len(self.fast) - len(self.run)]
+
+
+def _conjuncts(e: Expr) -> list[Expr]:
+    return [c for a in e.args for c in _conjuncts(a)] if e.op == "land" else [e]
+
+
+def _unclamped(e: Expr, conditions: Sequence[Expr]) -> Expr:
+    """The index without the clamps that hold anyway where the conditions do."""
+    inside = {(c.op, c.args[0]) for c in conditions if c.args}
+
+    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        if e.op == "max" and args[0].op == "min" and args[1].op == "const" and args[1].data == 0:
+            place = args[0].args[0]
+            if ("ge", place) in inside and ("lt", place) in inside:
+                return place
+        return ir.rebuilt(e, args)
+    return ir.rewrite(e, change) if conditions else e
+
+
+@dataclass
+class _Chunks:
+    """The positions of `fast` axes cut into parts of at most `limit`: whole runs, or pieces of one run."""
+
+    run: Size
+    taps: Size
+    per: Size  # runs in a chunk
+    pieces: Size  # chunks in a run
+    length: Size  # elements of a piece
+    count: Size
+
+
+def _chunks(s: _Source, limit: int) -> _Chunks:
+    run, taps = _extent(s.run), _extent(s.taps)
+    pieces = types.opaque("max", types.ceildiv(run, limit), 1)
+    length = types.ceildiv(run, pieces)
+    if isinstance(run, int) and isinstance(taps, int):
+        per = max(limit // max(run, 1), 1) if taps > 1 else 1
+        if taps > 1:
+            per = -(-taps // -(-taps // per)) if taps else 1
+    else:
+        per = 1 if types.same(taps, 1) else types.opaque("max", types.floordiv(limit, types.opaque("max", run, 1)), 1)
+    return _Chunks(run, taps, per, pieces, length, types.ceildiv(taps, per) * pieces)
+
+
+class _Multiply:
+    """One product as kernels."""
+
+    def __init__(self, name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None):
+        self.name, self.p, self.out, self.then, self.result = name, p, out, then, result
+        self.kind = p.dtype.code
+        self.shape = blocks.shape(self.kind)
+        self.batch, self.m, self.n, self.k = p.sizes
+        self.by_rows = not _runs_along_outer(p.a)
+        slow, fast = (p.a.outer, p.a.reduced) if self.by_rows else (p.a.reduced, p.a.outer)
+        self.left = _Source(p.a.expr, slow, fast, p.dtype)
+        self.before: list[Kernel | Emitted] = []
+        self.after: list[Kernel | Emitted] = []
+
+    def made(self) -> list[Kernel | Emitted]:
+        self._right()
+        self._cut()
+        self._target()
+        return [*self.before, self._product(), *self.after]
+
+    # -- the right operand: in place, or panels
+
+    def _right(self) -> None:
+        """Where B lies: buffer, offset over the batch, steps between rows and between panels."""
+        found = _matrix(self.p.b, self.p.dtype)
+        width = self.shape.width
+        if found is not None and self._stays(found[2]):
+            self.b, self.b_at, self.ldb = found
+            self.panel: Size = width
+            self.b_columns: Size = 1
+            return
+        self.b = Buffer(self.p.dtype, (self.batch, types.ceildiv(self.n, width), self.k, width), "part", "panels")
+        self.ldb, self.panel = width, self.k * width
+        self.b_at, self.b_columns = None, self.k  # column j of a panel's start is j * k further on
+        self.before.append(self._panels())
+
+    def _stays(self, step: Size) -> bool:
+        """Packing does not pay for small matrices, dense narrow ones, and few rows."""
+        nbytes = _hint(self.k) * _hint(self.n) * self.p.dtype.size
+        return nbytes <= IN_PLACE or _hint(step) * self.p.dtype.size <= 512 or _hint(self.m) <= self.shape.rows
+
+    def _panels(self) -> Emitted:
+        """B as panels [batch, panel, k, width]; columns past the last one stay as they are."""
+        p, b, width = self.p, self.p.b, self.shape.width
+        across = _Source(b.expr, b.reduced, b.outer, p.dtype)
+        down = _Source(b.expr, b.outer, b.reduced, p.dtype)
+        loads = list(dict.fromkeys(e.data for e in ir.walk(across.expr) if e.op == "at"))
+        e = _Text(f"panels_{self.kind}", [*loads, self.b])
+        w = p.dtype.size
+        turned = across.load is None and down.load is not None and len(down.run) == 1 and _step(down) is not None
+        panels = types.ceildiv(self.n, width)
+        parts = 1 if turned else types.ceildiv(self.k, 64)
+        e.open("for o in range(lo, hi):")
+        e.line(f"part = o % {e.size(parts)}")
+        e.line(f"p = o // {e.size(parts)} % {e.size(panels)}")
+        e.line(f"b = o // {e.size(parts)} // {e.size(panels)}")
+        e.unflatten(p.batch, "b")
+        e.line(f"j = p * {width}")
+        e.line(f"cols = min({width}, {e.size(self.n)} - j)")
+        e.line(f"to = advance(p{e.scope[self.b]}, (b * {e.size(panels)} + p) * {e.size(self.k)} * {width * w})")
+        if turned:
+            self._turned(e, down, w)
+        else:
+            e.line("r0 = part * 64")
+            lines = e.counting(across.slow, "r", "r0", f"min(r0 + 64, {e.size(self.k)})")
+            if across.load is not None and len(across.fast) == 1 and not any(across.fast[0] in ir.axes_in(c) for c in across.conditions):
+                where = across.load
+                self._copy(e, across, f"advance(to, r * {width * w})", lambda: e.at(where.args[0], across.fast[0], "j"), "cols")
+            else:
+                e.open("for i in range(cols):")
+                e.line("ji = j + i")
+                e.unflatten(across.fast, "ji")
+                e.line(f"st_{self.kind}(to, r * {width} + i, {e.value(across.expr)}, 63)")
+                e.close()
+            e.end(lines)
+        e.close()
+        return e.finish(self.batch * panels * parts, self.k * width if turned else 64 * width, [self.b])
+
+    def _turned(self, e: _Text, s: _Source, w: int) -> None:
+        """B is stored column by column: squares of vectors are transposed in registers."""
+        width, run = self.shape.width, s.run[0]
+        lines = e.counting(s.taps, "t", "0", e.size(_extent(s.taps)))
+        assert s.load is not None
+        e.line(f"row = advance(to, t * {e.size(run.extent)} * {width * w})")
+        at_j = ir.substitute(s.load.args[0], {run: ir.index_const(0)})
+        e.line("zero = 0")
+        source = self._guarded(e, s, lambda: e.at(at_j, s.slow[0], "j") if s.slow else e.value(at_j))
+        n = e.size(run.extent)
+        call = f"call_transpose({e.call(blocks.transpose(self.kind))}, row, advance(p{e.scope[s.load.data]}, {{0}} * {w}), cols, {n}, {width}, " \
+               f"{e.size(_step(s) or 0)})"
+        if source[0]:
+            e.line(f"if {source[0]}:")
+            e.line("    " + call.format(source[1]))
+            e.line("else:")
+            e.line(f"    zero_{self.kind}(row, {n} * {width})")
+        else:
+            e.line(call.format(source[1]))
+        e.end(lines)
+
+    def _guarded(self, e: _Text, s: _Source, offset) -> tuple[str, str]:
+        """(condition or "", offset) as names."""
+        conditions = [e.value(c) for c in s.conditions]
+        return " and ".join(conditions), offset()
+
+    def _copy(self, e: _Text, s: _Source, to: str, offset, count: str) -> None:
+        """A run of elements, or zeros where a condition fails."""
+        assert s.load is not None
+        condition, where = self._guarded(e, s, offset)
+        copy = f"copy_{self.kind}({to}, advance(p{e.scope[s.load.data]}, {where} * {self.p.dtype.size}), {count})"
+        if not condition:
+            e.line(copy)
+            return
+        e.line(f"if {condition}:")
+        e.line("    " + copy)
+        e.line("else:")
+        e.line(f"    zero_{self.kind}({to}, {count})")
+
+    # -- tasks
+
+    def _cut(self) -> None:
+        """Blocks of rows, groups of columns and parts of the sum, by sizes alone."""
+        s, m, n, k = self.shape, _hint(self.m), _hint(self.n), _hint(self.k)
+        whole = self.then is not None and any(t.combine for t in self.then.stages)
+        groups_of = -(-COLUMNS // s.width) * s.width
+        if self.by_rows:
+            tiles = types.ceildiv(self.m, s.rows)
+            rows = max(1, min(TILES, -(-m // s.rows) * _hint(self.batch) // TASKS))
+            self.tiles, self.blocks = tiles, types.ceildiv(tiles, rows)
+        else:
+            self.rows = _chunks(self.left, 96)
+            self.blocks = self.rows.count
+        tasks = max(1, _hint(self.batch) * _hint(self.blocks))
+        while not whole and groups_of > 2 * s.width and tasks * -(-n // groups_of) < TASKS:
+            groups_of //= 2
+        self.columns: Size = self.n if whole or n <= groups_of else -(-groups_of // s.width) * s.width
+        self.groups: Size = 1 if self.columns is self.n else types.ceildiv(self.n, self.columns)
+        tasks *= max(1, _hint(self.groups))
+        steps = -(-k // DEPTH)
+        self.parts = 1 if tasks >= TASKS or steps < 4 else min(-(-2 * TASKS // tasks), steps // 2)
+        if self.by_rows:
+            self.steps = _chunks(self.left, DEPTH)
+
+    # -- where the sums go
+
+    def _target(self) -> None:
+        """C is the result itself, the place of an output that replaces it, partial sums, or a part that nothing else sees."""
+        self.alias: dict[Buffer, Buffer] = {}
+        then, out = self.then, self.out
+        sizes = (self.batch, self.m, self.n)
+        if out is not None and out.dtype is not self.p.dtype or self.parts != 1:
+            total = self.result if self.result is not None and out is None else out
+            assert total is not None
+            lead = () if self.parts == 1 else (self.parts,)
+            self.c = Buffer(self.p.dtype, (*lead, *sizes), "part", "sums")
+            self.after = [_total(self.name, self.c, total, self.parts, types.product(sizes))]
+            if then is not None:
+                self.after.append(then)
+            self.then = None
+        elif out is not None:
+            self.c = out
+        else:
+            assert then is not None and self.result is not None
+            free = _replaced(then, self.result)
+            self.c = self.result
+            if free is not None:
+                self.alias, self.c = {self.result: free}, free
+
+    # -- the product
+
+    def _product(self) -> Emitted:
+        p, s, w = self.p, self.shape, self.p.dtype.size
+        loads = list(dict.fromkeys(e.data for e in ir.walk(self.left.expr) if e.op == "at"))
+        then = self.then
+        buffers = [*loads, self.b, *(then.buffers if then else ()), self.c]
+        e = _Text(f"product_{self.kind}", [b for b in buffers if b.role != "tmp"], then, self.alias)
+        e.names_of_axes = {}
+        for a in dict.fromkeys([*(then.outer if then else ()), *[x for t in (then.stages if then else ()) for x in t.axes]]):
+            e.names_of_axes[a] = f"i{len(e.names_of_axes)}"
+            object.__setattr__(a, "name", e.names_of_axes[a])
+        block = e.call(blocks.text(self.kind, PITCH if self.by_rows else None))
+        room = TILES * s.rows * PITCH if self.by_rows else DEPTH * 96
+        e.line(f"left = stack_{self.kind}({room})")
+        e.open("for o in range(lo, hi):")
+        e.line(f"g = o % {e.size(self.groups)}")
+        e.line(f"rb = o // {e.size(self.groups)} % {e.size(self.blocks)}")
+        e.line(f"rest = o // {e.size(self.groups)} // {e.size(self.blocks)}")
+        e.line(f"part = rest % {e.size(self.parts)}")
+        e.line(f"b = rest // {e.size(self.parts)}")
+        e.unflatten(p.batch, "b")
+        e.line(f"j = g * {e.size(self.columns)}")
+        e.line(f"cols = min({e.size(self.columns)}, {e.size(self.n)} - j)")
+        if self.by_rows:
+            e.line(f"top = {e.size(self.m)} * (rb * {e.size(self.tiles)} // {e.size(self.blocks)}) // {e.size(self.tiles)}")
+            e.line(f"rows = {e.size(self.m)} * ((rb + 1) * {e.size(self.tiles)} // {e.size(self.blocks)}) // {e.size(self.tiles)} - top")
+            steps = self.steps.count
+        else:
+            self._chunk(e, self.rows, "rb", "ta", "tb", "ca", "cb")
+            e.line(f"top = ta * {e.size(self.rows.run)} + ca")
+            e.line("rows = (tb - ta) * (cb - ca)")
+            steps = types.ceildiv(self.k, DEPTH)
+        where = "0" if self.b_at is None else e.value(self.b_at)
+        if self.b_at is None:
+            where = f"b * {e.size(types.ceildiv(self.n, s.width) * s.width * self.k)}"
+        e.line(f"right = advance(p{e.scope[self.b]}, ({where} + j * {e.size(self.b_columns)}) * {w})")
+        lead = f"(part * {e.size(self.batch)} + b)" if self.parts != 1 else "b"
+        c = self.alias.get(self.c, self.c)
+        e.line(f"c = advance(p{e.scope[c]}, (({lead} * {e.size(self.m)} + top) * {e.size(self.n)} + j) * {w})")
+        count = e.size(steps)
+        e.line(f"q0 = part * {count} // {e.size(self.parts)}")
+        e.line(f"q1 = (part + 1) * {count} // {e.size(self.parts)}")
+        e.open("if q0 == q1:")
+        e.open("for x in range(rows):")
+        e.line(f"zero_{self.kind}(advance(c, x * {e.size(self.n)} * {w}), cols)")
+        e.close()
+        e.close()
+        e.open("for q in range(q0, q1):")
+        if self.by_rows:
+            self._chunk(e, self.steps, "q", "ta", "tb", "ca", "cb")
+            e.line(f"k0 = ta * {e.size(self.steps.run)} + ca")
+            e.line("kc = (tb - ta) * (cb - ca)")
+            self._fill(e, "top", "top + rows", PITCH)
+        else:
+            e.line(f"k0 = q * {DEPTH}")
+            e.line(f"kc = min({DEPTH}, {e.size(self.k)} - k0)")
+            self._fill(e, "k0", "k0 + kc", 96)
+        e.line(f"call_block({block}, left, advance(right, k0 * {e.size(self.ldb)} * {w}), c, rows, cols, 1, kc, 0, 96, {e.size(self.ldb)}, "
+               f"{e.size(self.panel)}, {e.size(self.n)}, q - q0)")
+        e.close()
+        if then is not None:
+            self._then(e, then)
+        e.close()
+        flops = 2 * self.batch * self.m * self.n * self.k
+        tasks = self.batch * self.blocks * self.groups * self.parts
+        work = max(1, _hint(flops) // max(1, 16 * _hint(tasks)))
+        return e.finish(tasks, work, [self.c, *dict.fromkeys(t.target for t in (then.stages if then else ())
+                                                             if t.target.role != "tmp" and t.target is not self.c)], flops)
+
+    def _chunk(self, e: _Text, c: _Chunks, q: str, t0: str, t1: str, c0: str, c1: str) -> None:
+        e.line(f"{t0} = {q} // {e.size(c.pieces)} * {e.size(c.per)}")
+        e.line(f"{t1} = min({t0} + {e.size(c.per)}, {e.size(c.taps)})")
+        e.line(f"{c0} = {q} % {e.size(c.pieces)} * {e.size(c.length)}")
+        e.line(f"{c1} = min({c0} + {e.size(c.length)}, {e.size(c.run)})")
+
+    def _fill(self, e: _Text, start: str, stop: str, pitch: int) -> None:
+        """The block of A: positions start..stop of the slow axes, runs t0..t1 and elements c0..c1 of the fast ones."""
+        s, w = self.left, self.p.dtype.size
+        slow = e.counting(s.slow, "u", start, stop)
+        e.line(f"row = advance(left, (u - {start}) * {pitch * w})")
+        taps = e.counting(s.taps, "t", "ta", "tb")
+        e.line(f"to = advance(row, (t - ta) * (cb - ca) * {w})")
+        conditional = s.load is not None and any(set(s.run) & ir.axes_in(c) for c in s.conditions)
+        if s.load is not None and not conditional:
+            last, offset = s.run[-1], s.load.args[0]
+            self._copy(e, s, "to", lambda: e.at(offset, last, "ca"), "cb - ca")
+        else:
+            self._inside_or_single(e) if conditional else self._single(e)
+        e.end(taps)
+        e.end(slow)
+
+    def _inside_or_single(self, e: _Text) -> None:
+        """Runs across a border: whole where both ends are inside, else one by one."""
+        s, w = self.left, self.p.dtype.size
+        assert s.load is not None
+        first = {a: ir.index_const(0) for a in s.run}
+        last = {a: ir.size(a.extent - 1) for a in s.run}
+        ends = dict.fromkeys(ir.substitute(c, place) for c in s.conditions for place in (first, last))
+        condition = " and ".join(e.value(c) for c in ends)
+        where = e.value(ir.substitute(s.load.args[0], first))
+        e.line(f"inside = {condition}")
+        e.open("if inside:")
+        e.line(f"copy_{self.kind}(to, advance(p{e.scope[s.load.data]}, {where} * {w}), cb - ca)")
+        e.close()
+        e.open("if not inside:")  # no else: what `_single` needs may be written before this line
+        self._single(e)
+        e.close()
+
+    def _single(self, e: _Text) -> None:
+        """Elements by their expression."""
+        s = self.left
+        if len(s.run) == 2:
+            outer, inner = s.run
+            e.loop_named(outer, "x", "0", e.size(outer.extent))
+            e.loop_named(inner, "y", "0", e.size(inner.extent))
+            e.line(f"st_{self.kind}(to, x * {e.size(inner.extent)} + y, {e.value(s.expr)}, 63)")
+            e.close()
+            e.close()
+        else:
+            e.loop_named(s.run[0] if s.run else None, "x", "ca", "cb")
+            e.line(f"st_{self.kind}(to, x - ca, {e.value(s.expr)}, 63)")
+            e.close()
+
+    # -- what follows, on the block
+
+    def _then(self, e: _Text, then: Kernel) -> None:
+        """The ops after the product, row by row over this task's rows and columns."""
+        for t in then.stages:
+            for a in schedule.inner_axes(t, then):
+                if self.groups != 1:
+                    e.window[a] = ("j", "j + cols")
+        lines = e.counting(then.outer, "u", f"b * {e.size(self.m)} + top", f"b * {e.size(self.m)} + top + rows")
+        for group in e.plan.groups:
+            e._row_group(group)
+        e.end(lines)
+
+
+def _total(name: str, sums: Buffer, out: Buffer, parts: Size, elements: Size) -> Kernel:
+    """Partial sums added up in order, converted to the result's dtype."""
+    i, r = Axis(elements), Axis(parts)
+    place = (ir.axis(i),)
+    if types.same(parts, 1):
+        stage = Stage(out, (i,), place, ir.make("at", place, sums.dtype, sums))
+    else:
+        stage = Stage(out, (i, r), place, ir.make("at", (ir.axis(r) * ir.size(elements) + ir.axis(i),), sums.dtype, sums), "add", (r,))
+    return Kernel(f"{name}_total", (sums, out), (stage,), (i,))
+
+
+def _replaced(then: Kernel, result: Buffer) -> Buffer | None:
+    """An output that can lie where the product's value lay: elementwise, of its dtype, written where it is read."""
+    if any(s.combine for s in then.stages) or len({s.axes for s in then.stages}) != 1:
+        return None
+    places = {e.args[0] for s in then.stages for e in ir.walk(s.expr) if e.op == "at" and e.data is result}
+    read = {e.data for s in then.stages for e in ir.walk(s.expr) if e.op == "at"}
+    for s in then.stages:
+        if s.target.role == "out" and s.target.dtype is result.dtype and places == {s.index[0]} and s.target not in read:
+            return s.target
+    return None
+
+
+def accepts(op: Operation, then: Kernel, result: Buffer) -> bool:
+    """Whether `then`, a linear kernel, can run on blocks of rows of the product: it reads `result` at its own place only."""
+    p = product(op, lambda t, index: None if _looked_through(t) else ir.make("load", index, t.dtype.compute, t))
+    if p is None or not then.outer or not p.b.outer:
+        return False
+    rows, columns = _extent([*p.batch, *p.a.outer]), _extent(p.b.outer)
+    if types.same(_extent(then.outer), rows) is not True:
+        return False
+    flat: Any = simplify.Affine({}, 0)
+    step: Size = columns
+    for a in reversed(then.outer):
+        flat = flat.plus(simplify.Affine({ir.axis(a): 1}, 0), step)
+        step = step * a.extent
+    for s in then.stages:
+        inner = schedule.inner_axes(s, then)
+        if s.scan is not None or schedule.scatters(s) or len(inner) > 1 or any(types.same(a.extent, columns) is not True for a in inner):
+            return False
+        for e in ir.walk(s.expr, *s.index):
+            if e.op == "check" or e.op == "at" and e.data is result and not _same_place(e.args[0], flat, inner):
+                return False
+    return True
+
+
+def _same_place(offset: Expr, flat: simplify.Affine, inner: Sequence[Axis]) -> bool:
+    f = simplify.affine(offset)
+    expected = {**flat.terms, **({ir.axis(inner[0]): 1} if inner else {})}
+    return types.same(f.const, 0) is True and set(f.terms) == set(expected) and all(types.same(f.terms[e], c) is True for e, c in expected.items())
 
 
 # ---------------------------------------------------------------- operands
+
+
+def _runs_along_outer(x: Operand) -> bool:
+    """Whether memory runs along the operand's outer axes rather than along the reduced ones."""
+    for e in ir.loads(x.expr):
+        raw = simplify.offset(e.data, e.args)
+        free = simplify.affine(_unclamped_all(raw)).expr()
+        if x.reduced and simplify.stride(raw, x.reduced[-1]) == 1:
+            return False
+        if x.outer and simplify.stride(free, x.outer[-1]) == 1:
+            return True
+    return False
+
+
+def _unclamped_all(e: Expr) -> Expr:
+    """The index without any clamps: for looking at strides only."""
+    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        return args[0].args[0] if e.op == "max" and args[0].op == "min" else ir.rebuilt(e, args)
+    return ir.rewrite(e, change)
+
+
+def _matrix(x: Operand, dtype: DType) -> tuple[Buffer, Expr, Size] | None:
+    """(buffer, offset over the batch, step between rows) of an operand that lies in memory row by row, columns next to each other."""
+    if x.expr.op != "load" or x.expr.data.dtype is not dtype:
+        return None
+    f = simplify.affine(simplify.offset(x.expr.data, x.expr.args))
+    if any(e.op != "axis" for e in f.terms):
+        return None
+    outer, reduced = _collapse(f, x.outer), _collapse(f, x.reduced)
+    if reduced is None or x.outer and outer != 1:
+        return None
+    mine = {ir.axis(a) for a in (*x.outer, *x.reduced)}
+    rest = simplify.Affine({e: c for e, c in f.terms.items() if e not in mine}, f.const)
+    return x.expr.data, rest.expr(), reduced
 
 
 def _collapse(f: simplify.Affine, axes: Sequence[Axis]) -> Size | None:
@@ -142,217 +712,17 @@ def _collapse(f: simplify.Affine, axes: Sequence[Axis]) -> Size | None:
         return 0
     coefficients = [f.terms.get(ir.axis(a), 0) for a in axes]
     for a, c, inner in zip(axes[1:], coefficients, coefficients[1:]):
-        if c != inner * a.extent:
+        if types.same(c, inner * a.extent) is not True:
             return None
     return coefficients[-1]
 
 
-def _in_place(x: Operand) -> bool:
-    """Uses a plain load as a matrix where its strides allow; fills the operand's fields."""
-    if x.expr.op != "load":
-        return False
-    f = simplify.affine(simplify.offset(x.expr.data, x.expr.args))
-    if any(e.op != "axis" for e in f.terms):
-        return False
-    outer, reduced, batch = _collapse(f, x.outer), _collapse(f, x.reduced), _collapse(f, x.batch)
-    if outer is None or reduced is None or batch is None:
-        return False
-    if reduced == 1 and outer != 1 or reduced == 1 and not x.outer:
-        x.ld, x.transposed = outer, False
-    elif outer == 1:
-        x.ld, x.transposed = reduced, True
-    else:
-        return False
-    x.buffer, x.offset, x.batch_stride = x.expr.data, f.const, batch
-    return isinstance(x.offset, int) and x.offset == 0
-
-
-def _pack(x: Operand, name: str, dtype: DType) -> None:
-    """A kernel that writes the operand as a dense matrix, in the order in which it is read fastest."""
-    x.transposed = _unit_stride_in(x)
-    order = [*x.batch, *(x.reduced if x.transposed else x.outer), *(x.outer if x.transposed else x.reduced)]
-    target = Buffer(dtype, tuple(a.extent for a in order), "part", "packed")
-    stage = Stage(target, tuple(order), tuple(ir.axis(a) for a in order), x.expr)
-    buffers = tuple(dict.fromkeys([*(e.data for e in ir.loads(x.expr)), target]))
-    x.packing = [Kernel(f"{name}_pack", buffers, (stage,), tuple(order))]
-    rows, columns = types.product(a.extent for a in x.outer), types.product(a.extent for a in x.reduced)
-    x.buffer, x.offset, x.batch_stride, x.ld = target, 0, rows * columns, rows if x.transposed else columns
-
-
-def _unit_stride_in(x: Operand) -> bool:
-    """Whether the source runs along the outer axes, so that packing reduced-major copies whole rows."""
-    for e in ir.loads(x.expr):
-        where = simplify.offset(e.data, e.args)
-        if x.outer and simplify.stride(where, x.outer[-1]) == 1:
-            return not (x.reduced and simplify.stride(where, x.reduced[-1]) == 1)
-    return False
-
-
-# ---------------------------------------------------------------- the product
-
-
-def _strides(x: Operand) -> tuple[Size, Size]:
-    """Steps in memory along the outer and the reduced axis."""
-    return (1, x.ld) if x.transposed else (x.ld, 1)
-
-
-def _multiply(p: Product, out: Buffer) -> list[Kernel | Emitted]:
-    """B into panels of the tile's width, then the tiles."""
-    a, b, t = p.a, p.b, tile(p.dtype.code)
-    assert a.buffer is not None and b.buffer is not None
-    m, n, k = (types.product(x.extent for x in axes) for axes in (a.outer, b.outer, a.reduced))
-    batch = types.product(x.extent for x in p.batch)
-    panels = types.ceildiv(n, t.vectors * t.lanes)
-    packed = Buffer(p.dtype, (batch, panels, k, t.vectors * t.lanes), "part", "panels")
-    names = {"T": p.dtype.code, "W": p.dtype.size, "MR": t.rows, "NR": t.vectors * t.lanes, "KC": DEPTH, "GROUP": GROUP,
-             "TILE": f"tile_{p.dtype.code}_{t.rows}x{t.vectors}_{t.lanes}"}
-    outer, reduced = _strides(b)
-    pack = Emitted(_PACK.format(**names), [b.buffer, packed], [n, k, outer, reduced, b.batch_stride, panels], batch * panels,
-                   k * (t.vectors * t.lanes), [], False)
-    rows = _block_rows(m, t)
-    blocks, groups = types.ceildiv(m, rows), types.ceildiv(panels, GROUP)
-    outer, reduced = _strides(a)
-    sizes: list[Size] = [m, n, k, outer, reduced, a.batch_stride, panels, blocks, groups, rows]
-    text = (_BY_ROWS if reduced == 1 and (types.hint(m) or 0) >= t.rows and types.less(m, t.rows) is False else _MULTIPLY).format(**names,
-                                                                                                                                  MC=rows)
-    return [pack,
-            Emitted(text, [a.buffer, packed, out], sizes, batch * blocks * groups,
-                    rows * k * min(GROUP * t.vectors * t.lanes, types.hint(n) or 1), [], False,
-                          flops=2 * batch * m * n * k)]
-
-
-def _block_rows(m: Size, t: Tile) -> int:
-    """Rows of A that a task packs: small products are cut finer, so that every core gets some."""
-    return t.rows * (8 if (types.hint(m) or 0) > 32 * t.rows else 2)
-
-
-_PACK = """# panels_{T}
-def kernel(B, S, lo, hi):
-    b = buf(B, 0)
-    q = buf(B, 1)
-    n = S[0]
-    k = S[1]
-    step = S[2]
-    down = S[3]
-    panels = S[5]
-    for o in range(lo, hi):
-        j = o % panels * {NR}
-        cols = min({NR}, n - j)
-        p = advance(q, o * k * {NR} * {W})
-        s = advance(b, (o // panels * S[4] + j * step) * {W})
-        if cols < {NR}:
-            for r in range(k * {NR}):
-                st_{T}(p, r, to_{T}(0), 1)
-        if step == 1 and cols == {NR}:
-            for r in range(k):
-                for i in range({NR}):
-                    st_{T}(p, r * {NR} + i, ld_{T}(s, r * down + i, 0), 1)
-        else:
-            for i in range(cols):
-                for r in range(k):
-                    st_{T}(p, r * {NR} + i, ld_{T}(s, i * step + r * down, 0), 1)
-    return 0
-"""
-
-_MULTIPLY = """# gemm_{T}
-def kernel(B, S, lo, hi):
-    m = S[0]
-    n = S[1]
-    k = S[2]
-    down = S[3]
-    step = S[4]
-    panels = S[6]
-    blocks = S[7]
-    groups = S[8]
-    left = stack_{T}({MC} * {KC})
-    edge = stack_{T}({MR} * {NR})
-    for o in range(lo, hi):
-        i = o // groups
-        batch = i // blocks
-        top = i % blocks * {MC}
-        mc = min({MC}, m - top)
-        first = o % groups * {GROUP}
-        last = min(first + {GROUP}, panels)
-        a = advance(buf(B, 0), (batch * S[5] + top * down) * {W})
-        b = advance(buf(B, 1), batch * panels * k * {NR} * {W})
-        c = advance(buf(B, 2), (batch * m + top) * n * {W})
-        for kk in range(0, k, {KC}):
-            kc = min({KC}, k - kk)
-            for ip in range(0, mc, {MR}):
-                rows = min({MR}, mc - ip)
-                p = advance(left, ip * kc * {W})
-                s = advance(a, (ip * down + kk * step) * {W})
-                if rows < {MR}:
-                    for r in range(kc * {MR}):
-                        st_{T}(p, r, to_{T}(0), 1)
-                for r in range(kc):
-                    for x in range(rows):
-                        st_{T}(p, r * {MR} + x, ld_{T}(s, x * down + r * step, 0), 1)
-            for jp in range(first, last):
-                cols = min({NR}, n - jp * {NR})
-                right = advance(b, (jp * k + kk) * {NR} * {W})
-                for ip in range(0, mc, {MR}):
-                    rows = min({MR}, mc - ip)
-                    p = advance(left, ip * kc * {W})
-                    q = advance(c, (ip * n + jp * {NR}) * {W})
-                    whole = rows == {MR} and cols == {NR}
-                    to, ldc, add = edge, {NR}, 0
-                    if whole:
-                        to, ldc, add = q, n, kk
-                    {TILE}(kc, p, 0, right, to, ldc, add)
-                    if not whole:
-                        for x in range(rows):
-                            for y in range(cols):
-                                v = ld_{T}(edge, x * {NR} + y, 99)
-                                if kk > 0:
-                                    v = v + ld_{T}(q, x * n + y, 99)
-                                st_{T}(q, x * n + y, v, 99)
-    return 0
-"""
-
-# A stored row by row needs no packing: each row is a stream.  The last rows are computed as a whole tile that starts
-# earlier, of which only the missing ones are kept (m is at least the tile's rows).
-_BY_ROWS = """# gemm_{T}_rows
-def kernel(B, S, lo, hi):
-    m = S[0]
-    n = S[1]
-    k = S[2]
-    down = S[3]
-    panels = S[6]
-    blocks = S[7]
-    groups = S[8]
-    edge = stack_{T}({MR} * {NR})
-    for o in range(lo, hi):
-        i = o // groups
-        batch = i // blocks
-        top = i % blocks * {MC}
-        mc = min({MC}, m - top)
-        first = o % groups * {GROUP}
-        last = min(first + {GROUP}, panels)
-        a = advance(buf(B, 0), (batch * S[5] + top * down) * {W})
-        b = advance(buf(B, 1), batch * panels * k * {NR} * {W})
-        c = advance(buf(B, 2), (batch * m + top) * n * {W})
-        for kk in range(0, k, {KC}):
-            kc = min({KC}, k - kk)
-            for jp in range(first, last):
-                cols = min({NR}, n - jp * {NR})
-                right = advance(b, (jp * k + kk) * {NR} * {W})
-                for ip in range(0, mc, {MR}):
-                    rows = min({MR}, mc - ip)
-                    start = min(ip, m - top - {MR})
-                    p = advance(a, (start * down + kk) * {W})
-                    q = advance(c, (ip * n + jp * {NR}) * {W})
-                    whole = rows == {MR} and cols == {NR}
-                    to, ldc, add = edge, {NR}, 0
-                    if whole:
-                        to, ldc, add = q, n, kk
-                    {TILE}(kc, p, down, right, to, ldc, add)
-                    if not whole:
-                        for x in range(rows):
-                            for y in range(cols):
-                                v = ld_{T}(edge, (x + ip - start) * {NR} + y, 99)
-                                if kk > 0:
-                                    v = v + ld_{T}(q, x * n + y, 99)
-                                st_{T}(q, x * n + y, v, 99)
-    return 0
-"""
+def _step(s: _Source) -> Size | None:
+    """The distance in memory between neighbours on the one slow axis."""
+    if s.load is None or len(s.slow) > 1:
+        return None
+    if not s.slow:
+        return 0
+    if any(s.slow[0] in ir.axes_in(c) for c in s.conditions):
+        return None
+    return simplify.stride(_unclamped(s.load.args[0], s.conditions), s.slow[0])

@@ -38,6 +38,8 @@ class Emitted:
     checks: list[str]
     lanes: bool
     flops: Size = 0
+    calls: tuple[str, ...] = ()  # texts of the kernels it calls: their addresses follow the buffers
+    writes: tuple[Buffer, ...] = ()  # of a contraction: the buffers it fills
 
 
 @dataclass
@@ -71,6 +73,7 @@ class _Emitter:
         self.consts: dict[tuple[str, str], str] = {}
         self.parameters: dict[str, tuple[str, int]] = {}
         self.checks: dict[str, int] = {}
+        self.calls: dict[str, str] = {}
         self.stack = [_Block("def kernel(B, S, lo, hi):")]
         self.level: dict[Axis, int] = {}
         self.axis_name: dict[Axis, str] = {}
@@ -517,6 +520,7 @@ class _Emitter:
         head = [f"# {self.kernel_label()}"]
         head += [f"{n} = np.{np_name[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
         pointers = [f"    p{i} = buf(B, {i})" for i in range(len(self.buffers))]
+        pointers += [f"    {n} = buf(B, {len(self.buffers) + i})" for i, n in enumerate(self.calls.values())]
         sizes = [f"    {n} = S[{i}]" for i, n in enumerate(self.sizes.values())]
         sizes += [f"    {n} = {_BITS[code].format(f'S[{len(self.sizes) + i}]')}" for i,
                   (n, (code, _)) in enumerate(self.parameters.items())]

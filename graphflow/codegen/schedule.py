@@ -37,6 +37,11 @@ def schedule(kernel: Kernel) -> Schedule:
     return _save_shared(Schedule(kernel, rows, lane, _groups(kernel)))
 
 
+def rows_of(kernel: Kernel) -> Schedule:
+    """The arrangement in which each stage's innermost axis is the vector, for rows that another kernel hands out."""
+    return _save_shared(Schedule(kernel, kernel.outer, None, _groups(kernel)))
+
+
 def inner_axes(s: Stage, kernel: Kernel) -> tuple[Axis, ...]:
     return tuple(a for a in s.axes if a not in kernel.outer)
 
