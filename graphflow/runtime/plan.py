@@ -70,8 +70,11 @@ class Compiled:
 
     def link(self) -> None:
         """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
-        addresses = native.compile_kernels([u.emitted.source for u in self.units if u.emitted])
-        for u, a in zip([u for u in self.units if u.emitted], addresses):
+        native_units = [u for u in self.units if u.emitted]
+        called = list(dict.fromkeys(s for u in native_units for s in u.emitted.calls))  # type: ignore[union-attr]
+        addresses = native.compile_kernels([*called, *[u.emitted.source for u in native_units]])  # type: ignore[union-attr]
+        self.entry = dict(zip(called, addresses))  # of the kernels that kernels call
+        for u, a in zip(native_units, addresses[len(called):]):
             u.address = a
 
     # -- buffers
@@ -125,7 +128,7 @@ class Compiled:
                 continue
             for k in self._kernels(c, f"k{i}"):
                 if isinstance(k, emit_cpu.Emitted):
-                    self.units.append(self._once(Unit(c, k, k.buffers[:-1], k.buffers[-1:]), roots))
+                    self.units.append(self._once(Unit(c, k, [b for b in k.buffers if b not in k.writes], list(k.writes)), roots))
                     continue
                 alias = self._in_place(k, i, i >= free_from)
                 e = emit_cpu.emit(schedule.schedule(k), alias)
@@ -425,6 +428,7 @@ class Plan:
             at, sat = len(tables), len(sizes)
             for b in u.emitted.buffers:
                 tables.append(self._table_entry(b, len(tables)))
+            tables += [c.entry[source] for source in u.emitted.calls]
             sizes += [types.evaluate(s, self.env) for s in u.emitted.sizes]
             extent = types.evaluate(u.emitted.extent, self.env)
             rows.append([runner.CALL, u.address, at, sat, extent, self._grain(u.emitted, extent), 0, 0])
