@@ -60,6 +60,7 @@ class Variant:
         self.lock = threading.Lock()
         self.settings = {name: getattr(flags, name) for name in TABLE}
         self._whole: _Made | None = None
+        self._opened: list[Any] = []
         name = plan_cache.key(stage.program)
         found = None if name is None else plan_cache.load(name, Compiled, stage.program, self._clusters)
         if found is not None:
@@ -83,14 +84,15 @@ class Variant:
             if self._whole is None:
                 with flags.override(**{k: v for k, v in self.settings.items() if k not in ("debug", "dot", "check")}):
                     self._whole = _Made(self.stage.program)
-                self._closed, self.compiled = self.compiled, self._whole.compiled
-                self.plans = {}
+                self.compiled, self.plans = self._whole.compiled, {}
             return self._whole
 
     def _clusters(self) -> list[Any]:
         """The clusters that a plan from disk refers to by number."""
         made = self.whole()
-        return plan_cache.clusters(made.compiled, self.stage.program, made.guards)
+        if not self._opened:
+            self._opened = plan_cache.clusters(made.compiled, self.stage.program, made.guards)
+        return self._opened
 
     @property
     def program(self) -> Program:
@@ -113,7 +115,7 @@ class Variant:
 
     def give(self, plan: Plan, key: tuple[int, ...]) -> None:
         with self.lock:
-            if key in self.plans:
+            if key in self.plans and plan.compiled is self.compiled:
                 self.plans[key].append(plan)
 
 
@@ -147,6 +149,7 @@ class Executable:
     def first(self, arrays: Sequence[np.ndarray]) -> tuple[Variant, Plan]:
         """The first stage for these feeds, compiled and planned but not run (for `explain`)."""
         variant, env = _Run(self, arrays, None, None).variant(0)
+        variant.whole()
         return variant, variant.take(env, self.store, self.threads)[0]
 
 
@@ -359,6 +362,8 @@ class _Run:
     # -- executing
 
     def execute(self, v: Variant, env: dict[str, int]) -> list[np.ndarray]:
+        if flags.check or flags.debug:
+            v.whole()
         try:
             plan, key = v.take(env, self.store, self.exe.threads)
         except NegativeSize:
