@@ -118,16 +118,19 @@ class _Emitter:
         for a, n in rename.items():
             object.__setattr__(a, "name", n)
         self.line("bad = 0")
-        if self.plan.lane is None:
-            extent, work = self._rows(self._row_body)
-        elif self.plan.rows:
-            extent, work = self._rows(lambda: self._tiles("0", self.size(self.plan.lane.extent)))  # type: ignore[union-attr]
-        else:
-            self._tiles("lo", "hi")
-            extent, work = self.plan.lane.extent, self._work()
+        extent, work = self._arranged()
         self.line("return bad")
         return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work,
                        list(self.checks), not self.plan.rows and self.plan.lane is not None)
+
+    def _arranged(self) -> tuple[Size, Size]:
+        """All loops; the extent of the parallel range, and the work of one iteration of it."""
+        if self.plan.lane is None:
+            return self._rows(self._row_body)
+        if self.plan.rows:
+            return self._rows(lambda: self._tiles("0", self.size(self.plan.lane.extent)))  # type: ignore[union-attr]
+        self._tiles("lo", "hi")
+        return self.plan.lane.extent, self._work()
 
     def _work(self) -> Size:
         """Elements touched per iteration of the parallel range."""
