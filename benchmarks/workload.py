@@ -97,8 +97,7 @@ class Steady(Workload):
     """The time of one call, again and again in a process that stays: rounds of all sides in turn.
 
     A side's function gets the library and the inputs, and returns a function without arguments, or that and a dict of facts. Its
-    entry "check" is a function that gives the results to compare, instead of the first call; "probe" is (fetches, feeds, session),
-    for benchmarks/profile.py.
+    entry "check" is a function that gives the results to compare, instead of the first call.
     """
 
 
