@@ -134,13 +134,13 @@ def test_arrays_that_are_no_plan_are_refused():
 # ---- threads ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("extent", [1, 9, 10, 11, 99, 1000, 1001])
-def test_parts_are_contiguous_and_start_at_grains(extent):
+def test_pieces_are_contiguous_and_start_at_grains(extent):
     ends = np.full(extent, -1, np.int64)
     runner.execute(Plan().call(RANGES, ends, extent=extent, grain=10).code, 0, runner.make_state(2))
     starts = np.flatnonzero(ends >= 0)
     assert starts[0] == 0 and (starts % 10 == 0).all()
     assert [*starts[1:], extent] == ends[starts].tolist()
-    assert len(starts) == (2 if extent > 10 and threads.layer() and threads.available() > 1 else 1)
+    assert len(starts) == (-(-extent // 10) if threads.layer() and threads.available() > 1 else 1)
 
 
 def test_threads_give_the_same_result():

@@ -6,6 +6,7 @@ All addresses are plain int64, so that a plan stays an array of integers.
 """
 
 from llvmlite import ir
+from llvmlite.binding import get_process_triple
 from numba import types
 from numba.extending import intrinsic
 
@@ -88,6 +89,28 @@ def load_volatile(typing, a):
     return types.int64(types.int64), code
 
 
+@intrinsic
+def load_ordered(typing, a):
+    """int64 at an address, in one order with all atomic updates that every thread agrees on."""
+    def code(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "seq_cst", 8)
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def pause(typing):
+    """A moment of waiting that leaves the core to its other thread; nothing where there is no such instruction."""
+    def code(context, builder, signature, args):
+        machine = get_process_triple().split("-")[0]
+        if machine in ("x86_64", "i386", "i686", "AMD64"):
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), [])), [])
+        elif machine in ("aarch64", "arm64"):
+            hint = builder.module.declare_intrinsic("llvm.aarch64.hint", (), ir.FunctionType(ir.VoidType(), [I32]))
+            builder.call(hint, [I32(1)])
+        return context.get_dummy_value()
+    return types.none(), code
+
+
 def _atomic(name, operation, doc):
     def update(typing, a, value):
         def code(context, builder, signature, args):
@@ -99,6 +122,7 @@ def _atomic(name, operation, doc):
 
 
 atomic_min = _atomic("atomic_min", "min", "Store the smaller of the cell and value; returns the old cell.")
+atomic_add = _atomic("atomic_add", "add", "Add value; returns the old cell.")
 atomic_swap = _atomic("atomic_swap", "xchg", "Store value; returns the old cell.")
 
 

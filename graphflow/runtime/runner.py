@@ -29,34 +29,49 @@ OPCODE, FN, BUFFERS, SIZES, EXTENT, GRAIN, AUX, RESERVED = range(8)
 WORDS = 8
 HALT, CALL, HOST, JUMP, JUMP_IF_FALSE, COMMIT, COPY = range(7)
 
-# State words.
-REASON, CHECK, INTERRUPT, THREADS, PARALLEL_FOR, TIMING, TRAMPOLINE, GATE, COMMITTED, STOP_PC = range(10)
+# State words. The team's room follows them: see _ROOM.
+REASON, CHECK, INTERRUPT, THREADS, PARALLEL_FOR, TIMING, TRAMPOLINE, GATE, COMMITTED, RUN, PIECES, TEAM, NAP, BUSY, LIMIT = range(15)
 STATE_WORDS = 16
 DONE, AT_HOST, CHECK_FAILED, INTERRUPTED = range(4)
 
-_RUN = """\
+# At its first large CALL a run opens one region of the threading layer, and the rest of the run happens inside it:
+# the first thread to come goes on with the plan, the others wait for pieces of its CALLs.  So a layer is
+# entered once a run (a fork-join of OpenMP costs 1 us, of workqueue 22), and the leader never waits for a thread that
+# has not come: one that is late, asleep or never there only means fewer hands.
+#
+# Room, in 64-byte lines from the state's word 16: 0 the open job (its number; 0 none, -1 the run is over; then
+# fn, buffers, sizes, extent, grain, pieces, threads), 1 how many are inside the job, 2-3 what stays for the run (leader there,
+# leader's part, pc it stopped at, failed check, last job, plan, pc it started at), from 4 on a line a thread: next
+# piece and last piece of its share.  A thread takes pieces of its own share first (neighbouring kernels cut the same way find
+# their data in its cache), then what others have left.
+_ROOM = 8 * STATE_WORDS
+_LINE = 64
+_PATIENCE = 2000                                              # pauses (about 0.1 ms) before a waiting thread naps
+_NAP_US = 20
+
+_RUN = f"""\
 # plan runner
 BIG = np.int64(0x7FFFFFFFFFFFFFFF)
 def kernel(B, S, lo, hi):
     code = address(function_table(B))
     st = size_table(S)
+    room = address(st) + {_ROOM}
     pc = to_i64(to_i32(lo))
     if pc == 0:
-        st_i64(st, 8, 0, 99)
+        st_i64(st, {COMMITTED}, 0, 99)
     args = stack_i64(1)
     dims = stack_i64(1)
     steps = stack_i64(1)
-    data = stack_i64(8)
     st_i64(args, 0, 1, 99)
     st_i64(steps, 0, 1, 99)
     while True:
         at = code + pc * 64
         ins = pointer(at)
         op = ld_i64(ins, 0, 99)
-        if ld_i64(st, 8, 99) == 0 and load_volatile(address(st) + 16) != 0:
-            st_i64(st, 0, 3, 99)
+        if ld_i64(st, {COMMITTED}, 99) == 0 and load_volatile(address(st) + {8 * INTERRUPT}) != 0:
+            st_i64(st, {REASON}, 3, 99)
             return pc
-        timing = ld_i64(st, 5, 99)
+        timing = ld_i64(st, {TIMING}, 99)
         if timing != 0:
             st_i64(pointer(timing), 2 * pc, cycles(), 99)
         following = pc + 1
@@ -66,36 +81,71 @@ def kernel(B, S, lo, hi):
             sizes = ld_i64(ins, 3, 99)
             extent = ld_i64(ins, 4, 99)
             grain = ld_i64(ins, 5, 99)
-            team = ld_i64(st, 3, 99)
-            launch = ld_i64(st, 4, 99)
-            if grain > 0 and extent > grain and team > 1 and launch != 0:
-                gate = ld_i64(st, 7, 99)
-                if gate != 0 and atomic_swap(gate, 1) != 0:
-                    failed = call_kernel(fn, buffers, sizes, 0, extent)
-                else:
-                    chunks = (extent + grain - 1) // grain
-                    parts = min(team, chunks)
-                    st_i64(dims, 0, parts, 99)
-                    st_i64(data, 0, fn, 99)
-                    st_i64(data, 1, buffers, 99)
-                    st_i64(data, 2, sizes, 99)
-                    st_i64(data, 3, extent, 99)
-                    st_i64(data, 4, grain, 99)
-                    st_i64(data, 5, chunks, 99)
-                    st_i64(data, 6, parts, 99)
-                    st_i64(data, 7, BIG, 99)
-                    call_parallel_for(launch, ld_i64(st, 6, 99), address(args), address(dims),
-                                      address(steps), address(data), parts)
-                    if gate != 0:
-                        atomic_swap(gate, 0)
-                    failed = ld_i64(data, 7, 99)
-                    if failed == BIG:
-                        failed = 0
+            team = ld_i64(st, {THREADS}, 99)
+            where = ld_i64(st, {TEAM}, 99)
+            if grain > 0 and extent > grain and team > 1 and ld_i64(st, {PARALLEL_FOR}, 99) != 0 and where != -1:
+                if where == 0:
+                    busy = ld_i64(st, {BUSY}, 99)
+                    gate = ld_i64(st, {GATE}, 99)
+                    others = atomic_add(busy, team)
+                    parts = max(1, min(team, ld_i64(st, {LIMIT}, 99) - others))
+                    if parts > 1 and gate != 0 and atomic_swap(gate, 1) != 0:
+                        parts = 1
+                    atomic_add(busy, parts - team)
+                    st_i64(st, {TEAM}, -1, 99)
+                    if parts == 1:
+                        pc = call_kernel(ld_i64(st, {RUN}, 99), code, address(st), pc, 0)
+                    else:
+                        st_i64(st, {TEAM}, parts, 99)
+                        st_i64(dims, 0, parts, 99)
+                        r = pointer(room)
+                        st_i64(r, 0, 0, 99)
+                        st_i64(r, 8, 0, 99)
+                        st_i64(r, 16, 0, 99)
+                        st_i64(r, 20, 0, 99)
+                        st_i64(r, 21, code, 99)
+                        st_i64(r, 22, pc, 99)
+                        call_parallel_for(ld_i64(st, {PARALLEL_FOR}, 99), ld_i64(st, {TRAMPOLINE}, 99), address(args), address(dims),
+                                          address(steps), address(st), parts)
+                        pc = ld_i64(r, 18, 99)
+                        if gate != 0:
+                            atomic_swap(gate, 0)
+                    atomic_add(busy, -parts)
+                    st_i64(st, {TEAM}, 0, 99)
+                    return pc
+                chunks = (extent + grain - 1) // grain
+                r = pointer(room)
+                st_i64(r, 1, fn, 99)
+                st_i64(r, 2, buffers, 99)
+                st_i64(r, 3, sizes, 99)
+                st_i64(r, 4, extent, 99)
+                st_i64(r, 5, grain, 99)
+                st_i64(r, 6, chunks, 99)
+                st_i64(r, 7, where, 99)
+                st_i64(r, 19, BIG, 99)
+                for p in range(where):
+                    share = pointer(room + {4 * _LINE} + {_LINE} * p)
+                    st_i64(share, 0, p * chunks // where, 99)
+                    st_i64(share, 1, (p + 1) * chunks // where, 99)
+                job = ld_i64(r, 20, 99) + 1
+                st_i64(r, 20, job, 99)
+                atomic_swap(room, job)
+                call_kernel(ld_i64(st, {PIECES}, 99), room, 0, ld_i64(r, 17, 99), 0)
+                atomic_swap(room, 0)
+                waited = 0
+                while load_ordered(room + {_LINE}) != 0:
+                    pause()
+                    waited += 1
+                    if waited >= {_PATIENCE}:
+                        call_kernel(ld_i64(st, {NAP}, 99), {_NAP_US}, 0, 0, 0)
+                failed = ld_i64(r, 19, 99)
+                if failed == BIG:
+                    failed = 0
             else:
                 failed = call_kernel(fn, buffers, sizes, 0, extent)
             if failed != 0:
-                st_i64(st, 0, 2, 99)
-                st_i64(st, 1, failed, 99)
+                st_i64(st, {REASON}, 2, 99)
+                st_i64(st, {CHECK}, failed, 99)
                 return pc
         elif op == 3:
             following = ld_i64(ins, 6, 99)
@@ -103,65 +153,125 @@ def kernel(B, S, lo, hi):
             if ld_u8(pointer(ld_i64(ins, 2, 99)), 0, 99) == 0:
                 following = ld_i64(ins, 6, 99)
         elif op == 5:
-            st_i64(st, 8, 1, 99)
+            st_i64(st, {COMMITTED}, 1, 99)
         elif op == 6:
             copy_bytes(ld_i64(ins, 2, 99), ld_i64(ins, 3, 99), ld_i64(ins, 4, 99))
         else:
-            st_i64(st, 0, select(op == 0, 0, 1), 99)
+            st_i64(st, {REASON}, select(op == 0, 0, 1), 99)
             return pc
         if timing != 0:
             st_i64(pointer(timing), 2 * pc + 1, cycles(), 99)
         pc = following
 """
 
-# A layer hands over (args, dims, steps, data): args[0] - 1 is the first part, dims[0] how many parts.
-_TRAMPOLINE = """\
+# A layer hands over (args, dims, steps, data): args[0] - 1 is the first part, dims[0] how many parts; data is the state.
+# One thread may get several parts, one after the other: the first is then the leader's, and the rest find the run over.
+_TRAMPOLINE = f"""\
 # thread trampoline
 def kernel(B, S, lo, hi):
     first = address(buf(B, 0)) - 1
     count = size(S, 0)
-    data = pointer(hi)
-    fn = ld_i64(data, 0, 99)
-    buffers = ld_i64(data, 1, 99)
-    sizes = ld_i64(data, 2, 99)
-    extent = ld_i64(data, 3, 99)
-    grain = ld_i64(data, 4, 99)
-    chunks = ld_i64(data, 5, 99)
-    parts = ld_i64(data, 6, 99)
+    st = pointer(hi)
+    room = hi + {_ROOM}
+    r = pointer(room)
     for part in range(first, first + count):
-        begin = part * chunks // parts * grain
-        end = min((part + 1) * chunks // parts * grain, extent)
-        if begin < end:
-            failed = call_kernel(fn, buffers, sizes, begin, end)
+        if atomic_swap(room + 128, 1) == 0:
+            st_i64(r, 17, part, 99)
+            st_i64(r, 18, call_kernel(ld_i64(st, {RUN}, 99), ld_i64(r, 21, 99), hi, ld_i64(r, 22, 99), 0), 99)
+            atomic_swap(room, -1)
+            continue
+        done = 0
+        idle = 0
+        while True:
+            job = load_ordered(room)
+            if job == -1:
+                break
+            if job == 0 or job == done:
+                pause()
+                idle += 1
+                if idle >= {_PATIENCE}:
+                    call_kernel(ld_i64(st, {NAP}, 99), {_NAP_US}, 0, 0, 0)
+                continue
+            atomic_add(room + {_LINE}, 1)
+            job = load_ordered(room)
+            if job > 0 and job != done:
+                call_kernel(ld_i64(st, {PIECES}, 99), room, 0, part, 0)
+                done = job
+                idle = 0
+            atomic_add(room + {_LINE}, -1)
+    return 0
+"""
+
+# Takes pieces of the open job until none is left; lo is the thread's part.
+_PIECES = f"""\
+# pieces of a parallel call
+def kernel(B, S, lo, hi):
+    r = function_table(B)
+    room = address(r)
+    fn = ld_i64(r, 1, 99)
+    buffers = ld_i64(r, 2, 99)
+    sizes = ld_i64(r, 3, 99)
+    extent = ld_i64(r, 4, 99)
+    grain = ld_i64(r, 5, 99)
+    team = ld_i64(r, 7, 99)
+    for k in range(team):
+        p = lo + k
+        if p >= team:
+            p = p - team
+        share = room + {4 * _LINE} + {_LINE} * p
+        last = ld_i64(pointer(share), 1, 99)
+        piece = atomic_add(share, 1)
+        while piece < last:
+            begin = piece * grain
+            failed = call_kernel(fn, buffers, sizes, begin, min(begin + grain, extent))
             if failed != 0:
-                atomic_min(hi + 56, failed)
+                atomic_min(room + 152, failed)
+            piece = atomic_add(share, 1)
     return 0
 """
 
 
 @cache
 def _native() -> tuple:
-    """(run as a C function, address of the trampoline)."""
-    run, trampoline = compile_kernels([_RUN, _TRAMPOLINE])
-    return ctypes.CFUNCTYPE(ctypes.c_int64)(run), trampoline
+    """(run as a C function, the addresses of run, trampoline and pieces)."""
+    addresses = compile_kernels([_RUN, _TRAMPOLINE, _PIECES])
+    return ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[0]), *addresses
+
+
+@cache
+def _nap() -> int:
+    """The address of a C function that lets other threads have the core for a moment; its argument is microseconds."""
+    if os.name == "nt":
+        return ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value or 0  # type: ignore[attr-defined]
+    return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
 
 
 # ---- states -----------------------------------------------------------------------------------------
 
 _states: "weakref.WeakValueDictionary[int, np.ndarray]" = weakref.WeakValueDictionary()
+_busy = np.zeros(8, np.int64)                                 # [0]: threads that parallel runs of this process have taken
 
 
 def make_state(threads: int = 1) -> np.ndarray:
     """A state for `execute`; one run at a time may use it. `threads` above what the layer has are cut."""
-    state = np.zeros(STATE_WORDS, np.int64)
-    state[THREADS] = 1
     layer = _threads.layer() if threads > 1 else None
-    if layer is not None:
-        state[THREADS], state[PARALLEL_FOR] = min(threads, layer.most), layer.parallel_for
-        state[TRAMPOLINE] = _native()[1]
+    team = min(threads, layer.most) if layer is not None else 1
+    state = _aligned_words(STATE_WORDS + (8 * (4 + team) if team > 1 else 0))
+    state[THREADS] = 1
+    if layer is not None and team > 1:
+        state[THREADS], state[PARALLEL_FOR], state[LIMIT] = team, layer.parallel_for, layer.most
+        state[RUN], state[TRAMPOLINE], state[PIECES] = _native()[1:]
+        state[NAP], state[BUSY] = _nap(), _busy.ctypes.data
         state[GATE] = ctypes.addressof(layer.gate) if layer.gate is not None else 0
         _states[id(state)] = state
     return state
+
+
+def _aligned_words(count: int) -> np.ndarray:
+    """Zeros that start at a cache line, so that threads that write different lines do not disturb each other."""
+    raw = np.zeros(count + 8, np.int64)
+    start = -raw.ctypes.data % _LINE // 8
+    return raw[start:start + count]
 
 
 def interrupt(state: np.ndarray) -> None:
@@ -182,7 +292,8 @@ def set_timing(state: np.ndarray, ticks: np.ndarray | None) -> None:
 
 def _serial_after_fork() -> None:
     for state in list(_states.values()):
-        state[PARALLEL_FOR] = state[GATE] = 0
+        state[PARALLEL_FOR] = state[GATE] = state[TEAM] = 0
+    _busy[0] = 0
 
 
 if hasattr(os, "register_at_fork"):
