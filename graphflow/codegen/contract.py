@@ -115,10 +115,11 @@ def _looked_through(t: Tensor) -> bool:
 
 
 def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Kernel | None = None,
-            result: Buffer | None = None) -> list[Kernel | Emitted]:
+            result: Buffer | None = None, alias: Mapping[Buffer, Buffer] | None = None) -> list[Kernel | Emitted]:
     """Panels of the right operand where it needs them, then the product.
 
     then: a linear kernel over rows that reads `result`, the product's value at the same place, and runs on each block.
+    alias: outputs of `then` that lie in the memory of one of its operands.
     """
     def leaf(t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
         b = stored.get(t)
@@ -126,7 +127,7 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
 
     p = product(op, leaf)
     assert p is not None
-    return _Multiply(name, p, stored.get(op.outputs[0]), then, result).made()
+    return _Multiply(name, p, stored.get(op.outputs[0]), then, result, alias or {}).made()
 
 
 class _Text(_Emitter):
@@ -315,8 +316,9 @@ def _chunks(s: _Source, limit: int) -> _Chunks:
 class _Multiply:
     """One product as kernels."""
 
-    def __init__(self, name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None):
-        self.name, self.p, self.out, self.then, self.result = name, p, out, then, result
+    def __init__(self, name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None,
+                 alias: Mapping[Buffer, Buffer]):
+        self.name, self.p, self.out, self.then, self.result, self.alias = name, p, out, then, result, dict(alias)
         self.kind = p.dtype.code
         self.shape = blocks.shape(self.kind)
         self.batch, self.m, self.n, self.k = p.sizes
@@ -458,7 +460,6 @@ class _Multiply:
 
     def _target(self) -> None:
         """C is the result itself, the place of an output that replaces it, partial sums, or a part that nothing else sees."""
-        self.alias: dict[Buffer, Buffer] = {}
         then, out = self.then, self.out
         sizes = (self.batch, self.m, self.n)
         if out is not None and out.dtype is not self.p.dtype or self.parts != 1:
@@ -474,10 +475,10 @@ class _Multiply:
             self.c = out
         else:
             assert then is not None and self.result is not None
-            free = _replaced(then, self.result)
+            free = _replaced(then, self.result, self.alias)
             self.c = self.result
             if free is not None:
-                self.alias, self.c = {self.result: free}, free
+                self.alias[self.result], self.c = free, free
 
     # -- the product
 
@@ -628,14 +629,14 @@ def _total(name: str, sums: Buffer, out: Buffer, parts: Size, elements: Size) ->
     return Kernel(f"{name}_total", (sums, out), (stage,), (i,))
 
 
-def _replaced(then: Kernel, result: Buffer) -> Buffer | None:
+def _replaced(then: Kernel, result: Buffer, alias: Mapping[Buffer, Buffer]) -> Buffer | None:
     """An output that can lie where the product's value lay: elementwise, of its dtype, written where it is read."""
     if any(s.combine for s in then.stages) or len({s.axes for s in then.stages}) != 1:
         return None
     places = {e.args[0] for s in then.stages for e in ir.walk(s.expr) if e.op == "at" and e.data is result}
     read = {e.data for s in then.stages for e in ir.walk(s.expr) if e.op == "at"}
     for s in then.stages:
-        if s.target.role == "out" and s.target.dtype is result.dtype and places == {s.index[0]} and s.target not in read:
+        if s.target.role == "out" and s.target.dtype is result.dtype and places == {s.index[0]} and s.target not in read and s.target not in alias:
             return s.target
     return None
 

@@ -18,6 +18,7 @@ from ..graph import Operation, Tensor
 from ..ops.opdef import Const, StandIn
 from ..ops.pull import Pull, uniform
 from ..types import Size
+from .again import made_again
 from .program import Program
 
 # A row that several stages read again should stay in the second-level cache; a kernel without outer axes runs
@@ -26,6 +27,8 @@ ROW_LIMIT = 1 << 16
 SERIAL_LIMIT = 1 << 15
 # Elements up to which a value made of weights alone is kept from step to step.
 ONCE_LIMIT = 1 << 18
+# Folds of fewer elements are not worth a search for others that read the same tensor.
+SHARED = 1 << 12
 # Recomputing up to this many operations is cheaper than storing and loading a value.
 CHEAP = 2
 _HEAVY = {"exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow", "atan2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
@@ -67,13 +70,16 @@ class _Group:
         self.pointwise = not node.fold
 
 
-def fuse(program: Program, opaque: Callable[[Operation], str | None]) -> Fusion:
+def fuse(program: Program, opaque: Callable[[Operation], str | None], follows: "Follows | None" = None) -> Fusion:
     """Groups the program's ops.  `opaque(op)` names the means by which an op runs alone ("contraction"), or None.
+
+    `follows(op, cluster, stored)` gives the number of outer axes with which `cluster` can run on the rows that contraction `op`
+    has just computed, or None; `stored` are the tensors in memory.
 
     When the kernels would be many and all different, compiling them would take longer than they save: then every op
     becomes a kernel of its own, which others of its kind share.
     """
-    found = _Fuser(program, opaque, flags.fusion_limit).run()
+    found = _Fuser(program, opaque, flags.fusion_limit, follows).run()
     return found if _to_compile(found) <= flags.compile_limit else _Fuser(program, opaque, 1).run()
 
 
@@ -118,9 +124,13 @@ def elements(sizes: Sequence[Size]) -> int:
     return n
 
 
+Follows = Callable[[Operation, Cluster, set[Tensor]], "int | None"]
+
+
 class _Fuser:
-    def __init__(self, program: Program, opaque: Callable[[Operation], str | None], limit: int):
-        self.program, self.opaque, self.limit = program, opaque, limit
+    def __init__(self, program: Program, opaque: Callable[[Operation], str | None], limit: int, follows: Follows | None = None):
+        self.program, self.opaque, self.limit, self.follows = program, opaque, limit, follows
+        self._roots = {t.op for t in program.roots()}
         self.ops = program.ops()
         self.places = {op: i for i, op in enumerate(self.ops)}
         self.kinds = {op: kind_of(op, opaque) for op in self.ops}
@@ -128,10 +138,14 @@ class _Fuser:
         self.consumers = program.consumers()
         self.required = self._required()
         self.invariant = self._invariant()
+        self.copied: set[Operation] = set()
+        if flags.optimize and limit > 1:
+            self.copied = made_again(self.ops, self.kinds, self.consumers, self.required, self.inlined, elements)
         self.nodes: dict[Operation, _Node] = {}
         self.groups: list[_Group] = []
         self.live: set[_Group] = set()
         self.users: dict[Operation, list[_Node]] = {}
+        self.folds_of: dict[Tensor, list[_Node]] = {}
         self.refusals: list[tuple[str, str, str]] = []
 
     def _required(self) -> set[Operation]:
@@ -167,7 +181,8 @@ class _Fuser:
 
     def inlined(self, op: Operation) -> bool:
         """Ops that only move elements, or make them of nothing, are never a node of their own unless required."""
-        return self.kinds[op] == "map" and op not in self.required and (op.opdef.family == "movement" or not op.inputs or _is_mask(op))
+        return self.kinds[op] == "map" and op not in self.required and (
+            op.opdef.family == "movement" or not op.inputs or _is_mask(op) or op in self.copied)
 
     def run(self) -> Fusion:
         for op in self.ops:
@@ -194,11 +209,31 @@ class _Fuser:
         for t, _ in node.reads:
             if t.op in self.nodes:
                 self._try_merge(self.nodes[t.op], node)
+        if node.fold:
+            self._beside(node)
         if node.fold:  # values that were in the way as stored ones may now live inside the fold
             for inner in list(node.cluster.nodes):
                 for t, _ in inner.reads:
                     if t.op in self.nodes and inner is not node:
                         self._try_merge(self.nodes[t.op], inner)
+
+    def _beside(self, node: _Node) -> None:
+        """Folds over the same axes of one large tensor share a pass over it."""
+        for t, _ in node.reads:
+            if elements(t.sizes) * 2 > node.work > SHARED:  # type: ignore[arg-type]
+                for other in self.folds_of.setdefault(t, []):
+                    if other.sizes == node.sizes and other.work == node.work and other.cluster is not node.cluster:
+                        self._join(other, node)
+                self.folds_of[t].append(node)
+
+    def _join(self, first: _Node, second: _Node) -> None:
+        a, b = first.cluster, second.cluster
+        assert a is not None and b is not None
+        why = self._refuse(a, b, first, second, True) or self._too_wide(a.nodes + b.nodes)
+        if why:
+            self.refusals.append((first.op.name, second.op.name, why))
+        else:
+            self._merge(a, b, False)
 
     def _node(self, op: Operation) -> _Node:
         reads: list[tuple[Tensor, tuple[Expr, ...]]] = []
@@ -286,7 +321,10 @@ class _Fuser:
             return "the reader would recompute it many times"
         if reader.fold and not producer.fold and self._multiplies(producer, reader):
             return "the reduction would recompute it many times"
-        nodes = a.nodes + b.nodes
+        return self._too_wide(a.nodes + b.nodes)
+
+    def _too_wide(self, nodes: list[_Node]) -> str:
+        """Why stages would not find each other's values in cache, or not run on several threads."""
         depth = self._depth(nodes)
         if depth == 0 and len(nodes[0].sizes) + len(nodes[-1].sizes) and sum(n.work for n in nodes) > SERIAL_LIMIT:
             return "they share no outer axis"
@@ -414,7 +452,63 @@ class _Fuser:
                 c = Cluster([op], [op], list(op.outputs), 0, self.kinds[op])
                 units.append(c)
                 unit_of[op] = c
-        return self._sort(units, unit_of)
+        ordered = self._sort(units, unit_of)
+        return self._attach(ordered, unit_of) if self.follows is not None and self.limit > 1 and flags.optimize else ordered
+
+    # -- what follows a contraction runs on its blocks
+
+    def _attach(self, units: list[Cluster], unit_of: dict[Operation, Cluster]) -> list[Cluster]:
+        """Joins a contraction with a kernel that reads its result row by row, where no path leads out and back."""
+        stored = {t for c in units for t in c.outputs}
+        attached = False
+        for c in [u for u in units if u.kind == "contraction"]:
+            result = c.ops[0].outputs[0]
+            readers = [unit_of[r] for r in self._readers(result) if r in unit_of]
+            for k in dict.fromkeys(map(id, readers)):
+                reader = next(r for r in readers if id(r) == k)
+                if reader.kind != "kernel" or self._between(c, reader, unit_of):
+                    self.refusals.append((c.ops[0].name, reader.ops[-1].name, "a value would have to leave the kernel and come back"))
+                    continue
+                depth = self.follows(c.ops[0], reader, stored)  # type: ignore[misc]
+                if depth is None:
+                    self.refusals.append((c.ops[0].name, reader.ops[-1].name, "it does not read the product row by row"))
+                    continue
+                kept = [result] if c.ops[0] in self._roots or any(unit_of.get(r) is not reader for r in self._readers(result)) else []
+                joined = Cluster([c.ops[0], *reader.ops], reader.staged, [*kept, *reader.outputs], depth, "contraction")
+                for op in joined.ops:
+                    unit_of[op] = joined
+                units = [joined if u is reader else u for u in units if u is not c]
+                attached = True
+                break
+        return self._sort(units, unit_of) if attached else units
+
+    def _readers(self, t: Tensor) -> list[Operation]:
+        """The ops that read `t`, through inlined ones."""
+        out, stack = [], list(self.consumers.get(t, ()))
+        while stack:
+            op = stack.pop()
+            if self.inlined(op):
+                stack.extend(self.consumers.get(op.outputs[0], ()))
+            else:
+                out.append(op)
+        return list(dict.fromkeys(out))
+
+    def _between(self, c: Cluster, reader: Cluster, unit_of: dict[Operation, Cluster]) -> bool:
+        """Whether something else stands on a path from `c` to `reader`."""
+        seen: set[int] = {id(reader)}
+        stack = [u for u in self._needs(reader, unit_of) if u is not c]
+        while stack:
+            u = stack.pop()
+            if u is c:
+                return True
+            if id(u) not in seen:
+                seen.add(id(u))
+                stack.extend(self._needs(u, unit_of))
+        return False
+
+    def _needs(self, c: Cluster, unit_of: dict[Operation, Cluster]) -> list[Cluster]:
+        found = {id(unit_of[p]): unit_of[p] for op in c.ops for p in self._behind(op) if p in unit_of and unit_of[p] is not c}
+        return list(found.values())
 
     def _cluster(self, g: _Group) -> Cluster:
         staged = self._staged(g.nodes)

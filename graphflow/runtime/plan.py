@@ -6,7 +6,7 @@ numbers: arena offsets, argument blocks, instructions.  A new batch size makes a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence, cast
+from typing import Any, Callable, Collection, Sequence, cast
 
 import numpy as np
 
@@ -50,22 +50,22 @@ class Unit:
 
 
 class Compiled:
-    """Kernels of one program."""
+    """Kernels of one program.  `fused`: the kernels to be in the order in which they run, where that has been decided."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, fused: fusion.Fusion | None = None):
         self.program = program
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
-        self.fusion = fusion.fuse(program, contract.engine)
+        self.fusion = fused or fusion.fuse(program, contract.engine, _follows)
         self.arrays: dict[ir.Buffer, np.ndarray] = {}  # constants
         self.inputs = {t: (kind, what) for kind, what, t in program.inputs}
         self.units: list[Unit] = []
         self.alias: dict[ir.Buffer, ir.Buffer] = {}
         self._declare()
         self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
-        clusters = _by_memory(self.fusion.clusters, self)
-        self.last_use = self._last_uses(clusters)
-        self._units(clusters)
+        self.order = self.fusion.clusters if fused else _by_memory(self.fusion.clusters, self)
+        self.last_use = self._last_uses(self.order)
+        self._units(self.order)
         self.link()
 
     def link(self) -> None:
@@ -126,9 +126,10 @@ class Compiled:
                 # uniform constants have no buffer
                 self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))
                 continue
-            for k in self._kernels(c, f"k{i}"):
+            for k in self._kernels(c, f"k{i}", i, i >= free_from):
                 if isinstance(k, emit_cpu.Emitted):
-                    self.units.append(self._once(Unit(c, k, [b for b in k.buffers if b not in k.writes], list(k.writes)), roots))
+                    in_variable = any(self._is_variable(b) for b in k.writes)
+                    self.units.append(self._once(Unit(c, k, [b for b in k.buffers if b not in k.writes], list(k.writes), in_variable), roots))
                     continue
                 alias = self._in_place(k, i, i >= free_from)
                 e = emit_cpu.emit(schedule.schedule(k), alias)
@@ -153,10 +154,9 @@ class Compiled:
             self.invariant.update(u.writes)
         return u
 
-    def _kernels(self, c: fusion.Cluster, name: str) -> list[Any]:
+    def _kernels(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
         if c.kind == "contraction":
-            made_of = contract.kernels(name, c.ops[0], self.buffers)
-            return [simplify.linear(k) if isinstance(k, ir.Kernel) else k for k in made_of]
+            return self._contraction(c, name, step, may_commit)
         if c.kind == "scatter":
             made = lower.lower_scatter(name, c.ops[0], self.buffers)
         elif c.kind == "scan":
@@ -167,7 +167,18 @@ class Compiled:
             ir.verify(made)
         return schedule.split(simplify.linear(made))
 
-    def _in_place(self, k: ir.Kernel, step: int, may_commit: bool) -> dict[ir.Buffer, ir.Buffer]:
+    def _contraction(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
+        """The product, and what follows it on its blocks; an output of that may lie in an operand which is not multiplied."""
+        op, result = c.ops[0], c.ops[0].outputs[0]
+        if len(c.ops) == 1:
+            return contract.kernels(name, op, self.buffers)
+        place = self.buffers.get(result) or ir.Buffer(result.dtype.compute, result.sizes, "part", "product")  # type: ignore[arg-type]
+        then = simplify.linear(lower.lower(name, c.staged, [t for t in c.outputs if t is not result], c.depth, {**self.buffers, result: place}))
+        multiplied = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
+        alias = self._in_place(then, step, may_commit, multiplied | {place})
+        return contract.kernels(name, op, self.buffers, then, place, alias)
+
+    def _in_place(self, k: ir.Kernel, step: int, may_commit: bool, taken: Collection[ir.Buffer] = ()) -> dict[ir.Buffer, ir.Buffer]:
         """Results that may take the memory of an operand read for the last time here, at the same index."""
         alias: dict[ir.Buffer, ir.Buffer] = {}
         if not flags.optimize or any(s.combine or s.scan for s in k.stages) or len({s.axes for s in k.stages}) != 1:
@@ -186,7 +197,7 @@ class Compiled:
             if s.target.role != "out" or s.target in outputs:
                 continue
             for b, places in where.items():
-                if first[b] > number:  # a later stage would read what this one has overwritten
+                if b in taken or first[b] > number:  # a later stage would read what this one has overwritten
                     continue
                 if b in alias.values() or places != {s.index[0]} or b.dtype is not s.target.dtype or b.sizes != s.target.sizes:
                     continue
@@ -208,6 +219,33 @@ class Compiled:
     def _is_variable(self, b: ir.Buffer) -> bool:
         t = self.tensor_of.get(self.alias.get(b, b))
         return t is not None and self.inputs.get(t, ("",))[0] == "variable"
+
+
+def _follows(op: Operation, c: fusion.Cluster, stored: set[Tensor]) -> int | None:
+    """With how many outer axes the cluster runs on the rows of contraction `op`, or None."""
+    result = op.outputs[0]
+    rank = len(c.staged[0].outputs[0].sizes)  # type: ignore[arg-type]
+    depth = c.depth if c.depth < rank else rank - 1
+    if depth < 1 or len({len(s.outputs[0].sizes) for s in c.staged if s.opdef._fold is None}) > 1:  # type: ignore[arg-type]
+        return None
+    buffers = _Buffers(stored)
+    then = simplify.linear(lower.lower("", c.staged, c.outputs, depth, buffers))
+    return depth if contract.accepts(op, then, buffers[result]) else None
+
+
+class _Buffers(dict[Tensor, ir.Buffer]):
+    """A buffer for every tensor that will be in memory, made when it is asked for."""
+
+    def __init__(self, stored: set[Tensor]):
+        self.stored = stored
+
+    def get(self, t: Tensor, otherwise: Any = None) -> Any:  # type: ignore[override]
+        there = t in self.stored or t.op.opdef is StandIn or t.op.opdef is Const and uniform(t.op) is None
+        return self[t] if there else otherwise
+
+    def __missing__(self, t: Tensor) -> ir.Buffer:
+        b = self[t] = ir.Buffer(t.dtype, t.sizes, "out" if t in self.stored else "in")  # type: ignore[arg-type]
+        return b
 
 
 def _checks(c: fusion.Cluster) -> bool:
@@ -314,8 +352,8 @@ class NegativeSize(Exception):
 class Plan:
     """Instructions over one arena for one set of sizes.  One run at a time."""
 
-    def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int):
-        self.compiled, self.env, self.store = compiled, env, store
+    def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int, limit: int = 0):
+        self.compiled, self.env, self.store, self.limit = compiled, env, store, limit
         self.shape = {b: tuple(types.evaluate(s, env) for s in b.sizes) for b in self._all_buffers()}
         if any(s < 0 for shape in self.shape.values() for s in shape):
             raise NegativeSize
@@ -379,7 +417,13 @@ class Plan:
             elif b in first:
                 slots.append((b, self.nbytes(b), first[b], max(last[b], first[b])))
         offsets, self.arena_bytes = memory.pack(slots)
-        self.arena = aligned((self.arena_bytes,), np.dtype(np.uint8))
+        self.slots = slots
+        if self.limit and sum(self.memory().values()) > self.limit:
+            raise memory.Exceeded(self)
+        try:
+            self.arena = aligned((self.arena_bytes,), np.dtype(np.uint8))
+        except MemoryError:
+            raise memory.Exceeded(self) from None
         base = self.arena.__array_interface__["data"][0]
         for key, at in offsets.items():
             b = cast(ir.Buffer, key)
@@ -387,6 +431,15 @@ class Plan:
             self.views[b] = self.arena[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])
         for b, array in c.arrays.items():
             self._pin(b, array)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that a run needs, by what for.  Large results are the caller's; small ones have a copy in the arena."""
+        c = self.compiled
+        kinds = {b: c.inputs[t][0] for b, t in c.tensor_of.items() if t in c.inputs}
+        return {"variables": sum(self.nbytes(b) for b, kind in kinds.items() if kind == "variable"),
+                "constants": sum(a.nbytes for a in c.arrays.values()), "temporaries": self.arena_bytes,
+                "results": sum(self.nbytes(b) for b in self.late if b not in kinds),
+                "feeds": sum(self.nbytes(b) for b, kind in kinds.items() if kind in ("feed", "stage"))}
 
     def _pin(self, b: ir.Buffer, array: np.ndarray) -> None:
         self.views[b], self.address[b] = array, array.__array_interface__["data"][0]
