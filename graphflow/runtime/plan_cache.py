@@ -36,11 +36,15 @@ from ..types import Dim, DType
 
 FORMAT = 1
 FEWEST = 12  # ops of a program that is worth a file
+LONG = 48  # characters of a text that is written once: kernels share their source
 MOST = 4 << 20  # bytes of constants made by passes that are stored; programs with more are not
 # Flags that no kernel and no plan depends on.  All others are part of the key.
 _IRRELEVANT = {"debug", "check", "dot", "interpret", "threads", "strict_feeds", "cache_dir"}
-# Attributes of Compiled that are not stored: they are read only while it is made, or by people.
-_PASSING = {"program", "fusion", "last_use"}
+# Attributes of Compiled that are not stored: they are read only while it is made, or by people, or are addresses.
+_PASSING = {"program", "fusion", "last_use", "entry"}
+
+
+Opened = Callable[[], "list[fusion.Cluster]"]
 
 
 class Unstorable(Exception):
@@ -73,11 +77,11 @@ def key(program: Program, *more: Any) -> str | None:
     if len(program.ops()) < FEWEST or pipeline._added or not usable():
         return None
     try:
-        content = _Content(program).parts()
+        content = (FORMAT, more, _rules(rewrite.changes), _flags(), _Content(program).parts())
     except Unstorable:
         return None
     digest = hashlib.sha256(_source())
-    digest.update(repr((FORMAT, more, _rules(rewrite.changes), _flags(), content)).encode())
+    digest.update(repr(content).encode())
     return digest.hexdigest()
 
 
@@ -167,7 +171,8 @@ class _Content:
         if kind is tuple or kind is list:
             return kind.__name__, [self.value(x) for x in v]
         if kind is Dim:
-            return "dim", v.hint, [([self._atom(a) for a in m], c) for m, c in sorted(v.terms.items(), key=repr)] if v.terms is not None else None
+            terms = v.terms and [([self._atom(a) for a in m], c) for m, c in sorted(v.terms.items(), key=repr)]
+            return "dim", v.hint, terms
         if kind is DType:
             return "dtype", v.name
         if isinstance(v, opdef.Opaque):
@@ -224,6 +229,7 @@ class _Writer:
         self.numbers: dict[int, int] = {}
         self.alive: list[Any] = []
         self.clusters: list[fusion.Cluster] = []
+        self.texts: dict[str, int] = {}
         self.bytes = 0
 
     def whole(self, compiled: Any, guards: list[types.Guard]) -> dict[str, Any]:
@@ -238,7 +244,8 @@ class _Writer:
             return {"attributes": [[k, self.value(v)] for k, v in vars(compiled).items() if k not in _PASSING],
                     "outputs": [self.value(t) for t in p.outputs],
                     "writes": [[[v for v, _ in self.program.writes].index(v), self.value(t)] for v, t in p.writes],
-                    "guards": [self.value(g) for g in guards], "objects": self.objects}
+                    "guards": [self.value(g) for g in guards], "objects": self.objects,
+                    "texts": list(self.texts)}
         except (RecursionError, ValueError):
             raise Unstorable("a long chain") from None
 
@@ -254,8 +261,10 @@ class _Writer:
 
     def value(self, v: Any) -> Any:
         kind = type(v)
-        if v is None or kind is int or kind is str or kind is bool:
+        if v is None or kind is int or kind is bool:
             return v
+        if kind is str:
+            return v if len(v) < LONG else ["text", self.texts.setdefault(v, len(self.texts))]
         if kind is list or kind is tuple:
             return [kind.__name__, *[self.value(x) for x in v]]
         if kind is Dim:
@@ -358,7 +367,7 @@ def _fields(c: type) -> tuple[str, ...]:
 # ---------------------------------------------------------------- reading
 
 
-def unpack(content: bytes, compiled_class: type, program: Program, opened: Callable[[], list[fusion.Cluster]]) -> tuple[Any, list[types.Guard]]:
+def unpack(content: bytes, compiled_class: type, program: Program, opened: Opened) -> tuple[Any, list[types.Guard]]:
     """(a Compiled without its kernels linked, guards) of an entry.  `opened()` compiles the program to give its clusters.
 
     Raises whatever a damaged entry leads to.
@@ -369,7 +378,7 @@ def unpack(content: bytes, compiled_class: type, program: Program, opened: Calla
 class Closed:
     """A cluster of a stored plan: its kind, and its ops when somebody asks."""
 
-    def __init__(self, number: int, kind: str, opened: Callable[[], list[fusion.Cluster]]):
+    def __init__(self, number: int, kind: str, opened: Opened):
         self.number, self.kind, self._opened = number, kind, opened
 
     def __getattr__(self, name: str) -> Any:
@@ -380,9 +389,9 @@ class Closed:
 
 
 class _Reader:
-    def __init__(self, entry: dict[str, Any], program: Program, opened: Callable[[], list[fusion.Cluster]]):
+    def __init__(self, entry: dict[str, Any], program: Program, opened: Opened):
         self.entry, self.program, self.opened = entry, program, opened
-        self.described, self.ops = entry["objects"], program.ops()
+        self.described, self.texts, self.ops = entry["objects"], entry["texts"], program.ops()
         self.objects: list[Any] = [None] * len(self.described)
         self.dims: dict[str, Dim] = {}
 
@@ -410,6 +419,8 @@ class _Reader:
             return {self.value(k): self.value(x) for k, x in v[1:]}
         if kind == "dtype":
             return types.DTYPES[v[1]]
+        if kind == "text":
+            return self.texts[v[1]]
         if kind == "dim":
             return self._dim(v)
         if kind == "float":
@@ -510,15 +521,17 @@ class _Reader:
 _GRAPH = opdef.Scratch()
 
 
-def _operation(d: opdef.OpDef, inputs: tuple[Tensor, ...], specs: list[Spec], attrs: Any = None, like: Operation | None = None) -> Operation:
-    name, device, site = (like.name, like.device, like.site) if like is not None else (d.default_name, "", None)
-    return Operation(_GRAPH, 0, name, d, inputs, (), attrs or {}, specs, device, site, (like.origin or (like.name,)) if like is not None else ())
+def _operation(d: opdef.OpDef, inputs: tuple[Tensor, ...], specs: list[Spec], attrs: Any = None,
+               like: Operation | None = None) -> Operation:
+    if like is None:
+        return Operation(_GRAPH, 0, d.default_name, d, inputs, (), attrs or {}, specs)
+    return Operation(_GRAPH, 0, like.name, d, inputs, (), attrs, specs, like.device, like.site, like.origin or (like.name,))
 
 
 # ---------------------------------------------------------------- the files
 
 
-def load(name: str, compiled_class: type, program: Program, opened: Callable[[], list[fusion.Cluster]]) -> tuple[Any, list[types.Guard]] | None:
+def load(name: str, compiled_class: type, program: Program, opened: Opened) -> tuple[Any, list[types.Guard]] | None:
     """What `save` kept under `name`, or None."""
     content = native.default_store().disk.load(name, ".plan")
     if content is None:
