@@ -6,7 +6,6 @@ host's part in between, and commits variables only when everything has succeeded
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from ..ops.opdef import Const
 from ..passes import pipeline, specialize
 from ..passes.program import Program
 from . import plan_cache, runner
+from . import threads as team
 from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
 from .reference import Reference, evaluate
 from .store import aligned
@@ -32,8 +32,7 @@ LONG = 0.02  # seconds after which a plan is run where Ctrl-C can reach it
 
 def thread_count(config: Any) -> int:
     """Threads of one kernel: the config's, else the flag's, else one per core this process may use."""
-    wanted = getattr(config, "intra_op_parallelism_threads", 0) or flags.threads
-    return wanted or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return getattr(config, "intra_op_parallelism_threads", 0) or flags.threads or team.available()
 
 
 _compiling = threading.RLock()

@@ -5,17 +5,24 @@ and what each survives. Must not know: plans, kernels. Place: the runner asks fo
 wants more than one thread.
 
 A child made by fork keeps none of its parent's threads, and GNU OpenMP would end it: such a child runs
-serially. workqueue serves one caller at a time, so the runner takes `Layer.gate` first and runs serially
-when somebody else holds it.
+serially. workqueue serves one caller at a time and ends the process when two come: this package uses a
+copy of its own, which Numba's parallel functions do not share, and the runner takes `Layer.gate` first and
+runs serially when somebody else holds it. OpenMP keeps a team for each calling thread, and calls may nest.
+OpenMP's idle threads spin for some milliseconds after a run (OMP_WAIT_POLICY, which is the user's to set,
+says whether); workqueue's and TBB's sleep.
 """
 
 import ctypes
 import importlib.machinery
 import importlib.util
+import math
 import os
+import shutil
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 _ORDER = ("tbbpool", "omppool", "workqueue")
@@ -36,11 +43,22 @@ class Layer:
 
 
 def available() -> int:
-    """How many threads this process may use: GRAPHFLOW_NUM_THREADS, or the CPUs it is bound to."""
+    """How many threads this process may use: GRAPHFLOW_NUM_THREADS, or the CPUs it is bound to, as far as its quota goes."""
     named = os.environ.get("GRAPHFLOW_NUM_THREADS")
     if named:
         return max(1, int(named))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(bound, _quota()))
+
+
+@cache
+def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """CPUs' worth of time that a container's limit leaves, rounded up: threads beyond it would only be throttled."""
+    try:
+        limit, period = Path(file).read_text().split()
+        return math.ceil(int(limit) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):           # no such limit: "max", another system
+        return sys.maxsize
 
 
 def layer() -> Layer | None:
@@ -65,27 +83,41 @@ def _start_first() -> Layer | None:
 
 
 def _load(name: str):
-    """The extension module, under Numba's name for it, so that Numba would find the same one."""
+    """The extension module: Numba's own under Numba's name, so that Numba finds the same one, or a copy of workqueue."""
     full = f"numba.np.ufunc.{name}"
-    if full in sys.modules:
+    if full in sys.modules and name != "workqueue":
         return sys.modules[full]
     found = importlib.util.find_spec("numba")                   # finds the folder, imports nothing
     folder = Path(found.origin).parent / "np" / "ufunc" if found and found.origin else Path()
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         if (folder / (name + suffix)).exists():
-            spec = importlib.util.spec_from_file_location(full, folder / (name + suffix))
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
+            return _copied(folder / (name + suffix)) if name == "workqueue" else _loaded(full, folder / (name + suffix))
     raise ImportError(f"no {full}")
+
+
+def _loaded(full: str, file: Path):
+    spec = importlib.util.spec_from_file_location(full, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {file}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _copied(file: Path):
+    """A library loaded from a copy has its own threads and queues."""
+    folder = tempfile.mkdtemp(prefix="graphflow-")
+    try:
+        return _loaded("graphflow.runtime.workqueue", Path(shutil.copy(file, folder)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)              # Windows keeps a library in use: the copy stays
 
 
 def _start(name: str, module) -> Layer:
     ctypes.CFUNCTYPE(None, ctypes.c_int)(module.launch_threads)(available())
     if name != "workqueue":
         return Layer(name, module.parallel_for, available(), module)
-    started = ctypes.CFUNCTYPE(ctypes.c_int)(module.get_num_threads)()    # Numba may have started fewer
-    return Layer(name, module.parallel_for, max(1, min(started, available())), module, ctypes.c_int64(0))
+    return Layer(name, module.parallel_for, available(), module, ctypes.c_int64(0))
 
 
 def _used_before_fork() -> bool:
