@@ -193,7 +193,7 @@ class _Content:
     def _array(self, v: np.ndarray) -> Any:
         if v.dtype == object:
             return "objects", v.shape, [self.value(x) for x in v.flat]
-        content = v.tobytes() if v.nbytes <= 64 else hashlib.sha256(np.ascontiguousarray(v)).digest()
+        content = v.tobytes() if v.nbytes <= 64 else hashlib.sha256(np.ascontiguousarray(v).data).digest()
         return "array", v.shape, v.dtype.str, content
 
 
@@ -266,7 +266,7 @@ class _Writer:
         if kind is str:
             return v if len(v) < LONG else ["text", self.texts.setdefault(v, len(self.texts))]
         if kind is list or kind is tuple:
-            return [kind.__name__, *[self.value(x) for x in v]]
+            return ["list" if kind is list else "tuple", *[self.value(x) for x in v]]
         if kind is Dim:
             return ["dim", v.hint, [[[self._atom(a) for a in m], c] for m, c in v.terms.items()] if v.terms is not None else None]
         if kind is DType:
@@ -275,8 +275,8 @@ class _Writer:
             return ["float", v.hex()]
         if kind is dict:
             return ["dict", *[[self.value(k), self.value(x)] for k, x in v.items()]]
-        if kind is set or kind is frozenset:
-            return [kind.__name__, *[self.value(x) for x in sorted(v, key=self._order)]]
+        if kind is set:
+            return ["set", *[self.value(x) for x in sorted(v, key=self._order)]]
         if isinstance(v, np.integer):
             return int(v)
         return ["#", self.number(v)]
@@ -311,7 +311,7 @@ class _Writer:
         if isinstance(v, np.ndarray):
             return self._array(v)
         if dataclasses.is_dataclass(v) and type(v).__name__ in _classes():
-            return ["object", type(v).__name__, *[self.value(getattr(v, f)) for f in _fields(type(v))]]
+            return ["object", type(v).__name__, *[self.value(getattr(v, f)) for f in _fields(v.__class__)]]
         raise Unstorable(f"a {type(v).__name__}")
 
     def _tensor(self, t: Tensor) -> list[Any]:
@@ -346,7 +346,7 @@ class _Writer:
 
 
 @cache
-def _classes() -> dict[str, type]:
+def _classes() -> dict[str, Any]:
     """Dataclasses that plans are made of, by name."""
     from ..codegen import contract, emit_cpu, ir
     from . import plan
@@ -360,7 +360,7 @@ def _classes() -> dict[str, type]:
 
 
 @cache
-def _fields(c: type) -> tuple[str, ...]:
+def _fields(c: Any) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(c) if f.metadata.get("stored", True))
 
 
@@ -395,7 +395,7 @@ class _Reader:
         self.objects: list[Any] = [None] * len(self.described)
         self.dims: dict[str, Dim] = {}
 
-    def whole(self, compiled_class: type) -> tuple[Any, list[types.Guard]]:
+    def whole(self, compiled_class: Any) -> tuple[Any, list[types.Guard]]:
         e, p = self.entry, self.program
         compiled = compiled_class.__new__(compiled_class)
         for name, v in e["attributes"]:
@@ -425,8 +425,8 @@ class _Reader:
             return self._dim(v)
         if kind == "float":
             return float.fromhex(v[1])
-        if kind in ("set", "frozenset"):
-            return (set if kind == "set" else frozenset)([self.value(x) for x in v[1:]])
+        if kind == "set":
+            return {self.value(x) for x in v[1:]}
         raise ValueError(f"unknown kind {kind!r}")
 
     def _dim(self, v: Any) -> Dim:
