@@ -154,7 +154,7 @@ class _Fuser:
         for op in self.ops:
             if self.kinds[op] in ("host", "scan"):
                 found.update(t.op for t in op.inputs)
-            elif self.kinds[op] == "contraction":
+            elif self.kinds[op] in ("contraction", "attention"):
                 found.update(self._past_moves(op))
         return found
 
@@ -448,7 +448,7 @@ class _Fuser:
                     c = made[id(node.cluster)] = self._cluster(node.cluster)
                     units.append(c)
                 unit_of[op] = c
-            elif self.kinds[op] in ("host", "scatter", "scan", "contraction"):
+            elif self.kinds[op] in ("host", "scatter", "scan", "contraction", "attention"):
                 c = Cluster([op], [op], list(op.outputs), 0, self.kinds[op])
                 units.append(c)
                 unit_of[op] = c
