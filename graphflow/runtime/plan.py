@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import types
 from ..codegen import compile as native
-from ..codegen import contract, emit_cpu, ir, lower, schedule, simplify
+from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, simplify
 from ..flags import flags
 from ..graph import Operation, Tensor
 from ..ops.opdef import Const, StandIn
@@ -49,6 +49,11 @@ class Unit:
         return self.cluster.ops[-1]
 
 
+def _engine(op: Operation) -> str | None:
+    """The generator that computes an op by itself, or None."""
+    return contract.engine(op) or attention.engine(op)
+
+
 class Compiled:
     """Kernels of one program.  `fused`: the kernels to be in the order in which they run, where that has been decided."""
 
@@ -56,7 +61,7 @@ class Compiled:
         self.program = program
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
-        self.fusion = fused or fusion.fuse(program, contract.engine, _follows)
+        self.fusion = fused or fusion.fuse(program, _engine, _follows)
         self.arrays: dict[ir.Buffer, np.ndarray] = {}  # constants
         self.inputs = {t: (kind, what) for kind, what, t in program.inputs}
         self.units: list[Unit] = []
@@ -157,6 +162,8 @@ class Compiled:
     def _kernels(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
         if c.kind == "contraction":
             return self._contraction(c, name, step, may_commit)
+        if c.kind == "attention":
+            return [simplify.linear(k) if isinstance(k, ir.Kernel) else k for k in attention.kernels(name, c.ops[0], self.buffers)]
         if c.kind == "scatter":
             made = lower.lower_scatter(name, c.ops[0], self.buffers)
         elif c.kind == "scan":
