@@ -81,6 +81,7 @@ class _Emitter:
         # Targets with axes inside the lane: their tile holds one place at a time, so later stages read the stored values.
         self.spread: set[Buffer] = set()
         self.written: set[Buffer] = set()
+        self.strip = 0
         self.count = 0
 
     # -- writing
@@ -261,16 +262,38 @@ class _Emitter:
                     self.spread.add(s.target)
                 self.tiles[s.target] = f"acc{len(self.tiles)}"
                 self.line(f"{self.tiles[s.target]} = stack_{s.expr.dtype.code}({TILE})", 0)
-        self.open(f"for tile in range({lo}, {hi}, {TILE}):")
-        self.line(f"stop = min(tile + {TILE}, {hi})")
+        self.strip = self._strip_width()
+        if self.strip:  # the last strip overlaps the one before: its lanes are added up again, to the same sums
+            self.open(f"for strip in range({lo}, {hi}, {self.strip}):")
+            self.line(f"tile = min(strip, {hi} - {self.strip})")
+        else:
+            self.open(f"for tile in range({lo}, {hi}, {TILE}):")
+            self.line(f"stop = min(tile + {TILE}, {hi})")
         for group in self.plan.groups:
             self._tile_group(group)
         self.close()
 
+    def _strip_width(self) -> int:
+        """Lanes of a strip whose accumulators are registers, or 0: their number must be known, and no store may meet another's load."""
+        lane = self.plan.lane
+        assert lane is not None
+        n = lane.extent
+        if not isinstance(n, int) or n < 16 or n >= TILE and not self.plan.rows or any(inner_axes(s, self.kernel) and not s.combine
+                                                                                       for s in self.kernel.stages):
+            return 0
+        reads = {e.data for s in self.kernel.stages for e in ir.walk(s.expr, *s.index) if e.op == "at" and e.data.role != "tmp"}
+        if self.alias or any(s.target in reads for s in self.kernel.stages if not s.combine) or self.spread:
+            return 0
+        return next(w for w in (TILE, 256, 64, 32, 16) if n >= w)
+
     def _lanes(self) -> None:
         lane = self.plan.lane
         assert lane is not None
-        self.open(f"for {lane.name} in range(tile, stop):")
+        if self.strip:
+            self.open(f"for lane in range({self.strip}):")
+            self.line(f"{lane.name} = tile + lane")
+        else:
+            self.open(f"for {lane.name} in range(tile, stop):")
         self.level[lane], self.axis_name[lane] = len(self.stack) - 1, lane.name
 
     def _tile_group(self, group: Sequence[Stage]) -> None:
@@ -289,11 +312,12 @@ class _Emitter:
         for a in reduced[:-1]:
             self.loop(a)
         steps = [0]
-        if reduced and len(folds) == len(group) and reduced[-1].bound is None and all(sum(1 for _ in ir.walk(s.expr)) < 14 for s in folds):
-            self._unrolled(folds, reduced[-1])
-            steps = [1]
+        nodes = sum(1 for _ in ir.walk(*(s.expr for s in folds)))
+        if reduced and len(folds) == len(group) and nodes < 60:
+            steps = [4 if nodes < 24 else 2]
+            self._unrolled(folds, reduced[-1], steps[0])
         if reduced:
-            self.loop(reduced[-1], f"{reduced[-1].name}4" if steps == [1] else "0")
+            self.loop(reduced[-1], f"{reduced[-1].name}4" if steps != [0] else "0")
         self._lanes()
         for s in group:
             v = self.value(s.expr)
@@ -311,32 +335,35 @@ class _Emitter:
         while len(self.stack) > depth:
             self.close()
 
-    def _unrolled(self, folds: Sequence[Stage], r: Axis) -> None:
-        """Four steps of the reduction per pass over the accumulators."""
+    def _unrolled(self, folds: Sequence[Stage], r: Axis, steps: int) -> None:
+        """Several steps of the reduction per pass over the accumulators."""
         n = self.size(r.extent)
-        self.line(f"{r.name}4 = {n} // 4 * 4")
-        self.open(f"for {r.name} in range(0, {r.name}4, 4):")
+        if r.bound is not None:
+            n = f"min({n}, {self.value(r.bound)})"
+        self.line(f"{r.name}4 = {n} // {steps} * {steps}")
+        self.open(f"for {r.name} in range(0, {r.name}4, {steps}):")
         self.level[r], self.axis_name[r] = len(self.stack) - 1, r.name
         self._lanes()
         for s in folds:
-            acc = self._tile_get(s.target, s.expr.dtype)
-            for k in range(4):
-                e = s.expr if k == 0 else ir.substitute(s.expr, {r: ir.axis(r) + k})
-                t = self.name()
-                self.line(f"{t} = {_combine(s.combine or '', s.expr.dtype, acc, self.value(e))}")
-                acc = t
-            self._tile_put(s, acc)
+            terms = [self.value(s.expr if k == 0 else ir.substitute(s.expr, {r: ir.axis(r) + k})) for k in range(steps)]
+            while len(terms) > 1:  # as a tree: one addition waits for the accumulator, not four
+                terms = [_combine(s.combine or "", s.expr.dtype, a, b) for a, b in zip(terms[::2], terms[1::2])]
+            self._tile_put(s, _combine(s.combine or "", s.expr.dtype, self._tile_get(s.target, s.expr.dtype), terms[0]))
         self.close()
         self.close()
 
     def _tile_get(self, b: Buffer, dtype: DType) -> str:
         assert self.plan.lane is not None
-        return f"ld_{dtype.code}({self.tiles[b]}, {self.plan.lane.name} - tile, {60 + list(self.tiles).index(b) % 4})"
+        return f"ld_{dtype.code}({self.tiles[b]}, {self._place()}, {60 + list(self.tiles).index(b) % 4})"
 
     def _tile_put(self, s: Stage, value: str) -> None:
         assert self.plan.lane is not None
         k = 60 + list(self.tiles).index(s.target) % 4
-        self.line(f"st_{s.expr.dtype.code}({self.tiles[s.target]}, {self.plan.lane.name} - tile, {value}, {k})")
+        self.line(f"st_{s.expr.dtype.code}({self.tiles[s.target]}, {self._place()}, {value}, {k})")
+
+    def _place(self) -> str:
+        """The lane's place in an accumulator tile."""
+        return "lane" if self.strip else f"{self.plan.lane.name} - tile"  # type: ignore[union-attr]
 
     # -- one after the other
 

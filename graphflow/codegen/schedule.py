@@ -5,6 +5,7 @@ Knows Kernel IR in linear form and sizes; knows no spelling (rank 4).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Sequence
 
 from .. import types
 from ..types import Size
@@ -66,14 +67,26 @@ def _lane_is_vector(kernel: Kernel) -> bool:
 
 
 def _groups(kernel: Kernel) -> tuple[tuple[Stage, ...], ...]:
-    """Neighbouring stages with the same inner loops, unless one needs a fold of the other to be complete."""
+    """Stages with the same inner loops together, unless one needs a fold of the other to be complete.
+
+    A fold joins an earlier group when nothing in between makes what it reads: one pass over a row then does for both.
+    """
     groups: list[list[Stage]] = []
     for s in kernel.stages:
-        if groups and _joins(s, groups[-1], kernel):
-            groups[-1].append(s)
-        else:
+        back = next((k for k in range(len(groups) - 1, -1, -1) if _joins(s, groups[k], kernel)), None)
+        between = [] if back is None else [t for g in groups[back + 1:] for t in g]
+        if back is None or between and (not s.combine or scatters(s) or _touches(s, between)):
             groups.append([s])
+        else:
+            groups[back].append(s)
     return tuple(map(tuple, groups))
+
+
+def _touches(s: Stage, others: list[Stage]) -> bool:
+    """Whether moving `s` before `others` would change what it reads, or what they read."""
+    made = {t.target for t in others}
+    reads = [e.data for e in ir.walk(s.expr, *s.index, *([s.init] if s.init is not None else [])) if e.op == "at"]
+    return s.target in made or any(b in made for b in reads) or any(e.data is s.target for t in others for e in ir.walk(t.expr) if e.op == "at")
 
 
 def _joins(s: Stage, group: list[Stage], kernel: Kernel) -> bool:
@@ -132,7 +145,9 @@ def _with_saved(plan: Schedule, e: Expr, s: Stage, j: int, i: int) -> Schedule:
 
 def split(kernel: Kernel) -> list[Kernel]:
     """A kernel without outer loops whose first stages fold something large becomes two: pieces, then their combination."""
-    if kernel.outer or not kernel.stages:
+    if kernel.outer:
+        return _split_columns(kernel)
+    if not kernel.stages:
         return [kernel]
     s = kernel.stages[0]
     if not s.combine or s.scan or scatters(s) or len(s.reduced) == 0 or s.init is not None:
@@ -167,3 +182,82 @@ def _in_pieces(kernel: Kernel, s: Stage, axis: Axis, inner: list[Axis], piece: i
     needed = {e.data for t in stages for e in ir.walk(t.expr, *t.index) if e.op == "at"} | {t.target for t in stages}
     k2 = Kernel(kernel.name, tuple(b for b in kernel.buffers if b in needed) + (partial,), stages)
     return [k1, *split(k2)]
+
+
+# Rows of a column fold that one task adds up hold this many elements: they stay in the second-level cache while strips
+# of columns are taken one after the other.
+BAND = 1 << 14
+
+
+def _split_columns(kernel: Kernel) -> list[Kernel]:
+    """Folds along the rows of long matrices with few columns become two kernels: bands of rows, then their combination."""
+    lane, folds = kernel.outer[-1], _column_folds(kernel)
+    columns = types.hint(lane.extent) or 0
+    if len(kernel.outer) != 1 or not folds or columns >= COLUMNS or not _lane_is_vector(kernel):
+        return [kernel]
+    axis, rest = folds[0].reduced[0], types.hint(types.product(a.extent for a in folds[0].reduced[1:])) or 1
+    band = max(BAND // max(columns * rest, 1), min(64, -(-64 // rest)))
+    if (types.hint(axis.extent) or 0) <= 2 * band or (types.hint(axis.extent) or 0) * rest * columns <= 4 * PIECE:
+        return [kernel]
+    return _in_bands(kernel, folds, axis, band)
+
+
+# Folds of this many columns have work for many threads as they are.
+COLUMNS = 1 << 14
+
+
+def _column_folds(kernel: Kernel) -> list[Stage]:
+    """The stages that fold the same axes and read nothing the kernel makes."""
+    made = {s.target for s in kernel.stages}
+    out: list[Stage] = []
+    for s in kernel.stages:
+        if (s.combine and s.reduced and s.init is None and s.scan is None and not scatters(s) and set(s.axes) == {*kernel.outer, *s.reduced}
+                and (not out or s.reduced == out[0].reduced)
+                and not any(e.op == "at" and e.data in made or e.op == "check" for e in ir.walk(s.expr))):
+            out.append(s)
+    return out
+
+
+def _in_bands(kernel: Kernel, folds: list[Stage], axis: Axis, band: int) -> list[Kernel]:
+    lane = kernel.outer[0]
+    count = types.ceildiv(axis.extent, band)
+    c, last = Axis(count), Axis(count)
+    r = Axis(band, bound=ir.size(axis.extent) - ir.axis(c) * band)
+    first, second = [], {}
+    for s in folds:
+        partial = Buffer(s.expr.dtype, (count, lane.extent), "part", "partial")
+        place = ir.axis(c) * ir.size(lane.extent) + ir.axis(lane)
+        expr = ir.substitute(s.expr, {axis: ir.axis(c) * band + ir.axis(r)})
+        first.append(Stage(partial, (c, lane, r, *s.reduced[1:]), (place,), expr, s.combine, (r, *s.reduced[1:]), ops=s.ops))
+        load = ir.make("at", (ir.substitute(place, {c: ir.axis(last)}),), s.expr.dtype, partial)
+        second[s] = replace(s, axes=(lane, last), expr=load, reduced=(last,))
+    early, late = _cut([second.get(s, s) for s in kernel.stages], kernel)
+    parts = tuple(s.target for s in first)
+    out = [_of_stages(kernel, kernel.name + "_bands", first, (c, lane), parts), _of_stages(kernel, kernel.name, early, kernel.outer, parts)]
+    return [*out, *(_split_columns(_of_stages(kernel, kernel.name + "_after", late, kernel.outer)) if late else ())]
+
+
+def _of_stages(kernel: Kernel, name: str, stages: Sequence[Stage], outer: tuple[Axis, ...], parts: Sequence[Buffer] = ()) -> Kernel:
+    found = {e.data for s in stages for e in ir.walk(s.expr, *s.index) if e.op == "at"} | {s.target for s in stages}
+    known = dict.fromkeys([*kernel.buffers, *parts, *(s.target for s in kernel.stages), *(b for b in found if b.role == "part")])
+    return Kernel(name, tuple(b for b in known if b in found), tuple(stages), outer)
+
+
+def _cut(stages: Sequence[Stage], kernel: Kernel) -> tuple[list[Stage], list[Stage]]:
+    """The stages up to the next long fold, and those that wait for it; what passes between them goes through memory."""
+    late: list[Stage] = []
+    waiting: set[Buffer] = set()
+    for s in stages:
+        long = s in kernel.stages and bool(s.combine) and any(a not in kernel.outer for a in s.axes)
+        if long or any(e.op == "at" and e.data in waiting for e in ir.walk(s.expr, *s.index)):
+            late.append(s)
+            waiting.add(s.target)
+    early = [s for s in stages if s not in late]
+    read = {e.data for s in late for e in ir.walk(s.expr) if e.op == "at"}
+    stored = {s.target: Buffer(s.target.dtype, s.target.sizes, "part", "between") for s in early if s.target.role == "tmp" and s.target in read}
+
+    def moved(s: Stage) -> Stage:
+        def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+            return ir.make("at", args, e.dtype, stored[e.data]) if e.op == "at" and e.data in stored else ir.rebuilt(e, args)
+        return replace(s, target=stored.get(s.target, s.target), expr=ir.rewrite(s.expr, change))
+    return [moved(s) for s in early], [moved(s) for s in late]
