@@ -1,6 +1,6 @@
 """TF1's configuration messages as plain classes with the same field names.
 
-With a meaning here: `ConfigProto.intra_op_parallelism_threads`, `.operation_timeout_in_ms`, `.log_device_placement`,
+With a meaning here: `ConfigProto.intra_op_parallelism_threads`, `.operation_timeout_in_ms`, `.memory_budget`, `.log_device_placement`,
 `.allow_soft_placement`; `RunOptions.timeout_in_ms`, `.trace_level`; all of `RunMetadata`.  Every other field is accepted,
 kept and without effect.
 """
@@ -117,6 +117,9 @@ class ConfigProto(Message):
     intra_op_parallelism_threads: threads of one kernel, 0 for as many as there are cores.
     operation_timeout_in_ms: longest time of one `run`; beyond it DeadlineExceededError.
     log_device_placement: prints each op's device when a step is compiled.
+    memory_budget: most bytes one `run` may use (variables, constants, temporaries, feeds and results), 0 for no limit.  A step that
+        needs more computes values again instead of keeping them; one that still does not fit raises ResourceExhaustedError
+        before it runs.
     allow_soft_placement: a missing device falls back to the CPU instead of raising.
     The other fields are accepted without effect.
     """
@@ -129,6 +132,7 @@ class ConfigProto(Message):
     _fields = {"device_count": dict, "intra_op_parallelism_threads": 0, "inter_op_parallelism_threads": 0, "use_per_session_threads": False,
                "session_inter_op_thread_pool": list, "placement_period": 0, "device_filters": list, "gpu_options": GPUOptions,
                "allow_soft_placement": False, "log_device_placement": False, "graph_options": GraphOptions, "operation_timeout_in_ms": 0,
+               "memory_budget": 0,
                "rpc_options": None, "cluster_def": None, "isolate_session_state": False, "share_cluster_devices_in_session": False,
                "experimental": Experimental}
 

@@ -155,13 +155,10 @@ def _example(t: Tensor) -> np.ndarray:
 
 
 def _explanation(ops: list[Operation], variant: Variant, plan: Any, arrays: list[np.ndarray]) -> Explanation:
-    c = variant.compiled
-    late = [plan.nbytes(b) for b in plan.late if c.tensor_of.get(b) not in c.inputs]
-    variables = sum(a.nbytes for b, a in plan.views.items() if c.tensor_of.get(b) in c.inputs and c.inputs[c.tensor_of[b]][0] == "variable")
-    memory = {"variables": variables, "constants": sum(a.nbytes for a in c.arrays.values()), "temporaries": plan.arena_bytes,
-              "results": sum(late), "feeds": sum(a.nbytes for a in arrays)}
+    c = plan.compiled
+    memory = plan.memory()
     kernels = [_kernel(u, plan) for u in c.units]
-    return Explanation(Drawing(ops, "the graph"), Drawing(variant.program.ops(), "after optimisation"), variant.report, kernels,
+    return Explanation(Drawing(ops, "the graph"), Drawing(c.program.ops(), "after optimisation"), variant.report, kernels,
                        c.fusion.refusals, sum(memory.values()), memory, 2 if variant.stage.blocked else 1)
 
 

@@ -21,7 +21,7 @@ from ..graph import Graph, Operation, Tensor
 from ..ops.opdef import Const
 from ..passes import pipeline, specialize
 from ..passes.program import Program
-from . import plan_cache, runner
+from . import budget, memory, plan_cache, runner
 from . import threads as team
 from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
 from .reference import Reference, evaluate
@@ -60,6 +60,7 @@ class Variant:
         self.settings = {name: getattr(flags, name) for name in TABLE}
         self._whole: _Made | None = None
         self._opened: list[Any] = []
+        self.fitted: list[tuple[Compiled, list[types.Guard]]] = []  # under a memory budget
         name = plan_cache.key(stage.program)
         found = None if name is None else plan_cache.load(name, Compiled, stage.program, self._clusters)
         if found is not None:
@@ -101,8 +102,8 @@ class Variant:
     def report(self) -> pipeline.Report:
         return self.whole().report
 
-    def take(self, env: dict[str, int], store: Any, threads: int) -> tuple[Plan, tuple[int, ...]]:
-        """A plan for these sizes that nobody else is running."""
+    def take(self, env: dict[str, int], store: Any, threads: int, limit: int = 0) -> tuple[Plan, tuple[int, ...]]:
+        """A plan for these sizes, of at most `limit` bytes, that nobody else is running.  Raises ResourceExhaustedError."""
         key = (store.version, *env.values())
         with self.lock:
             free = self.plans.setdefault(key, [])
@@ -110,11 +111,32 @@ class Variant:
                 return free.pop(), key
             if len(self.plans) > 16:
                 self.plans = {key: free}
-        return Plan(self.compiled, env, store, threads), key
+        try:
+            return Plan(self.compiled, env, store, threads, limit), key
+        except memory.Exceeded as e:
+            if not limit:
+                raise budget.exhausted(e.args[0], 0) from None
+        return self._fitted(env, store, threads, limit), key
+
+    def _fitted(self, env: dict[str, int], store: Any, threads: int, limit: int) -> Plan:
+        """A plan that makes values again instead of keeping them: of kernels found for other sizes, or newly found."""
+        for compiled, guards in self.fitted:
+            if types.guards_hold(guards, env):
+                try:
+                    return Plan(compiled, env, store, threads, limit)
+                except memory.Exceeded:
+                    continue
+        made = self.whole().compiled
+        with _compiling:
+            with types.recording_guards() as guards:
+                plan = budget.fit(made, env, store, threads, limit)
+            ir.trim_table()
+        self.fitted.append((plan.compiled, guards))
+        return plan
 
     def give(self, plan: Plan, key: tuple[int, ...]) -> None:
         with self.lock:
-            if key in self.plans and plan.compiled is self.compiled:
+            if key in self.plans and (plan.compiled is self.compiled or any(plan.compiled is c for c, _ in self.fitted)):
                 self.plans[key].append(plan)
 
 
@@ -129,6 +151,7 @@ class Executable:
         self.valued: list[set[Any]] = []
         self.threads = thread_count(config)
         self.timeout = getattr(config, "operation_timeout_in_ms", 0) or 0
+        self.limit = getattr(config, "memory_budget", 0) or 0
         self.convert = convert
         self.fast: Fast | None = None
 
@@ -149,7 +172,7 @@ class Executable:
         """The first stage for these feeds, compiled and planned but not run (for `explain`)."""
         variant, env = _Run(self, arrays, None, None).variant(0)
         variant.whole()
-        return variant, variant.take(env, self.store, self.threads)[0]
+        return variant, variant.take(env, self.store, self.threads, self.limit)[0]
 
 
 def own(value: np.ndarray, t: Tensor, fed: bool) -> Any:
@@ -364,7 +387,7 @@ class _Run:
         if flags.check or flags.debug:
             v.whole()
         try:
-            plan, key = v.take(env, self.store, self.exe.threads)
+            plan, key = v.take(env, self.store, self.exe.threads, self.exe.limit)
         except NegativeSize:
             self._replay()
             raise errors.InvalidArgumentError(None, None, "a size computed in this step is negative") from None

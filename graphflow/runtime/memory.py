@@ -4,9 +4,28 @@ Buffers that are never alive together share memory.  Knows sizes and lifetimes o
 """
 from __future__ import annotations
 
-from typing import Hashable, Sequence
+from typing import Any, Hashable, Sequence
 
 ALIGN = 64
+
+
+class Exceeded(Exception):
+    """A plan (the argument) that needs more memory than it may have, found before anything was allocated."""
+
+
+def peak(slots: Sequence[tuple[Any, int, int, int]]) -> tuple[int, list[Any]]:
+    """Most bytes alive at one step, which no arena can be smaller than, and the keys alive then, largest first."""
+    changes: dict[int, int] = {}
+    for _, size, first, last in slots:
+        size = -(-max(size, 1) // ALIGN) * ALIGN
+        changes[first] = changes.get(first, 0) + size
+        changes[last + 1] = changes.get(last + 1, 0) - size
+    best = at = now = 0
+    for step in sorted(changes):
+        now += changes[step]
+        if now > best:
+            best, at = now, step
+    return best, [s[0] for s in sorted(slots, key=lambda s: -s[1]) if s[2] <= at <= s[3]]
 
 
 def pack(lifetimes: Sequence[tuple[Hashable, int, int, int]]) -> tuple[dict[Hashable, int], int]:

@@ -71,7 +71,8 @@ class Compiled:
         self.order = self.fusion.clusters if fused else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
         self._units(self.order)
-        self.link()
+        if not fused:
+            self.link()
 
     def link(self) -> None:
         """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
@@ -425,7 +426,8 @@ class Plan:
                 slots.append((b, self.nbytes(b), first[b], max(last[b], first[b])))
         offsets, self.arena_bytes = memory.pack(slots)
         self.slots = slots
-        if self.limit and sum(self.memory().values()) > self.limit:
+        self.total = sum(self.memory().values())
+        if self.limit and self.total > self.limit:
             raise memory.Exceeded(self)
         try:
             self.arena = aligned((self.arena_bytes,), np.dtype(np.uint8))
