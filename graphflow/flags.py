@@ -19,6 +19,7 @@ TABLE: dict[str, tuple[Any, str]] = {
     "fold_limit": (1 << 16, "largest constant, in bytes, that constant folding creates"),
     "fusion_limit": (48, "most ops of one fused kernel"),
     "compile_limit": (2000, "most ops in the distinct kernels of one program; beyond it ops are not fused, but share kernels"),
+    "isa": ("native", "instructions that kernels use: native (all this CPU has), avx2, or generic (any CPU of its kind)"),
     "cache_dir": ("", "folder of the object-code cache; empty: the platform's cache folder"),
 }
 

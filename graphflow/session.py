@@ -298,7 +298,7 @@ class BaseSession:
 
     def _prepare(self, fetches: Any, fed: list[Tensor]) -> tuple[Fetches, list[Tensor], Executable]:
         parsed = Fetches(self._graph, fetches)
-        key = (tuple(parsed.elements), tuple(fed), flags.optimize, flags.interpret)
+        key = (tuple(parsed.elements), tuple(fed), flags.optimize, flags.interpret, flags.isa)
         with self._lock:
             step = self._executables.get(key)
             if step is None:
@@ -384,7 +384,7 @@ class BaseSession:
 def _known_key(fetches: Any, feed_dict: Any) -> Any:
     """A request as a dictionary key.  Raises TypeError when something in it cannot be hashed."""
     f = fetches if type(fetches) is Tensor else _fetch_key(fetches)
-    return (f, *feed_dict, flags.optimize, flags.interpret) if feed_dict else (f, flags.optimize, flags.interpret)
+    return (f, *feed_dict, flags.optimize, flags.interpret, flags.isa) if feed_dict else (f, flags.optimize, flags.interpret, flags.isa)
 
 
 def _fetch_key(fetches: Any) -> Any:

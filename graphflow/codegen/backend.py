@@ -23,7 +23,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
 from graphflow.codegen import intrinsics, machine, tiles
-from graphflow.codegen.target import features, symbol
+from graphflow.codegen.target import cpu, features, per_isa, symbol
 
 _ARGUMENTS = (types.CPointer(types.voidptr), types.CPointer(types.int64), types.int64, types.int64)
 
@@ -153,10 +153,10 @@ def _hide(module: llvm.ModuleRef) -> None:
 
 # ---- LLVM module -> object code ---------------------------------------------------------------------
 
-@cache
+@per_isa
 def _target_machine() -> llvm.TargetMachine:
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features(), opt=3,
+    return target.create_target_machine(cpu=cpu(), features=features(), opt=3,
                                         reloc="pic", codemodel="default")
 
 

@@ -15,7 +15,6 @@ the last vector of a tile is masked, so no work is wasted at the edges.  Pure te
 """
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 from . import target
@@ -34,7 +33,7 @@ class Shape(NamedTuple):
         return self.vectors * self.lanes
 
 
-@cache
+@target.per_isa
 def shape(kind: str) -> Shape:
     """The register tile by instruction set: sums, one row of B and a broadcast element of A fill the registers."""
     features = target.features()
@@ -46,7 +45,7 @@ def shape(kind: str) -> Shape:
 _SCALAR = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64"}
 
 
-@cache
+@target.per_isa
 def text(kind: str, pitch: int | None) -> str:
     """The block kernel for `kind` (f32, f64, i32, i64): "rows" with this pitch, or "cols" for None."""
     return _Writer(kind, pitch).module()
@@ -230,7 +229,7 @@ declare i64 @llvm.smin.i64(i64, i64)"""
 # ---------------------------------------------------------------- transposing
 
 
-@cache
+@target.per_isa
 def transpose(kind: str) -> str:
     """kernel(to, from, rows, cols, ldto, ldfrom): to[j, i] = from[i, j] for i < rows, j < cols; squares of vectors by shuffles."""
     return _Transpose(kind).module()

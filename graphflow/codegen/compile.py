@@ -17,12 +17,13 @@ from pathlib import Path
 
 from graphflow.codegen import helpers
 from graphflow.codegen.cache import ObjectCache
-from graphflow.codegen.target import ABI, identity, linker
+from graphflow.codegen.target import ABI, identity, linker, per_isa
+from graphflow.flags import flags
 
 _WORDS = ("intrinsics.py", "machine.py", "backend.py", "tiles.py", "vecmath*.py")     # what a text means depends on them
 
 
-@cache
+@per_isa
 def _meaning() -> bytes:
     """Everything a key covers besides the text itself."""
     here, digest = Path(__file__).parent, hashlib.sha256(identity().encode())
@@ -41,18 +42,19 @@ class KernelStore:
 
     def __init__(self, disk: ObjectCache | None = None) -> None:
         self.disk = disk if disk is not None else ObjectCache(abi=ABI)
-        self._addresses: dict[str, int] = {}
+        self._addresses: dict[tuple[str, str], int] = {}               # by instruction set and text
         self._lock = threading.RLock()
         self.stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "compile_seconds": 0.0, "link_seconds": 0.0}
 
     def compile(self, sources: Sequence[str]) -> list[int]:
         """Addresses of the texts, in order. Raises RuntimeError inside `no_recompile()` for a new text."""
         with self._lock:
-            new = [s for s in dict.fromkeys(sources) if s not in self._addresses]
+            isa = flags.isa
+            new = [s for s in dict.fromkeys(sources) if (isa, s) not in self._addresses]
             self.stats["memory_hits"] += len(sources) - len(new)
             for source, image in self._images(new):
-                self._addresses[source] = self._link(image, source)
-            return [self._addresses[s] for s in sources]
+                self._addresses[isa, source] = self._link(image, source)
+            return [self._addresses[isa, s] for s in sources]
 
     def _images(self, sources: list[str]) -> Iterator[tuple[str, bytes]]:
         """(text, object code) from disk where it is, compiled where it is not."""

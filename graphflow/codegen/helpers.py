@@ -15,6 +15,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from graphflow.flags import flags
+
 _COLD, _WARM = 12, 60          # texts that are worth one helper, before and after Numba is imported here
 _MOST = 8
 _PATIENCE = 60.0               # seconds for one text
@@ -93,7 +95,8 @@ def _feed(batch: _Batch) -> None:
 def _start() -> subprocess.Popen:
     path = [str(_ROOT), *(p for p in sys.path if p)]
     return subprocess.Popen([sys.executable, "-c", _COMMAND.format(path=path)], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                            env={**os.environ, "GRAPHFLOW_ISA": flags.isa})
 
 
 def _send(pipe, content: bytes) -> None:

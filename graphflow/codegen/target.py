@@ -5,11 +5,14 @@ caches, plans. Place: `backend` compiles for `features()`, `compile` keys on `id
 code into addresses with `Linker`.
 """
 
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import version
 from itertools import count
 
+from graphflow.flags import flags
+
 ABI = 1
+_AVX2 = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe"
 
 # Their 512-bit units slow the whole core down; on later ones full width gave 1.5-2x on exp, 1x on copies.
 _PREFER_256 = {"skylake-avx512", "cascadelake", "cooperlake", "cannonlake"}
@@ -29,18 +32,51 @@ def symbol() -> str:
     return "kernel"
 
 
-@cache
+def per_isa(function):
+    """`functools.cache` for what depends on the instruction set in force (flag `isa`)."""
+    made: dict = {}
+
+    @wraps(function)
+    def cached(*args):
+        key = (flags.isa, *args)
+        if key not in made:
+            made[key] = function(*args)
+        return made[key]
+    return cached
+
+
+@per_isa
+def cpu() -> str:
+    """LLVM's name of the CPU that kernels are made for: this one, or a lesser one that the flag `isa` names.
+
+    Raises ValueError for an unknown name, and for instructions that this CPU has not.
+    """
+    if flags.isa == "native":
+        return llvm().get_host_cpu_name()
+    here = llvm().get_process_triple().startswith(("x86_64", "amd64"))
+    if flags.isa == "generic":
+        return "x86-64" if here else "generic"
+    if flags.isa != "avx2":
+        raise ValueError(f"the flag isa (GRAPHFLOW_ISA) is native, avx2 or generic, got {flags.isa!r}")
+    if not (here and all(llvm().get_host_cpu_features().get(f) for f in _AVX2.replace("+", "").split(","))):
+        raise ValueError("the flag isa (GRAPHFLOW_ISA) is avx2, but this CPU lacks AVX2 or FMA; use native or generic")
+    return "x86-64"
+
+
+@per_isa
 def features() -> str:
-    """LLVM's feature string for this CPU, with 512-bit vectors allowed where they pay."""
+    """LLVM's feature string for the CPU, with 512-bit vectors allowed where they pay."""
+    if cpu() and flags.isa != "native":
+        return _AVX2 if flags.isa == "avx2" else ""
     found = llvm().get_host_cpu_features()
-    wide = found.get("avx512f") and llvm().get_host_cpu_name() not in _PREFER_256
+    wide = found.get("avx512f") and cpu() not in _PREFER_256
     return found.flatten() + (",-prefer-256-bit" if wide else "")
 
 
-@cache
+@per_isa
 def identity() -> str:
     """All that decides whether object code made elsewhere or earlier is right for this process."""
-    return "\n".join([f"abi {ABI}", llvm().get_process_triple(), llvm().get_host_cpu_name(), features(),
+    return "\n".join([f"abi {ABI}", llvm().get_process_triple(), cpu(), features(),
                       *(f"{name} {version(name)}" for name in ("numba", "llvmlite", "numpy"))])
 
 
