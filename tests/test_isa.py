@@ -11,7 +11,9 @@ import pytest
 import test_vecmath as vecmath
 
 import graphflow as tf
-from graphflow.codegen import backend, blocks, compile as native, target, vecmath as vm
+from graphflow.codegen import backend, blocks, target
+from graphflow.codegen import compile as native
+from graphflow.codegen import vecmath as vm
 from graphflow.flags import flags
 
 
@@ -73,8 +75,8 @@ def test_unknown_names_are_refused():
 def test_the_environment_limits_a_process(name):
     text = ("import graphflow as tf; from graphflow.codegen import target; "
             "print(target.features() or 'none', tf.Session().run(tf.reduce_sum(tf.ones([1000]) * 2.0)))")
-    out = subprocess.run([sys.executable, "-c", text], env={**os.environ, "GRAPHFLOW_ISA": name}, capture_output=True, text=True, check=True,
-                         timeout=120)
+    environment = {**os.environ, "GRAPHFLOW_ISA": name}
+    out = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.split() == ["none", "2000.0"]
 
 
