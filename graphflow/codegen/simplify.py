@@ -61,11 +61,11 @@ def _divide(op: str, a: Affine, n: Size) -> Affine:
     for e, c in a.terms.items():
         q = _exact(c, n)
         (whole.terms if q is not None else rest.terms)[e] = q if q is not None else c
-    q = _exact(a.const, n)
-    if q is not None:
-        whole.const = q
+    if isinstance(a.const, int) and isinstance(n, int) and n > 0:
+        whole.const, rest.const = divmod(a.const, n)
     else:
-        rest.const = a.const
+        q = _exact(a.const, n)
+        whole.const, rest.const = (0, a.const) if q is None else (q, 0)
     inside = _below(rest, n)
     if op == "floordiv":
         return whole if inside else _join(whole.plus(Affine({ir.make("floordiv", (rest.expr(), ir.size(n)), types.int64): 1}, 0)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import types
 from ..codegen import compile as native
-from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, simplify
+from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, simplify, windows
 from ..flags import flags
 from ..graph import Operation, Tensor
 from ..ops.opdef import Const, StandIn
@@ -138,7 +138,8 @@ class Compiled:
                     self.units.append(self._once(Unit(c, k, [b for b in k.buffers if b not in k.writes], list(k.writes), in_variable), roots))
                     continue
                 alias = self._in_place(k, i, i >= free_from)
-                e = emit_cpu.emit(schedule.schedule(k), alias)
+                plan = schedule.schedule(k)
+                e = windows.emit(plan, alias) or emit_cpu.emit(plan, alias)
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
                 reads = [b for b in k.buffers if b.role != "tmp" and b not in written]
                 in_variable = any(self._is_variable(b) for b in alias.values())
@@ -173,7 +174,8 @@ class Compiled:
             made = lower.lower(name, c.staged, c.outputs, c.depth, self.buffers)
         if flags.check:
             ir.verify(made)
-        return schedule.split(simplify.linear(made))
+        made = simplify.linear(made)
+        return windows.pieces(made) or schedule.split(made)
 
     def _contraction(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
         """The product, and what follows it on its blocks; an output of that may lie in an operand which is not multiplied."""
