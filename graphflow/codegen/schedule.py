@@ -86,7 +86,8 @@ def _touches(s: Stage, others: list[Stage]) -> bool:
     """Whether moving `s` before `others` would change what it reads, or what they read."""
     made = {t.target for t in others}
     reads = [e.data for e in ir.walk(s.expr, *s.index, *([s.init] if s.init is not None else [])) if e.op == "at"]
-    return s.target in made or any(b in made for b in reads) or any(e.data is s.target for t in others for e in ir.walk(t.expr) if e.op == "at")
+    return s.target in made or any(b in made for b in reads) or any(e.data is s.target for t in others for e in ir.walk(t.expr)
+                                                                   if e.op == "at")
 
 
 def _joins(s: Stage, group: list[Stage], kernel: Kernel) -> bool:
@@ -149,6 +150,8 @@ def split(kernel: Kernel) -> list[Kernel]:
         return _split_columns(kernel)
     if not kernel.stages:
         return [kernel]
+    if _column_folds(kernel):
+        return _split_whole(kernel)
     s = kernel.stages[0]
     if not s.combine or s.scan or scatters(s) or len(s.reduced) == 0 or s.init is not None:
         return [kernel]
@@ -196,10 +199,21 @@ def _split_columns(kernel: Kernel) -> list[Kernel]:
     if len(kernel.outer) != 1 or not folds or columns >= COLUMNS or not _lane_is_vector(kernel):
         return [kernel]
     axis, rest = folds[0].reduced[0], types.hint(types.product(a.extent for a in folds[0].reduced[1:])) or 1
-    band = max(BAND // max(columns * rest, 1), min(64, -(-64 // rest)))
+    band = max(BAND // max(columns * rest, 1), min(128, -(-128 // rest)))
     if (types.hint(axis.extent) or 0) <= 2 * band or (types.hint(axis.extent) or 0) * rest * columns <= 4 * PIECE:
         return [kernel]
     return _in_bands(kernel, folds, axis, band)
+
+
+def _split_whole(kernel: Kernel) -> list[Kernel]:
+    """Folds of everything to one value: pieces, then their combination."""
+    folds = _column_folds(kernel)
+    if not folds:
+        return [kernel]
+    axis, rest = folds[0].reduced[0], types.hint(types.product(a.extent for a in folds[0].reduced[1:])) or 1
+    if (types.hint(axis.extent) or 0) * rest <= 4 * PIECE:
+        return [kernel]
+    return _in_bands(kernel, folds, axis, max(PIECE // rest, 1))
 
 
 # Folds of this many columns have work for many threads as they are.
@@ -213,28 +227,31 @@ def _column_folds(kernel: Kernel) -> list[Stage]:
     for s in kernel.stages:
         if (s.combine and s.reduced and s.init is None and s.scan is None and not scatters(s) and set(s.axes) == {*kernel.outer, *s.reduced}
                 and (not out or s.reduced == out[0].reduced)
-                and not any(e.op == "at" and e.data in made or e.op == "check" for e in ir.walk(s.expr))):
+                and not any(e.op == "at" and e.data in made for e in ir.walk(s.expr))):
             out.append(s)
     return out
 
 
 def _in_bands(kernel: Kernel, folds: list[Stage], axis: Axis, band: int) -> list[Kernel]:
-    lane = kernel.outer[0]
+    lanes, width = kernel.outer, types.product(a.extent for a in kernel.outer)
     count = types.ceildiv(axis.extent, band)
     c, last = Axis(count), Axis(count)
     r = Axis(band, bound=ir.size(axis.extent) - ir.axis(c) * band)
     first, second = [], {}
     for s in folds:
-        partial = Buffer(s.expr.dtype, (count, lane.extent), "part", "partial")
-        place = ir.axis(c) * ir.size(lane.extent) + ir.axis(lane)
+        partial = Buffer(s.expr.dtype, (count, *(a.extent for a in lanes)), "part", "partial")
+        place = ir.axis(c) * ir.size(width)
+        for a in lanes:  # one at most
+            place = place + ir.axis(a)
         expr = ir.substitute(s.expr, {axis: ir.axis(c) * band + ir.axis(r)})
-        first.append(Stage(partial, (c, lane, r, *s.reduced[1:]), (place,), expr, s.combine, (r, *s.reduced[1:]), ops=s.ops))
+        first.append(Stage(partial, (c, *lanes, r, *s.reduced[1:]), (place,), expr, s.combine, (r, *s.reduced[1:]), ops=s.ops))
         load = ir.make("at", (ir.substitute(place, {c: ir.axis(last)}),), s.expr.dtype, partial)
-        second[s] = replace(s, axes=(lane, last), expr=load, reduced=(last,))
+        second[s] = replace(s, axes=(*lanes, last), expr=load, reduced=(last,))
     early, late = _cut([second.get(s, s) for s in kernel.stages], kernel)
     parts = tuple(s.target for s in first)
-    out = [_of_stages(kernel, kernel.name + "_bands", first, (c, lane), parts), _of_stages(kernel, kernel.name, early, kernel.outer, parts)]
-    return [*out, *(_split_columns(_of_stages(kernel, kernel.name + "_after", late, kernel.outer)) if late else ())]
+    out = [_of_stages(kernel, kernel.name + "_bands", first, (c, *lanes), parts)]
+    out.append(_of_stages(kernel, kernel.name, early, kernel.outer, parts))
+    return [*out, *(split(_of_stages(kernel, kernel.name + "_after", late, kernel.outer)) if late else ())]
 
 
 def _of_stages(kernel: Kernel, name: str, stages: Sequence[Stage], outer: tuple[Axis, ...], parts: Sequence[Buffer] = ()) -> Kernel:
@@ -254,7 +271,8 @@ def _cut(stages: Sequence[Stage], kernel: Kernel) -> tuple[list[Stage], list[Sta
             waiting.add(s.target)
     early = [s for s in stages if s not in late]
     read = {e.data for s in late for e in ir.walk(s.expr) if e.op == "at"}
-    stored = {s.target: Buffer(s.target.dtype, s.target.sizes, "part", "between") for s in early if s.target.role == "tmp" and s.target in read}
+    stored = {s.target: Buffer(s.target.dtype, s.target.sizes, "part", "between") for s in early
+              if s.target.role == "tmp" and s.target in read}
 
     def moved(s: Stage) -> Stage:
         def change(e: Expr, args: tuple[Expr, ...]) -> Expr:

@@ -362,9 +362,12 @@ def fused_batch_norm(x, scale, offset, mean, variance, *, epsilon=1e-3, training
     out_mean, out_var = mean, variance
     if training:
         n = axis_size(x, axes, scale.dtype)
-        mean = total(wide, axes, False) / n
-        centred = wide - _per_channel(mean, rank, data_format)
-        variance = total(centred * centred, axes, False) / n
+        if rd.scattered(wide, axes):
+            mean, variance = (cast(v, scale.dtype) for v in rd.moments_at_once(wide, axes, False))
+        else:
+            mean = total(wide, axes, False) / n
+            centred = wide - _per_channel(mean, rank, data_format)
+            variance = total(centred * centred, axes, False) / n
         out_mean, out_var = mean, variance * (n / ew.maximum(n - 1, constant(1, n.dtype)))
     factor = scale * ew.rsqrt(variance + epsilon)
     y = (wide - _per_channel(mean, rank, data_format)) * _per_channel(factor, rank, data_format) + _per_channel(offset, rank, data_format)

@@ -219,8 +219,12 @@ class _Fuser:
 
     def _beside(self, node: _Node) -> None:
         """Folds over the same axes of one large tensor share a pass over it."""
-        for t, _ in node.reads:
-            if elements(t.sizes) * 2 > node.work > SHARED:  # type: ignore[arg-type]
+        if node.work <= SHARED:
+            return
+        assert node.cluster is not None
+        inside = {n.op for n in node.cluster.nodes}
+        for t in dict.fromkeys(t for n in node.cluster.nodes for t, _ in n.reads if t.op not in inside):
+            if elements(t.sizes) * 2 > node.work:  # type: ignore[arg-type]
                 for other in self.folds_of.setdefault(t, []):
                     if other.sizes == node.sizes and other.work == node.work and other.cluster is not node.cluster:
                         self._join(other, node)
@@ -325,11 +329,14 @@ class _Fuser:
 
     def _too_wide(self, nodes: list[_Node]) -> str:
         """Why stages would not find each other's values in cache, or not run on several threads."""
-        depth = self._depth(nodes)
+        depth, staged = self._depth(nodes), self._staged(nodes)
+        if all(elements(n.sizes) == 1 for n in staged):  # sums over everything are cut into pieces
+            return ""
         if depth == 0 and len(nodes[0].sizes) + len(nodes[-1].sizes) and sum(n.work for n in nodes) > SERIAL_LIMIT:
             return "they share no outer axis"
         inner = max((elements(n.sizes[depth:]) for n in nodes), default=1)
-        if inner > ROW_LIMIT and any(len(n.sizes) > depth for n in nodes) and (any(n.fold for n in nodes)):
+        passes = sum(n.fold or elements(n.sizes[depth:]) > 1 for n in staged)
+        if inner > ROW_LIMIT and passes > 1 and any(n.fold for n in nodes):
             return "a row would not stay in cache"
         return ""
 
