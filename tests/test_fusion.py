@@ -72,7 +72,7 @@ def test_no_cycle_through_an_op_that_runs_alone():
     x, a = tf.placeholder(tf.float32, [64, 64]), example(64, 64)
     first = tf.tanh(x)
     last = tf.matmul(first, first) + first * 2.0
-    assert len(plan([first, last], {x: a}).kernels) >= 3
+    assert len(plan([first, last], {x: a}).kernels) >= 2
     agrees([first, last], {x: a}, 1e-3)
 
 

@@ -15,10 +15,10 @@ from .. import types
 from ..graph import Operation, Tensor
 from ..ops.pull import Pull, is_uniform
 from ..types import DType, Size
-from . import blocks, ir, schedule, simplify
-from .emit_cpu import Emitted, _Emitter
+from . import blocks, direct, image, ir, schedule, simplify
+from .emit_cpu import Emitted
 from .ir import Axis, Buffer, Expr, Kernel, Stage
-from .schedule import Schedule
+from .text import Text
 
 # Below this many multiplications the general loop generator is faster than packing.
 SMALL = 1 << 13
@@ -130,103 +130,6 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
     return _Multiply(name, p, stored.get(op.outputs[0]), then, result, alias or {}).made()
 
 
-class _Text(_Emitter):
-    """A kernel text that is put together here: sizes are parameters, so that one text serves many shapes."""
-
-    def __init__(self, label: str, buffers: Sequence[Buffer], then: Kernel | None = None, alias: Mapping[Buffer, Buffer] | None = None):
-        kernel = Kernel(label, tuple(dict.fromkeys(buffers)), then.stages if then else (), then.outer if then else ())
-        super().__init__(schedule.rows_of(kernel), dict(alias or {}))
-        self.label = label
-        self.window: dict[Axis, tuple[str, str]] = {}
-
-    def kernel_label(self) -> str:
-        return self.label if not self.kernel.stages else f"{self.label} {super().kernel_label()}"
-
-    def size(self, n: Size) -> str:
-        if isinstance(n, int) and -1 <= n <= 1:
-            return str(n)
-        if n not in self.sizes:
-            self.sizes[n] = f"s{len(self.sizes)}"
-        return self.sizes[n]
-
-    def call(self, source: str) -> str:
-        """The name of another kernel's address."""
-        return self.calls.setdefault(source, f"f{len(self.calls)}")
-
-    def loop(self, a: Axis, start: str = "0") -> None:
-        if a in self.window:
-            first, last = self.window[a]
-            self.open(f"for {a.name} in range({first}, {last}):")
-            self.level[a], self.axis_name[a] = len(self.stack) - 1, a.name
-        else:
-            super().loop(a, start)
-
-    def loop_named(self, a: Axis | None, name: str, start: str, stop: str) -> None:
-        self.open(f"for {name} in range({start}, {stop}):")
-        if a is not None:
-            self.bind(a, name)
-
-    def bind(self, a: Axis, name: str) -> None:
-        self.level[a], self.axis_name[a] = len(self.stack) - 1, name
-
-    def unflatten(self, axes: Sequence[Axis], flat: str) -> None:
-        """Names the axes of which `flat` is the row-major position."""
-        for k, a in enumerate(reversed(axes)):
-            if k == len(axes) - 1:
-                self.bind(a, flat)
-            else:
-                name, rest = self.name(), self.name()
-                self.line(f"{name} = {flat} % {self.size(a.extent)}")
-                self.line(f"{rest} = {flat} // {self.size(a.extent)}")
-                self.bind(a, name)
-                flat = rest
-
-    def counting(self, axes: Sequence[Axis], name: str, start: str, stop: str) -> list[str]:
-        """Opens a loop over positions in the product of `axes`; returns the lines that belong at its end."""
-        if len(axes) <= 1:
-            self.open(f"for {name} in range({start}, {stop}):")
-            for a in axes:
-                self.bind(a, name)
-            return []
-        names, rest = [], start
-        for k, a in enumerate(reversed(axes)):
-            n = self.name()
-            names.insert(0, n)
-            if k == len(axes) - 1:
-                self.line(f"{n} = {rest} + 0")
-            else:
-                self.line(f"{n} = {rest} % {self.size(a.extent)}")
-                r = self.name()
-                self.line(f"{r} = {rest} // {self.size(a.extent)}")
-                rest = r
-        self.open(f"for {name} in range({start}, {stop}):")
-        for a, n in zip(axes, names):
-            self.bind(a, n)
-        lines, indent = [], ""
-        for k in range(len(axes) - 1, 0, -1):
-            lines += [f"{indent}{names[k]} = {names[k]} + 1", f"{indent}if {names[k]} == {self.size(axes[k].extent)}:",
-                      f"{indent}    {names[k]} = 0"]
-            indent += "    "
-        return [*lines, f"{indent}{names[0]} = {names[0]} + 1"]
-
-    def end(self, lines: Sequence[str] = ()) -> None:
-        for text in lines:
-            self.line(text)
-        self.close()
-
-    def at(self, e: Expr, a: Axis, name: str) -> str:
-        """The value of `e` where axis `a` has the value called `name`."""
-        place = Axis(a.extent)
-        self.bind(place, name)
-        return self.value(ir.substitute(e, {a: ir.axis(place)}))
-
-    def finish(self, extent: Size, work: Size, writes: Sequence[Buffer], flops: Size = 0) -> Emitted:
-        self.line("return bad")
-        self.stack[0].items.insert(0, "bad = 0")
-        return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work,
-                       list(self.checks), False, flops, tuple(self.calls), tuple(writes))
-
-
 class _Source:
     """An operand as it is read in memory order: loops over `slow`, then `fast`, with neighbouring axes merged."""
 
@@ -241,7 +144,7 @@ class _Source:
         self.run: list[Axis] = self.fast[-1:]  # the axes copied at once
         e = self.expr
         while e.op == "select" and e.args[2].op == "const" and e.args[2].data == 0:
-            self.conditions += _conjuncts(e.args[0])
+            self.conditions += image.conjuncts(e.args[0])
             e = e.args[1]
         self.load: Expr | None = e if e.op == "at" and e.data.dtype is dtype and self.fast else None
         if self.load is not None:
@@ -250,7 +153,7 @@ class _Source:
     def _choose_run(self) -> None:
         """The last axes of `fast`, if memory runs along them; `load` is None where it does not."""
         assert self.load is not None
-        offset = _unclamped(self.load.args[0], self.conditions)
+        offset = image.unclamped(self.load.args[0], self.conditions)
         last = self.fast[-1]
         if simplify.stride(offset, last) != 1:
             self.load = None
@@ -269,23 +172,6 @@ class _Source:
     @property
     def taps(self) -> list[Axis]:
         return self.fast[:len(self.fast) - len(self.run)]
-
-
-def _conjuncts(e: Expr) -> list[Expr]:
-    return [c for a in e.args for c in _conjuncts(a)] if e.op == "land" else [e]
-
-
-def _unclamped(e: Expr, conditions: Sequence[Expr]) -> Expr:
-    """The index without the clamps that hold anyway where the conditions do."""
-    inside = {(c.op, c.args[0]) for c in conditions if c.args}
-
-    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
-        if e.op == "max" and args[0].op == "min" and args[1].op == "const" and args[1].data == 0:
-            place = args[0].args[0]
-            if ("ge", place) in inside and ("lt", place) in inside:
-                return place
-        return ir.rebuilt(e, args)
-    return ir.rewrite(e, change) if conditions else e
 
 
 @dataclass
@@ -322,15 +208,20 @@ class _Multiply:
         self.kind = p.dtype.code
         self.shape = blocks.shape(self.kind)
         self.batch, self.m, self.n, self.k = p.sizes
+        (p.a.expr, p.b.expr), reduced = image.ascending([p.a.expr, p.b.expr], p.a.reduced)
+        p.a.reduced, p.b.reduced = reduced, reduced
         self.by_rows = not _runs_along_outer(p.a)
         slow, fast = (p.a.outer, p.a.reduced) if self.by_rows else (p.a.reduced, p.a.outer)
         self.left = _Source(p.a.expr, slow, fast, p.dtype)
+        self.rows: direct.Rows | None = None
+        self.taps: direct.Taps | None = None
         self.before: list[Kernel | Emitted] = []
         self.after: list[Kernel | Emitted] = []
 
     def made(self) -> list[Kernel | Emitted]:
         self._right()
         self._cut()
+        self._look()
         self._target()
         return [*self.before, self._product(), *self.after]
 
@@ -361,7 +252,7 @@ class _Multiply:
         across = _Source(b.expr, b.reduced, b.outer, p.dtype)
         down = _Source(b.expr, b.outer, b.reduced, p.dtype)
         loads = list(dict.fromkeys(e.data for e in ir.walk(across.expr) if e.op == "at"))
-        e = _Text(f"panels_{self.kind}", [*loads, self.b])
+        e = Text(f"panels_{self.kind}", [*loads, self.b])
         w = p.dtype.size
         turned = across.load is None and down.load is not None and len(down.run) == 1 and _step(down) is not None
         panels = types.ceildiv(self.n, width)
@@ -392,7 +283,7 @@ class _Multiply:
         e.close()
         return e.finish(self.batch * panels * parts, self.k * width if turned else 64 * width, [self.b])
 
-    def _turned(self, e: _Text, s: _Source, w: int) -> None:
+    def _turned(self, e: Text, s: _Source, w: int) -> None:
         """B is stored column by column: squares of vectors are transposed in registers."""
         width, run = self.shape.width, s.run[0]
         lines = e.counting(s.taps, "t", "0", e.size(_extent(s.taps)))
@@ -413,12 +304,12 @@ class _Multiply:
             e.line(call.format(source[1]))
         e.end(lines)
 
-    def _guarded(self, e: _Text, s: _Source, offset) -> tuple[str, str]:
+    def _guarded(self, e: Text, s: _Source, offset) -> tuple[str, str]:
         """(condition or "", offset) as names."""
         conditions = [e.value(c) for c in s.conditions]
         return " and ".join(conditions), offset()
 
-    def _copy(self, e: _Text, s: _Source, to: str, offset, count: str) -> None:
+    def _copy(self, e: Text, s: _Source, to: str, offset, count: str) -> None:
         """A run of elements, or zeros where a condition fails."""
         assert s.load is not None
         condition, where = self._guarded(e, s, offset)
@@ -443,8 +334,8 @@ class _Multiply:
             rows = max(1, min(TILES, -(-m // s.rows) * _hint(self.batch) // TASKS))
             self.tiles, self.blocks = tiles, types.ceildiv(tiles, rows)
         else:
-            self.rows = _chunks(self.left, 96)
-            self.blocks = self.rows.count
+            self.chunks = _chunks(self.left, 96)
+            self.blocks = self.chunks.count
         tasks = max(1, _hint(self.batch) * _hint(self.blocks))
         while not whole and groups_of > 2 * s.width and tasks * -(-n // groups_of) < TASKS:
             groups_of //= 2
@@ -455,6 +346,19 @@ class _Multiply:
         self.parts = 1 if tasks >= TASKS or steps < 4 else min(-(-2 * TASKS // tasks), steps // 2)
         if self.by_rows:
             self.steps = _chunks(self.left, DEPTH)
+
+    def _look(self) -> None:
+        """Whether the left operand slides over an image, and is better read from there."""
+        a = self.p.a
+        places, taps = (a.outer, a.reduced) if self.by_rows else (a.reduced, a.outer)
+        w = None if self.p.batch else image.Window.of(a.expr, places, taps, self.p.dtype)
+        if w is None:
+            return
+        if self.by_rows and direct.fits_rows(w):
+            self.rows, self.parts = direct.Rows(w, TASKS), 1
+        elif not self.by_rows and self.b_at is not None and direct.fits_taps(w):
+            self.taps = direct.Taps(w, self, TASKS)
+            self.parts = self.taps.parts
 
     # -- where the sums go
 
@@ -483,17 +387,50 @@ class _Multiply:
     # -- the product
 
     def _product(self) -> Emitted:
-        p, s, w = self.p, self.shape, self.p.dtype.size
+        p, then = self.p, self.then
         loads = list(dict.fromkeys(e.data for e in ir.walk(self.left.expr) if e.op == "at"))
-        then = self.then
         buffers = [*loads, self.b, *(then.buffers if then else ()), self.c]
-        e = _Text(f"product_{self.kind}", [b for b in buffers if b.role != "tmp"], then, self.alias)
-        e.names_of_axes = {}
-        for a in dict.fromkeys([*(then.outer if then else ()), *[x for t in (then.stages if then else ()) for x in t.axes]]):
-            e.names_of_axes[a] = f"i{len(e.names_of_axes)}"
-            object.__setattr__(a, "name", e.names_of_axes[a])
+        e = Text(f"product_{self.kind}", [b for b in buffers if b.role != "tmp"], then, self.alias)
+        self.c_place = self.alias.get(self.c, self.c)
+        tasks = self._image_tasks(e) if self.rows or self.taps else self._packed_tasks(e)
+        flops = 2 * self.batch * self.m * self.n * self.k
+        work = max(1, _hint(flops) // max(1, 16 * _hint(tasks)))
+        return e.finish(tasks, work, [self.c, *dict.fromkeys(t.target for t in (then.stages if then else ())
+                                                             if t.target.role != "tmp" and t.target is not self.c)], flops)
+
+    def _columns(self, e: Text) -> None:
+        """Which columns: group g of them, from j on; where their panels begin."""
+        e.line(f"j = g * {e.size(self.columns)}")
+        e.line(f"cols = min({e.size(self.columns)}, {e.size(self.n)} - j)")
+        width = self.shape.width
+        where = f"b * {e.size(types.ceildiv(self.n, width) * width * self.k)}" if self.b_at is None else e.value(self.b_at)
+        e.line(f"right = advance(p{e.scope[self.b]}, ({where} + j * {e.size(self.b_columns)}) * {self.p.dtype.size})")
+
+    def _image_tasks(self, e: Text) -> Size:
+        """Tasks that read the image directly."""
+        form = self.rows or self.taps
+        assert form is not None
+        block = e.call(self.rows.block(self.kind) if self.rows else blocks.text(self.kind, None))
+        e.line(f"left = stack_{self.kind}({direct.ROOM})")
+        e.open("for o in range(lo, hi):")
+        e.line(f"g = o % {e.size(self.groups)}")
+        e.line(f"band = o // {e.size(self.groups)}")
+        if self.taps:
+            e.line("tap = band + 0")
+            e.line(f"part = band // {e.size(self.taps.split)}")
+        e.line("b = 0")
+        self._columns(e)
+        form.emit(e, self, block)
+        if self.then is not None:
+            self._then(e, self.then, "first", "last")
+        e.close()
+        return (self.rows.tasks if self.rows else self.parts * self.taps.split) * self.groups  # type: ignore[union-attr]
+
+    def _packed_tasks(self, e: Text) -> Size:
+        """Tasks that pack blocks of the left operand."""
+        p, w = self.p, self.p.dtype.size
         block = e.call(blocks.text(self.kind, PITCH if self.by_rows else None))
-        room = TILES * s.rows * PITCH if self.by_rows else DEPTH * 96
+        room = TILES * self.shape.rows * PITCH if self.by_rows else DEPTH * 96
         e.line(f"left = stack_{self.kind}({room})")
         e.open("for o in range(lo, hi):")
         e.line(f"g = o % {e.size(self.groups)}")
@@ -502,24 +439,18 @@ class _Multiply:
         e.line(f"part = rest % {e.size(self.parts)}")
         e.line(f"b = rest // {e.size(self.parts)}")
         e.unflatten(p.batch, "b")
-        e.line(f"j = g * {e.size(self.columns)}")
-        e.line(f"cols = min({e.size(self.columns)}, {e.size(self.n)} - j)")
         if self.by_rows:
             e.line(f"top = {e.size(self.m)} * (rb * {e.size(self.tiles)} // {e.size(self.blocks)}) // {e.size(self.tiles)}")
             e.line(f"rows = {e.size(self.m)} * ((rb + 1) * {e.size(self.tiles)} // {e.size(self.blocks)}) // {e.size(self.tiles)} - top")
             steps = self.steps.count
         else:
-            self._chunk(e, self.rows, "rb", "ta", "tb", "ca", "cb")
-            e.line(f"top = ta * {e.size(self.rows.run)} + ca")
+            self._chunk(e, self.chunks, "rb", "ta", "tb", "ca", "cb")
+            e.line(f"top = ta * {e.size(self.chunks.run)} + ca")
             e.line("rows = (tb - ta) * (cb - ca)")
             steps = types.ceildiv(self.k, DEPTH)
-        where = "0" if self.b_at is None else e.value(self.b_at)
-        if self.b_at is None:
-            where = f"b * {e.size(types.ceildiv(self.n, s.width) * s.width * self.k)}"
-        e.line(f"right = advance(p{e.scope[self.b]}, ({where} + j * {e.size(self.b_columns)}) * {w})")
+        self._columns(e)
         lead = f"(part * {e.size(self.batch)} + b)" if self.parts != 1 else "b"
-        c = self.alias.get(self.c, self.c)
-        e.line(f"c = advance(p{e.scope[c]}, (({lead} * {e.size(self.m)} + top) * {e.size(self.n)} + j) * {w})")
+        e.line(f"c = advance(p{e.scope[self.c_place]}, (({lead} * {e.size(self.m)} + top) * {e.size(self.n)} + j) * {w})")
         count = e.size(steps)
         e.line(f"q0 = part * {count} // {e.size(self.parts)}")
         e.line(f"q1 = (part + 1) * {count} // {e.size(self.parts)}")
@@ -541,22 +472,18 @@ class _Multiply:
         e.line(f"call_block({block}, left, advance(right, k0 * {e.size(self.ldb)} * {w}), c, rows, cols, 1, kc, 0, 96, {e.size(self.ldb)}, "
                f"{e.size(self.panel)}, {e.size(self.n)}, q - q0)")
         e.close()
-        if then is not None:
-            self._then(e, then)
+        if self.then is not None:
+            self._then(e, self.then, f"b * {e.size(self.m)} + top", f"b * {e.size(self.m)} + top + rows")
         e.close()
-        flops = 2 * self.batch * self.m * self.n * self.k
-        tasks = self.batch * self.blocks * self.groups * self.parts
-        work = max(1, _hint(flops) // max(1, 16 * _hint(tasks)))
-        return e.finish(tasks, work, [self.c, *dict.fromkeys(t.target for t in (then.stages if then else ())
-                                                             if t.target.role != "tmp" and t.target is not self.c)], flops)
+        return self.batch * self.blocks * self.groups * self.parts
 
-    def _chunk(self, e: _Text, c: _Chunks, q: str, t0: str, t1: str, c0: str, c1: str) -> None:
+    def _chunk(self, e: Text, c: _Chunks, q: str, t0: str, t1: str, c0: str, c1: str) -> None:
         e.line(f"{t0} = {q} // {e.size(c.pieces)} * {e.size(c.per)}")
         e.line(f"{t1} = min({t0} + {e.size(c.per)}, {e.size(c.taps)})")
         e.line(f"{c0} = {q} % {e.size(c.pieces)} * {e.size(c.length)}")
         e.line(f"{c1} = min({c0} + {e.size(c.length)}, {e.size(c.run)})")
 
-    def _fill(self, e: _Text, start: str, stop: str, pitch: int) -> None:
+    def _fill(self, e: Text, start: str, stop: str, pitch: int) -> None:
         """The block of A: positions start..stop of the slow axes, runs t0..t1 and elements c0..c1 of the fast ones."""
         s, w = self.left, self.p.dtype.size
         slow = e.counting(s.slow, "u", start, stop)
@@ -572,7 +499,7 @@ class _Multiply:
         e.end(taps)
         e.end(slow)
 
-    def _inside_or_single(self, e: _Text) -> None:
+    def _inside_or_single(self, e: Text) -> None:
         """Runs across a border: whole where both ends are inside, else one by one."""
         s, w = self.left, self.p.dtype.size
         assert s.load is not None
@@ -589,7 +516,7 @@ class _Multiply:
         self._single(e)
         e.close()
 
-    def _single(self, e: _Text) -> None:
+    def _single(self, e: Text) -> None:
         """Elements by their expression."""
         s = self.left
         if len(s.run) == 2:
@@ -606,13 +533,15 @@ class _Multiply:
 
     # -- what follows, on the block
 
-    def _then(self, e: _Text, then: Kernel) -> None:
+    def _then(self, e: Text, then: Kernel, first: str, last: str) -> None:
         """The ops after the product, row by row over this task's rows and columns."""
         for t in then.stages:
             for a in schedule.inner_axes(t, then):
                 if self.groups != 1:
                     e.window[a] = ("j", "j + cols")
-        lines = e.counting(then.outer, "u", f"b * {e.size(self.m)} + top", f"b * {e.size(self.m)} + top + rows")
+        e.line(f"u0 = {first}")
+        e.line(f"u1 = {last}")
+        lines = e.counting(then.outer, "u", "u0", "u1")
         for group in e.plan.groups:
             e._row_group(group)
         e.end(lines)
@@ -677,19 +606,12 @@ def _runs_along_outer(x: Operand) -> bool:
     """Whether memory runs along the operand's outer axes rather than along the reduced ones."""
     for e in ir.loads(x.expr):
         raw = simplify.offset(e.data, e.args)
-        free = simplify.affine(_unclamped_all(raw)).expr()
+        free = simplify.affine(image.free(raw)).expr()
         if x.reduced and simplify.stride(raw, x.reduced[-1]) == 1:
             return False
         if x.outer and simplify.stride(free, x.outer[-1]) == 1:
             return True
     return False
-
-
-def _unclamped_all(e: Expr) -> Expr:
-    """The index without any clamps: for looking at strides only."""
-    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
-        return args[0].args[0] if e.op == "max" and args[0].op == "min" else ir.rebuilt(e, args)
-    return ir.rewrite(e, change)
 
 
 def _matrix(x: Operand, dtype: DType) -> tuple[Buffer, Expr, Size] | None:
@@ -726,4 +648,4 @@ def _step(s: _Source) -> Size | None:
         return 0
     if any(s.slow[0] in ir.axes_in(c) for c in s.conditions):
         return None
-    return simplify.stride(_unclamped(s.load.args[0], s.conditions), s.slow[0])
+    return simplify.stride(image.unclamped(s.load.args[0], s.conditions), s.slow[0])
