@@ -102,7 +102,7 @@ def engine(op: Operation) -> str | None:
     if p is None:
         return None
     _, m, n, k = map(_hint, p.sizes)
-    return "contraction" if m * n * k > SMALL and n >= 4 and k >= 4 and m >= 2 else None
+    return "contraction" if m * n * k > SMALL and n >= 2 and k >= 4 and m >= 2 else None
 
 
 def _looked_through(t: Tensor) -> bool:
@@ -127,7 +127,47 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
 
     p = product(op, leaf)
     assert p is not None
-    return _Multiply(name, p, stored.get(op.outputs[0]), then, result, alias or {}).made()
+    return _strided(name, p, stored.get(op.outputs[0]), then, result) or \
+        _Multiply(name, p, stored.get(op.outputs[0]), then, result, alias or {}).made()
+
+
+def _strided(name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None) -> list[Kernel | Emitted] | None:
+    """A gradient through strided windows, as one product for each remainder of the output's position."""
+    found = None if p.batch else image.phases(p.a.expr, p.a.outer, p.a.reduced)
+    if found is None or len(p.a.outer) > 3 or (out is not None and out.dtype is not p.dtype):
+        return None
+    c = out if out is not None else result
+    assert c is not None
+    made: list[Kernel | Emitted] = []
+    columns = _extent(p.b.outer)
+    for number, phase in enumerate(found):
+        steps = []
+        step = columns
+        for a in reversed(p.a.outer):
+            steps.insert(0, step)
+            step = step * a.extent
+        start: Size = sum((s * at for s, at in zip(steps, phase.start)), 0)
+        strides = [s * by for s, by in zip(steps, phase.step)]
+        if phase.empty:
+            made.append(_zeros(f"{name}_zero{number}", c, start, [*zip(phase.outer, strides)], p.b.outer))
+            continue
+        a, b = (Operand(image.in_phase(x.expr, phase), [], outer, list(phase.reduced))
+                for x, outer in ((p.a, list(phase.outer)), (p.b, p.b.outer)))
+        stride, pitch, across = [0, 0, 0, *strides][-3:]
+        one = _Multiply(f"{name}_{number}", Product(a, b, [], p.dtype), c, None, None, {})
+        if not one.at_places(direct.Place(start, stride, pitch, across)):
+            return None
+        made += one.made()
+    return made if then is None else [*made, then]
+
+
+def _zeros(name: str, c: Buffer, start: Size, places: Sequence[tuple[Axis, Size]], columns: Sequence[Axis]) -> Kernel:
+    j = Axis(_extent(columns))
+    offset = ir.size(start) + ir.axis(j)
+    for a, step in places:
+        offset = offset + ir.axis(a) * ir.size(step)
+    axes = (*[a for a, _ in places], j)
+    return Kernel(name, (c,), (Stage(c, axes, (simplify.affine(offset).expr(),), ir.const(0, c.dtype)),), axes)
 
 
 class _Source:
@@ -347,15 +387,28 @@ class _Multiply:
         if self.by_rows:
             self.steps = _chunks(self.left, DEPTH)
 
+    def at_places(self, place: direct.Place) -> bool:
+        """Whether the product can put its rows at these places; from then on it does."""
+        if not self.by_rows or self.p.batch or not self.p.a.reduced:
+            return False
+        w = image.Window.of(self.p.a.expr, self.p.a.outer, self.p.a.reduced, self.p.dtype)
+        if w is None or not direct.possible(w):
+            return False
+        self.rows = direct.Rows(w, TASKS, self.n, place)
+        return True
+
     def _look(self) -> None:
         """Whether the left operand slides over an image, and is better read from there."""
+        if self.rows is not None:
+            self.parts = 1
+            return
         a = self.p.a
         places, taps = (a.outer, a.reduced) if self.by_rows else (a.reduced, a.outer)
         w = None if self.p.batch else image.Window.of(a.expr, places, taps, self.p.dtype)
         if w is None:
             return
         if self.by_rows and direct.fits_rows(w):
-            self.rows, self.parts = direct.Rows(w, TASKS), 1
+            self.rows, self.parts = direct.Rows(w, TASKS, self.n), 1
         elif not self.by_rows and self.b_at is not None and direct.fits_taps(w):
             self.taps = direct.Taps(w, self, TASKS)
             self.parts = self.taps.parts

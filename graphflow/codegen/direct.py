@@ -7,9 +7,11 @@ Kernel IR; knows no op by name (rank 4).
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from .. import types
+from ..types import Size
 from . import blocks
 from .image import Window
 from .text import Text
@@ -22,8 +24,12 @@ FILTER = 1 << 21  # elements of partial filter gradients
 
 def fits_rows(w: Window) -> bool:
     """Whether the `rows` form is the better one: several taps, few channels, a slab that fits."""
-    one_row = w.reach(1) * w.width * w.channels
-    return w.kernel[0] * w.kernel[1] > 1 and w.across.step * w.channels <= WIDE and one_row <= ROOM and types.hint(w.counts[0]) != 0
+    return w.kernel[0] * w.kernel[1] > 1 and w.across.step * w.channels <= WIDE and possible(w)
+
+
+def possible(w: Window) -> bool:
+    """Whether a slab fits at all."""
+    return w.reach(1) * w.width * w.channels <= ROOM and types.hint(w.counts[0]) != 0
 
 
 def fits_taps(w: Window) -> bool:
@@ -40,11 +46,23 @@ def _rows(w: Window, tasks: int) -> int:
     return -(-count // -(-count // rows))
 
 
+@dataclass
+class Place:
+    """Where the result of window (image, y, x) begins: `start + image * stride + y * pitch + x * step`, in elements."""
+
+    start: Size
+    stride: Size
+    pitch: Size
+    step: Size
+
+
 class Rows:
     """The `rows` form: emits the tasks of a product whose left operand is `w`."""
 
-    def __init__(self, w: Window, tasks: int):
+    def __init__(self, w: Window, tasks: int, n: Size, place: Place | None = None):
         self.w, self.rows = w, _rows(w, tasks)
+        line = w.counts[1] * n
+        self.place = place or Place(0, w.counts[0] * line, line, n)
         self.bands = types.ceildiv(w.counts[0], self.rows)
         self.tasks = w.images * self.bands
 
@@ -59,21 +77,21 @@ class Rows:
         e.line(f"image = band // {e.size(self.bands)}")
         e.line(f"y1 = min(y0 + {e.size(self.rows)}, {count})")
         _slab(e, w, size, kind)
-        e.line(f"c = advance(p{e.scope[m.c_place]}, (image * {count} * {e.size(w.counts[1] * m.n)} + j) * {size})")
+        e.line(f"c = advance(p{e.scope[m.c_place]}, ({e.size(self.place.start)} + image * {e.size(self.place.stride)} + j) * {size})")
         step = max(m.shape.width, (1 << 17) // max(types.hint(m.k) or 1, 1) // m.shape.width * m.shape.width)
         e.open(f"for jj in range(0, cols, {e.size(step)}):")
         e.open("for y in range(y0, y1):")
         _taps(e, w)
-        e.line(f"to = advance(c, (y * {e.size(w.counts[1] * m.n)} + jj) * {size})")
+        e.line(f"to = advance(c, (y * {e.size(self.place.pitch)} + jj) * {size})")
         e.line(f"wide = min({e.size(step)}, cols - jj)")
         e.open("if taps > 0:")
         e.line(f"call_block({block}, advance(slab, (place + ka * {e.size(w.down.spread)} - h0) * pitch * {size}), "
                f"advance(right, (jj * {e.size(m.b_columns)} + ka * {e.size(w.run * m.ldb)}) * {size}), to, {e.size(w.counts[1])}, wide, taps, "
-               f"{e.size(w.run)}, {e.size(w.down.spread)} * pitch, 0, {e.size(m.ldb)}, {e.size(m.panel)}, {e.size(m.n)}, 0)")
+               f"{e.size(w.run)}, {e.size(w.down.spread)} * pitch, 0, {e.size(m.ldb)}, {e.size(m.panel)}, {e.size(self.place.step)}, 0)")
         e.close()
         e.open("if taps <= 0:")
         e.open(f"for x in range({e.size(w.counts[1])}):")
-        e.line(f"zero_{kind}(advance(to, x * {e.size(m.n)} * {size}), wide)")
+        e.line(f"zero_{kind}(advance(to, x * {e.size(self.place.step)} * {size}), wide)")
         e.close()
         e.close()
         e.close()

@@ -182,6 +182,90 @@ def unclamped(e: Expr, conditions: Sequence[Expr]) -> Expr:
     return ir.rewrite(e, change) if conditions else e
 
 
+@dataclass
+class Phase:
+    """What a strided gradient's outputs of one remainder read: axes of the operand replaced, and where their outputs lie."""
+
+    axes: dict[Axis, Expr]
+    outer: list[Axis]  # instead of the operand's outer axes
+    reduced: list[Axis]  # instead of its reduced axes
+    start: list[int]  # first position along each outer axis, and the step between positions
+    step: list[int]
+    empty: bool = False  # no tap reaches these outputs: they are zero
+
+
+def phases(expr: Expr, outer: Sequence[Axis], reduced: Sequence[Axis]) -> list[Phase] | None:
+    """Outputs split by their remainder under a stride, where the expression asks for `place` to be a multiple of it.
+
+    A gradient through windows of stride s meets each output with every s-th tap only; the outputs of one remainder form an
+    ordinary product without zeros (Dumoulin and Visin, "A guide to convolution arithmetic", 2016, section 4).
+    """
+    lines = []
+    e = expr
+    while e.op == "select":
+        for c in conjuncts(e.args[0]):
+            if c.op == "eq":
+                found = _multiple(c, outer, reduced)
+                if found is None:
+                    return None
+                lines.append(found)
+        e = e.args[1]
+    if not lines or len({y for y, *_ in lines}) != len(lines):
+        return None
+    out = [Phase({}, list(outer), list(reduced), [0] * len(outer), [1] * len(outer))]
+    for y, ky, s, spread, before in lines:
+        out = [new for p in out for new in _split(p, y, ky, s, spread, before)]
+    return out
+
+
+def _multiple(c: Expr, outer: Sequence[Axis], reduced: Sequence[Axis]) -> tuple[Axis, Axis | None, int, int, int] | None:
+    """(output axis, tap axis, stride, spread of taps, before) of the condition that `output + before - tap * spread` is a multiple."""
+    shifted, product = simplify.affine(c.args[1]), c.args[0]
+    if product.op != "mul" or product.args[1].op != "const" or not isinstance(shifted.const, int):
+        return None
+    s = product.args[1].data
+    y = [a for a in outer if shifted.terms.get(ir.axis(a)) == 1]
+    ky = [a for a in reduced if isinstance(shifted.terms.get(ir.axis(a), 1), int) and shifted.terms.get(ir.axis(a), 1) < 0]
+    if len(y) != 1 or len(ky) > 1 or len(shifted.terms) != 1 + len(ky) or ky and not isinstance(ky[0].extent, int):
+        return None
+    return y[0], ky[0] if ky else None, s, -shifted.terms[ir.axis(ky[0])] if ky else 1, shifted.const
+
+
+def _split(p: Phase, y: Axis, ky: Axis | None, s: int, spread: int, before: int) -> list[Phase]:
+    out = []
+    at = p.outer.index(y)
+    for r in range(s):
+        taps = [t for t in range(ky.extent if ky else 1) if (r + before - t * spread) % s == 0]
+        q = Axis(types.ceildiv(y.extent - r, s))
+        axes, reduced = {**p.axes, y: ir.axis(q) * s + r}, list(p.reduced)
+        if ky is not None and taps:
+            step = taps[1] - taps[0] if len(taps) > 1 else 1
+            k = Axis(len(taps))
+            axes[ky] = ir.index_const(taps[-1]) - ir.axis(k) * step if len(taps) > 1 else ir.index_const(taps[0])
+            reduced[reduced.index(ky):reduced.index(ky) + 1] = [k] if len(taps) > 1 else []
+        outer = list(p.outer)
+        outer[at] = q
+        start, steps = list(p.start), list(p.step)
+        start[at], steps[at] = r, s
+        out.append(Phase(axes, outer, reduced, start, steps, p.empty or not taps))
+    return out
+
+
+def in_phase(e: Expr, p: Phase) -> Expr:
+    """The expression on the phase's axes, its conditions about remainders gone."""
+    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        new = ir.rebuilt(e, args)
+        if new.dtype is types.int64 and new.op in ("add", "sub", "mul", "floordiv"):
+            return simplify.affine(new).expr()
+        if new.op == "eq" and new.args[0] is new.args[1]:
+            return ir.const(True, types.bool_)
+        if new.op == "land":
+            rest = [a for a in new.args if not (a.op == "const" and a.data)]
+            return new if len(rest) == 2 else rest[0] if rest else ir.const(True, types.bool_)
+        return new
+    return ir.rewrite(ir.substitute(e, p.axes), change)
+
+
 def ascending(exprs: Sequence[Expr], axes: Sequence[Axis]) -> tuple[list[Expr], list[Axis]]:
     """The expressions with those axes turned round along which the first one reads memory backwards."""
     loads = list(ir.loads(exprs[0]))
