@@ -19,6 +19,7 @@ from ..ops import opdef
 from . import algebra as _algebra
 from . import rewrite as rules
 from . import stability as _stability
+from .attention import attention
 from .cse import cse
 from .decompose import decompose
 from .fold import bypass, fold, folded, shapes
@@ -55,6 +56,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold", fold),            # before cse: equal values computed in different ways become equal constants
     Pass("cse", cse),              # before rules: `x*x` is recognised by both operands being one tensor
     Pass("stability", stability),  # before decompose: it must still see log(softmax(x)) as two ops
+    Pass("attention", attention),  # before decompose: softmax and its gradient are a few ops still; after stability, which finds softmax
     Pass("decompose", decompose),  # before algebra: bodies multiply by ones and negate twice like users do
     Pass("shapes again", shapes),  # bodies take shapes of their inputs ...
     Pass("fold again", fold),      # ... compute with constants ...
