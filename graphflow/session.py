@@ -12,7 +12,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from . import errors, graph, types
+from . import errors, graph, locks, types
 from .flags import flags
 from .graph import Graph, Operation, Tensor
 from .runtime.store import Store
@@ -233,7 +233,7 @@ class BaseSession:
         self._closed = False
         self._executables: dict[Any, Executable] = {}
         self._known: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}  # requests by their literal form
-        self._lock = threading.RLock()
+        self._lock = locks.rlock()
         self._warned: set[Tensor] = set()
         self._placed: set[Operation] = set()
 

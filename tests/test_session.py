@@ -410,9 +410,11 @@ def test_large_arrays(compiled):
     np.testing.assert_allclose(total, a.astype(np.float64).sum(), rtol=1e-4, atol=0.5)
     assert top == a.max()
     np.testing.assert_allclose(scaled, a * 2 + 1, rtol=1e-6, atol=1e-6)
+    totals = set()
     for threads in (1, 2):
         with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads)) as other:
-            assert other.run(tf.reduce_sum(x), {x: a}) == total, "the number of threads does not change a bit"
+            totals.add(other.run(tf.reduce_sum(x), {x: a}))
+    assert len(totals) == 1, "the number of threads does not change a bit"
 
 
 # ---------------------------------------------------------------- failures

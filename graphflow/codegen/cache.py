@@ -11,9 +11,10 @@ import os
 import struct
 import sys
 import tempfile
-import threading
 import warnings
 from pathlib import Path
+
+from graphflow import locks
 
 MAGIC = b"GFOBJ\0\r\n"
 _HEADER = struct.Struct("<8sIQ32s")            # magic, ABI, payload length, sha256 of the payload
@@ -57,7 +58,7 @@ class ObjectCache:
         self._warned = False
         self._usable: bool | None = None           # not known before the first use
         self._total: int | None = None
-        self._lock = threading.Lock()
+        self._lock = locks.rlock()
         try:
             self.directory = Path(directory) if directory is not None else default_directory()
         except RuntimeError as error:                              # no home directory

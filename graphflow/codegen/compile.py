@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from graphflow import locks
 from graphflow.codegen import helpers
 from graphflow.codegen.cache import ObjectCache
 from graphflow.codegen.target import ABI, identity, linker, per_isa
@@ -43,7 +44,7 @@ class KernelStore:
     def __init__(self, disk: ObjectCache | None = None) -> None:
         self.disk = disk if disk is not None else ObjectCache(abi=ABI)
         self._addresses: dict[tuple[str, str], int] = {}               # by instruction set and text
-        self._lock = threading.RLock()
+        self._lock = locks.rlock()
         self.stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "compile_seconds": 0.0, "link_seconds": 0.0}
 
     def compile(self, sources: Sequence[str]) -> list[int]:
@@ -55,6 +56,11 @@ class KernelStore:
             for source, image in self._images(new):
                 self._addresses[isa, source] = self._link(image, source)
             return [self._addresses[isa, s] for s in sources]
+
+    def begin(self, source: str) -> None:
+        """A text that `compile` will be asked for soon: helper processes may start on it."""
+        if not _forbidden.depth and (flags.isa, source) not in self._addresses and not self.disk.path(object_key(source)).exists():
+            helpers.begin(source)
 
     def _images(self, sources: list[str]) -> Iterator[tuple[str, bytes]]:
         """(text, object code) from disk where it is, compiled where it is not."""
@@ -120,6 +126,11 @@ def default_store() -> KernelStore:
 def compile_kernels(sources: Sequence[str]) -> list[int]:
     """Addresses of kernel texts, in order; the same text is compiled once. Safe from any thread."""
     return default_store().compile(sources)
+
+
+def begin(source: str) -> None:
+    """See `KernelStore.begin`."""
+    default_store().begin(source)
 
 
 def stats() -> dict:

@@ -14,7 +14,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .. import errors, types
+from .. import errors, locks, types
 from ..codegen import ir
 from ..flags import TABLE, flags
 from ..graph import Graph, Operation, Tensor
@@ -35,7 +35,7 @@ def thread_count(config: Any) -> int:
     return getattr(config, "intra_op_parallelism_threads", 0) or flags.threads or team.available()
 
 
-_compiling = threading.RLock()
+_compiling = locks.rlock()
 
 
 class _Made:
@@ -56,7 +56,7 @@ class Variant:
     def __init__(self, stage: specialize.Stage):
         self.stage = stage
         self.plans: dict[tuple[int, ...], list[Plan]] = {}
-        self.lock = threading.Lock()
+        self.lock = locks.rlock()
         self.settings = {name: getattr(flags, name) for name in TABLE}
         self._whole: _Made | None = None
         self._opened: list[Any] = []
@@ -140,6 +140,13 @@ class Variant:
                 self.plans[key].append(plan)
 
 
+    def keep(self, plan: Plan, key: tuple[int, ...]) -> None:
+        """Takes a plan that has been given back for a `Fast`, which gives it back when it ends."""
+        with self.lock:
+            free = self.plans.get(key, [])
+            free[:] = [p for p in free if p is not plan]
+
+
 class Executable:
     """See `runtime.reference.Reference` for the same thing in NumPy."""
 
@@ -153,20 +160,52 @@ class Executable:
         self.timeout = getattr(config, "operation_timeout_in_ms", 0) or 0
         self.limit = getattr(config, "memory_budget", 0) or 0
         self.convert = convert
-        self.fast: Fast | None = None
+        # Only one run at a time may write variables or advance random streams; runs that do neither go on beside each other.
+        self.shared = not self.limit and all(op.opdef.effect in (None, "read") for op in self.request.ops)
+        self.idle: list[Fast] = []
 
     def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None) -> list[Any]:
         """Results of one run on feed values in the order of `feeds`, which `convert` checks and makes arrays of."""
-        with self.store.lock:
-            fast = self.fast
-            if fast is not None and timeout is None and timeline is None and fast.version == self.store.version:
-                found = fast(values)
+        store, again = self.store, timeout is None and timeline is None
+        if again and self.shared and self.idle:
+            found = self._beside(values)
+            if found is not None:
+                return found
+        with store.lock:
+            if store.inside and not self.shared:
+                store.alone()
+            if again and self.idle and not self.shared:
+                fast = self.idle[0]
+                found = fast(values) if fast.version == store.version else None
                 if found is not None:
                     return found
+                self.idle.pop().end()
             run = _Run(self, [self.convert(t, v) for t, v in zip(self.feeds, values)], timeout, timeline)
             results = [own(r, t, t in run.fed) for r, t in zip(run.run(), self.fetches)]
-            self.fast = run.again()
+            made = run.again()
+            if made is not None:
+                self.idle.append(made)
             return results
+
+    def _beside(self, values: Sequence[Any]) -> list[Any] | None:
+        """A run that only reads variables, on a plan of its own, while others read them too; None where it needs the general way."""
+        store = self.store
+        with store.lock:
+            if not self.idle:
+                return None
+            fast = self.idle.pop()
+            store.inside[fast] = threading.get_ident()
+        found = None
+        try:
+            if fast.version == store.version:
+                found = fast(values)
+        finally:
+            store.leave(fast)
+            if found is None:
+                fast.end()
+        if found is not None:
+            self.idle.append(fast)
+        return found
 
     def first(self, arrays: Sequence[np.ndarray]) -> tuple[Variant, Plan]:
         """The first stage for these feeds, compiled and planned but not run (for `explain`)."""
@@ -191,11 +230,12 @@ class Fast:
     def __init__(self, puts: list[Callable[[Any], bool]], plan: Plan, takes: list[Callable[[], Any]], fresh: list[Any], counters: list[Any],
                  store: Any):
         self.puts, self.plan, self.takes, self.fresh, self.counters, self.store = puts, plan, takes, fresh, counters, store
-        self.go, self.halt, self.version = plan.go, plan.halt, store.version
+        self.end: Callable[[], None] = lambda: None  # gives the plan back
+        self.go, self.halt, self.version = plan.go if plan.seconds <= LONG else self._patiently, plan.halt, store.version
         self.changes = bool(plan.start) or plan.writes  # whether the run has a prologue, or ends that of others
 
     @classmethod
-    def of(cls, exe: Executable, v: Variant, plan: Plan) -> Fast | None:
+    def of(cls, exe: Executable, v: Variant, plan: Plan, key: tuple[int, ...]) -> Fast | None:
         c = plan.compiled
         places = {what: t for kind, what, t in c.program.inputs if kind == "feed"}
         if any(kind not in ("feed", "variable", "counter") for kind, _, _ in c.program.inputs):
@@ -211,7 +251,11 @@ class Fast:
         puts = [_putter(exe, plan, t, c.buffers[places[t]]) for t in exe.feeds]
         fresh = [(b, plan.late[b], plan.shape[b], b.dtype.np) for b in plan.late if c.tensor_of[b] not in c.inputs]
         counters = [(what, _cell(plan, c.buffers[t])) for kind, what, t in c.program.inputs if kind == "counter"]
-        return cls(puts, plan, [], fresh, counters, exe.store)._with_outputs()
+        made = cls(puts, plan, [], fresh, counters, exe.store)._with_outputs()
+        if made is not None:
+            made.end = partial(v.give, plan, key)
+            v.keep(plan, key)
+        return made
 
     def _with_outputs(self) -> Fast | None:
         plan, seen = self.plan, set()
@@ -228,6 +272,14 @@ class Fast:
                 view = plan.views[root].reshape(plan.shape[b])
                 self.takes.append(partial(view.__getitem__, ()) if view.ndim == 0 else view.copy)
         return self
+
+    def _patiently(self, pc: int) -> int:
+        """A plan that took long the last time, where Ctrl-C can reach it."""
+        start = time.perf_counter()
+        pc = runner.execute_interruptible(self.plan.code, pc, self.plan.state)
+        if time.perf_counter() - start <= LONG:
+            self.go = self.plan.go
+        return pc
 
     def __call__(self, values: Sequence[Any]) -> list[Any] | None:
         """The results, or None when the values need the general way."""
@@ -268,8 +320,8 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
             array = value if type(value) is np.ndarray and value.dtype == dtype else convert(t, value)
             if array.shape != shape:
                 return True
-            if not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array)
+            if not (array.flags.c_contiguous and array.flags.aligned):
+                array = np.require(array, None, "CA")
             keep[0] = array
             address = array.__array_interface__["data"][0]
             for p in positions:
@@ -327,11 +379,11 @@ class _Run:
 
     def again(self) -> Fast | None:
         """The same run as a fixed sequence of copies and one native call, where it is as simple as that."""
-        v, plan = self.last
+        v, plan, key = self.last
         watched = self.timeout is not None or flags.check >= 2 or flags.debug >= 2
-        if watched or self.bound or plan.hosts or plan.replaced or plan.seconds > LONG:
+        if watched or self.bound or plan.hosts or plan.replaced:
             return None
-        return Fast.of(self.exe, v, plan)
+        return Fast.of(self.exe, v, plan, key)
 
     # -- choosing
 
@@ -391,7 +443,7 @@ class _Run:
         except NegativeSize:
             self._replay()
             raise errors.InvalidArgumentError(None, None, "a size computed in this step is negative") from None
-        self.last = v, plan
+        self.last = v, plan, key
         try:
             fresh = self._fresh = self._bind(plan)
             plan.begin()
@@ -426,7 +478,7 @@ class _Run:
                 continue
             value = self.value((kind, what))
             if b in plan.late:
-                value = np.ascontiguousarray(value)
+                value = np.require(value, None, "CA")
                 fresh[b] = value
             elif b.dtype.kind == "s":
                 plan.views[b] = value
@@ -566,7 +618,7 @@ class _Pool:
 
     def __init__(self) -> None:
         self.bases: dict[int, list[np.ndarray]] = {}
-        self.lock = threading.Lock()
+        self.lock = locks.rlock()
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

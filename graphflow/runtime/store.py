@@ -5,11 +5,13 @@ Knows nothing of plans (rank 4).
 """
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 
 import numpy as np
 
-from .. import errors
+from .. import errors, locks
 from ..graph import Operation
 
 
@@ -21,15 +23,33 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[start:start + size].view(dtype).reshape(shape)
 
 
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
 class Store:
     """Values of variables by their op, and how often each random op has run."""
 
     def __init__(self) -> None:
         self.values: dict[Operation, np.ndarray] = {}
         self.counters: dict[Operation, int] = {}
-        self.lock = threading.RLock()
+        self.lock = locks.rlock()  # held by a run that may write, and for a moment by one that only reads when it begins
+        self.inside: dict[object, int] = {}  # runs that read, and their threads
+        self._left = threading.Event()
+        _stores.add(self)
         self.writes = 0  # changes whenever a value may have changed
         self.version = 0  # changes when an array is replaced, so that plans bind its new address
+
+    def leave(self, run: object) -> None:
+        """The end of a run that had put itself into `inside`."""
+        del self.inside[run]
+        self._left.set()
+
+    def alone(self) -> None:
+        """Waits until no other thread's run reads; the caller holds the lock, so none begins."""
+        me = threading.get_ident()
+        while any(thread != me for thread in list(self.inside.values())):
+            self._left.wait(0.1)
+            self._left.clear()
 
     def has(self, var: Operation) -> bool:
         return var in self.values
@@ -44,6 +64,8 @@ class Store:
 
     def write(self, var: Operation, value: np.ndarray) -> None:
         """Copies `value` in: in place when the shape is the same."""
+        if self.inside:
+            self.alone()
         self.writes += 1
         old = self.values.get(var)
         if old is None or old.shape != value.shape:
@@ -67,3 +89,14 @@ class Store:
         self.counters.clear()
         self.version += 1
         self.writes += 1
+
+
+def _after_fork() -> None:
+    """The threads of runs that read in the parent are not in the child."""
+    for store in list(_stores):
+        store.inside.clear()
+        store._left = threading.Event()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
