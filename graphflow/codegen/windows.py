@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import product as cartesian
-from typing import Iterable, Mapping, Sequence
+from typing import Iterable, Sequence
 
 from .. import types
 from ..types import Size
@@ -32,7 +32,7 @@ PIECES = 64  # but into no more pieces than this
 SUMS = "sums of taps"  # the label of partial sums
 SCOPE = 63  # alias scopes counted down from here: pixels (or taps) of one body write different elements
 
-Place = Mapping[Axis, Expr]
+Place = dict[Axis, Expr]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,14 @@ def _folds(plan: Schedule) -> Form | None:
         if s.scan is not None or scatters(s) or set(inner_axes(s, plan.kernel)) != set(s.reduced) or count is None:
             return None
         most = max(most, count)
-    return Form(plan.rows[:-1], plan.rows[-1], plan.lane, (), False) if most > 1 else None
+    return Form(plan.rows[:-1], plan.rows[-1], plan.lane, (), False) if most > 1 or _guarded(plan) else None
+
+
+def _guarded(plan: Schedule) -> bool:
+    """Whether the place of a pixel decides something: padding, or a division of its index."""
+    found = ir.walk(*(s.expr for s in plan.kernel.stages))
+    return any(e.args and e.args[0].dtype is types.int64 and e.op in ("lt", "le", "gt", "ge", "floordiv", "mod")
+               and plan.rows[-1] in ir.axes_in(e) and plan.lane not in ir.axes_in(e) for e in found)
 
 
 def _sums(kernel: Kernel) -> Form:
@@ -347,12 +354,12 @@ class _Windows(_Emitter):
     def _fold_taps(self, place: Place, facts: Sequence[Affine], number: int) -> None:
         """All stages of one pixel."""
         for s in self.kernel.stages:
-            index = folded(ir.substitute(s.index[0], dict(place)), facts)
-            terms = [folded(ir.substitute(e, dict(place)), facts) for _, e in self.steps[s]]
+            index = folded(ir.substitute(s.index[0], place), facts)
+            terms = [folded(ir.substitute(e, place), facts) for _, e in self.steps[s]]
             if not s.combine:
                 v = self.value(terms[0])
             else:
-                start = [] if s.init is None else [self.value(folded(ir.substitute(s.init, dict(place)), facts))]
+                start = [] if s.init is None else [self.value(folded(ir.substitute(s.init, place), facts))]
                 v = self._combined(s, start, terms)
             self.stack[-1].names[ir.make("at", (index,), s.target.dtype.compute, s.target)] = v
             if s.target.role != "tmp":
@@ -381,7 +388,7 @@ class _Windows(_Emitter):
     def _write(self, s: Stage, where: str, value: str, number: int) -> None:
         """Bodies of several pixels write several elements, which never meet: each has an alias scope of its own."""
         b = self.alias.get(s.target, s.target)
-        scope = self.scope[b] if number < 0 else SCOPE - number
+        scope = self.scope[b] if number < 0 or b is not s.target else SCOPE - number
         self.line(f"st_{s.target.dtype.code}(p{self.scope[b]}, {where}, {value}, {scope})")
 
 

@@ -1,6 +1,7 @@
 """Windows over spatial axes: pooling, its gradients, patches, morphology.  Channels last, any spatial rank.
 
-Gradients are in pull form: each input element folds over the windows that cover it, so no two writers meet.
+Gradients are in pull form: each input element folds over the windows that cover it, so no two writers meet; where windows
+do not overlap there is one such window at most.
 Attributes as in ops/contraction.py: `window` and `strides` hold an int per spatial axis, `padding` is "SAME", "VALID" or
 a tuple of (before, after).
 """
@@ -17,8 +18,8 @@ from ..codegen.ir import Expr, m
 from ..graph import Operation, Spec, Tensor
 from ..types import FLOAT
 from .array import shape_vector, sizes_from
-from .contraction import covering_places, loops, masked, tap_places, tap_slices, window_counts, window_pads
-from .opdef import needs_rank, primitive
+from .contraction import covering_places, inside, loops, masked, tap_places, tap_slices, window_counts, window_pads
+from .opdef import composite, needs_rank, primitive
 
 POOLED = FLOAT + types.INTEGER
 
@@ -49,6 +50,21 @@ class Windows:
     def covering(self, places: Sequence[Expr], taps: Sequence[Expr]) -> tuple[list[Expr], list[Expr | None]]:
         """The windows that see an input element as their tap."""
         return covering_places(self.counts, places, taps, self.strides, self.ones, self.pads)
+
+    def containing(self, places: Sequence[Expr]) -> tuple[list[Expr], list[Expr], list[Expr | None]]:
+        """The one window that may hold an input element, clamped, the tap that sees it, and when there is one: for strides >= window."""
+        found, taps, conditions = [], [], []
+        for n, i, k, s, (lo, _) in zip(self.counts, places, self.window, self.strides, self.pads):
+            shifted = i + ir.size(lo)
+            window, fits = inside(shifted // s, n)
+            found.append(window)
+            taps.append(shifted - shifted // s * s)
+            conditions += [fits] if k == s else [fits, taps[-1] < k]
+        return found, taps, conditions
+
+    def number(self, tap: Sequence[int]) -> int:
+        """The tap's place in row-major order."""
+        return int(np.ravel_multi_index(tuple(tap), tuple(self.window)))
 
     def population(self, places: Sequence[Expr]) -> Expr:
         """How many elements of the input (not of its padding) windows hold."""
@@ -82,9 +98,14 @@ class NumpyWindows(Windows):
         return np.sum([ones[t] for t in self.taps()], axis=0, dtype=x.dtype)
 
     def first_largest(self, x: np.ndarray) -> np.ndarray:
-        """Number of the tap that holds the first maximum of each window."""
-        padded = self.padded(x, lowest(x.dtype))
-        return np.argmax(np.stack([padded[t] for t in self.taps()]), axis=0)
+        """Number of the tap that holds the first maximum of each window; NaN is the largest, and padding holds none."""
+        padded, real = self.padded(x, lowest(x.dtype)), self.padded(np.ones(x.shape, bool), False)
+        best, value, seen = np.zeros(self.shape, np.int64), np.zeros(self.shape, x.dtype), np.zeros(self.shape, bool)
+        for k, tap in enumerate(self.taps()):
+            with np.errstate(invalid="ignore"):
+                wins = real[tap] & (~seen | ~(padded[tap] <= value) & (value == value))
+            best, value, seen = np.where(wins, k, best), np.where(wins, padded[tap], value), seen | real[tap]
+        return best
 
 
 def lowest(dtype: Any) -> Any:
@@ -143,37 +164,51 @@ def _(op, dy):
     return max_pool_grad(op.inputs[0], dy, **op.attrs),
 
 
-def _first_largest(op: Operation, g: Windows, places: Sequence[Expr], n: Expr, c: Expr, read: Any) -> list[Expr]:
-    """Unrolled over the taps (their number is an attribute): coordinates of the first maximum of one window."""
-    best = value = None
+def _first_largest(op: Operation, g: Windows, places: Sequence[Expr], n: Expr, c: Expr, read: Any, name: Any) -> list[Expr]:
+    """Unrolled over the taps (their number is an attribute): what `name(tap, place)` calls the first maximum of one window."""
+    best: list[Expr] = []
+    value, seen = ir.const(0, op.inputs[0].dtype.compute), ir.const(False, types.bool_)
     for tap in cartesian(*map(range, g.window)):
         at, conditions = g.read(places, [ir.index_const(t) for t in tap])
-        dtype = op.inputs[0].dtype.compute
-        candidate = masked(read(0, [n, *at, c]), conditions, ir.const(ir.neutral("max", dtype), dtype))
-        if best is None or value is None:
-            best, value = list(at), candidate
-            continue
-        wins = m.lor(candidate > value, m.land(m.isnan(candidate), m.lnot(m.isnan(value)))) if dtype.kind == "f" else candidate > value
-        best = [ir.select(wins, a, b) for a, b in zip(at, best)]
-        value = ir.select(wins, candidate, value)
-    assert best is not None
+        real = masked(ir.const(True, types.bool_), conditions, False)
+        candidate = read(0, [n, *at, c])
+        larger = m.lnot(candidate <= value)
+        if candidate.dtype.kind == "f":
+            larger = m.land(larger, m.lnot(m.isnan(value)))
+        wins = _land(real, _lor(m.lnot(seen) if seen.op != "const" else ir.const(not seen.data, types.bool_), larger))
+        best = [ir.select(wins, a, b) for a, b in zip(name(tap, at), best or name(tap, at))]
+        value, seen = ir.select(wins, candidate, value), _lor(seen, real)
     return best
 
 
-@primitive("window", type="MaxPoolGrad", dtypes=POOLED, infer=lambda x, dy, **_: Spec(x.dtype, x.sizes),
+def _land(a: Expr, b: Expr) -> Expr:
+    """a and b, without constants."""
+    return (b if a.data else a) if a.op == "const" else (a if b.data else b) if b.op == "const" else m.land(a, b)
+
+
+def _lor(a: Expr, b: Expr) -> Expr:
+    """a or b, without constants."""
+    return (a if a.data else b) if a.op == "const" else (b if b.data else a) if b.op == "const" else m.lor(a, b)
+
+
+def _first_place(op: Operation, g: Windows, places: Sequence[Expr], n: Expr, c: Expr, read: Any) -> list[Expr]:
+    """Coordinates of the first maximum of one window."""
+    return _first_largest(op, g, places, n, c, read, lambda tap, at: at)
+
+
+def _first_tap(op: Operation, g: Windows, places: Sequence[Expr], n: Expr, c: Expr, read: Any) -> Expr:
+    """Number of the tap that holds the first maximum of one window."""
+    return _first_largest(op, g, places, n, c, read, lambda tap, at: [ir.const(g.number(tap), types.int32)])[0]
+
+
+@composite(type="MaxPoolGrad", dtypes=POOLED, infer=lambda x, dy, **_: Spec(x.dtype, x.sizes),
            samples=[_sample(grads=1, **f) for f in _FORMS])
 def max_pool_grad(x, dy, *, window, strides, padding):
     """Each dy goes to the first maximum of its window (row-major order, as in TF): the gradient of `max_pool`."""
-
-
-@max_pool_grad.folds
-def _(op, index, read):
-    g = Windows(op.inputs[0].sizes, op.inputs[1].sizes, op.attrs)
-    n, *places, c = index
-    axes, taps = loops(g.window)
-    windows, conditions = g.covering(places, taps)
-    winner = _first_largest(op, g, windows, n, c, read)
-    return ir.Fold("add", tuple(axes), masked(read(1, [n, *windows, c]), [*conditions, *[w.eq(i) for w, i in zip(winner, places)]]))
+    attrs = {"window": window, "strides": strides, "padding": padding}
+    if all(k <= s for k, s in zip(window, strides)):
+        return max_pool_grad_apart(x, dy, **attrs)
+    return max_pool_spread(shape_vector(x), max_pool_tap(x, **attrs), dy, **attrs)
 
 
 @max_pool_grad.reference
@@ -191,6 +226,91 @@ def _(op, dz):
     return None, max_pool_pick(x, dz, **op.attrs)
 
 
+_PART = "part of MaxPoolGrad, which has one"
+
+
+@primitive("window", type="MaxPoolGradApart", dtypes=POOLED, infer=lambda x, dy, **_: Spec(x.dtype, x.sizes), no_gradient=_PART,
+           samples=[_sample(grads=1, **_FORMS[0]), _sample(grads=1, window=(2, 1), strides=(3, 2), padding="SAME", dtype=np.float32)])
+def max_pool_grad_apart(x, dy, *, window, strides, padding):
+    """`max_pool_grad` of windows that do not overlap: an element is in one window or in none."""
+
+
+@max_pool_grad_apart.lowers
+def _(op, index, read):
+    g = Windows(op.inputs[0].sizes, op.inputs[1].sizes, op.attrs)
+    n, *places, c = index
+    windows, taps, conditions = g.containing(places)
+    number = ir.index_const(0)
+    for t, k in zip(taps, g.window):
+        number = number * k + t
+    first = _first_tap(op, g, windows, n, c, read)
+    dy = read(1, [n, *windows, c])
+    return masked(dy, [*conditions, first.eq(m.cast(number, types.int32))], ir.const(0, dy.dtype))
+
+
+max_pool_grad_apart.reference(max_pool_grad._numpy)
+
+
+@primitive("window", type="MaxPoolTap", dtypes=POOLED, no_gradient="numbers of taps are integers", samples=[_sample(**f) for f in _FORMS],
+           output_dtypes=lambda x, window, **_: [_tap_dtype(window)])
+def max_pool_tap(x, *, window, strides, padding):
+    """The number (row-major) of the tap that holds the first maximum of each window."""
+
+
+max_pool_tap.infers(lambda x, **attrs: Spec(_tap_dtype(attrs["window"]), pooled_sizes(needs_rank(x), **attrs)))
+
+
+def _tap_dtype(window: Sequence[int]) -> types.DType:
+    return types.uint8 if int(np.prod(window)) <= 256 else types.int32
+
+
+@max_pool_tap.lowers
+def _(op, index, read):
+    n, *places, c = index
+    return m.cast(_first_tap(op, Windows(op.inputs[0].sizes, op.outputs[0].sizes, op.attrs), places, n, c, read), op.outputs[0].dtype)
+
+
+@max_pool_tap.reference
+def _(x, **attrs):
+    return NumpyWindows(x, attrs).first_largest(x).astype(_tap_dtype(attrs["window"]).np)
+
+
+def _spread_sample(rng: np.random.Generator) -> Any:
+    (x, dy), attrs = _sample(grads=1, **_FORMS[1])(rng)
+    return (np.array(x.shape), rng.integers(0, 6, dy.shape).astype(np.uint8), dy), attrs
+
+
+@primitive("window", type="MaxPoolSpread", static=("input_sizes",), same=("dy",), input_dtypes={"tap": (types.uint8, types.int32)},
+           output_dtypes=lambda s, tap, dy, **_: [dy.dtype], no_gradient=_PART, samples=[_spread_sample])
+def max_pool_spread(input_sizes, tap, dy, *, window, strides, padding):
+    """Each dy added to the element of an input of `input_sizes` under the tap of its window that `tap` names."""
+
+
+max_pool_spread.infers(lambda input_sizes, tap, dy, **_: Spec(dy.dtype, sizes_from(input_sizes)))
+
+
+@max_pool_spread.folds
+def _(op, index, read):
+    g = Windows(op.outputs[0].sizes, op.inputs[2].sizes, op.attrs)
+    n, *places, c = index
+    axes, taps = loops(g.window)
+    windows, conditions = g.covering(places, taps)
+    number = ir.index_const(0)
+    for t, k in zip(taps, g.window):
+        number = number * k + t
+    here = m.cast(read(1, [n, *windows, c]), types.int32).eq(m.cast(number, types.int32))
+    return ir.Fold("add", tuple(axes), masked(read(2, [n, *windows, c]), [*conditions, here]))
+
+
+@max_pool_spread.reference
+def _(input_sizes, tap, dy, **attrs):
+    g = NumpyWindows(np.zeros([int(n) for n in input_sizes], dy.dtype), attrs)
+    padded = g.padded(np.zeros([int(n) for n in input_sizes], dy.dtype), 0)
+    for k, t in enumerate(g.taps()):
+        padded[t] += np.where(tap == k, dy, np.zeros_like(dy))
+    return g.cropped(padded)
+
+
 @primitive("window", type="MaxPoolGradGrad", dtypes=POOLED, samples=[_sample(beside=True, **f) for f in _FORMS])
 def max_pool_pick(x, z, *, window, strides, padding):
     """The element of `z` (of x's size) at the place of the first maximum of each window of x: the transpose of `max_pool_grad` in dy."""
@@ -203,7 +323,7 @@ max_pool_pick.infers(lambda x, z, **attrs: _pool_infer(x, **attrs))
 def _(op, index, read):
     g = Windows(op.inputs[0].sizes, op.outputs[0].sizes, op.attrs)
     n, *places, c = index
-    return read(1, [n, *_first_largest(op, g, places, n, c, read), c])
+    return read(1, [n, *_first_place(op, g, places, n, c, read), c])
 
 
 @max_pool_pick.reference
@@ -232,7 +352,7 @@ max_pool_argmax.infers(lambda x, include_batch, **attrs: Spec(types.int64, poole
 def _(op, index, read):
     sizes = op.inputs[0].sizes
     n, *places, c = index
-    best = _first_largest(op, Windows(sizes, op.outputs[0].sizes, op.attrs), places, n, c, read)
+    best = _first_place(op, Windows(sizes, op.outputs[0].sizes, op.attrs), places, n, c, read)
     flat = n if op.attrs["include_batch"] else ir.index_const(0)
     for i, s in zip([*best, c], sizes[1:]):
         flat = flat * ir.size(s) + i
@@ -250,19 +370,11 @@ def _(x, *, include_batch, **attrs):
 # ---------------------------------------------------------------- average
 
 
-@primitive("window", type="AvgPool", dtypes=FLOAT, infer=_pool_infer, samples=[_sample(**f) for f in _FORMS])
+@composite(type="AvgPool", dtypes=FLOAT, infer=_pool_infer, samples=[_sample(**f) for f in _FORMS])
 def avg_pool(x, *, window, strides, padding):
     """The mean of the elements of x [n, *spatial, c] in each window; padding is not counted."""
-
-
-@avg_pool.folds
-def _(op, index, read):
-    g = Windows(op.inputs[0].sizes, op.outputs[0].sizes, op.attrs)
-    n, *places, c = index
-    axes, taps = loops(g.window)
-    at, conditions = g.read(places, taps)
-    value = read(0, [n, *at, c])
-    return ir.Fold("add", tuple(axes), masked(value / m.cast(g.population(places), value.dtype), conditions))
+    attrs = {"window": window, "strides": strides, "padding": padding}
+    return window_share(shape_vector(x), window_sum(x, **attrs), **attrs)
 
 
 @avg_pool.reference
@@ -275,6 +387,49 @@ def _(x, **attrs):
 @avg_pool.grad
 def _(op, dy):
     return avg_pool_grad(shape_vector(op.inputs[0]), dy, **op.attrs),
+
+
+@primitive("window", type="WindowSum", dtypes=FLOAT, infer=_pool_infer, no_gradient="part of AvgPool, which has one",
+           samples=[_sample(**f) for f in _FORMS])
+def window_sum(x, *, window, strides, padding):
+    """The sum of the elements of x [n, *spatial, c] in each window."""
+
+
+@window_sum.folds
+def _(op, index, read):
+    g = Windows(op.inputs[0].sizes, op.outputs[0].sizes, op.attrs)
+    n, *places, c = index
+    axes, taps = loops(g.window)
+    at, conditions = g.read(places, taps)
+    return ir.Fold("add", tuple(axes), masked(read(0, [n, *at, c]), conditions))
+
+
+@window_sum.reference
+def _(x, **attrs):
+    g = NumpyWindows(x, attrs)
+    padded = g.padded(x, 0)
+    return sum((padded[t] for t in g.taps()), np.zeros(g.shape, x.dtype))
+
+
+@primitive("window", type="WindowShare", dtypes=FLOAT, static=("input_sizes",), output_dtypes=lambda s, y, **_: [y.dtype],
+           infer=lambda input_sizes, y, **_: Spec(y.dtype, y.sizes), no_gradient="part of AvgPool, which has one",
+           samples=[lambda r: ((np.array([1, 5, 6, 2]), r.normal(size=(1, 3, 6, 2))), _FORMS[1])])
+def window_share(input_sizes, y, *, window, strides, padding):
+    """Each element of y, one a window, divided by the number of elements of an input of `input_sizes` that the window holds."""
+
+
+@window_share.lowers
+def _(op, index, read):
+    y = op.inputs[1].sizes
+    g = Windows((y[0], *sizes_from(op.inputs[0])[1:-1], y[-1]), y, op.attrs)
+    value = read(1, index)
+    return value / m.cast(g.population(index[1:-1]), value.dtype)
+
+
+@window_share.reference
+def _(input_sizes, y, **attrs):
+    x = np.zeros([int(n) for n in input_sizes], y.dtype)
+    return y / NumpyWindows(x, attrs).populations(x)
 
 
 @primitive("window", type="AvgPoolGrad", dtypes=FLOAT, static=("input_sizes",), output_dtypes=lambda s, dy, **_: [dy.dtype],
@@ -293,7 +448,7 @@ def _(op, index, read):
     axes, taps = loops(g.window)
     windows, conditions = g.covering(places, taps)
     value = read(1, [n, *windows, c])
-    return ir.Fold("add", tuple(axes), masked(value / m.cast(g.population(windows), value.dtype), conditions))
+    return ir.Fold("add", tuple(axes), masked(value * (1 / m.cast(g.population(windows), value.dtype)), conditions))
 
 
 @avg_pool_grad.reference
