@@ -11,7 +11,7 @@ from . import report
 from .harness import Bench
 from .workload import SIDES, Measured, Program, Workload
 
-GROUPS = ("small", "chain", "rows", "models", "cold", "build", "memory")
+GROUPS = ("small", "chain", "rows", "matmul", "conv", "models", "cold", "build", "memory")
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

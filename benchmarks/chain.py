@@ -96,6 +96,28 @@ def _(onnx, x):
     return onnx.session(program, x)
 
 
+@math.work
+@moves.work
+def _(x):
+    return 0, 2 * x.nbytes  # whatever is computed in between
+
+
+@math.numexpr
+def _(numexpr, x):
+    b, e = "tanh(x * 0.5 + 0.25)", "exp(-x)"
+    f = f"sqrt(log1p(abs({e} + {b})) + 1)"
+    g = f"({f} * {b} - {e})"
+    h = f"(where({g} > 0, {g} * x, {e}) / ({f} + 2))"  # its compiler shares what is written twice
+    return lambda: numexpr.evaluate(f"{h} * {h} + x", {"x": x}), {}
+
+
+@moves.numexpr
+def _(numexpr, x):
+    y = "(x * 1.5 + 0.25)"
+    z = f"where({y} > x, {y} * 0.5, x - 1)"
+    return lambda: numexpr.evaluate(f"where({z} < 0, x + {z}, {z} * {y}) + {y}", {"x": x}), {}
+
+
 @moves.copy
 def _(np, x):
     out = np.empty_like(x)

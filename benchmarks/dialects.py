@@ -49,11 +49,12 @@ def causal_mask(n: int) -> np.ndarray:
 
 
 class Numpy(Dialect):
-    """The reference. Without `arrays` it makes weights up and leaves them in `made`, whether each is trained in `trained`."""
+    """The reference. Without `arrays` it makes weights up and leaves them in `made`, whether each is trained in `trained`. `flops`
+    counts the operations of products and convolutions."""
 
     def __init__(self, arrays: Iterable[Any] | None = None, training: bool = True):
         super().__init__(() if arrays is None else (np.asarray(a, np.float64) for a in arrays), training)
-        self.create, self.random, self.made, self.trained = arrays is None, np.random.RandomState(0), [], []
+        self.create, self.random, self.made, self.trained, self.flops = arrays is None, np.random.RandomState(0), [], [], 0
 
     def _take(self, make: Any, trained: bool = True) -> np.ndarray:
         if not self.create:
@@ -81,12 +82,15 @@ class Numpy(Dialect):
         return x.astype(np.float64)
 
     def dense(self, x, w, b):
+        self.flops += 2 * x.size * w.shape[1]
         return x @ w + b
 
     def conv(self, x, w, stride=1, b=0.0, groups=1, padded=True):
         x = np.pad(x, [(0, 0), *pads(w, padded), (0, 0)])
         windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[:2], (1, 2))[:, ::stride, ::stride]  # n h w c i j
-        return (np.einsum("nhwcij,ijc->nhwc", windows, w[:, :, 0]) if groups > 1 else np.tensordot(windows, w, ([4, 5, 3], [0, 1, 2]))) + b
+        y = np.einsum("nhwcij,ijc->nhwc", windows, w[:, :, 0]) if groups > 1 else np.tensordot(windows, w, ([4, 5, 3], [0, 1, 2]))
+        self.flops += 2 * y.size * np.prod(w.shape[:3])
+        return y + b
 
     def max_pool(self, x, k, stride):
         x = np.pad(x, [(0, 0), same(x.shape[1], k, stride), same(x.shape[2], k, stride), (0, 0)], constant_values=-np.inf)
@@ -107,6 +111,7 @@ class Numpy(Dialect):
         scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1])
         e = np.exp(scores + (causal_mask(q.shape[2]) if causal else 0))
         out = (e / e.sum(-1, keepdims=True) @ v).swapaxes(1, 2)
+        self.flops += 4 * q.size * k.shape[2]
         return out.reshape(*out.shape[:2], -1)
 
     def cross_entropy(self, logits, labels):
@@ -323,3 +328,9 @@ class Onnx(Dialect):
 
     def batch_norm(self, x):
         return self.op.BatchNormalization(x, *(next(self.arrays) for _ in range(4)), epsilon=EPSILON)
+
+    def gelu(self, x):
+        return self.op.Gelu(x)
+
+    def convolved(self, x):
+        return self.conv(x, next(self.arrays))

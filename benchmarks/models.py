@@ -10,18 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from .dialects import Jax, Numpy, TensorFlow, Torch
-from .workload import UNKNOWN, Goal, Steady
+from .workload import BEST, UNKNOWN, Steady
 
 STEPS, BETAS, TINY = 3, (0.9, 0.999), 1e-8
-RIVALS = ("tensorflow", "xla", "jax", "torch", "torchcompile", "onnxruntime")
-
-
-def best(m):
-    ratios = [r for r in map(m.ratio, RIVALS) if r is not None]
-    return min(ratios) >= 1 if ratios else None
-
-
-GOAL = Goal("at least as fast as the best peer", best)
 
 
 # ---------------------------------------------------------------- the networks
@@ -137,6 +128,13 @@ def weights(model, x, training=True):
     return m.made, np.array(m.trained, np.int8)
 
 
+def operations(model, x, arrays, training=True):
+    """Floating-point operations of the products and convolutions of one forward pass."""
+    m = Numpy(arrays, training)
+    model(m, x[:2])
+    return m.flops * len(x) / len(x[:2])
+
+
 def directions(trained, arrays):
     """A direction in weight space: as large as the weights, the same everywhere."""
     return [np.random.RandomState(i).normal(0, 0.05, a.shape).astype(np.float32) for i, (t, a) in enumerate(zip(trained, arrays)) if t]
@@ -147,7 +145,7 @@ def directions(trained, arrays):
 
 def training(name, model, tiny, full, optimizer="adam", rate=1e-3, tolerance=(5e-3, 1e-4)):
     """A workload: `tiny` and `full` return (model with its sizes, data, labels)."""
-    w = Steady(name, goals=[GOAL], tolerance=tolerance)
+    w = Steady(name, goals=[BEST], tolerance=tolerance)
 
     @w.inputs
     def _(quick):
@@ -167,6 +165,10 @@ def training(name, model, tiny, full, optimizer="adam", rate=1e-3, tolerance=(5e
             return m.cross_entropy(sized(x)(m, x), y)
         h = 1e-5
         return [(loss(h) - loss(-h)) / (2 * h), loss(0), *[UNKNOWN] * (STEPS - 1), *[UNKNOWN] * (not trained.all())]
+
+    @w.work
+    def _(x, y, trained, *arrays):
+        return 3 * operations(sized(x), x, arrays), 0  # once forward, twice backward
 
     @w.graphflow
     @w.tensorflow
@@ -291,3 +293,75 @@ transformer_step = training("transformer: training step, 2 encoder layers, batch
 gpt_step = training("gpt: training step, 4 layers, width 256, batch 8, length 128, vocabulary 512, Adam", gpt,
                     lambda: (sizes(gpt, layers=1, width=16, heads=2, vocabulary=20, length=6), words(2, 6, 20), labels(20, 2, 6)),
                     lambda: (gpt, words(8, 128, 512), labels(512, 8, 128)))
+
+
+# ---------------------------------------------------------------- inference
+
+
+def inference(name, model, tiny, full, tolerance=(1e-3, 1e-3)):
+    """A workload: `tiny` and `full` return (model with its sizes, data). Weights are constants of the program."""
+    w = Steady(name, goals=[BEST], tolerance=tolerance)
+
+    @w.inputs
+    def _(quick):
+        chosen, x = (tiny if quick else full)()
+        return [x, *weights(chosen, x, training=False)[0]]
+
+    def sized(x):
+        return next(m for m, given in (full(), tiny()) if given.shape == x.shape)
+
+    @w.reference
+    def _(x, *arrays):
+        return sized(x)(Numpy(arrays, training=False), x)
+
+    @w.work
+    def _(x, *arrays):
+        return operations(sized(x), x, arrays, training=False), 0
+
+    @w.graphflow
+    @w.tensorflow
+    @w.xla
+    def _(tf, x, *arrays):
+        tf, config = session_config(tf)
+        p = tf.placeholder(tf.float32, x.shape)
+        y = sized(x)(TensorFlow(tf, map(tf.constant, arrays), training=False), p)
+        f = tf.Session(config=config).make_callable(y, [p])
+        return lambda: f(x)
+
+    @w.jax
+    def _(jax, x, *arrays):
+        network, arrays = sized(x), [jax.numpy.asarray(a) for a in arrays]
+        f, x = jax.jit(lambda arrays, x: network(Jax(jax, arrays, training=False), x)), jax.numpy.asarray(x)
+        return lambda: f(arrays, x).block_until_ready()
+
+    def make(torch, compiled, x, *arrays):
+        placed, network = [Torch.place(torch, a) for a in arrays], sized(x)
+        torch.set_grad_enabled(False)
+
+        def f(x):
+            return network(Torch(torch, placed, training=False), x)
+        f, x = torch.compile(f) if compiled else f, torch.from_numpy(x)
+        return lambda: f(x)
+
+    w.torch(lambda torch, *inputs: make(torch, False, *inputs))
+    w.torchcompile(lambda torch, *inputs: make(torch, True, *inputs))
+
+    @w.onnxruntime
+    def _(onnx, x, *arrays):
+        network, given = sized(x), np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+        return onnx.session(lambda op, p: network(Onnx(op, arrays), p), given)
+    return w
+
+
+SMALL_ROWS = ((1, 4, 1, 1), (2, 6, 2, 2))
+for n in (1, 128):
+    inference(f"mlp: inference, 784-512-512-10, batch {n}", mlp,
+              lambda n=n: (sizes(mlp, widths=(20, 16, 16, 10)), vectors(min(n, 5), 20)), lambda n=n: (mlp, vectors(n, 784)))
+for n in (1, 8):
+    inference(f"resnet18: inference, 224x224, batch {n}", resnet18,
+              lambda n=n: (sizes(resnet18, blocks=1, channels=(4, 8), classes=10), images(min(n, 2), 32, 3)),
+              lambda n=n: (resnet18, images(n, 224, 3)))
+for n in (1, 8):
+    inference(f"mobilenet: inference, V2, 224x224, batch {n}", mobilenet,
+              lambda n=n: (sizes(mobilenet, rows=SMALL_ROWS, last=16, classes=10), images(min(n, 2), 32, 3)),
+              lambda n=n: (mobilenet, images(n, 224, 3)))

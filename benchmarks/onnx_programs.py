@@ -38,7 +38,7 @@ def session(program: Callable[..., Any], *inputs: np.ndarray) -> Callable[[], li
     graph = helper.make_graph(op.nodes, "g", [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
                                               for n, a in feeds.items()],
                               [helper.make_empty_tensor_value_info(n) for n in names], op.constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
     options.inter_op_num_threads = 1

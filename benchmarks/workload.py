@@ -42,8 +42,11 @@ SIDES = {
     "torchcompile": Side("torch.compile", "torch", "import torch as lib"),
     "onnxruntime": Side("ONNX Runtime", "onnxruntime", "from benchmarks import onnx_programs as lib"),
     "pytensor": Side("PyTensor", "pytensor", "import pytensor as lib"),
+    "numexpr": Side("numexpr", "numexpr", "import numexpr as lib"),
+    "limit": Side("the limit", "llvmlite", "import numpy as lib"),
 }
-OWN = ("graphflow", "numpy", "copy")  # run by the interpreter that runs the benchmark
+OWN = ("graphflow", "numpy", "copy", "limit")  # run by the interpreter that runs the benchmark
+YARDSTICKS = ("copy", "limit")  # no peers: they do not compute what the workload asks for
 
 
 def _defining_module() -> str:
@@ -70,6 +73,7 @@ class Workload:
         self.name, self.goals, self.unit, self.tolerance = name, goals or [], unit, tolerance
         self.threads, self.aside = threads, aside
         self.functions: dict[str, Callable[..., Any]] = {}
+        self.amount: Callable[..., tuple[float, float]] = lambda *inputs: (0.0, 0.0)
         self.last: Measured | None = None  # what came of it, most recently
         self.module = _defining_module()
         sys.modules[self.module].__dict__.setdefault("WORKLOADS", {})[name] = self
@@ -80,6 +84,15 @@ class Workload:
 
     def reference(self, function: Callable[..., Any]) -> Callable[..., Any]:
         self.expected = function
+        return function
+
+    def work(self, function: Callable[..., tuple[float, float]]) -> Callable[..., Any]:
+        """`@workload.work`: inputs -> (floating-point operations, bytes that must go through memory); adds the side `limit`."""
+        def limit(lib: Any, *inputs: Any) -> Any:
+            from .limits import side
+
+            return side(*function(*inputs))(lib, *inputs)
+        self.amount, self.functions["limit"] = function, limit
         return function
 
     def __getattr__(self, side: str) -> Callable[..., Any]:
@@ -126,6 +139,7 @@ class Measured(NamedTuple):
     facts: dict[str, dict[str, Any]]
     problems: dict[str, str]
     quick: bool = False
+    work: tuple[float, float] = (0.0, 0.0)  # floating-point operations, bytes
 
     def median(self, side: str) -> float | None:
         return statistics.median(self.values[side]) if self.values.get(side) else None
@@ -136,6 +150,11 @@ class Measured(NamedTuple):
 
     def ratio(self, side: str) -> float | None:
         return statistics.median(self.ratios(side)) if self.ratios(side) else None
+
+    def best(self) -> str | None:
+        """The peer that comes nearest to GraphFlow, or beats it by most."""
+        peers = [s for s in self.values if s != "graphflow" and s not in YARDSTICKS and self.ratios(s)]
+        return min(peers, key=lambda s: self.ratio(s) or 0, default=None)
 
 
 class Goal(NamedTuple):
@@ -179,6 +198,22 @@ def best_of(*sides: str) -> Goal:
         ratios = [r for r in map(m.ratio, sides) if r is not None]
         return min(ratios) >= 1 if ratios else None
     return Goal("at least as fast as the best of " + ", ".join(SIDES[s].title for s in sides), test)
+
+
+def _best_peer(m: Measured) -> bool | None:
+    peer = m.best()
+    return None if peer is None else (m.ratio(peer) or 0) >= 1
+
+
+BEST = Goal("at least as fast as the best peer", _best_peer)
+
+
+def of_limit(share: dict[int, float]) -> Goal:
+    """At least this share of what the machine can do, by number of threads."""
+    def test(m: Measured) -> bool | None:
+        ratio = m.ratio("limit")
+        return None if ratio is None or m.threads not in share else ratio >= share[m.threads]
+    return Goal("at least " + ", ".join(f"{s:.0%} ({n} thread{'s' * (n > 1)})" for n, s in share.items()) + " of the limit", test)
 
 
 def fact(name: str, most: float, text: str) -> Goal:
