@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from functools import partial
+from threading import get_ident
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -168,9 +169,15 @@ class Executable:
         """Results of one run on feed values in the order of `feeds`, which `convert` checks and makes arrays of."""
         store, again = self.store, timeout is None and timeline is None
         if again and self.shared and self.idle:
-            found = self._beside(values)
-            if found is not None:
-                return found
+            try:
+                fast = self.idle.pop()
+            except IndexError:  # another thread was quicker
+                fast = None
+            if fast is not None:
+                found = self._beside(fast, values)
+                if found is not None:
+                    self.idle.append(fast)
+                    return found
         with store.lock:
             if store.inside and not self.shared:
                 store.alone()
@@ -187,24 +194,20 @@ class Executable:
                 self.idle.append(made)
             return results
 
-    def _beside(self, values: Sequence[Any]) -> list[Any] | None:
+    def _beside(self, fast: Fast, values: Sequence[Any]) -> list[Any] | None:
         """A run that only reads variables, on a plan of its own, while others read them too; None where it needs the general way."""
-        store = self.store
+        store, found = self.store, None
         with store.lock:
-            if not self.idle:
-                return None
-            fast = self.idle.pop()
-            store.inside[fast] = threading.get_ident()
-        found = None
+            store.inside[fast] = get_ident()
         try:
             if fast.version == store.version:
                 found = fast(values)
         finally:
-            store.leave(fast)
+            del store.inside[fast]
+            if store.waiting:
+                store.left.set()
             if found is None:
                 fast.end()
-        if found is not None:
-            self.idle.append(fast)
         return found
 
     def first(self, arrays: Sequence[np.ndarray]) -> tuple[Variant, Plan]:

@@ -33,23 +33,20 @@ class Store:
         self.values: dict[Operation, np.ndarray] = {}
         self.counters: dict[Operation, int] = {}
         self.lock = locks.rlock()  # held by a run that may write, and for a moment by one that only reads when it begins
-        self.inside: dict[object, int] = {}  # runs that read, and their threads
-        self._left = threading.Event()
+        self.inside: dict[object, int] = {}  # runs that only read now, and their threads; a run that ends looks at `waiting`
+        self.waiting = False  # whether a run that writes waits for them: then the last of them sets `left`
+        self.left = threading.Event()
         _stores.add(self)
         self.writes = 0  # changes whenever a value may have changed
         self.version = 0  # changes when an array is replaced, so that plans bind its new address
 
-    def leave(self, run: object) -> None:
-        """The end of a run that had put itself into `inside`."""
-        del self.inside[run]
-        self._left.set()
-
     def alone(self) -> None:
         """Waits until no other thread's run reads; the caller holds the lock, so none begins."""
-        me = threading.get_ident()
+        me, self.waiting = threading.get_ident(), True
         while any(thread != me for thread in list(self.inside.values())):
-            self._left.wait(0.1)
-            self._left.clear()
+            self.left.wait(0.1)
+            self.left.clear()
+        self.waiting = False
 
     def has(self, var: Operation) -> bool:
         return var in self.values
@@ -95,7 +92,7 @@ def _after_fork() -> None:
     """The threads of runs that read in the parent are not in the child."""
     for store in list(_stores):
         store.inside.clear()
-        store._left = threading.Event()
+        store.left = threading.Event()
 
 
 if hasattr(os, "register_at_fork"):
