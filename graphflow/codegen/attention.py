@@ -4,7 +4,7 @@ The forward kernel takes some rows of queries through the keys, a block at a tim
 scratch that stays in cache, masks, the running maximum and sum of each row, and the weighted values added to an accumulator that is
 scaled down whenever a maximum grows.  The backward kernel makes the probabilities again from the logarithm of each row's sum and adds
 up all three gradients while a block of them is in cache (Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention",
-2022).  Keys (and for gradients, values) are turned once, so that vectors run along keys; everything else is read where it lies.
+2022).  A block of keys (and for gradients, of values) is turned, so that vectors run along keys; the rest is read where it lies.
 
 Blocks that a causal mask hides are skipped when every row of the block has a score that makes the hidden ones exp(-inf) = 0.
 Tasks depend on the sizes alone, so any number of threads gives the same bits.  Knows Kernel IR; knows no op by name (rank 4).
@@ -25,6 +25,7 @@ from .emit_cpu import Emitted
 from .ir import Axis, Buffer, Expr, Kernel, Stage
 
 COLUMNS = 512  # bytes of a row of a block of scores
+GROUP = 4  # most blocks of rows that a task takes through the keys together, which are turned once for them
 TALL = 64  # rows of a block, at least; a multiple of the register tile's
 TASKS = 8  # fewer pairs of batch and head than this, and the gradient also cuts the keys
 CUT = 512  # keys of one such cut
@@ -37,7 +38,7 @@ def engine(op: Operation) -> str | None:
 
 
 def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[Kernel | Emitted]:
-    """Copies of operands that are no strided matrices, turned keys, then the attention or its gradient."""
+    """Copies of operands that are no strided matrices, then the attention or its gradient."""
     made = _Attention(name, op, stored)
     return made.forward() if len(op.outputs) == 2 else made.backward()
 
@@ -124,58 +125,66 @@ class _Attention:
         return _Strided(target, 0, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
 
     @property
+    def many(self) -> Size:
+        """Blocks of rows."""
+        return types.ceildiv(self.m, self.tall)
+
+    @property
     def count(self) -> Size:
         """Matrices in the batch."""
         return types.product(a.extent for a in self.batch)
 
-    def _turned(self, x: _Strided, depth: Size) -> Buffer:
-        """[batch, block of keys, depth, key of the block]: vectors that run along keys."""
-        many = types.ceildiv(self.n, self.columns)
-        out = Buffer(self.dtype, (self.count, many, depth, self.columns), "part", "turned")
-        t = _Text(f"turn_{self.kind}", self)
-        t.open("for o in range(lo, hi):")
-        t.line(f"j0 = o % {t.size(many)} * {self.columns}")
-        t.line(f"bh = o // {t.size(many)}")
-        t.batches("bh")
-        t.line(f"cols = min({self.columns}, {t.size(self.n)} - j0)")
-        t.line(f"x = {t.at(x, 'j0')}")
-        t.line(f"to = advance({t.buffer(out)}, o * {t.size(depth)} * {self.columns * self.w})")
+    def _turn(self, t: _Text, x: _Strided, what: str, depth: Size) -> None:
+        """The block of keys or values at j0 as [depth, key of the block]: vectors run along keys."""
         f = t.call(blocks.transpose(self.kind))
-        t.line(f"call_transpose({f}, to, x, cols, {t.size(depth)}, {self.columns}, {t.size(x.row)})")
-        self.before.append(t.finish(self.count * many, self.columns * depth, [out], 0))
-        return out
+        t.line(f"call_transpose({f}, {what}, {t.at(x, 'j0')}, cols, {t.size(depth)}, {self.columns}, {t.size(x.row)})")
+
+    def _block(self, t: _Text, index: str) -> None:
+        """Block `index` of the rows, all of nearly equal height."""
+        m, many = t.size(self.m), t.size(self.many)
+        t.line(f"i0 = {m} * {index} // {many}")
+        t.line(f"rows = {m} * ({index} + 1) // {many} - i0")
 
     # -- forward
 
     def forward(self) -> list[Kernel | Emitted]:
-        kt = self._turned(self.k, self.d)
         out, logsum = self.outputs
         t, kind, w, steps = _Text(f"attention_{self.kind}", self), self.kind, self.w, self.columns
         block = t.call(blocks.text(kind, PITCH))
-        tall, n, e = self.tall, t.size(self.n), t.size(self.e)
-        many = types.ceildiv(self.m, tall)  # blocks of rows of nearly equal height
-        for name, room in (("left", tall * PITCH), ("score", tall * PITCH), ("sums", tall * t.room(self.e)), ("top", tall), ("total", tall)):
+        tall, m, n, d, e = self.tall, t.size(self.m), t.size(self.n), t.size(self.d), t.size(self.e)
+        lowest, zero = t.const(float("-inf")), t.const(0.0)
+        tasks = (types.hint(self.count) or 0) * -(-(types.hint(self.m) or 0) // tall)
+        several = next((g for g in (GROUP, GROUP // 2) if tasks >= 2 * TASKS * g), 1)  # blocks of rows that share turned keys
+        groups = types.ceildiv(self.many, several)
+        for name, room in (("left", tall * PITCH), ("score", tall * PITCH), ("turned", t.room(self.d) * steps), ("top", tall * GROUP),
+                           ("total", tall * GROUP)):
             t.line(f"{name} = stack_{kind}({room})")
         t.open("for o in range(lo, hi):")
-        t.line(f"bh = o // {t.size(many)}")
+        t.line(f"bh = o // {t.size(groups)}")
         t.batches("bh")
-        t.line(f"i0 = {t.size(self.m)} * (o % {t.size(many)}) // {t.size(many)}")
-        t.line(f"rows = {t.size(self.m)} * (o % {t.size(many)} + 1) // {t.size(many)} - i0")
-        t.line(f"v = {t.at(self.v, '0')}")
-        self._queries(t, "i0")
-        t.open("for i in range(rows):")
-        t.line(f"st_{kind}(top, i, {t.const(float('-inf'))}, 60)")
-        t.line(f"st_{kind}(total, i, {t.const(0.0)}, 61)")
-        t.line(f"zero_{kind}(advance(sums, i * {e} * {w}), {e})")
+        t.line(f"r0 = o % {t.size(groups)} * {t.size(several)}")
+        t.line(f"r1 = min(r0 + {t.size(several)}, {t.size(self.many)})")
+        t.line(f"base = {m} * r0 // {t.size(self.many)}")
+        t.line(f"count = {m} * r1 // {t.size(self.many)} - base")
+        t.line(f"y = advance({t.buffer(out)}, (bh * {m} + base) * {e} * {w})")
+        t.open("for i in range(count):")
+        t.line(f"st_{kind}(top, i, {lowest}, 60)")
+        t.line(f"st_{kind}(total, i, {zero}, 61)")
         t.close()
         t.open(f"for j0 in range(0, {n}, {steps}):")
         t.line(f"cols = min({steps}, {n} - j0)")
-        self._skip(t, "top", "break")
-        t.line(f"right = advance({t.buffer(kt)}, (bh * {t.size(types.ceildiv(self.n, steps))} + j0 // {steps}) * {t.size(self.d)} * {steps * w})")
-        t.line(f"call_block({block}, left, right, score, rows, cols, 1, {t.size(self.d)}, 0, 0, {steps}, {self.width}, {PITCH}, 0)")
+        self._turn(t, self.k, "turned", self.d)
+        t.line(f"v = {t.at(self.v, 'j0')}")
+        t.open("for r in range(r0, r1):")
+        self._block(t, "r")
+        t.line(f"tops = advance(top, (i0 - base) * {w})")
+        t.line(f"totals = advance(total, (i0 - base) * {w})")
+        self._skip(t, "tops")
+        self._queries(t)
+        t.line(f"call_block({block}, left, turned, score, rows, cols, 1, {d}, 0, 0, {steps}, {self.width}, {PITCH}, 0)")
         t.open("for i in range(rows):")
         t.line(f"s = advance(score, i * {PITCH * w})")
-        t.line(f"best = {t.const(float('-inf'))}")
+        t.line(f"best = {lowest}")
         self._mask_rows(t)
         t.open("for c in range(cols):")
         self._masked(t, False)
@@ -183,53 +192,59 @@ class _Attention:
             t.line(f"st_{kind}(s, c, x, 62)")
         t.line("best = fmax(best, x)")
         t.close()
-        t.line(f"old = ld_{kind}(top, i, 60)")
+        t.line(f"old = ld_{kind}(tops, i, 60)")
         t.line("new = fmax(old, best)")
-        t.line(f"st_{kind}(top, i, new, 60)")
-        t.line(f"safe = select(new == {t.const(float('-inf'))}, {t.const(0.0)}, new)")
-        t.line(f"row = {t.const(0.0)}")
+        t.line(f"st_{kind}(tops, i, new, 60)")
+        t.line(f"safe = select(new == {lowest}, {zero}, new)")
+        t.line(f"row = {zero}")
         t.open("for c in range(cols):")
         t.line(f"x = exp_{kind}(ld_{kind}(s, c, 62) - safe)")
         t.line(f"st_{kind}(s, c, x, 62)")
         t.line("row = radd(row, x)")
         t.close()
+        t.open("if j0 > 0:")
         t.line(f"less = exp_{kind}(old - safe)")
-        t.line(f"st_{kind}(total, i, ld_{kind}(total, i, 61) * less + row, 61)")
-        t.open(f"if j0 > 0 and less != {t.const(1.0)}:")
-        t.line(f"y = advance(sums, i * {e} * {w})")
+        t.line(f"row = row + ld_{kind}(totals, i, 61) * less")
+        t.open(f"if less != {t.const(1.0)}:")
+        t.line(f"z = advance(y, (i0 - base + i) * {e} * {w})")
         t.open(f"for c in range({e}):")
-        t.line(f"st_{kind}(y, c, ld_{kind}(y, c, 59) * less, 59)")
+        t.line(f"st_{kind}(z, c, ld_{kind}(z, c, 59) * less, 59)")
         t.close(3)
-        t.line(f"call_block({block}, score, advance(v, j0 * {t.size(self.v.row)} * {w}), sums, rows, {e}, 1, cols, 0, 0, "
-               f"{t.size(self.v.row)}, {self.width}, {e}, j0)")
+        t.line(f"st_{kind}(totals, i, row, 61)")
         t.close()
-        t.line(f"y = advance({t.buffer(out)}, (bh * {t.size(self.m)} + i0) * {e} * {w})")
-        t.line(f"z = advance({t.buffer(logsum)}, (bh * {t.size(self.m)} + i0) * {w})")
-        t.open("for i in range(rows):")
+        t.line(f"call_block({block}, score, v, advance(y, (i0 - base) * {e} * {w}), rows, {e}, 1, cols, 0, 0, {t.size(self.v.row)}, {self.width}, "
+               f"{e}, j0)")
+        t.close(2)
+        t.open(f"if {n} == 0:")
+        t.line(f"zero_{kind}(y, count * {e})")
+        t.close()
+        t.line(f"z = advance({t.buffer(logsum)}, (bh * {m} + base) * {w})")
+        t.open("for i in range(count):")
         t.line(f"row = ld_{kind}(total, i, 61)")
         t.line(f"best = ld_{kind}(top, i, 60)")
-        t.line(f"safe = select(best == {t.const(float('-inf'))}, {t.const(0.0)}, best)")
+        t.line(f"safe = select(best == {lowest}, {zero}, best)")
         t.line(f"st_{kind}(z, i, safe + log_{kind}(row), 58)")
-        t.line(f"part = select({n} == 0, {t.const(0.0)}, {t.const(1.0)} / row)")
+        t.line(f"part = select({n} == 0, {zero}, {t.const(1.0)} / row)")
+        t.line(f"u = advance(y, i * {e} * {w})")
         t.open(f"for c in range({e}):")
-        t.line(f"st_{kind}(y, i * {e} + c, ld_{kind}(sums, i * {e} + c, 59) * part, 57)")
+        t.line(f"st_{kind}(u, c, ld_{kind}(u, c, 59) * part, 59)")
         t.close(3)
         flops = 2 * self.count * self.m * self.n * (self.d + self.e)
-        return [*self.before, t.finish(self.count * many, self._work(flops, self.count * many), [out, logsum], flops)]
+        return [*self.before, t.finish(self.count * groups, self._work(flops, self.count * groups), [out, logsum], flops)]
 
     def _work(self, flops: Size, tasks: Size) -> Size:
         return max(1, (types.hint(flops) or 1) // max(1, 16 * (types.hint(tasks) or 1)))
 
-    def _queries(self, t: _Text, start: str) -> None:
-        """Rows of queries, scaled, into `left`."""
-        t.line(f"q = {t.at(self.q, start)}")
+    def _queries(self, t: _Text) -> None:
+        """The block of queries, scaled, into `left`."""
+        t.line(f"q = {t.at(self.q, 'i0')}")
         t.open("for i in range(rows):")
         t.open(f"for c in range({t.size(self.d)}):")
         t.line(f"st_{self.kind}(left, i * {PITCH} + c, ld_{self.kind}(q, i * {t.size(self.q.row)} + c, 56) * {t.const(self.scale)}, 55)")
         t.close(2)
 
-    def _skip(self, t: _Text, scores: str, word: str) -> None:
-        """`word`, where the block lies above the diagonal and no row needs it."""
+    def _skip(self, t: _Text, scores: str) -> None:
+        """On to the next block of rows, where this one lies above the diagonal and no row needs it."""
         if self.hidden is None:
             return
         offset, enough = self.hidden
@@ -240,7 +255,7 @@ class _Attention:
         t.line("needed = 1")
         t.close(2)
         t.open("if needed == 0:")
-        t.line(word)
+        t.line("continue")
         t.close(2)
 
     # -- masks
@@ -256,7 +271,7 @@ class _Attention:
         kind = self.kind
         t.line(f"x = ld_{kind}(s, c, 62)")
         if slope:
-            t.line(f"slope = {t.const(1.0)}")
+            t.line(f"slope = {t.const(self.scale)}")
         for what, source, fill in self.steps:
             if source is None:
                 value = t.const(fill)
@@ -286,7 +301,6 @@ class _Attention:
     # -- backward
 
     def backward(self) -> list[Kernel | Emitted]:
-        kt, vt = self._turned(self.k, self.d), self._turned(self.v, self.e)
         dq, dk, dv = self.outputs
         t, kind, w, steps = _Text(f"attention_gradient_{self.kind}", self), self.kind, self.w, self.columns
         block, across = t.call(blocks.text(kind, PITCH)), t.call(blocks.text(kind, None))
@@ -294,9 +308,10 @@ class _Attention:
         cut: Size = CUT if (types.hint(self.count) or 0) < TASKS and (types.hint(self.n) or 0) > CUT else 0
         cuts = types.ceildiv(self.n, cut) if cut else 1
         sums = Buffer(self.dtype, (cuts, self.count, self.m, self.d), "part", "sums") if cut else dq
-        many = types.ceildiv(self.m, tall)
         for name in ("left", "score", "slopes", "far"):
             t.line(f"{name} = stack_{kind}({tall * PITCH})")
+        t.line(f"k_right = stack_{kind}({t.room(self.d) * steps})")
+        t.line(f"v_right = stack_{kind}({t.room(self.e) * steps})")
         for name in ("level", "shift"):
             t.line(f"{name} = stack_{kind}({tall})")
         t.open("for o in range(lo, hi):")
@@ -306,28 +321,29 @@ class _Attention:
         t.line(f"first = part * {t.size(cut)}" if cut else "first = part")
         t.line(f"last = min(first + {t.size(cut)}, {n})" if cut else f"last = {n}")
         t.line(f"to_q = advance({t.buffer(sums)}, (part * {t.size(self.count)} + bh) * {m} * {d} * {w})")
+        if self.hidden is None:
+            t.open("if first >= last:")
         t.line(f"zero_{kind}(to_q, {m} * {d})")
+        if self.hidden is None:
+            t.close()
         t.open(f"for j0 in range(first, last, {steps}):")
         t.line(f"cols = min({steps}, last - j0)")
-        t.line(f"turned = bh * {t.size(types.ceildiv(self.n, steps))} + j0 // {steps}")
-        t.line(f"k_right = advance({t.buffer(kt)}, turned * {d} * {steps * w})")
-        t.line(f"v_right = advance({t.buffer(vt)}, turned * {e} * {steps * w})")
+        self._turn(t, self.k, "k_right", self.d)
+        self._turn(t, self.v, "v_right", self.e)
         t.line(f"k = {t.at(self.k, 'j0')}")
         t.line(f"to_k = advance({t.buffer(dk)}, (bh * {n} + j0) * {d} * {w})")
         t.line(f"to_v = advance({t.buffer(dv)}, (bh * {n} + j0) * {e} * {w})")
-        t.line(f"zero_{kind}(to_k, cols * {d})")
-        t.line(f"zero_{kind}(to_v, cols * {e})")
-        t.open(f"for r in range({t.size(many)}):")
-        t.line(f"i0 = {m} * r // {t.size(many)}")
-        t.line(f"rows = {m} * (r + 1) // {t.size(many)} - i0")
+        t.line("began = 0")
+        t.open(f"for r in range({t.size(self.many)}):")
+        self._block(t, "r")
         t.line(f"z = {t.at(self.logsum, 'i0')}")
         t.line(f"u = {t.at(self.delta, 'i0')}")
         t.open("for i in range(rows):")
         t.line(f"st_{kind}(level, i, ld_{kind}(z, i * {t.size(self.logsum.row)}, 54), 60)")
         t.line(f"st_{kind}(shift, i, ld_{kind}(u, i * {t.size(self.delta.row)}, 53), 61)")
         t.close()
-        self._skip(t, "level", "continue")
-        self._queries(t, "i0")
+        self._skip(t, "level")
+        self._queries(t)
         t.line(f"g = {t.at(self.dy, 'i0')}")
         t.open("for i in range(rows):")
         t.line(f"copy_{kind}(advance(far, i * {PITCH * w}), advance(g, i * {t.size(self.dy.row)} * {w}), {e})")
@@ -345,22 +361,18 @@ class _Attention:
         self._masked(t, slope)
         t.line(f"x = exp_{kind}(x - height)")
         t.line(f"st_{kind}(s, c, x, 62)")
-        t.line(f"st_{kind}(y, c, x * (ld_{kind}(y, c, 59) - less){' * slope' if slope else ''}, 59)")
+        t.line(f"st_{kind}(y, c, x * (ld_{kind}(y, c, 59) - less) * {'slope' if slope else t.const(self.scale)}, 59)")
         t.close(2)
-        t.line(f"call_block({across}, score, g, to_v, cols, {e}, 1, rows, 0, {PITCH}, {t.size(self.dy.row)}, {self.width}, {e}, 1)")
-        t.line(f"call_block({across}, slopes, q, to_k, cols, {d}, 1, rows, 0, {PITCH}, {t.size(self.q.row)}, {self.width}, {d}, 1)")
+        t.line(f"call_block({across}, score, g, to_v, cols, {e}, 1, rows, 0, {PITCH}, {t.size(self.dy.row)}, {self.width}, {e}, began)")
+        t.line(f"call_block({across}, slopes, q, to_k, cols, {d}, 1, rows, 0, {PITCH}, {t.size(self.q.row)}, {self.width}, {d}, began)")
         t.line(f"call_block({block}, slopes, k, advance(to_q, i0 * {d} * {w}), rows, {d}, 1, cols, 0, 0, {t.size(self.k.row)}, {self.width}, "
-               f"{d}, 1)")
+               f"{d}, {'j0 - first' if self.hidden is None else 1})")
+        t.line("began = 1")
         t.close()
-        if self.scale != 1.0:
-            t.open(f"for c in range(cols * {d}):")
-            t.line(f"st_{kind}(to_k, c, ld_{kind}(to_k, c, 52) * {t.const(self.scale)}, 52)")
-            t.close()
-        t.close()
-        if self.scale != 1.0:
-            t.open(f"for c in range({m} * {d}):")
-            t.line(f"st_{kind}(to_q, c, ld_{kind}(to_q, c, 51) * {t.const(self.scale)}, 51)")
-            t.close()
+        t.open("if began == 0:")
+        t.line(f"zero_{kind}(to_k, cols * {d})")
+        t.line(f"zero_{kind}(to_v, cols * {e})")
+        t.close(3)
         flops = 2 * self.count * self.m * self.n * (3 * self.d + 2 * self.e)
         made = t.finish(self.count * cuts, self._work(flops, self.count * cuts), list(dict.fromkeys([dk, dv, sums])), flops)
         return [*self.before, made, *([self._summed(sums, dq, cuts)] if cut else [])]
