@@ -123,7 +123,7 @@ PI_LOW = 1.2246467991473532e-16          # pi minus the double nearest to it
 
 # name -> (samples, reference in extended precision)
 CASES = {
-    "exp": (exp_range, np.exp), "expm1": (exp_range, np.expm1), "exp2": (exp_range, np.exp2),
+    "exp": (exp_range, np.exp), "exp_below": (lambda t: -np.abs(exp_range(t)), np.exp), "expm1": (exp_range, np.expm1), "exp2": (exp_range, np.exp2),
     "log": (positive, np.log), "log2": (positive, np.log2), "log10": (positive, np.log10),
     "log1p": (lambda t: np.r_[positive(t), unit(t)], np.log1p),
     "tanh": (line, np.tanh),
@@ -208,6 +208,18 @@ def test_special_pairs(name):
     x, y = (a.ravel().astype(DTYPE[name[-3:]]) for a in np.meshgrid(v, v))
     with np.errstate(all="ignore"):
         same(run(name, x, y), (np.power if "pow" in name else np.arctan2)(x, y), 1e-6)
+
+
+@pytest.mark.parametrize("t", ["f32", "f64"])
+def test_exp_below_at_its_edges(t):
+    """Underflow is gradual and ends at 0; every kind of NaN stays one."""
+    payload = np.array([0x7FC00001, 0x7F800001], np.uint32).view(np.float32) if t == "f32" else \
+        np.array([0x7FF8000000000001, 0x7FF0000000000001], np.uint64).view(np.float64)
+    assert np.isnan(run(f"exp_below_{t}", np.r_[payload, DTYPE[t](nan)])).all()
+    x = np.array([0.0, -0.0, -inf, -1e30, -1e-40, -87.5, -100.0, -103.9, -745.0, -800.0]).astype(DTYPE[t])
+    with np.errstate(under="ignore"):
+        np.testing.assert_allclose(run(f"exp_below_{t}", x), np.exp(x.astype(L)).astype(DTYPE[t]), rtol=2e-7,
+                                   atol=5e-324 if t == "f64" else 2e-45)
 
 
 @pytest.mark.parametrize("name", ["sin_f32", "cos_f64", "tan_f64"])

@@ -389,6 +389,12 @@ def _emit_extreme(word):
     return emit
 
 
+def _emit_loose_max(builder, kind, a, b):
+    """One machine instruction, where `maximum` takes four to carry NaN."""
+    shape = ir.FunctionType(a.type, [a.type, a.type])
+    return builder.call(builder.module.declare_intrinsic("llvm.maxnum", [a.type], shape), [a, b], fastmath=("nnan", "nsz"))
+
+
 def _safe_divisor(builder, kind, a, b):
     """b, or 1 where the machine division would trap: b == 0, and INT_MIN / -1."""
     one = b.type(1)
@@ -424,6 +430,7 @@ def _emit_division(which):
 radd = _binary("radd", _emit_radd, "a + b that may be reassociated, so that reductions vectorise.")
 rmul = _binary("rmul", _emit_rmul, "a * b that may be reassociated, so that reductions vectorise.")
 fmax = _binary("fmax", _emit_extreme("max"), "The larger; NaN if either is NaN.")
+fmax_loose = _binary("fmax_loose", _emit_loose_max, "The larger of two floats; any value if either is NaN.")
 fmin = _binary("fmin", _emit_extreme("min"), "The smaller; NaN if either is NaN.")
 ifloordiv = _binary("ifloordiv", _emit_division(0), "a // b rounded down; 0 for b == 0; INT_MIN // -1 wraps.")
 imod = _binary("imod", _emit_division(1), "a % b with the sign of b; 0 for b == 0 and for INT_MIN % -1.")

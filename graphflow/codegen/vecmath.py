@@ -234,9 +234,16 @@ def scale(y, i):
 def exp_reduce(x):
     """(r, i) with x = i ln2 + r, |r| <= ln2/2. Cody and Waite's two-part ln2; with fma the first
     step is exact, since the result fits the format."""
+    r, s = exp_shifted(x)
+    return r, bits(s) - x.k.pattern(x.k.magic)
+
+
+def exp_shifted(x):
+    """(r, s) as `exp_reduce`, with the integer still in the low bits of s."""
     hi, lo = x.k.split(LN2)
-    n, i = rint(x * LOG2E[0])
-    return fma(n, -lo, fma(n, -hi, x)), i
+    s = fma(x, LOG2E[0], x.k.magic)
+    n = s - x.k.magic
+    return fma(n, -lo, fma(n, -hi, x)), s
 
 
 def expm1_poly(r, table=None):
@@ -329,7 +336,18 @@ def vec(f32, f64, arity=1, bounds=BOUNDS):
 def exp(x):
     """e^x: Cody-Waite reduction, polynomial, scaling by 2^n. Denormal results are right."""
     r, i = exp_reduce(exp_clamp(x))
-    return scale(expm1_poly(r) + 1.0, i)
+    return scale(poly(r, (1.0, 1.0, *T.EXP[x.k.name])), i)
+
+
+@vec(1.0, 1.0)
+def exp_below(x):
+    """e^x for x <= 0, as softmax needs it: a power of two that cannot overflow makes the scaling half as long. Any x > 0
+    gives any value; NaN stays NaN."""
+    k = x.k
+    r, s = exp_shifted(clamp(x, k.pick(-104.0, -746.0), None))
+    up = k.pick(32, 64)                       # 2^(n + up) is normal for every n of a result that is not 0
+    power = unbits((bits(s) << k.mant) + ((k.bias + up) << k.mant))
+    return poly(r, (1.0, 1.0, *T.EXP[k.name])) * power * 2.0 ** -up
 
 
 @vec(1.0, 1.0)
