@@ -7,8 +7,8 @@ A block kernel is native code that other kernels call by address, so that each i
     C[i, j] (+)= sum over t < taps, r < depth of  A(i, t, r) * B(t * depth + r, j)      for i < rows, j < cols
 
 All strides are counted in elements.  B lies in panels of `width` columns, `panel` apart, with `ldb` between its rows; C has `ldc`
-between its rows and is added to when `add` is not 0.  A(i, t, r) is at `t * hop + i * pitch + r` in a "rows" kernel, whose pitch is
-part of the text so that it becomes an address constant, and at `t * hop + r * lda + i` in a "cols" kernel.
+between its rows and is added to when `add` is not 0.  A sum of no products is 0.
+A(i, t, r) is at `t * hop + i * pitch + r` in a "rows" kernel, whose pitch is part of the text so that it becomes an address constant, and at `t * hop + r * lda + i` in a "cols" kernel.
 
 The loop over k holds rows x vectors sums in registers (Goto and van de Geijn, 2008); rows are cut into tiles of nearly equal height,
 the last vector of a tile is masked, so no work is wasted at the edges.  Pure text: imports neither LLVM nor Numba (rank 4).
@@ -103,10 +103,26 @@ entry:
   %some = icmp sgt i64 %rows, 0
   %any = icmp sgt i64 %cols, 0
   %go = and i1 %some, %any
-  br i1 %go, label %panels, label %done
+  br i1 %go, label %begin, label %done
+begin:
+  %products = mul i64 %taps, %depth
+  %empty = icmp sle i64 %products, 0
+  br i1 %empty, label %nothing, label %panels
+nothing:
+  %kept = icmp ne i64 %add, 0
+  %across = mul i64 %cols, {self.size}
+  br i1 %kept, label %done, label %clear
+clear:
+  %row = phi i64 [0, %nothing], [%rown, %clear]
+  %downz = mul i64 %row, %ldcs
+  %pz = getelementptr i8, ptr %c, i64 %downz
+  call void @llvm.memset.p0.i64(ptr %pz, i8 0, i64 %across, i1 false)
+  %rown = add i64 %row, 1
+  %cleared = icmp sge i64 %rown, %rows
+  br i1 %cleared, label %done, label %clear
 panels:
-  %j = phi i64 [0, %entry], [%jn, %after]
-  %pb = phi ptr [%b, %entry], [%pbn, %after]
+  %j = phi i64 [0, %begin], [%jn, %after]
+  %pb = phi ptr [%b, %begin], [%pbn, %after]
   %rest = sub i64 %cols, %j
   %width = call i64 @llvm.smin.i64(i64 %rest, i64 {s.width})
   %cj = getelementptr {self.scalar}, ptr %c, i64 %j
@@ -137,7 +153,8 @@ after:
 done:
   ret i64 0
 }}
-declare i64 @llvm.smin.i64(i64, i64)"""
+declare i64 @llvm.smin.i64(i64, i64)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
 
     # -- one tile
 
