@@ -45,6 +45,7 @@ class KernelStore:
         self.disk = disk if disk is not None else ObjectCache(abi=ABI)
         self._addresses: dict[tuple[str, str], int] = {}               # by instruction set and text
         self._lock = locks.rlock()
+        self._begun: set[tuple[str, str]] = set()
         self.stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "compile_seconds": 0.0, "link_seconds": 0.0}
 
     def compile(self, sources: Sequence[str]) -> list[int]:
@@ -59,7 +60,11 @@ class KernelStore:
 
     def begin(self, source: str) -> None:
         """A text that `compile` will be asked for soon: helper processes may start on it."""
-        if not _forbidden.depth and (flags.isa, source) not in self._addresses and not self.disk.path(object_key(source)).exists():
+        known = (flags.isa, source)
+        if _forbidden.depth or known in self._addresses or known in self._begun:
+            return
+        self._begun.add(known)
+        if not self.disk.path(object_key(source)).exists():
             helpers.begin(source)
 
     def _images(self, sources: list[str]) -> Iterator[tuple[str, bytes]]:

@@ -1,10 +1,11 @@
 """Compiling many kernels at once, in helper processes where that pays.
 
-Knows: how many texts are worth a process, and the pipe protocol. Must not know: caches, addresses, what a
+Knows: how much work is worth a process, and the pipe protocol. Must not know: caches, addresses, what a
 text says. Place: between `compile` and `backend`. Numba holds the GIL and one lock while it compiles, so
 only processes help. They are started afresh, never forked: a fork of a process with threads can hang. A
-helper costs about a second before its first kernel, as does the first compile here, so the two overlap.
-Whatever goes wrong with a helper, its texts are compiled here.
+helper costs about a second before its first kernel and stays for the next program; what `begin` hands over
+is compiled while the caller still writes other texts. Whatever goes wrong with a helper, its texts are
+compiled here.
 """
 
 import os
@@ -17,56 +18,117 @@ from pathlib import Path
 
 from graphflow.flags import flags
 
-_COLD, _WARM = 12, 60          # texts that are worth one helper, before and after Numba is imported here
+_LINE = 0.0025                 # seconds that a line of text takes to compile, about
+_WORTH = 1.0                   # seconds of work for each process that make another one worth its start
 _MOST = 8
 _PATIENCE = 60.0               # seconds for one text
+_IDLE = 60.0                   # seconds after which a helper that nobody needs ends
 _LENGTH = struct.Struct("<q")
 _ROOT = Path(__file__).parents[2]
 _COMMAND = "import sys; sys.path[:] = {path!r}; from graphflow.codegen import helpers; helpers.serve()"
 
+Item = tuple[str, str]         # the instruction set and a text
+
+
+def begin(source: str) -> None:
+    """Lets helpers compile a text that `compile_many` will be asked for soon, if there is enough to do for one."""
+    with _work.changed:
+        _work.add([(flags.isa, source)])
+        _work.hire()
+
 
 def compile_many(sources: Sequence[str], workers: int | None = None) -> list[bytes]:
-    """The object code of each text. `workers` (helper processes) is chosen by the number of texts."""
-    batch = _Batch(sources)
-    for _ in range(_choose(len(sources)) if workers is None else workers):
-        threading.Thread(target=_feed, args=(batch,), daemon=True).start()
-    while (item := batch.take()) is not None:
-        batch.images[item[0]] = _compile_here(item[1])
-    batch.wait_for_helpers()
-    return [batch.images.get(k) or _compile_here(source) for k, source in enumerate(sources)]
+    """The object code of each text. `workers` (helper processes) is chosen by the amount of work."""
+    mine = list(dict.fromkeys((flags.isa, s) for s in sources))
+    with _work.changed:
+        _work.add(mine)
+        _work.hire(workers)
+    while (item := _work.take(mine)) is not None:
+        _work.put(item, _compile_here(item[1]))
+    found = _work.results(mine)
+    return [found.get((flags.isa, s)) or _compile_here(s) for s in sources]
 
 
-class _Batch:
-    """Texts to compile, taken one at a time by whoever is free, and what came of them."""
+class _Work:
+    """Texts to compile, taken one at a time, the longest first, by whoever is free, and what came of them."""
 
-    def __init__(self, sources: Sequence[str]) -> None:
-        self._left, self._lock = list(enumerate(sources))[::-1], threading.Lock()
-        self._lent, self._returned = 0, threading.Semaphore(0)
-        self.images: dict[int, bytes] = {}
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.left: dict[Item, None] = {}
+        self.lent: set[Item] = set()
+        self.images: dict[Item, bytes] = {}
+        self.helpers = self.free = 0
 
-    def take(self) -> tuple[int, str] | None:
-        with self._lock:
-            return self._left.pop() if self._left else None
+    def add(self, items: Sequence[Item]) -> None:
+        new = [i for i in items if i not in self.images and i not in self.lent]
+        self.left.update(dict.fromkeys(new))
+        if new and self.free:
+            self.changed.notify_all()
 
-    def lend(self) -> tuple[int, str] | None:
-        """`take` for a helper, which will `give_back`."""
-        with self._lock:
-            self._lent += bool(self._left)
-            return self._left.pop() if self._left else None
+    def hire(self, workers: int | None = None) -> None:
+        """Start helpers, if the work will keep them busy."""
+        wanted = _choose(sum(len(source.splitlines()) for _, source in self.left)) if workers is None else workers
+        while self.helpers < wanted:
+            self.helpers += 1
+            threading.Thread(target=_lead, args=(self,), name="graphflow-helper", daemon=True).start()
 
-    def give_back(self) -> None:
-        self._returned.release()
+    def take(self, mine: Sequence[Item]) -> Item | None:
+        """One of `mine` that nobody has."""
+        with self.changed:
+            item = max((i for i in mine if i in self.left), key=_length, default=None)
+            if item is not None:
+                del self.left[item]
+            return item
 
-    def wait_for_helpers(self) -> None:
-        """Wait for the texts helpers hold, not for helpers that came too late; a stuck one is given up."""
-        for _ in range(self._lent):
-            if not self._returned.acquire(timeout=_PATIENCE):
-                return
+    def lend(self) -> Item | None:
+        """Any text, for a helper; None when none came for a long time."""
+        with self.changed:
+            self.free += 1
+            ready = self.changed.wait_for(lambda: self.left, _IDLE)
+            self.free -= 1
+            if not ready:
+                return None
+            item = max(self.left, key=_length)
+            del self.left[item]
+            self.lent.add(item)
+            return item
+
+    def put(self, item: Item, image: bytes) -> None:
+        with self.changed:
+            self.lent.discard(item)
+            self.images[item] = image
+            self.changed.notify_all()
+
+    def results(self, mine: Sequence[Item]) -> dict[Item, bytes]:
+        """The images of `mine` that there are, once no helper works on any; a stuck one is given up."""
+        with self.changed:
+            while any(i in self.lent for i in mine):
+                if not self.changed.wait_for(lambda had=len(self.images): len(self.images) != had, _PATIENCE):
+                    break
+            return {i: self.images.pop(i) for i in mine if i in self.images}
 
 
-def _choose(texts: int) -> int:
-    spare = min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return min(spare - 1, texts // (_WARM if "numba" in sys.modules else _COLD))
+def _length(item: Item) -> int:
+    return len(item[1])
+
+
+def _choose(lines: int) -> int:
+    """Helpers beside this process: each of all must have enough to do."""
+    cores = min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return max(min(cores, int(lines * _LINE / _WORTH)) - 1, 0)
+
+
+_work = _Work()
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads, and leaves the helpers to it."""
+    global _work
+    _work = _Work()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _compile_here(source: str) -> bytes:
@@ -76,27 +138,36 @@ def _compile_here(source: str) -> bytes:
 
 # ---- the parent's side of the pipe ------------------------------------------------------------------
 
-def _feed(batch: _Batch) -> None:
-    """Give texts to one helper, one at a time, until none is left."""
+def _lead(work: _Work) -> None:
+    """Give texts to one helper, one at a time, until there are none for long."""
+    item = None
     try:
-        with _start() as helper:
+        helper = _start()
+        try:
             if _receive(helper.stdout) != b"ready":
                 return
-            while (item := batch.lend()) is not None:
-                try:
-                    _send(helper.stdin, item[1].encode())
-                    batch.images[item[0]] = _receive(helper.stdout)
-                finally:
-                    batch.give_back()
-    except (OSError, EOFError):                               # lost texts are compiled in compile_many
-        return
+            while (item := work.lend()) is not None:
+                _send(helper.stdin, "\0".join(item).encode())
+                work.put(item, _receive(helper.stdout))
+                item = None
+        finally:
+            helper.kill()
+            helper.wait()
+            helper.stdin.close()
+            helper.stdout.close()
+    except (OSError, EOFError, ValueError):                   # lost texts are compiled in compile_many
+        pass
+    finally:
+        if item is not None:
+            work.put(item, b"")
+        with work.changed:
+            work.helpers -= 1
 
 
 def _start() -> subprocess.Popen:
     path = [str(_ROOT), *(p for p in sys.path if p)]
     return subprocess.Popen([sys.executable, "-c", _COMMAND.format(path=path)], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                            env={**os.environ, "GRAPHFLOW_ISA": flags.isa})
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def _send(pipe, content: bytes) -> None:
@@ -125,11 +196,12 @@ def serve() -> None:
     _send(object_pipe, b"ready")
     while True:
         try:
-            source = _receive(source_pipe).decode()
+            isa, _, source = _receive(source_pipe).decode().partition("\0")
         except EOFError:
             return
         try:
-            image = compile_object(source)
+            with flags.override(isa=isa):
+                image = compile_object(source)
         except Exception:
             image = b""                                       # it fails again in the parent, and tells there
         _send(object_pipe, image)

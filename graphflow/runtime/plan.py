@@ -159,6 +159,9 @@ class Compiled:
             made <= max(HOISTED, 4 * read))
         if u.prologue:
             self.invariant.update(u.writes)
+        if u.emitted is not None:
+            for source in (*u.emitted.calls, u.emitted.source):
+                native.begin(source)
         return u
 
     def _kernels(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
