@@ -14,13 +14,16 @@ from .. import types
 from ..types import DType, Size
 from . import ir
 from .ir import Axis, Buffer, Expr, Stage
-from .schedule import Schedule, inner_axes, scatters
+from .schedule import Schedule, inner_axes, scatters, softmaxes
+from .simplify import stride
 
 # Lanes whose accumulators are kept in first-level cache.  As many as leave several tasks to threads: a row of a tile is
 # read in one piece, and short pieces of long rows touch a new page each (64 lanes took 1.5 times as long as 512).
 TILE = 512
 # Sizes above this are parameters of the kernel, so that one kernel serves many shapes; small ones unroll.
 LITERAL = 16
+# Bytes of a row worth asking for before its turn: the processor itself reads ahead within a page only.
+NEXT_ROW = 1 << 10, 1 << 15
 # Elements added up before the sum joins the total: short sums are accurate sums.
 SUM = 2048
 
@@ -82,6 +85,7 @@ class _Emitter:
         self.spread: set[Buffer] = set()
         self.written: set[Buffer] = set()
         self.strip = 0
+        self.loose, self.below = softmaxes(self.kernel)
         self.count = 0
 
     # -- writing
@@ -171,13 +175,29 @@ class _Emitter:
     # -- each group's own innermost axis is the vector
 
     def _row_body(self) -> None:
-        for group in self.plan.groups:
+        for number, group in enumerate(self.plan.groups):
+            if number == 1:
+                self._ask_for_next_row(self.plan.groups[0])
             if group[0].scan is not None:
                 self._scan(group[0])
             elif scatters(group[0]):
                 self._scatter(group[0])
             else:
                 self._row_group(group)
+
+    def _ask_for_next_row(self, group: Sequence[Stage]) -> None:
+        """Prefetches what the first pass over the next row reads, while later passes over this row read the cache."""
+        inner = inner_axes(group[0], self.kernel)
+        if not self.plan.rows or len(inner) != 1 or inner[0].bound is not None:
+            return
+        row, a = self.plan.rows[-1], inner[0]
+        for e in dict.fromkeys(x for s in group for x in ir.walk(s.expr) if x.op == "at" and x.data.role == "in"):
+            width, n = e.data.dtype.size, types.hint(a.extent) or 0
+            if NEXT_ROW[0] <= n * width <= NEXT_ROW[1] and stride(e.args[0], a) == 1 and stride(e.args[0], row) == a.extent:
+                start = self.value(ir.substitute(e.args[0], {a: ir.index_const(0), row: ir.axis(row) + 1}))
+                self.open(f"for line in range(0, {self.size(a.extent)} * {width}, 64):")
+                self.line(f"prefetch(advance(p{self.scope[self.alias.get(e.data, e.data)]}, {start} * {width} + line))")
+                self.close()
 
     def _row_group(self, group: Sequence[Stage]) -> None:
         inner = inner_axes(group[0], self.kernel)
@@ -208,7 +228,7 @@ class _Emitter:
         for s, v in values:
             if s.combine:
                 acc = next(n for f, n in (parts or accs) if f is s)
-                self.line(f"{acc} = {_combine(s.combine, s.expr.dtype, acc, v)}")
+                self.line(f"{acc} = {self._folded(s, acc, v)}")
             else:
                 self._store(s, v)
         if parts:
@@ -221,6 +241,9 @@ class _Emitter:
             self._finish(s, acc)
         while len(self.stack) > depth:
             self.close()
+
+    def _folded(self, s: Stage, a: str, b: str) -> str:
+        return f"fmax_loose({a}, {b})" if s.target in self.loose else _combine(s.combine or "", s.expr.dtype, a, b)
 
     def _start(self, s: Stage, zero: bool = False) -> str:
         acc = self.name()
@@ -322,7 +345,7 @@ class _Emitter:
         for s in group:
             v = self.value(s.expr)
             if s.combine:
-                self._tile_put(s, _combine(s.combine, s.expr.dtype, self._tile_get(s.target, s.expr.dtype), v))
+                self._tile_put(s, self._folded(s, self._tile_get(s.target, s.expr.dtype), v))
             else:
                 self._store(s, v)
         while len(self.stack) > depth + len(inner) - len(reduced):
@@ -347,8 +370,8 @@ class _Emitter:
         for s in folds:
             terms = [self.value(s.expr if k == 0 else ir.substitute(s.expr, {r: ir.axis(r) + k})) for k in range(steps)]
             while len(terms) > 1:  # as a tree: one addition waits for the accumulator, not four
-                terms = [_combine(s.combine or "", s.expr.dtype, a, b) for a, b in zip(terms[::2], terms[1::2])]
-            self._tile_put(s, _combine(s.combine or "", s.expr.dtype, self._tile_get(s.target, s.expr.dtype), terms[0]))
+                terms = [self._folded(s, a, b) for a, b in zip(terms[::2], terms[1::2])]
+            self._tile_put(s, self._folded(s, self._tile_get(s.target, s.expr.dtype), terms[0]))
         self.close()
         self.close()
 
@@ -459,6 +482,8 @@ class _Emitter:
         if op in ("complex", "real", "imag"):
             return f"to_{dtype.code}({a[0]}) + to_{dtype.code}(1j) * to_{dtype.code}({a[1]})" if op == "complex" else f"{a[0]}.{op}"
         kind = e.args[0].dtype.kind if e.args else dtype.kind
+        if e in self.below:
+            return f"exp_below_{dtype.code}({a[0]})"
         if op in _INFIX:
             return f"{a[0]} {_INFIX[op]} {a[1]}"
         if op in ("land", "lor"):

@@ -105,6 +105,30 @@ def scatters(s: Stage) -> bool:
     return bool(s.combine) and bool(s.reduced) and (s.combine == "set" or any(ir.axes_in(i) & set(s.reduced) for i in s.index))
 
 
+def softmaxes(kernel: Kernel) -> tuple[set[Buffer], set[Expr]]:
+    """What softmax allows: maxima that need not carry NaN, since the sum of the exponentials does, and exponentials of
+    `x - max(x)`, which is never positive."""
+    loose: set[Buffer] = set()
+    below: set[Expr] = set()
+    for top in kernel.stages:
+        if top.combine != "max" or top.expr.dtype.kind != "f" or not top.reduced or top.init is not None:
+            continue
+        readers = [s for s in kernel.stages if any(e.op == "at" and e.data is top.target for e in ir.walk(s.expr))]
+        shifted = {e for s in readers for e in ir.walk(s.expr) if e.op == "sub" and e.args[0] is top.expr and _loads(e.args[1], top.target)}
+        found = {e for s in readers for e in ir.walk(s.expr) if e.op == "exp" and e.args[0] in shifted}
+        below |= found
+        sums = {s.target for s in readers if s.combine == "add" and s.reduced == top.reduced and s.expr in found}
+        only = all(e in shifted for s in readers for e in ir.walk(s.expr) if any(_loads(a, top.target) for a in e.args))
+        if top.target.role == "tmp" and only and sums and all(
+                s.target in sums or any(e.op == "at" and e.data in sums for e in ir.walk(s.expr)) for s in readers):
+            loose.add(top.target)
+    return loose, below
+
+
+def _loads(e: Expr, b: Buffer) -> bool:
+    return e.op == "at" and e.data is b
+
+
 def _save_shared(plan: Schedule) -> Schedule:
     """A heavy value that two loops over a row need is computed once, kept in the row of the output in between."""
     for i, later in enumerate(plan.groups):
