@@ -134,9 +134,12 @@ class Operation:
         return f"<tf.Operation '{self.name}' type={self.type}>"
 
 
+_UNARY = object()  # not None: x[None] adds an axis
+
+
 def _operator(name: str, reverse: bool = False) -> Callable[..., Any]:
-    def method(self: Any, other: Any = None) -> Any:
-        if other is None:
+    def method(self: Any, other: Any = _UNARY) -> Any:
+        if other is _UNARY:
             return OPERATORS[name](self)
         try:
             return OPERATORS[name](other, self) if reverse else OPERATORS[name](self, other)
