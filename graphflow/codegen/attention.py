@@ -212,8 +212,8 @@ class _Attention:
         t.close(3)
         t.line(f"st_{kind}(totals, i, row, 61)")
         t.close()
-        t.line(f"call_block({block}, score, v, advance(y, (i0 - base) * {e} * {w}), rows, {e}, 1, cols, 0, 0, {t.size(self.v.row)}, {self.width}, "
-               f"{e}, j0)")
+        t.line(f"call_block({block}, score, v, advance(y, (i0 - base) * {e} * {w}), rows, {e}, 1, cols, 0, 0, {t.size(self.v.row)}, "
+               f"{self.width}, {e}, j0)")
         t.close(2)
         t.open(f"if {n} == 0:")
         t.line(f"zero_{kind}(y, count * {e})")
@@ -365,8 +365,8 @@ class _Attention:
         t.close(2)
         t.line(f"call_block({across}, score, g, to_v, cols, {e}, 1, rows, 0, {PITCH}, {t.size(self.dy.row)}, {self.width}, {e}, began)")
         t.line(f"call_block({across}, slopes, q, to_k, cols, {d}, 1, rows, 0, {PITCH}, {t.size(self.q.row)}, {self.width}, {d}, began)")
-        t.line(f"call_block({block}, slopes, k, advance(to_q, i0 * {d} * {w}), rows, {d}, 1, cols, 0, 0, {t.size(self.k.row)}, {self.width}, "
-               f"{d}, {'j0 - first' if self.hidden is None else 1})")
+        t.line(f"call_block({block}, slopes, k, advance(to_q, i0 * {d} * {w}), rows, {d}, 1, cols, 0, 0, {t.size(self.k.row)}, "
+               f"{self.width}, {d}, {'j0 - first' if self.hidden is None else 1})")
         t.line("began = 1")
         t.close()
         t.open("if began == 0:")
