@@ -44,9 +44,18 @@ class _Choice:
             if self._may(op):
                 self._look(op)
         for op in reversed(self.ops):
-            if op in self.made_of and len(set(self.readers.get(op.outputs[0], ()))) > 1:
+            if op in self.made_of and (len(set(self.readers.get(op.outputs[0], ()))) > 1 or self._waits(op)):
                 self._take(op)
         return self.found
+
+    def _waits(self, op: Operation) -> bool:
+        """Whether the one reader loads no more when it makes the value itself, which then waits for it in no memory.
+
+        The model is the gradient of tanh, which reads `1 - y * y` long after y.
+        """
+        size = self.count(op.outputs[0].sizes)  # type: ignore[arg-type]
+        return len(self.made_of[op][0]) == 1 and all(
+            self.kinds[r] == "map" and self.count(r.outputs[0].sizes) <= size for r in self.readers.get(op.outputs[0], ()))  # type: ignore
 
     def _may(self, op: Operation) -> bool:
         return (self.kinds[op] == "map" and op.opdef.family == "elementwise" and op not in self.required and bool(op.inputs)

@@ -27,6 +27,8 @@ ROW_LIMIT = 1 << 16
 SERIAL_LIMIT = 1 << 15
 # Elements up to which a value made of weights alone is kept from step to step.
 ONCE_LIMIT = 1 << 18
+# Points up to which a kernel costs little more than its call.
+SMALL_WORK = 1 << 10
 # Folds of fewer elements are not worth a search for others that read the same tensor.
 SHARED = 1 << 12
 # Recomputing up to this many operations is cheaper than storing and loading a value.
@@ -317,6 +319,8 @@ class _Fuser:
                     else f"over {flags.compile_limit} ops would be compiled into kernels used once")
         if self._computed_once(a, b):
             return "it stays the same until a variable is written: it is computed then, not at every step"
+        if self._delays(a, b):
+            return "others would wait for all that the reader waits for"
         if self._cycle(a, b):
             return "a value would have to leave the kernel and come back"
         if aligned:
@@ -344,6 +348,18 @@ class _Fuser:
         """Whether `a` depends on weights only, `b` on more, and `a` is work worth keeping the result of."""
         return (any(n.fold for n in a.nodes) or sum(n.cost for n in a.nodes) > CHEAP) and all(n.op in self.invariant for n in a.nodes) \
             and not all(n.op in self.invariant for n in b.nodes) and max(elements(n.sizes) for n in a.nodes) <= ONCE_LIMIT
+
+    def _delays(self, a: _Group, b: _Group) -> bool:
+        """Whether small values that others read too, such as a step's learning rate, would wait for the reader's large operands.
+
+        Those others would then run late, and what they read would be kept until then.
+        """
+        if sum(n.work for n in a.nodes) > SMALL_WORK or not any(self._escapes(n, {m.op for m in (*a.nodes, *b.nodes)}) for n in a.nodes):
+            return False
+        between = b.above & ~(a.above | 1 << a.number)
+        return any(between >> g.number & 1 and max(n.work for n in g.nodes) > SMALL_WORK for g in self.live) or any(
+            self.kinds[p] not in ("input", "const") and p not in self.nodes and not self._above_opaque(p) >> a.number & 1
+            for n in b.nodes for p in self._behind(n.op))
 
     def _multiplies(self, producer: _Node, reader: _Node) -> bool:
         """Whether inlining computes elements again that hoisting does not save."""

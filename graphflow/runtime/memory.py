@@ -4,9 +4,13 @@ Buffers that are never alive together share memory.  Knows sizes and lifetimes o
 """
 from __future__ import annotations
 
+from bisect import insort
 from typing import Any, Hashable, Sequence
 
 ALIGN = 64
+CLOSE = 1.01  # an arena this near the bytes alive at once is good enough
+LITTLE = 1 << 16
+MANY = 2000  # buffers beyond which looking for a smaller arena takes too long
 
 
 class Exceeded(Exception):
@@ -31,8 +35,49 @@ def peak(slots: Sequence[tuple[Any, int, int, int]]) -> tuple[int, list[Any]]:
 def pack(lifetimes: Sequence[tuple[Hashable, int, int, int]]) -> tuple[dict[Hashable, int], int]:
     """Offsets for buffers given as (key, bytes, first step, last step), and the bytes of the whole arena.
 
-    Walks the steps keeping a list of free gaps; a buffer takes the smallest gap that holds it.
+    The walk over the steps is fast and mostly as small as can be.  Where it is not, and it matters, large buffers are placed
+    by size below the small ones, then all by size; the first good arena is taken, or the smallest.
     """
+    bound = peak(lifetimes)[0]
+    best: tuple[dict[Hashable, int], int] = {}, 0
+    for way in (_by_step, _large_apart, _by_size):
+        found = way(lifetimes)
+        if not best[0] or found[1] < best[1]:
+            best = found
+        if best[1] <= max(CLOSE * bound, bound + LITTLE) or len(lifetimes) > MANY:
+            break
+    return best
+
+
+def _large_apart(lifetimes: Sequence[tuple[Hashable, int, int, int]]) -> tuple[dict[Hashable, int], int]:
+    """The few buffers that matter largest first, the many others by the steps, above them."""
+    limit = max((x[1] for x in lifetimes), default=0) // 64
+    large, top = _by_size([x for x in lifetimes if x[1] > limit])
+    small, more = _by_step([x for x in lifetimes if x[1] <= limit])
+    return large | {key: top + at for key, at in small.items()}, top + more
+
+
+def _by_size(lifetimes: Sequence[tuple[Hashable, int, int, int]]) -> tuple[dict[Hashable, int], int]:
+    """Each buffer, largest first, at the lowest place that no other holds during its life."""
+    offsets: dict[Hashable, int] = {}
+    placed: list[tuple[int, int, int, int]] = []  # (start, end, first step, last step), by start
+    top = 0
+    for key, size, first, last in sorted(lifetimes, key=lambda x: -x[1]):
+        size = -(-max(size, 1) // ALIGN) * ALIGN
+        at = 0
+        for start, end, f, l in placed:
+            if l >= first and f <= last:
+                if start - at >= size:
+                    break
+                at = max(at, end)
+        offsets[key] = at
+        insort(placed, (at, at + size, first, last))
+        top = max(top, at + size)
+    return offsets, top
+
+
+def _by_step(lifetimes: Sequence[tuple[Hashable, int, int, int]]) -> tuple[dict[Hashable, int], int]:
+    """Walks the steps keeping a list of free gaps; a buffer takes the smallest gap that holds it."""
     offsets: dict[Hashable, int] = {}
     free: list[tuple[int, int]] = []  # (start, size), by start
     top = 0

@@ -310,6 +310,7 @@ def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.C
     reads = [_stored_inputs(k.ops, c.buffers) - set(k.outputs) for k in clusters]
     maker = {t: i for i, k in enumerate(clusters) for t in k.outputs}
     waits = [{maker[t] for t in r if t in maker} for r in reads]
+    _read_first(clusters, c, waits)
     early = _ancestors([i for i, k in enumerate(clusters) if k.kind == "host" or _checks(k)], waits)
     users: dict[Tensor, int] = {}
     followers: dict[int, list[int]] = {}
@@ -338,6 +339,41 @@ def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.C
             if missing[f] == 0:
                 ready.append(f)
     return order
+
+
+def _read_first(clusters: Sequence[fusion.Cluster], c: Compiled, waits: list[set[int]]) -> None:
+    """Lets the new value of a variable wait for every other reader of the old one, so that it can be computed in place."""
+    old = {what: t for t, (kind, what) in c.inputs.items() if kind == "variable"}
+    maker = {t: i for i, k in enumerate(clusters) for t in k.outputs}
+    readers: dict[Tensor, list[int]] = {}
+    for i, k in enumerate(clusters):
+        for t in _stored_inputs(k.ops, c.buffers):
+            readers.setdefault(t, []).append(i)
+    above: list[int] | None = None
+    for variable, new in c.program.writes:
+        w = maker.get(new)
+        for r in readers.get(old.get(variable), ()) if w is not None else ():  # type: ignore[arg-type]
+            if r == w or r in waits[w]:
+                continue
+            above = above or _above(waits)
+            if above[r] >> w & 1:  # the reader needs the new value too
+                continue
+            waits[w].add(r)
+            more = above[r] | 1 << r
+            for i, bits in enumerate(above):
+                if i == w or bits >> w & 1:
+                    above[i] |= more
+
+
+def _above(waits: list[set[int]]) -> list[int]:
+    """For each cluster the clusters that come before it, as bits; clusters are in an order that respects `waits`."""
+    found: list[int] = []
+    for w in waits:
+        bits = 0
+        for i in w:
+            bits |= found[i] | 1 << i
+        found.append(bits)
+    return found
 
 
 def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
