@@ -24,6 +24,8 @@ TILE = 512
 LITERAL = 16
 # Bytes of a row worth asking for before its turn: the processor itself reads ahead within a page only.
 NEXT_ROW = 1 << 10, 1 << 15
+# Bytes from which a result is written past the caches (glibc's memcpy does so from a similar size), in blocks of elements.
+STREAM, BLOCK = 1 << 24, 1024
 # Elements added up before the sum joins the total: short sums are accurate sums.
 SUM = 2048
 
@@ -272,6 +274,8 @@ class _Emitter:
         lane = self.plan.lane
         assert lane is not None
         if not any(s.combine or inner_axes(s, self.kernel) for s in self.kernel.stages):
+            if self._streamed(lo, hi):
+                return
             self.open(f"for {lane.name} in range({lo}, {hi}):")
             self.level[lane], self.axis_name[lane] = len(self.stack) - 1, lane.name
             for group in self.plan.groups:
@@ -295,6 +299,34 @@ class _Emitter:
         for group in self.plan.groups:
             self._tile_group(group)
         self.close()
+
+    def _streamed(self, lo: str, hi: str) -> bool:
+        """Large results of an elementwise kernel go past the caches: written in order, they are gone from there before they are read."""
+        lane = self.plan.lane
+        assert lane is not None
+        reads = {e.data for s in self.kernel.stages for e in ir.walk(s.expr, *s.index) if e.op == "at"}
+        out = [s for s in self.kernel.stages if s.target.role == "out" and s.target not in self.alias and s.target not in reads
+               and s.index[0].op == "axis" and (types.hint(lane.extent) or 0) * s.target.dtype.size >= STREAM]
+        if not out or self.plan.rows:
+            return False
+        blocks = {s: f"block{k}" for k, s in enumerate(out)}
+        for s, b in blocks.items():
+            self.line(f"{b} = stack_{s.target.dtype.code}({BLOCK})", 0)
+        self.open(f"for tile in range({lo}, {hi}, {BLOCK}):")
+        self.line(f"stop = min(tile + {BLOCK}, {hi})")
+        self._lanes()
+        for s in (s for g in self.plan.groups for s in g):
+            if s in blocks:
+                self.line(f"st_{s.target.dtype.code}({blocks[s]}, {self._place()}, {self.value(s.expr)}, {60 + out.index(s) % 4})")
+            else:
+                self._store(s, self.value(s.expr))
+        self.close()
+        for s, b in blocks.items():
+            n = s.target.dtype.size
+            self.line(f"stream(advance(p{self.scope[s.target]}, tile * {n}), {b}, (stop - tile) * {n})")
+        self.close()
+        self.line("fence()")
+        return True
 
     def _strip_width(self) -> int:
         """Lanes of a strip whose accumulators are registers, or 0: their number must be known, and no store may meet another's load."""
