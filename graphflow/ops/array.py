@@ -332,6 +332,9 @@ shape_of.samples = [sample(floats(2, 3)), sample(floats(), out_type=types.int64)
 def _(x, *, out_type):
     if x.sizes is None:
         return Spec(out_type, (UNKNOWN,))
+    for k, s in enumerate(x.sizes):
+        if out_type is types.int32 and types.less(s, 1 << 31) is False:
+            raise ValueError(f"Shape output type is 32-bit but dim {k} is {types.hint(s)}; ask for out_type=tf.int64")
     return Spec(out_type, (len(x.sizes),), np.array(x.sizes, object))
 
 
@@ -358,7 +361,11 @@ size_of.samples = [sample(floats(2, 3)), sample(floats(), out_type=types.int64)]
 
 @size_of.infers
 def _(x, *, out_type):
-    return Spec(out_type, (), None if x.sizes is None else np.array(types.product(x.sizes), object))
+    count = None if x.sizes is None else types.product(x.sizes)
+    if out_type is types.int32 and count is not None and types.less(count, 1 << 31) is False:
+        raise ValueError(f"Number of elements was larger than representable by 32-bit output type: {types.hint(count)}; "
+                         "ask for out_type=tf.int64")
+    return Spec(out_type, (), None if count is None else np.array(count, object))
 
 
 size_of.reference(lambda x, *, out_type: np.size(x))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 import time
 from functools import partial
 from threading import get_ident
