@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+import numpy as np
+
 from .. import types
 from ..graph import Operation, Tensor
 from ..ops.opdef import broadcast_index
@@ -29,6 +31,7 @@ GROUP = 4  # most blocks of rows that a task takes through the keys together, wh
 TALL = 64  # rows of a block, at least; a multiple of the register tile's
 TASKS = 8  # fewer pairs of batch and head than this, and the gradient also cuts the keys
 CUT = 512  # keys of one such cut
+PLAIN = (0.0, 1.0, float("-inf"), float("inf"))
 HIDDEN = 1e8  # a mask that takes so much from a score hides it
 
 
@@ -415,6 +418,7 @@ class _Text:
         self.buffers: dict[Buffer, str] = {}
         self.sizes: dict[Size, str] = {}
         self.consts: dict[str, str] = {}
+        self.parameters: dict[int, str] = {}  # by their bits
         self.calls: dict[str, str] = {}
 
     def line(self, text: str) -> None:
@@ -440,9 +444,12 @@ class _Text:
         return self.sizes.setdefault(n, f"s{len(self.sizes)}")
 
     def const(self, x: float) -> str:
-        """A number of the kernel's dtype."""
-        text = repr(float(x)).replace("inf", "np.inf").replace("nan", "np.nan")
-        return self.consts.setdefault(text, f"k{len(self.consts)}")
+        """A number of the kernel's dtype: a literal where it decides how code is made, else a parameter."""
+        if x in PLAIN:
+            text = repr(float(x)).replace("inf", "np.inf")
+            return self.consts.setdefault(text, f"k{len(self.consts)}")
+        number, bits = {"f32": (np.float32, np.int32), "f64": (np.float64, np.int64)}[self.made.kind]
+        return self.parameters.setdefault(int(np.asarray(x, number).view(bits)), f"x{len(self.parameters)}")
 
     def room(self, n: Size) -> int:
         """Elements of scratch for a row of n."""
@@ -470,5 +477,8 @@ class _Text:
         head = [f"# {self.label}", *[f"{n} = np.{number}({value})" for value, n in self.consts.items()], "def kernel(B, S, lo, hi):"]
         head += [f"    {n} = buf(B, {i})" for i, n in enumerate([*self.buffers.values(), *self.calls.values()])]
         head += [f"    {n} = S[{i}]" for i, n in enumerate(self.sizes.values())]
+        bits = "bits_i32_f32(to_i32(S[{}]))" if self.made.kind == "f32" else "bits_i64_f64(S[{}])"
+        head += [f"    {n} = {bits.format(len(self.sizes) + i)}" for i, n in enumerate(self.parameters.values())]
         source = "\n".join([*head, *self.lines, "    return 0", ""])
-        return Emitted(source, list(self.buffers), list(self.sizes), extent, work, [], False, flops, tuple(self.calls), tuple(writes))
+        return Emitted(source, list(self.buffers), [*self.sizes, *self.parameters], extent, work, [], False, flops, tuple(self.calls),
+                       tuple(writes))
