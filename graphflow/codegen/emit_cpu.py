@@ -156,23 +156,33 @@ class _Emitter:
             body()
             self.close()
             return 1, work
-        flat = "o" if len(rows) > 1 else rows[0].name
-        self.open(f"for {flat} in range(lo, hi):")
-        level = len(self.stack) - 1
-        rest = flat
-        for k, a in enumerate(reversed(rows)):
-            self.level[a], self.axis_name[a] = level, a.name
-            if len(rows) == 1:
-                break
-            last = k == len(rows) - 1
-            n = self.size(a.extent)
-            self.line(f"{a.name} = {rest}" if last else f"{a.name} = {rest} % {n}")
-            if not last:
-                self.line(f"r{k} = {rest} // {n}")
-                rest = f"r{k}"
+        *others, last = rows
+        start, stop = "lo", "hi"
+        if others:  # whole runs of the last axis, so that the other axes are worked out once a run
+            n = self.size(last.extent)
+            self.open(f"for run in range(lo // {n}, (hi + {n} - 1) // {n}):")
+            self._places_of("run", others)
+            self.line(f"first = max(lo - run * {n}, 0)")
+            self.line(f"end = min(hi - run * {n}, {n})")
+            start, stop = "first", "end"
+        self.open(f"for {last.name} in range({start}, {stop}):")
+        self.level[last], self.axis_name[last] = len(self.stack) - 1, last.name
         body()
         self.close()
+        if others:
+            self.close()
         return types.product(a.extent for a in rows), work
+
+    def _places_of(self, flat: str, axes: Sequence[Axis]) -> None:
+        """The values of `axes` at the flattened position `flat`."""
+        rest = flat
+        for k, a in enumerate(reversed(axes)):
+            self.level[a], self.axis_name[a] = len(self.stack) - 1, a.name
+            n, first = self.size(a.extent), k == len(axes) - 1
+            self.line(f"{a.name} = {rest}" if first else f"{a.name} = {rest} % {n}")
+            if not first:
+                self.line(f"r{k} = {rest} // {n}")
+                rest = f"r{k}"
 
     # -- each group's own innermost axis is the vector
 
