@@ -1,8 +1,8 @@
 """Recomputation: values that are not kept until they are read late, but made a second time from kept ones.
 
 Works on kernels to be (fusion's clusters) in the order in which they run: a value is made again by the very kernel that
-made it first, so that its bits are the same, nothing else is compiled, and no pass can merge the two.  The step is cut
-where most memory waits for late readers (in training, where the backward pass begins).  Which values to keep across
+made it first (or by the part of it between two stored values, where that cannot change a bit), so that its bits are the
+same, little else is compiled, and no pass can merge the two.  The step is cut where most memory waits for late readers (in training, where the backward pass begins).  Which values to keep across
 the cut is a minimum cut of a flow network: keeping one costs its bytes, and making one again needs what its kernel
 reads.  The kernels before the cut are taken in parts, and nothing is made again from beyond its part: more parts keep
 more values and make fewer again at a time, as in Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016).
@@ -61,20 +61,66 @@ class Schedule:
         self.last = {t: i for t, i in self.maker.items()}
         for i, r in enumerate(self.reads):
             self.last.update((t, i) for t in r)
+        self.kernels, self.source = list(clusters), dict(self.maker)  # also those that only make again; by which a value is
+        self._pieces()
 
-    def _stored_inputs(self, c: Cluster) -> list[Tensor]:
-        """What other kernels made and this one reads, looking through ops that are part of their readers."""
+    def _stored_inputs(self, c: Cluster, made: Tensor | None = None) -> list[Tensor]:
+        """What other kernels made and this one (or its piece for `made`) reads, looking through ops that are part of their readers."""
         found: dict[Tensor, None] = {}
         seen, stack = set(c.ops), list(c.ops)
         while stack:
             for t in stack.pop().inputs:
                 if t in self.maker:
-                    if self.clusters[self.maker[t]] is not c:
+                    if t is not made if made is not None else t not in c.outputs:
                         found[t] = None
                 elif t.op not in seen:
                     seen.add(t.op)
                     stack.append(t.op)
         return list(found)
+
+    def _pieces(self) -> None:
+        """One more kernel for each of several elementwise results of one cluster, so that one is made again without the others."""
+        consumers = self.program.consumers()
+        for i, c in enumerate(self.clusters):
+            for t in c.outputs if len(c.outputs) > 1 and c.kind == "kernel" and self.level[i] < NEVER else ():
+                ops = self._piece(c, t, consumers)
+                if ops:
+                    self.source[t] = len(self.kernels)
+                    self.kernels.append(Cluster(ops, [t.op], [t], len(t.sizes)))  # type: ignore[arg-type]
+                    self.reads.append(self._stored_inputs(self.kernels[-1], t))
+                    self.level.append(ELEMENTWISE)
+
+    def parted(self) -> list[Cluster]:
+        """The clusters, with those that are made of pieces in pieces: more kernels, which need fewer values at a time."""
+        out: list[Cluster] = []
+        for c in self.clusters:
+            pieces = [self.kernels[self.source[t]] for t in c.outputs]
+            whole = any(p is c for p in pieces) or len({op for p in pieces for op in p.ops}) < len(set(c.ops))
+            out += [c] if whole else sorted(pieces, key=lambda p: c.ops.index(p.staged[0]))
+        return out
+
+    def _piece(self, c: Cluster, t: Tensor, consumers: dict[Tensor, list[Operation]]) -> list[Operation]:
+        """Ops of `c` that make `t` of stored values; none where a product has other readers in `c`.
+
+        A product and a sum become one rounding where nobody else reads the product: in the piece as in the whole.
+        """
+        own, found, stack = set(c.ops), {t.op}, [t.op]
+        while stack:
+            op = stack.pop()
+            if op in own and op.opdef.family not in ("elementwise", "movement"):
+                return []
+            for u in op.inputs:
+                if u in self.maker:
+                    if u.op in own and u.dtype.compute is not u.dtype:  # the cluster computes with more bits than it stores
+                        return []
+                elif u.op not in found and u.op.inputs:
+                    found.add(u.op)
+                    stack.append(u.op)
+        for op in found - {t.op}:
+            if op.opdef.family != "movement" and any(r not in found and (r in own or r.outputs and r.outputs[0] not in self.maker)
+                                                     for u in op.outputs for r in consumers.get(u, ())):
+                return []
+        return [op for op in c.ops if op in found]
 
     # -- where to cut
 
@@ -114,15 +160,15 @@ class Schedule:
                     made = frozenset(self._made(needed, cut, level, parts))
                     if made and (made, cut) not in seen:
                         seen.add((made, cut))
-                        again = [i for i in self._steps(made, cut) if i >= len(self.clusters)]
-                        yield Again(made, cut, sum(self.cost(i - len(self.clusters)) for i in again), self._peak(made, cut), level, parts)
+                        cost = sum(self.cost(i) for i, again in self._steps(made, cut) if again)
+                        yield Again(made, cut, cost, self._peak(made, cut), level, parts)
 
     def cost(self, i: int) -> float:
-        """Bytes that cluster i reads and writes, and what could be read while it multiplies."""
-        sizes = [self.nbytes(t) for t in (*self.reads[i], *self.clusters[i].outputs)]
+        """Bytes that kernel i reads and writes, and what could be read while it multiplies."""
+        sizes = [self.nbytes(t) for t in (*self.reads[i], *self.kernels[i].outputs)]
         if self.level[i] < CONTRACTIONS:
             return float(sum(sizes))
-        op = self.clusters[i].ops[0]
+        op = self.kernels[i].ops[0]
         counts = [self.nbytes(t) / t.dtype.size for t in (*op.inputs[:2], op.outputs[0])]
         return sum(sizes) + BYTES_PER_FLOP * (counts[0] * counts[1] * counts[-1]) ** 0.5  # (mk * kn * mn) ** 0.5 = mkn
 
@@ -162,7 +208,7 @@ class Schedule:
         while stack:
             t = stack.pop()
             net.add_edge((t, "wanted"), (t, "made"), capacity=0 if t in kept else self.nbytes(t))
-            i = self.maker[t]
+            i = self.source[t]
             if not inside(t) or self.level[i] > level:
                 net.add_edge((t, "made"), "kept")
                 continue
@@ -180,23 +226,24 @@ class Schedule:
 
     # -- the new order
 
-    def _steps(self, made: frozenset[Tensor], cut: int) -> list[int]:
-        """Indices of clusters in their new order; i + len(clusters) is cluster i a second time."""
-        n, out = len(self.clusters), list(range(min(cut + 1, len(self.clusters))))
+    def _steps(self, made: frozenset[Tensor], cut: int) -> list[tuple[int, bool]]:
+        """Indices of kernels in their new order, and whether each makes something again."""
+        n = len(self.clusters)
+        out = [(i, False) for i in range(min(cut + 1, n))]
         done: set[int] = set()
         for i in range(cut + 1, n):
-            stack = [(self.maker[t], False) for t in reversed(self.reads[i]) if t in made]
+            stack = [(self.source[t], False) for t in reversed(self.reads[i]) if t in made]
             while stack:
                 j, ready = stack.pop()
                 if j in done:
                     continue
                 if ready:
                     done.add(j)
-                    out.append(n + j)
+                    out.append((j, True))
                 else:
                     stack.append((j, True))
-                    stack.extend((self.maker[u], False) for u in reversed(self.reads[j]) if u in made and self.maker[u] not in done)
-            out.append(i)
+                    stack.extend((self.source[u], False) for u in reversed(self.reads[j]) if u in made and self.source[u] not in done)
+            out.append((i, False))
         return out
 
     def peak(self) -> int:
@@ -205,14 +252,13 @@ class Schedule:
 
     def _peak(self, made: frozenset[Tensor], cut: int) -> int:
         """Most bytes alive at a step of the new order."""
-        n, steps = len(self.clusters), self._steps(made, cut)
+        steps = self._steps(made, cut)
         first: dict[tuple[Tensor, bool], int] = {}
         last: dict[tuple[Tensor, bool], int] = {}
-        for at, i in enumerate(steps):
-            again = i >= n
-            for t in self.clusters[i % n].outputs:
+        for at, (i, again) in enumerate(steps):
+            for t in self.kernels[i].outputs:
                 first[t, again] = last[t, again] = at
-            for t in self.reads[i % n]:
+            for t in self.reads[i]:
                 last[t, t in made and (again or i > cut)] = at
         changes = [0] * (len(steps) + 1)
         for (t, again), at in first.items():
@@ -227,15 +273,15 @@ class Schedule:
 
     def apply(self, choice: Again) -> tuple[Program, list[Cluster]]:
         """The program and its clusters in order, with values made again."""
-        n, now, effects = len(self.clusters), _Versions(set(self.maker)), {}
+        now, effects = _Versions(set(self.maker)), {}
         out: list[Cluster] = []
-        for i in self._steps(choice.made, choice.cut):
-            c = self.clusters[i % n]
-            copy = now.copied(c, again=i >= n)
+        for i, again in self._steps(choice.made, choice.cut):
+            c = self.kernels[i]
+            copy = now.copied(c, again)
             for old, new in zip(c.outputs, copy.outputs):
-                if old is not new and (i < n or old in choice.made):
+                if old is not new and (not again or old in choice.made):
                     now.of[old] = new
-            effects.update(zip(c.ops, copy.ops) if i < n else ())
+            effects.update(() if again else zip(c.ops, copy.ops))
             out.append(copy)
         return self.program.with_roots(lambda t: now.of.get(t, t), lambda op: effects.get(op, op)), out
 

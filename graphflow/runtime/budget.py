@@ -29,16 +29,33 @@ def fit(compiled: Any, env: dict[str, int], store: Any, threads: int, limit: int
         except memory.Exceeded as e:
             return e.args[0]
 
-    best = measured(compiled)
+    start = measured(compiled)
+    best = _best(start, measured, limit)
+    if best.total > limit:
+        pieces = _in_pieces(compiled, env)
+        best = min(best, _best(measured(pieces), measured, limit), key=lambda p: p.total) if pieces is not None else best
+    if best.total > limit:
+        raise exhausted(best, limit)
+    best.compiled.link()
+    return plan.Plan(best.compiled, env, store, threads, limit)
+
+
+def _best(start: Any, measured: Callable[[Any], Any], limit: int) -> Any:
+    """`start` with values made again until it fits, or is as small as can be found."""
     for _ in range(ROUNDS):
-        smaller = _smaller(best, measured, limit)
-        if smaller.total <= limit:
-            smaller.compiled.link()
-            return plan.Plan(smaller.compiled, env, store, threads, limit)
-        if smaller.total >= best.total:
-            break
-        best = smaller
-    raise exhausted(best, limit)
+        smaller = start if start.total <= limit else _smaller(start, measured, limit)
+        if smaller.total <= limit or smaller.total >= start.total:
+            return smaller
+        start = smaller
+    return start
+
+
+def _in_pieces(compiled: Any, env: dict[str, int]) -> Any:
+    """The kernels that make several elementwise results, as one kernel each, in an order of their own; None without such."""
+    parted = _schedule(compiled, env).parted()
+    if len(parted) == len(compiled.order):
+        return None
+    return plan.Compiled(compiled.program, fusion.Fusion(parted, compiled.fusion.refusals), ordered=False)
 
 
 def _smaller(start: Any, measured: Callable[[Any], Any], limit: int) -> Any:

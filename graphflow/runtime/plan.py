@@ -55,9 +55,9 @@ def _engine(op: Operation) -> str | None:
 
 
 class Compiled:
-    """Kernels of one program.  `fused`: the kernels to be in the order in which they run, where that has been decided."""
+    """Kernels of one program.  `fused`: the kernels to be, where that has been decided, and whether it is their order too."""
 
-    def __init__(self, program: Program, fused: fusion.Fusion | None = None):
+    def __init__(self, program: Program, fused: fusion.Fusion | None = None, ordered: bool = True):
         self.program = program
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
@@ -68,7 +68,7 @@ class Compiled:
         self.alias: dict[ir.Buffer, ir.Buffer] = {}
         self._declare()
         self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
-        self.order = self.fusion.clusters if fused else _by_memory(self.fusion.clusters, self)
+        self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
         self._units(self.order)
         if not fused:
@@ -392,6 +392,9 @@ def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
 
 HOISTED = 1 << 20  # bytes that a prologue kernel may make of little: beyond, making them again is cheaper than keeping them
 SMALL = 8192  # bytes up to which feeds and fetches are copied through the arena instead of bound by address
+PIECE = 1 << 15  # elements (or as much work) that a thread takes at once, at least
+MOST = 256  # pieces of one kernel: enough for all threads to end together
+LANES = 128  # split lanes begin at whole vectors, and in cache lines of their own
 
 
 class NegativeSize(Exception):
@@ -571,10 +574,17 @@ class Plan:
         return self.address[root]
 
     def _grain(self, e: emit_cpu.Emitted, extent: int) -> int:
-        """Iterations of one piece: enough work to be worth a thread, a multiple of the tile where lanes are split."""
-        work = max(types.evaluate(e.work, self.env), 1)
-        grain = max(1 << 15, extent * work // 64 + 1) // work + 1
-        return -(-grain // emit_cpu.TILE) * emit_cpu.TILE if e.lanes else grain
+        """Iterations of one piece.
+
+        Pieces are even, an even number of them where they are few, and each is worth a thread; they depend on sizes alone.
+        """
+        total = extent * max(types.evaluate(e.work, self.env), 1)
+        if total <= PIECE * 3 // 2:
+            return max(extent, 1)
+        pieces = min(max(2, total // PIECE), MOST)
+        pieces = min(pieces + pieces % 2, extent)
+        grain = -(-extent // max(pieces, 1))
+        return -(-grain // LANES) * LANES if e.lanes else grain
 
     def _copies(self) -> list[list[Any]]:
         """Final values that were not computed in the variable's own memory."""
