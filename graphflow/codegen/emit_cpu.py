@@ -5,7 +5,7 @@ sub-expression is written once, in the outermost loop it can stand in.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Sequence
 
 import numpy as np
@@ -26,6 +26,8 @@ LITERAL = 16
 NEXT_ROW = 1 << 10, 1 << 15
 # Bytes from which a result is written past the caches (glibc's memcpy does so from a similar size), in blocks of elements.
 STREAM, BLOCK = 1 << 24, 1024
+# Elements along a side of the squares in which a transposition goes, largest first.
+SQUARES = 32, 16
 # Elements added up before the sum joins the total: short sums are accurate sums.
 SUM = 2048
 
@@ -134,6 +136,9 @@ class _Emitter:
         """All loops; the extent of the parallel range, and the work of one iteration of it."""
         if self.plan.lane is None:
             return self._rows(self._row_body)
+        crossed = self._crossed()
+        if crossed:
+            return self._squares(*crossed)
         if self.plan.rows:
             return self._rows(lambda: self._tiles("0", self.size(self.plan.lane.extent)))  # type: ignore[union-attr]
         self._tiles("lo", "hi")
@@ -183,6 +188,61 @@ class _Emitter:
             if not first:
                 self.line(f"r{k} = {rest} // {n}")
                 rest = f"r{k}"
+
+    # -- transposing: squares are read along one axis and written along another
+
+    def _crossed(self) -> tuple[Axis, list[Expr], int] | None:
+        """An outer axis along which loads run while stores run along the lanes, those loads, the side of a square."""
+        lane, k = self.plan.lane, self.kernel
+        assert lane is not None
+        if self.alias or any(s.combine or s.scan or inner_axes(s, k) or stride(s.index[0], lane) != 1 for s in k.stages):
+            return None
+        made = {s.target for s in k.stages}
+        loads = [e for e in dict.fromkeys(e for s in k.stages for e in ir.walk(s.expr)) if e.op == "at"]
+        for a in self.plan.rows:
+            found = [e for e in loads if stride(e.args[0], a) == 1 and stride(e.args[0], lane) not in (0, 1, None)]
+            least = min((x.extent if isinstance(x.extent, int) else 0) for x in (a, lane))
+            if found and least >= SQUARES[-1]:
+                return None if any(e.data in made for e in loads) else (a, found, next(n for n in SQUARES if least >= n))
+        return None
+
+    def _squares(self, a: Axis, loads: Sequence[Expr], n: int) -> tuple[Size, Size]:
+        """Squares at the edge overlap their neighbours: the elements there are written twice, with the same value."""
+        lane = self.plan.lane
+        assert lane is not None and isinstance(a.extent, int)
+        band = Axis(-(-a.extent // n), name="band")
+        self.plan = replace(self.plan, rows=(*(x for x in self.plan.rows if x is not a), band))
+        squares = {e: f"square{k}" for k, e in enumerate(loads)}
+        for e, q in squares.items():
+            self.line(f"{q} = stack_{e.dtype.code}({n * n})", 0)
+
+        def loop(x: Axis, name: str, start: str) -> None:
+            self.open(f"for {name} in range({n}):")
+            self.line(f"{x.name} = {start} + {name}")
+            self.level[x], self.axis_name[x] = len(self.stack) - 1, x.name
+
+        def body() -> None:
+            self.line(f"start = min(band * {n}, {self.size(a.extent)} - {n})")
+            self.open(f"for strip in range(0, {self.size(lane.extent)}, {n}):")
+            self.line(f"tile = min(strip, {self.size(lane.extent)} - {n})")
+            for k, (e, q) in enumerate(squares.items()):
+                loop(lane, "j", "tile")
+                loop(a, "i", "start")
+                self.line(f"st_{e.dtype.code}({q}, j * {n} + i, {self.value(e)}, {60 + k % 4})")
+                self.close()
+                self.close()
+            loop(a, "i", "start")
+            loop(lane, "j", "tile")
+            for k, (e, q) in enumerate(squares.items()):
+                t = self.stack[-1].names[e] = self.name()
+                self.line(f"{t} = ld_{e.dtype.code}({q}, j * {n} + i, {60 + k % 4})")
+            for s in (s for g in self.plan.groups for s in g):
+                self._store(s, self.value(s.expr))
+            self.close()
+            self.close()
+            self.close()
+        extent, _ = self._rows(body)
+        return extent, lane.extent * n
 
     # -- each group's own innermost axis is the vector
 
