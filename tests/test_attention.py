@@ -96,14 +96,15 @@ def run_types(fetches, feed):
         return types_of(fetches, feed)
 
 
-def test_sizes_that_change():
+@pytest.mark.parametrize("first", [(2, 64, 64), (1, 130, 1200)])
+def test_sizes_that_change(first):
     """One graph for all batches and lengths; each is right, whatever the first one was."""
     rng = np.random.default_rng(1)
     q, k, v, dy = (tf.placeholder(tf.float32, [None, 2, None, 16]) for _ in range(4))
     o = tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * 0.25), v)
     fetches = [o, *tf.gradients(o, [q, k, v], grad_ys=dy)]
     with tf.Session() as sess:
-        for b, m, n in ((2, 64, 64), (1, 200, 131), (5, 33, 300), (3, 64, 64), (16, 64, 128), (1, 700, 1), (2, 1, 5), (0, 64, 64)):
+        for b, m, n in (first, (1, 200, 131), (5, 33, 300), (3, 64, 64), (16, 64, 128), (1, 700, 1), (2, 1, 5), (0, 64, 64)):
             arrays = operands(rng, (b, 2), m, n, 16)
             close(sess.run(fetches, dict(zip((q, k, v, dy), arrays))), expected(*arrays, scale=0.25), factor=4)
 
@@ -173,6 +174,18 @@ def test_transposed_keys_and_scaled_queries():
     fetches, feed = [o, *tf.gradients(o, [q, k, v], grad_ys=dy)], dict(zip((q, k, v, dy), arrays))
     assert recognised(fetches, feed) == (1, 1)
     close(run(fetches, feed), expected(*arrays, scale=0.25), factor=4)
+
+
+def test_keys_that_are_stored_transposed():
+    """Their columns are not side by side: one copy, and all is right."""
+    arrays = operands(np.random.default_rng(21), (2,), 40, 48, 16)
+    q, kt, v, dy = (tf.placeholder(tf.float32, a.shape) for a in (arrays[0], np.swapaxes(arrays[1], 1, 2), *arrays[2:]))
+    o = tf.matmul(tf.nn.softmax(tf.matmul(q, kt)), v)
+    fetches, feed = [o, *tf.gradients(o, [q, kt, v], grad_ys=dy)], {q: arrays[0], kt: np.swapaxes(arrays[1], 1, 2), v: arrays[2], dy: arrays[3]}
+    assert recognised(fetches, feed) == (1, 1)
+    want = expected(*arrays)
+    want[2] = np.swapaxes(want[2], 1, 2)
+    close(run(fetches, feed), want, factor=4)
 
 
 def test_keys_shared_by_all_heads():

@@ -29,7 +29,7 @@ from .ir import Axis, Buffer, Expr, Kernel, Stage
 COLUMNS = 512  # bytes of a row of a block of scores
 GROUP = 4  # most blocks of rows that a task takes through the keys together, which are turned once for them
 TALL = 64  # rows of a block, at least; a multiple of the register tile's
-TASKS = 8  # fewer pairs of batch and head than this, and the gradient also cuts the keys
+TASKS = 32  # that many, so that every core gets some: with fewer pairs of batch and head, the gradient also cuts the keys
 CUT = 512  # keys of one such cut
 PLAIN = (0.0, 1.0, float("-inf"), float("inf"))
 HIDDEN = 1e8  # a mask that takes so much from a score hides it
@@ -157,7 +157,7 @@ class _Attention:
         tall, m, n, d, e = self.tall, t.size(self.m), t.size(self.n), t.size(self.d), t.size(self.e)
         lowest, zero = t.const(float("-inf")), t.const(0.0)
         tasks = (types.hint(self.count) or 0) * -(-(types.hint(self.m) or 0) // tall)
-        several = next((g for g in (GROUP, GROUP // 2) if tasks >= 2 * TASKS * g), 1)  # blocks of rows that share turned keys
+        several = next((g for g in (GROUP, GROUP // 2) if tasks >= TASKS * g), 1)  # blocks of rows that share turned keys
         groups = types.ceildiv(self.many, several)
         for name, room in (("left", tall * PITCH), ("score", tall * PITCH), ("turned", t.room(self.d) * steps), ("top", tall * GROUP),
                            ("total", tall * GROUP)):
