@@ -392,7 +392,8 @@ def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
 
 HOISTED = 1 << 20  # bytes that a prologue kernel may make of little: beyond, making them again is cheaper than keeping them
 SMALL = 8192  # bytes up to which feeds and fetches are copied through the arena instead of bound by address
-PIECE = 1 << 15  # elements (or as much work) that a thread takes at once, at least
+SPLIT = 48 << 10  # elements (or as much work) of the largest kernel that one thread runs alone: starting others takes 1 to 3 us
+PIECE = 8 << 10  # elements that a thread takes at once, at least: small against SPLIT, so that a late thread finds little left
 MOST = 256  # pieces of one kernel: enough for all threads to end together
 LANES = 128  # split lanes begin at whole vectors, and in cache lines of their own
 
@@ -574,17 +575,16 @@ class Plan:
         return self.address[root]
 
     def _grain(self, e: emit_cpu.Emitted, extent: int) -> int:
-        """Iterations of one piece.
-
-        Pieces are even, an even number of them where they are few, and each is worth a thread; they depend on sizes alone.
-        """
+        """Iterations of one piece, by sizes alone: pieces are even, and an even number of them where they are few."""
         total = extent * max(types.evaluate(e.work, self.env), 1)
-        if total <= PIECE * 3 // 2:
+        if total <= SPLIT:
             return max(extent, 1)
-        pieces = min(max(2, total // PIECE), MOST)
-        pieces = min(pieces + pieces % 2, extent)
-        grain = -(-extent // max(pieces, 1))
-        return -(-grain // LANES) * LANES if e.lanes else grain
+        pieces = min(total // PIECE, MOST)
+        grain = -(-extent // min(pieces + pieces % 2, extent))
+        if not e.lanes:
+            return grain
+        unit = emit_cpu.TILE if extent >= 8 * emit_cpu.TILE else LANES
+        return -(-grain // unit) * unit
 
     def _copies(self) -> list[list[Any]]:
         """Final values that were not computed in the variable's own memory."""
