@@ -9,9 +9,9 @@ import sys
 
 from . import report
 from .harness import Bench
-from .workload import SIDES, Measured, Program, Workload
+from .workload import SIDES, Program, Workload
 
-GROUPS = ("small", "chain", "rows", "matmul", "conv", "models", "cold", "build", "memory")
+GROUPS = ("small", "chain", "rows", "matmul", "conv", "models", "steps", "cold", "build", "memory")
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -25,6 +25,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs; the numbers mean nothing")
     p.add_argument("--json", metavar="FILE", help="also write every round's value")
     p.add_argument("--markdown", metavar="FILE", help="also write the table as Markdown")
+    p.add_argument("--plot", metavar="FILE", help="also draw the ratios to the best peer (PNG, SVG; needs matplotlib)")
     args = p.parse_args(argv)
     unknown = set(args.groups) - set(GROUPS)
     if unknown:
@@ -45,14 +46,15 @@ def main(argv: list[str] | None = None) -> int:
     bench = Bench(args.peers, args.quick, args.rounds, args.sides)
     about = report.machine(bench.versions) | ({"sizes": "QUICK, the numbers mean nothing"} if args.quick else {})
     print("\n".join(f"{k}: {v}" for k, v in about.items()) + "\n", flush=True)
-    rows: list[tuple[Workload, Measured]] = []
+    rows: list[report.Row] = []
     try:
         for group in args.groups or GROUPS:
             for workload in importlib.import_module(f"benchmarks.{group}").WORKLOADS.values():
                 if not args.only or args.only.lower() in workload.name.lower():
                     for threads in counts(workload, args.threads):
                         rows.append((workload, bench.measure(workload, threads)))
-                        print(report.long(*rows[-1]) + "\n", flush=True)
+                        rows += [(d, d.of(rows[-1][1])) for d in workload.derived]
+                        print("\n".join(report.long(*row) for row in rows[-1 - len(workload.derived):]) + "\n", flush=True)
     except KeyboardInterrupt:
         print("interrupted; what there is so far:\n")
     finally:
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.markdown:
         with open(args.markdown, "w") as f:
             f.write(table)
+    if args.plot:
+        print(report.plot(rows, args.plot))
     if args.json:
         with open(args.json, "w") as f:
             json.dump(report.as_json(rows, about), f, indent=1)

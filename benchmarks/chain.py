@@ -102,20 +102,27 @@ def _(x):
     return 0, 2 * x.nbytes  # whatever is computed in between
 
 
+def in_float32(text, x):
+    """What numexpr wants to know; a fraction written in its text would be float64 and make everything so."""
+    return lambda numexpr: numexpr.evaluate(text, {"x": x, "half": np.float32(0.5), "quarter": np.float32(0.25)})
+
+
 @math.numexpr
 def _(numexpr, x):
-    b, e = "tanh(x * 0.5 + 0.25)", "exp(-x)"
+    b, e = "tanh(x * half + quarter)", "exp(-x)"
     f = f"sqrt(log1p(abs({e} + {b})) + 1)"
     g = f"({f} * {b} - {e})"
     h = f"(where({g} > 0, {g} * x, {e}) / ({f} + 2))"  # its compiler shares what is written twice
-    return lambda: numexpr.evaluate(f"{h} * {h} + x", {"x": x}), {}
+    run = in_float32(f"{h} * {h} + x", x)
+    return lambda: run(numexpr)
 
 
 @moves.numexpr
 def _(numexpr, x):
-    y = "(x * 1.5 + 0.25)"
-    z = f"where({y} > x, {y} * 0.5, x - 1)"
-    return lambda: numexpr.evaluate(f"where({z} < 0, x + {z}, {z} * {y}) + {y}", {"x": x}), {}
+    y = "(x * (1 + half) + quarter)"
+    z = f"where({y} > x, {y} * half, x - 1)"
+    run = in_float32(f"where({z} < 0, x + {z}, {z} * {y}) + {y}", x)
+    return lambda: run(numexpr)
 
 
 @moves.copy

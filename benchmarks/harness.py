@@ -116,7 +116,7 @@ class Bench:
 
     def _programs(self, workload: Program, m: Measured, sides: list[str], inputs: Path, expected: list[np.ndarray]) -> None:
         spent = dict.fromkeys(sides, 0.0)
-        rounds = min(self.rounds, 1 if self.quick else 5)
+        rounds = min(self.rounds, 1 if self.quick else workload.most)
         for number in range(-1 if workload.cache == "warm" else 0, rounds):  # round -1 fills the caches
             for side in _order(sides, number):
                 if side in m.problems or spent[side] > BUDGET:
@@ -262,10 +262,12 @@ print(json.dumps(dict(value=None, end=end, numba=imported) | out))
 
 
 def program_text(workload: Workload, side: str) -> str:
-    """What `python -c` gets: the library's import, the side's function without its decorators, and a call."""
-    lines = textwrap.dedent(inspect.getsource(workload.functions[side])).splitlines()
+    """What `python -c` gets: the library's import, the side's function without its decorators (or its `text`), and a call."""
+    function = workload.functions[side]
+    text = getattr(function, "text", None) or textwrap.dedent(inspect.getsource(function))
+    lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("def "))
-    return _PROGRAM.format(load=SIDES[side].load, name=workload.functions[side].__name__, function="\n".join(lines[start:]))
+    return _PROGRAM.format(load=SIDES[side].load, name=function.__name__, function="\n".join(lines[start:]))
 
 
 # ---------------------------------------------------------------- correctness

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dialects import Jax, Numpy, TensorFlow, Torch
+from .dialects import Jax, Numpy, Onnx, TensorFlow, Torch
 from .workload import BEST, UNKNOWN, Steady
 
 STEPS, BETAS, TINY = 3, (0.9, 0.999), 1e-8

@@ -75,6 +75,7 @@ class Workload:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.amount: Callable[..., tuple[float, float]] = lambda *inputs: (0.0, 0.0)
         self.last: Measured | None = None  # what came of it, most recently
+        self.derived: tuple[Derived, ...] = getattr(self, "derived", ())
         self.module = _defining_module()
         sys.modules[self.module].__dict__.setdefault("WORKLOADS", {})[name] = self
 
@@ -120,11 +121,24 @@ class Program(Workload):
 
     Args:
         cache: "empty" gives every process a new cache folder, "warm" one that a first process has filled.
+        most: rounds at most; each is a process.
+        derived: what else the same processes tell.
     """
 
-    def __init__(self, name: str, cache: str = "warm", **options: Any):
-        self.cache = cache
+    def __init__(self, name: str, cache: str = "warm", most: int = 5, derived: tuple[Derived, ...] = (), **options: Any):
+        self.cache, self.most, self.derived = cache, most, derived
         super().__init__(name, **options)
+
+
+class Derived:
+    """A fact of every side of another workload, as a measurement of its own."""
+
+    def __init__(self, name: str, fact: str, unit: str, goals: list[Goal]):
+        self.name, self.fact, self.unit, self.goals, self.aside = name, fact, unit, goals, ()
+
+    def of(self, m: Measured) -> Measured:
+        values = {s: [facts[self.fact]] for s, facts in m.facts.items() if s in m.values and self.fact in facts}
+        return Measured(self.name, m.threads, values, {}, m.problems, m.quick)
 
 
 # ---------------------------------------------------------------- goals
@@ -153,7 +167,7 @@ class Measured(NamedTuple):
 
     def best(self) -> str | None:
         """The peer that comes nearest to GraphFlow, or beats it by most."""
-        peers = [s for s in self.values if s != "graphflow" and s not in YARDSTICKS and self.ratios(s)]
+        peers = [s for s in SIDES if s != "graphflow" and s not in YARDSTICKS and self.ratios(s)]
         return min(peers, key=lambda s: self.ratio(s) or 0, default=None)
 
 
