@@ -80,10 +80,10 @@ class Schedule:
 
     def _pieces(self) -> None:
         """One more kernel for each of several elementwise results of one cluster, so that one is made again without the others."""
-        consumers = self.program.consumers()
+        consumers, member = self.program.consumers(), {op for c in self.clusters for op in c.ops}
         for i, c in enumerate(self.clusters):
             for t in c.outputs if len(c.outputs) > 1 and c.kind == "kernel" and self.level[i] < NEVER else ():
-                ops = self._piece(c, t, consumers)
+                ops = self._piece(c, t, consumers, member)
                 if ops:
                     self.source[t] = len(self.kernels)
                     self.kernels.append(Cluster(ops, [t.op], [t], len(t.sizes)))  # type: ignore[arg-type]
@@ -91,16 +91,29 @@ class Schedule:
                     self.level.append(ELEMENTWISE)
 
     def parted(self) -> list[Cluster]:
-        """The clusters, with those that are made of pieces in pieces: more kernels, which need fewer values at a time."""
-        out: list[Cluster] = []
-        for c in self.clusters:
-            pieces = [self.kernels[self.source[t]] for t in c.outputs]
-            whole = any(p is c for p in pieces) or len({op for p in pieces for op in p.ops}) < len(set(c.ops))
-            out += [c] if whole else sorted(pieces, key=lambda p: c.ops.index(p.staged[0]))
+        """The clusters, with elementwise ones in pieces: more kernels, which need fewer values at a time."""
+        return [p for i, c in enumerate(self.clusters) for p in (self._parts_of(c) if self.level[i] == ELEMENTWISE else [c])]
+
+    def _parts_of(self, c: Cluster) -> list[Cluster]:
+        """Pieces of a cluster and what is left of it, in an order that respects dependencies; itself where there is none."""
+        pieces = [p for p in (self.kernels[self.source[t]] for t in c.outputs) if p is not c]
+        taken = {op for p in pieces for op in p.ops}
+        left = [op for op in c.ops if op not in taken]
+        rest = Cluster(left, [op for op in c.staged if op not in taken], [t for t in c.outputs if t.op not in taken], c.depth)
+        todo, out, done = [*pieces, *([rest] if left else [])], [], set(c.outputs)
+        if left and not rest.outputs:
+            return [c]
+        while todo:
+            ready = next((p for p in todo if done.isdisjoint(set(self._stored_inputs(p)))), None)
+            if ready is None:
+                return [c]
+            todo.remove(ready)
+            out.append(ready)
+            done -= set(ready.outputs)
         return out
 
-    def _piece(self, c: Cluster, t: Tensor, consumers: dict[Tensor, list[Operation]]) -> list[Operation]:
-        """Ops of `c` that make `t` of stored values; none where a product has other readers in `c`.
+    def _piece(self, c: Cluster, t: Tensor, consumers: dict[Tensor, list[Operation]], member: set[Operation]) -> list[Operation]:
+        """Ops of `c` that make `t` of stored values; none where a product has other readers in `c`.  `member`: ops in clusters.
 
         A product and a sum become one rounding where nobody else reads the product: in the piece as in the whole.
         """
@@ -117,7 +130,7 @@ class Schedule:
                     found.add(u.op)
                     stack.append(u.op)
         for op in found - {t.op}:
-            if op.opdef.family != "movement" and any(r not in found and (r in own or r.outputs and r.outputs[0] not in self.maker)
+            if op.opdef.family != "movement" and any(r not in found and (r in own or r not in member)
                                                      for u in op.outputs for r in consumers.get(u, ())):
                 return []
         return [op for op in c.ops if op in found]
