@@ -38,7 +38,7 @@ def test_matmul_of_empty_and_single(known):
         b = np.random.RandomState(k + n).rand(*((n, k) if tb else (k, n))).astype(np.float32)
         if known and (ta or tb) and m + n > 34:
             continue
-        got = thrice(lambda x, y: tf.nn.relu(tf.matmul(x, y, transpose_a=ta, transpose_b=tb) + 1), a, b,  # noqa: B023
+        got = thrice(lambda x, y: tf.nn.relu(tf.matmul(x, y, transpose_a=ta, transpose_b=tb) + 1), a, b,
                      shapes=None if known else [[None, None]] * 2)
         want = (a.T if ta else a) @ (b.T if tb else b) + 1
         assert got.shape == want.shape == (m, n)
@@ -70,7 +70,7 @@ def test_reductions_of_empty_and_single(name, shape):
     a = np.random.rand(*shape).astype(np.float32)
     for axis in (None, *range(a.ndim)):
         kwargs = {} if a.size else {"initial": start}
-        np.testing.assert_allclose(thrice(lambda x: mine(x, axis), a), numpy(a, axis=axis, **kwargs), rtol=1e-6)  # noqa: B023
+        np.testing.assert_allclose(thrice(lambda x: mine(x, axis), a), numpy(a, axis=axis, **kwargs), rtol=1e-6)
 
 
 @pytest.mark.parametrize("images,channels,filters", [(0, 3, 5), (2, 3, 0), (1, 1, 1), (2, 0, 5)])
@@ -201,17 +201,17 @@ def test_special_values_in_reductions(size):
         for axis, a in ((1, rows), (0, np.ascontiguousarray(rows.T))):
             with np.errstate(all="ignore"):
                 want = numpy(a, axis=axis)
-            got = thrice(lambda x: mine(x, axis), a)  # noqa: B023
+            got = thrice(lambda x: mine(x, axis), a)
             np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3)
     for x, axis in ((rows, 1), (np.ascontiguousarray(rows.T), 0)):
         tame = np.where(np.isfinite(x), 1 + x / 1e4, x).astype(np.float32)  # whatever the order, no product of some is 0 or infinite
         with np.errstate(all="ignore"):
-            np.testing.assert_allclose(thrice(lambda x: tf.reduce_prod(x, axis), tame), tame.prod(axis), rtol=1e-3)  # noqa: B023
+            np.testing.assert_allclose(thrice(lambda x: tf.reduce_prod(x, axis), tame), tame.prod(axis), rtol=1e-3)
     one = rows[12]
     with np.errstate(all="ignore"):
         for mine, numpy in ((tf.reduce_sum, np.sum), (tf.reduce_max, np.max)):
-            np.testing.assert_array_equal(thrice(lambda x: mine(x), one), numpy(one))  # noqa: B023
+            np.testing.assert_array_equal(thrice(lambda x: mine(x), one), numpy(one))
 
 
 def test_special_values_element_by_element():
@@ -299,8 +299,8 @@ def test_huge_reductions_and_slices(huge):
     x, i = tf.placeholder(tf.uint8, [None]), tf.placeholder(tf.int64, [None])
     last = [HUGE - 1, HUGE - 2, 0]
     with tf.Session() as sess:
-        top, where, count, end, taken, back = sess.run([tf.reduce_max(x), tf.argmax(x), tf.size(x, out_type=tf.int64), x[-2:], tf.gather(x, i),
-                                                        x[HUGE - 1:HUGE - 4:-1]], {x: huge, i: last})
+        fetches = [tf.reduce_max(x), tf.argmax(x), tf.size(x, out_type=tf.int64), x[-2:], tf.gather(x, i), x[HUGE - 1:HUGE - 4:-1]]
+        top, where, count, end, taken, back = sess.run(fetches, {x: huge, i: last})
         assert (top, where, count) == (7, HUGE - 1, HUGE)
         assert end.tolist() == [0, 7] and taken.tolist() == [7, 0, 0] and back.tolist() == [7, 0, 0]
         with pytest.raises(tf.errors.InvalidArgumentError):
