@@ -129,6 +129,9 @@ _REDUCED = [lambda rng: ((rng.normal(size=(2, 3, 4)),), {"axis": (1,), "keepdims
            samples=_REDUCED + [lambda rng: ((np.array([[-1, -2], [3, 4]], np.int32),), {"axis": (1,), "keepdims": False})])
 def reduce_mean_op(x, *, axis=None, keepdims=False):
     """The mean over `axis`; of integers rounded toward zero, nan of no elements."""
+    if x.dtype.is_floating and scattered(x, axis):  # the sum that a variance of the same elements takes too
+        big = cast_op(x, DstT=float64)
+        return cast_op(reduce_sum_op(big, axis=axis, keepdims=keepdims) / axis_size(x, axis, float64), DstT=x.dtype)
     total = reduce_sum_op(wide(x), axis=axis, keepdims=keepdims)
     if x.dtype.is_complex:
         return total / cast_op(axis_size(x, axis, x.dtype.real_dtype), DstT=x.dtype)
