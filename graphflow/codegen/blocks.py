@@ -7,8 +7,10 @@ A block kernel is native code that other kernels call by address, so that each i
     C[i, j] (+)= sum over t < taps, r < depth of  A(i, t, r) * B(t * depth + r, j)      for i < rows, j < cols
 
 All strides are counted in elements.  B lies in panels of `width` columns, `panel` apart, with `ldb` between its rows; C has `ldc`
-between its rows and is added to when `add` is not 0.  A sum of no products is 0.
-A(i, t, r) is at `t * hop + i * pitch + r` in a "rows" kernel, whose pitch is part of the text so that it becomes an address constant, and at `t * hop + r * lda + i` in a "cols" kernel.
+between its rows and is added to when `add` is not 0.  A sum of no products is 0.  A(i, t, r) is at `t * hop + i * pitch + r` in a
+"rows" kernel, whose pitch is part of the text so that it becomes an address constant, and at `t * hop + r * lda + i` in a "cols"
+kernel.  A "tiles" kernel finds the rows of tile q, numbers rows * q // tiles up to rows * (q + 1) // tiles with
+tiles = ceil(rows / Shape.rows), at `q * hop + r * LINE`: a cache line for each r.
 
 The loop over k holds rows x vectors sums in registers (Goto and van de Geijn, 2008); rows are cut into tiles of nearly equal height,
 the last vector of a tile is masked, so no work is wasted at the edges.  Pure text: imports neither LLVM nor Numba (rank 4).
@@ -18,6 +20,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import target
+
+
+LINE = 16  # elements between the columns of a packed tile of A
+AHEAD = 12  # rows of B asked for before they are multiplied
 
 
 class Shape(NamedTuple):
@@ -46,14 +52,14 @@ _SCALAR = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64"}
 
 
 @target.per_isa
-def text(kind: str, pitch: int | None) -> str:
-    """The block kernel for `kind` (f32, f64, i32, i64): "rows" with this pitch, or "cols" for None."""
-    return _Writer(kind, pitch).module()
+def text(kind: str, pitch: int | None, tiles: bool = False) -> str:
+    """The block kernel for `kind` (f32, f64, i32, i64): "rows" with this pitch, or for None "cols" or "tiles"."""
+    return _Writer(kind, pitch, tiles).module()
 
 
 class _Writer:
-    def __init__(self, kind: str, pitch: int | None):
-        self.kind, self.pitch, self.shape = kind, pitch, shape(kind)
+    def __init__(self, kind: str, pitch: int | None, tiles: bool):
+        self.kind, self.pitch, self.tiles, self.shape = kind, pitch, tiles, shape(kind)
         self.scalar, lanes = _SCALAR[kind], self.shape.lanes
         self.size = 8 if kind in ("f64", "i64") else 4
         self.vector, self.mask = f"<{lanes} x {self.scalar}>", f"<{lanes} x i1>"
@@ -70,11 +76,12 @@ class _Writer:
         return f"%v{self.count}"
 
     def module(self) -> str:
-        form = "cols" if self.pitch is None else f"rows {self.pitch}"
+        form = f"rows {self.pitch}" if self.pitch is not None else "tiles" if self.tiles else "cols"
         s = self.shape
         tiles = "\n\n".join(self.tile(r, v) for v in range(1, s.vectors + 1) for r in range(1, s.rows + 1))
         declared = [f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})",
                     f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"]
+        declared.append("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         if self.kind[0] == "f":
             declared.append(f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})")
         return "\n".join([f"; block_{self.kind} {form} {s.rows}x{s.vectors}x{s.lanes}", self.driver(), "", tiles, "", *declared, ""])
@@ -91,7 +98,7 @@ class _Writer:
                       f"i64 %ldas, i64 %ldbs, i64 %ldcs, i64 %add, i64 %left)\n  br label %next" for r in range(1, s.rows + 1)]
         by_width = "\n".join(f"  %fits{v} = icmp sle i64 %width, {v * s.lanes}\n  br i1 %fits{v}, label %tiles{v}, label %wider{v}\nwider{v}:"
                              for v in range(1, s.vectors))
-        down = f"mul i64 %top, {self.size}" if self.pitch is None else f"mul i64 %top, {self.pitch * self.size}"
+        down = "mul i64 %t, %hops" if self.tiles else f"mul i64 %top, {self.size * (1 if self.pitch is None else self.pitch)}"
         return f"""define i64 @kernel(ptr %a, ptr %b, ptr %c, i64 %rows, i64 %cols, i64 %taps, i64 %depth, i64 %hop, i64 %lda, i64 %ldb, i64 %panel, i64 %ldc, i64 %add) nounwind {{
 entry:
   %hops = mul i64 %hop, {self.size}
@@ -194,6 +201,11 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
                 self.phi(f"k{i}_{j}", self.vector, (f"%s{i}_{j}", "outer"), (f"%n{i}_{j}", "inner"))
         at = [self.new(f"getelementptr {self.scalar}, ptr %pb, i64 {j * lanes}") for j in range(vectors)]
         right = [self.load(p, mask if j == vectors - 1 else None) for j, p in enumerate(at)]
+        ahead = self.new(f"mul i64 %ldb, {AHEAD}")
+        soon = self.new(f"getelementptr i8, ptr %pb, i64 {ahead}")
+        for j in range(vectors * lanes * self.size // 64):
+            line = self.new(f"getelementptr i8, ptr {soon}, i64 {64 * j}")
+            self.add(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 3, i32 1)")
         for i in range(rows):
             place = self.new(f"getelementptr {self.scalar}, ptr %pa, i64 {i * (self.pitch or 1)}")
             x = self.new(f"load {self.scalar}, ptr {place}, align {self.size}")
@@ -201,7 +213,7 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
             left = self.new(f"shufflevector {self.vector} {one}, {self.vector} poison, <{lanes} x i32> zeroinitializer")
             for j in range(vectors):
                 self.multiply_add(f"n{i}_{j}", left, right[j], f"%k{i}_{j}")
-        step = f"i64 {self.size}" if self.pitch is not None else "i64 %lda"
+        step = f"i64 {self.size}" if self.pitch is not None else f"i64 {LINE * self.size}" if self.tiles else "i64 %lda"
         self.add(f"%pan = getelementptr i8, ptr %pa, {step}")
         self.add("%pbn = getelementptr i8, ptr %pb, i64 %ldb")
         self.add("%rn = sub i64 %r, 1")

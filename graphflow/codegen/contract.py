@@ -9,7 +9,7 @@ Tasks depend on the sizes alone, so that any number of threads gives the same bi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
@@ -26,6 +26,7 @@ DEPTH = 384  # products per pass over a tile: its part of a panel and of a block
 PITCH = DEPTH + 16  # between the rows of a packed block: not a power of two, so that rows do not share cache sets
 TILES = 4  # register tiles of rows in a task
 COLUMNS = 512  # columns in a task: their part of the panels stays in second-level cache
+STRIPES = 8  # register tiles of rows in a task whose operand is stored column by column
 TASKS = 8  # cut finer below so many tasks, so that every core gets some
 IN_PLACE = 1 << 17  # bytes up to which an operand that is a matrix already is not packed into panels
 SHORT = 16  # a run of fewer elements is joined with the next axis where memory allows
@@ -102,7 +103,8 @@ def engine(op: Operation) -> str | None:
     if p is None:
         return None
     _, m, n, k = map(_hint, p.sizes)
-    return "contraction" if m * n * k > SMALL and n >= 2 and k >= 4 and m >= 2 else None
+    large = n >= 2 and k >= 4 and (m >= 2 or n >= 32 and k >= 32)
+    return "contraction" if m * n * k > SMALL and large else None
 
 
 def _looked_through(t: Tensor) -> bool:
@@ -115,11 +117,13 @@ def _looked_through(t: Tensor) -> bool:
 
 
 def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Kernel | None = None,
-            result: Buffer | None = None, alias: Mapping[Buffer, Buffer] | None = None) -> list[Kernel | Emitted]:
+            result: Buffer | None = None, alias: Mapping[Buffer, Buffer] | None = None,
+            fixed: Collection[Buffer] = ()) -> list[Kernel | Emitted]:
     """Panels of the right operand where it needs them, then the product.
 
     then: a linear kernel over rows that reads `result`, the product's value at the same place, and runs on each block.
     alias: outputs of `then` that lie in the memory of one of its operands.
+    fixed: buffers that stay the same for many steps: what is packed from them is packed once.
     """
     def leaf(t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
         b = stored.get(t)
@@ -128,7 +132,7 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
     p = product(op, leaf)
     assert p is not None
     return _strided(name, p, stored.get(op.outputs[0]), then, result) or \
-        _Multiply(name, p, stored.get(op.outputs[0]), then, result, alias or {}).made()
+        _Multiply(name, p, stored.get(op.outputs[0]), then, result, alias or {}, fixed).made()
 
 
 def _strided(name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None) -> list[Kernel | Emitted] | None:
@@ -243,7 +247,8 @@ class _Multiply:
     """One product as kernels."""
 
     def __init__(self, name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None,
-                 alias: Mapping[Buffer, Buffer]):
+                 alias: Mapping[Buffer, Buffer], fixed: Collection[Buffer] = ()):
+        self.fixed = fixed
         self.name, self.p, self.out, self.then, self.result, self.alias = name, p, out, then, result, dict(alias)
         self.kind = p.dtype.code
         self.shape = blocks.shape(self.kind)
@@ -282,8 +287,10 @@ class _Multiply:
         self.before.append(self._panels())
 
     def _stays(self, step: Size) -> bool:
-        """Packing does not pay for small matrices, dense narrow ones, and few rows."""
+        """Packing does not pay for small matrices, dense narrow ones, and few rows, unless it is done once for many steps."""
         nbytes = _hint(self.k) * _hint(self.n) * self.p.dtype.size
+        if nbytes > IN_PLACE >> 3 and all(e.data in self.fixed for e in ir.loads(self.p.b.expr)):
+            return False
         return nbytes <= IN_PLACE or _hint(step) * self.p.dtype.size <= 512 or _hint(self.m) <= self.shape.rows
 
     def _panels(self) -> Emitted:
@@ -296,20 +303,23 @@ class _Multiply:
         w = p.dtype.size
         turned = across.load is None and down.load is not None and len(down.run) == 1 and _step(down) is not None
         panels = types.ceildiv(self.n, width)
-        parts = 1 if turned else types.ceildiv(self.k, 64)
+        # A task copies a few rows into several panels: it reads long pieces, and touches few pages.
+        deep, wide = (self.k, 1) if turned else (16, 16)
+        parts, groups = 1 if turned else types.ceildiv(self.k, deep), types.ceildiv(panels, wide)
         e.open("for o in range(lo, hi):")
         e.line(f"part = o % {e.size(parts)}")
-        e.line(f"p = o // {e.size(parts)} % {e.size(panels)}")
-        e.line(f"b = o // {e.size(parts)} // {e.size(panels)}")
+        e.line(f"g = o // {e.size(parts)} % {e.size(groups)}")
+        e.line(f"b = o // {e.size(parts)} // {e.size(groups)}")
         e.unflatten(p.batch, "b")
+        e.open(f"for p in range(g * {wide}, min((g + 1) * {wide}, {e.size(panels)})):")
         e.line(f"j = p * {width}")
         e.line(f"cols = min({width}, {e.size(self.n)} - j)")
         e.line(f"to = advance(p{e.scope[self.b]}, (b * {e.size(panels)} + p) * {e.size(self.k)} * {width * w})")
         if turned:
             self._turned(e, down, w)
         else:
-            e.line("r0 = part * 64")
-            lines = e.counting(across.slow, "r", "r0", f"min(r0 + 64, {e.size(self.k)})")
+            e.line(f"r0 = part * {deep}")
+            lines = e.counting(across.slow, "r", "r0", f"min(r0 + {deep}, {e.size(self.k)})")
             if across.load is not None and len(across.fast) == 1 and not any(across.fast[0] in ir.axes_in(c) for c in across.conditions):
                 where = across.load
                 self._copy(e, across, f"advance(to, r * {width * w})", lambda: e.at(where.args[0], across.fast[0], "j"), "cols")
@@ -321,7 +331,8 @@ class _Multiply:
                 e.close()
             e.end(lines)
         e.close()
-        return e.finish(self.batch * panels * parts, self.k * width if turned else 64 * width, [self.b])
+        e.close()
+        return e.finish(self.batch * groups * parts, deep * wide * width, [self.b])
 
     def _turned(self, e: Text, s: _Source, w: int) -> None:
         """B is stored column by column: squares of vectors are transposed in registers."""
@@ -374,7 +385,9 @@ class _Multiply:
             rows = max(1, min(TILES, -(-m // s.rows) * _hint(self.batch) // TASKS))
             self.tiles, self.blocks = tiles, types.ceildiv(tiles, rows)
         else:
-            self.chunks = _chunks(self.left, 96)
+            left = self.left
+            self.tiled = left.load is not None and not left.taps and not any(set(left.run) & ir.axes_in(c) for c in left.conditions)
+            self.chunks = _chunks(left, STRIPES * s.rows if self.tiled else 96)
             self.blocks = self.chunks.count
         tasks = max(1, _hint(self.batch) * _hint(self.blocks))
         while not whole and groups_of > 2 * s.width and tasks * -(-n // groups_of) < TASKS:
@@ -482,8 +495,9 @@ class _Multiply:
     def _packed_tasks(self, e: Text) -> Size:
         """Tasks that pack blocks of the left operand."""
         p, w = self.p, self.p.dtype.size
-        block = e.call(blocks.text(self.kind, PITCH if self.by_rows else None))
-        room = TILES * self.shape.rows * PITCH if self.by_rows else DEPTH * 96
+        tiled = not self.by_rows and self.tiled
+        block = e.call(blocks.text(self.kind, PITCH if self.by_rows else None, tiled))
+        room = TILES * self.shape.rows * PITCH if self.by_rows else DEPTH * (STRIPES * blocks.LINE if tiled else 96)
         e.line(f"left = stack_{self.kind}({room})")
         e.open("for o in range(lo, hi):")
         e.line(f"g = o % {e.size(self.groups)}")
@@ -521,8 +535,8 @@ class _Multiply:
         else:
             e.line(f"k0 = q * {DEPTH}")
             e.line(f"kc = min({DEPTH}, {e.size(self.k)} - k0)")
-            self._fill(e, "k0", "k0 + kc", 96)
-        e.line(f"call_block({block}, left, advance(right, k0 * {e.size(self.ldb)} * {w}), c, rows, cols, 1, kc, 0, 96, {e.size(self.ldb)}, "
+            self._fill_tiles(e) if tiled else self._fill(e, "k0", "k0 + kc", 96)
+        e.line(f"call_block({block}, left, advance(right, k0 * {e.size(self.ldb)} * {w}), c, rows, cols, 1, kc, kc * {blocks.LINE}, 96, {e.size(self.ldb)}, "
                f"{e.size(self.panel)}, {e.size(self.n)}, q - q0)")
         e.close()
         if self.then is not None:
@@ -551,6 +565,21 @@ class _Multiply:
             self._inside_or_single(e) if conditional else self._single(e)
         e.end(taps)
         e.end(slow)
+
+    def _fill_tiles(self, e: Text) -> None:
+        """The block of A for a "tiles" kernel: each register tile's rows next to each other, a cache line for each k."""
+        s, w = self.left, self.p.dtype.size
+        assert s.load is not None
+        e.line(f"tiles = (rows + {self.shape.rows - 1}) // {self.shape.rows}")
+        e.open("for v in range(tiles):")
+        e.line("r0 = rows * v // tiles")
+        e.line("high = rows * (v + 1) // tiles - r0")
+        e.line("r0 = r0 + ca")
+        slow = e.counting(s.slow, "u", "k0", "k0 + kc")
+        offset, last = s.load.args[0], s.run[-1]
+        self._copy(e, s, f"advance(left, (v * kc + u - k0) * {blocks.LINE * w})", lambda: e.at(offset, last, "r0"), "high")
+        e.end(slow)
+        e.close()
 
     def _inside_or_single(self, e: Text) -> None:
         """Runs across a border: whole where both ends are inside, else one by one."""

@@ -184,12 +184,12 @@ class Compiled:
         """The product, and what follows it on its blocks; an output of that may lie in an operand which is not multiplied."""
         op, result = c.ops[0], c.ops[0].outputs[0]
         if len(c.ops) == 1:
-            return contract.kernels(name, op, self.buffers)
+            return contract.kernels(name, op, self.buffers, fixed=self.invariant)
         place = self.buffers.get(result) or ir.Buffer(result.dtype.compute, result.sizes, "part", "product")  # type: ignore[arg-type]
         then = simplify.linear(lower.lower(name, c.staged, [t for t in c.outputs if t is not result], c.depth, {**self.buffers, result: place}))
         multiplied = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
         alias = self._in_place(then, step, may_commit, multiplied | {place})
-        return contract.kernels(name, op, self.buffers, then, place, alias)
+        return contract.kernels(name, op, self.buffers, then, place, alias, self.invariant)
 
     def _in_place(self, k: ir.Kernel, step: int, may_commit: bool, taken: Collection[ir.Buffer] = ()) -> dict[ir.Buffer, ir.Buffer]:
         """Results that may take the memory of an operand read for the last time here, at the same index."""
