@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
-from graphflow.codegen import intrinsics, machine, tiles
+from graphflow.codegen import intrinsics, machine, tiles, translate
 from graphflow.codegen.target import cpu, features, per_isa, symbol
 
 _ARGUMENTS = (types.CPointer(types.voidptr), types.CPointer(types.int64), types.int64, types.int64)
@@ -49,7 +49,7 @@ def compile_object(source: str) -> bytes:
     if source.startswith(";"):
         return _target_machine().emit_object(_parsed(source))
     with global_compiler_lock:
-        module = _lower(_kernel_function(source))
+        module = _module(source)
         _optimise(module)
         return _target_machine().emit_object(module)
 
@@ -57,7 +57,7 @@ def compile_object(source: str) -> bytes:
 def optimised_ir(source: str) -> str:
     """The optimised LLVM IR of a kernel text, for people and tests."""
     with global_compiler_lock:
-        module = _lower(_kernel_function(source))
+        module = _module(source)
         _optimise(module)
         return str(module)
 
@@ -67,7 +67,7 @@ def assembly(source: str) -> str:
     if source.startswith(";"):
         return _target_machine().emit_assembly(_parsed(source))
     with global_compiler_lock:
-        module = _lower(_kernel_function(source))
+        module = _module(source)
         _optimise(module)
         return _target_machine().emit_assembly(module)
 
@@ -84,11 +84,15 @@ def _parsed(source: str) -> llvm.ModuleRef:
 
 # ---- text -> Python function ------------------------------------------------------------------------
 
-def _kernel_function(source: str):
+def _module(source: str) -> llvm.ModuleRef:
+    """The unoptimised module of a kernel text: by the short way, or by Numba where that does not understand the text."""
     tree = ast.parse(source, "<kernel>")
     namespace = _namespace(_words(tree))
     exec(compile(tree, "<kernel>", "exec"), namespace)
-    return namespace["kernel"]
+    try:
+        return _translated(tree, namespace)
+    except translate.Unsupported:
+        return _lower(namespace["kernel"])
 
 
 def _words(tree: ast.Module) -> set[str]:
@@ -126,6 +130,16 @@ def _flags() -> compiler.Flags:
     flags.no_rewrites, flags.nrt, flags.error_model = True, False, "numpy"
     flags.fastmath = FastMathOptions({"contract"})
     return flags
+
+
+def _translated(tree: ast.Module, namespace: dict) -> llvm.ModuleRef:
+    made, library = translate.module(tree, namespace, _ARGUMENTS, symbol())
+    module = llvm.parse_assembly(str(made))
+    for needed in library._linking_libraries:
+        module.link_in(needed._get_module_for_linking(), preserve=True)
+    module.verify()
+    _hide(module)
+    return module
 
 
 def _lower(function) -> llvm.ModuleRef:
