@@ -185,8 +185,8 @@ def scattered(x, axis):
 def moments_at_once(x, axis, keepdims):
     """Mean and variance over `axis` as float64, of the sum and the sum of squares, which take one pass.
 
-    The squares of float32 are exact in float64: for a mean m and a standard deviation s, the variance errs by about
-    1e-16 (m / s)^2 of itself, less than a float32 pass over x - mean does by rounding that mean.
+    The squares of float32 are exact in float64: for n elements of mean m and standard deviation s, the variance errs by
+    about sqrt(n) 1e-16 (m / s)^2 of itself, far less than a float32 pass over x - mean does by the error of that mean.
     """
     x = cast_op(x, DstT=float64)
     n = axis_size(x, axis, float64)
