@@ -156,8 +156,8 @@ def markdown(rows: list[Row], about: dict[str, str]) -> str:
         goals = "; ".join(f"{text}: {verdict}" for text, verdict in verdicts(workload, m))
         lines.append(_line([m.workload, str(m.threads), *[_cell(workload, m, s) for s in sides], compared(m), rate(m), goals]))
     told = ", ".join(f"{k} {v}" for k, v in about.items())
-    return "\n".join(lines) + (f"\n\n{summary(rows)}\n\nMedians; in brackets the paired ratio to GraphFlow's (above 1, GraphFlow is better). "
-                               f"Measured on: {told}.\n")
+    words = "Medians; in brackets the paired ratio to GraphFlow's (above 1, GraphFlow is better)."
+    return "\n".join(lines) + f"\n\n{summary(rows)}\n\n{words} Measured on: {told}.\n"
 
 
 def _cell(workload: Workload | Derived, m: Measured, side: str) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import build, chain, cold, harness, memory, report, rows, small
-from benchmarks.workload import SIDES, Measured, Program, at_most, best_of, fact, times_as_fast, within
+from benchmarks import build, chain, cold, conv, harness, limits, matmul, memory, models, profile, report, rows, small, steps
+from benchmarks.dialects import Numpy
+from benchmarks.workload import BEST, SIDES, UNKNOWN, Measured, Program, at_most, best_of, fact, of_limit, times_as_fast, within
 
 
 @pytest.fixture
@@ -20,7 +21,11 @@ def bench(monkeypatch):
     made.close()
 
 
-@pytest.mark.parametrize("workload", [small.scalar, small.scalar_run, small.fifty, small.rosenbrock, chain.math, rows.layer_norm],
+NETWORKS = list(models.WORKLOADS.values())
+
+
+@pytest.mark.parametrize("workload", [small.scalar, small.scalar_run, small.fifty, small.rosenbrock, chain.math, rows.layer_norm,
+                                      rows.columns, *list(matmul.WORKLOADS.values())[-3:], *conv.WORKLOADS.values(), *NETWORKS],
                          ids=lambda w: w.name)
 def test_steady_workloads_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
@@ -28,7 +33,8 @@ def test_steady_workloads_run_and_agree_with_numpy(bench, workload):
     assert len(m.values["graphflow"]) == 2
 
 
-@pytest.mark.parametrize("workload", [cold.first_empty, cold.imported, build.built, build.differentiated, memory.peak],
+@pytest.mark.parametrize("workload", [cold.first_empty, cold.imported, build.built, build.differentiated, memory.peak,
+                                      next(iter(steps.WORKLOADS.values()))],
                          ids=lambda w: w.name)
 def test_programs_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
@@ -53,6 +59,20 @@ def test_check(got, wrong):
             harness.check(got, expected, (1e-4, 1e-5))
     else:
         harness.check(got, expected, (1e-4, 1e-5))
+
+
+def test_a_wrong_network_is_refused(bench, monkeypatch):
+    """The slope of the loss along a direction is NumPy's own: a gradient that is wrong cannot pass."""
+    right = models.mlp_step.expected
+    monkeypatch.setattr(models.mlp_step, "expected", lambda *a: [right(*a)[0] * 1.02, *right(*a)[1:]])
+    assert bench.measure(models.mlp_step, 1).problems["graphflow"].startswith("WRONG RESULT 0")
+
+
+def test_what_numpy_does_not_say_is_agreed_upon():
+    expected = [np.array(1.0), np.asarray(UNKNOWN)]
+    filled = harness.agreed(expected, [[np.array(1.0), np.array(v)] for v in (2.0, 2.1, 7.0)] + [[np.array(1.0)]])
+    assert filled[0] == 1 and filled[1] == 2.1
+    assert np.isnan(harness.agreed(expected, [])[1])
 
 
 def test_a_missing_peer_is_named(bench):
@@ -80,6 +100,63 @@ def test_goals():
     assert list(verdict.values()) == [True, False, True, False, True, True, None, False]
 
 
+def test_best_peer_and_limit():
+    m = Measured("w", 1, {"graphflow": [1.0], "jax": [2.0], "torch": [1.5], "copy": [0.1], "limit": [0.9]}, {}, {}, work=(3e9, 0))
+    assert m.best() == "torch" and BEST.test(m) and BEST.test(m._replace(values={"graphflow": [1.0]})) is None
+    assert of_limit({1: 0.85, 2: 0.95}).test(m) and of_limit({1: 0.95}).test(m) is False and of_limit({2: 0.1}).test(m) is None
+    assert report.rate(m) == "3 GFLOP/s, 90% of the limit" and report.compared(m) == "PyTorch 1.50"
+    slower = m._replace(workload="v", values={"graphflow": [1.0], "jax": [0.5]})
+    w = small.scalar
+    told = report.summary([(w, m), (w, slower)])
+    assert told == "1 thread: geometric mean of the best peer's time by GraphFlow's over 2 workloads 0.87; behind: v (0.50)"
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    m = Measured("w", 1, {"graphflow": [1.0], "jax": [2.0]}, {}, {})
+    assert report.plot([(small.scalar, m), (small.scalar, m._replace(threads=2))], str(tmp_path / "p.png")).startswith("drawn")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_the_limit_is_work_done(monkeypatch):
+    """The loop does the multiply-adds that it counts, the copy copies, and the side scales them to the workload."""
+    run, flops = limits.fma_kernel()
+    assert flops % (2 * limits.ACCUMULATORS) == 0 and run(10) is None
+    step, moved = limits.copy_step(2, 1000)
+    assert moved == 8000 and step() is None
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(limits, "SECONDS", 1e-4)
+    monkeypatch.setattr(limits, "MOVED", 1000)
+    step, facts = limits.side(1e9, 0)(None)
+    assert facts["bound"] == "FMA" and facts["scale"] > 1 and step() is None
+    assert limits.side(0, 1e9)(None)[1]["bound"] == "copy"
+
+
+def test_operations_are_counted():
+    m = Numpy()
+    m.dense(np.ones((3, 5)), np.ones((5, 7)), 0)
+    assert m.flops == 2 * 3 * 5 * 7
+    m.conv(np.ones((2, 4, 4, 3)), np.ones((3, 3, 3, 5)))
+    assert m.flops == 2 * 3 * 5 * 7 + 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
+
+
+@pytest.mark.parametrize("name, parameters", [("resnet18", 11_689_512), ("mobilenet", 3_504_872)])
+def test_networks_have_the_published_size(name, parameters):
+    """The trained parameters that torchvision states for resnet18 and mobilenet_v2."""
+    m = Numpy()
+    getattr(models, name)(m, models.images(1, 32, 3))
+    assert sum(a.size for a, t in zip(m.made, m.trained) if t) == parameters
+
+
+def test_profile(capsys, monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_THREADS", "1")
+    profile.main(["scalar a*b+c, make_callable", "--quick", "--repeats", "2", "--source"])
+    out = capsys.readouterr().out
+    assert "1 kernels" in out and "us a step" in out and "def kernel" in out
+    with pytest.raises(SystemExit, match="no workload"):
+        profile.main(["nothing like this"])
+
+
 def test_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GRAPHFLOW_INTERPRET", "1")
     files = [str(tmp_path / "out.json"), str(tmp_path / "out.md")]
@@ -94,7 +171,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
 
 
 def test_every_workload_is_complete():
-    for module in (small, chain, rows, cold, build, memory):
+    for module in (small, chain, rows, matmul, conv, models, steps, cold, build, memory):
         for w in module.WORKLOADS.values():
             assert "graphflow" in w.functions and set(w.functions) <= set(SIDES)
             assert len(w.make_inputs(True)) and w.expected(*w.make_inputs(True)) is not None
