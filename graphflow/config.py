@@ -114,7 +114,7 @@ class GraphOptions(Message):
 class ConfigProto(Message):
     """`tf.Session(config=...)`.
 
-    intra_op_parallelism_threads: threads of one kernel, 0 for as many as there are cores.
+    intra_op_parallelism_threads: threads of one kernel, 0 for as many as there are cores (more are cut to that); 1 starts none.
     operation_timeout_in_ms: longest time of one `run`; beyond it DeadlineExceededError.
     log_device_placement: prints each op's device when a step is compiled.
     memory_budget: most bytes one `run` may use (variables, constants, temporaries, feeds and results), 0 for no limit.  A step that

@@ -1,6 +1,7 @@
 """Threads around and inside a Session: the same bits for any number, several callers at once, nesting, fork."""
 from __future__ import annotations
 
+import ctypes.util
 import hashlib
 import multiprocessing
 import os
@@ -17,7 +18,8 @@ import graphflow as tf
 from graphflow.runtime import runner, threads
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ["omppool", "workqueue"]
+LAYERS = ["omppool", "workqueue", *(["tbbpool"] if ctypes.util.find_library("tbb") else [])]
+NUMBA = {"omppool": "omp", "workqueue": "workqueue", "tbbpool": "tbb"}  # Numba's own names
 
 
 def child(code: str, layer: str | None = None, count: int | None = None, **more: str) -> str:
@@ -257,7 +259,7 @@ def numba_parallel() -> bool:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_inside_a_numba_parallel_function(layer):
-    assert child("print(t.numba_parallel())", layer, 2, NUMBA_THREADING_LAYER="omp" if layer == "omppool" else "workqueue",
+    assert child("print(t.numba_parallel())", layer, 2, NUMBA_THREADING_LAYER=NUMBA[layer],
                  NUMBA_NUM_THREADS="2") == "True"
 
 
@@ -281,7 +283,7 @@ def beside_numba() -> bool:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_beside_a_numba_parallel_function(layer):
-    assert child("print(t.beside_numba())", layer, 2, NUMBA_THREADING_LAYER="omp" if layer == "omppool" else "workqueue",
+    assert child("print(t.beside_numba())", layer, 2, NUMBA_THREADING_LAYER=NUMBA[layer],
                  NUMBA_NUM_THREADS="2") == "True"
 
 
