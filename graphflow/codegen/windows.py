@@ -25,7 +25,7 @@ from .schedule import Schedule, inner_axes, scatters
 from .simplify import Affine, affine
 
 TAPS = 32  # most steps of a fold that are written out
-TERMS = 36  # steps in one body, all pixels together
+WORK = 190  # loads and operations in one body, all pixels together: longer texts take long to compile
 PHASES = 4  # largest stride with a body for each remainder
 PIXELS = 256  # a sum over pixels is cut into pieces of about so many, each by one thread
 PIECES = 64  # but into no more pieces than this
@@ -131,6 +131,8 @@ def folded(root: Expr, facts: Sequence[Affine] = ()) -> Expr:
         new = ir.rebuilt(e, args)
         if new.op in ("land", "lor"):
             return _logic(new)
+        if new.op == "lnot" and new.args[0].op == "const":
+            return ir.const(not new.args[0].data, types.bool_)
         if new.op in ("lt", "le", "gt", "ge"):
             f = claim(new)
             if f is not None and certain(f, facts):
@@ -308,8 +310,8 @@ class _Windows(_Emitter):
 
     def _block(self, phases: int) -> int:
         """Pixels (groups of phases) of one body: many, but so that few are left over at the end of a row."""
-        terms = max(sum(map(len, self.steps.values())) * phases * self.shares, 1)
-        most = min(max(TERMS // terms, 1), 6)
+        words = sum(map(len, self.steps.values())) + _work(self._expressions())
+        most = min(max(WORK // max(words * phases * self.shares, 1), 1), 6)
         row = (types.hint(self.form.pixel.extent) or 0) // phases - 2
         return min(range(max(most - 2, 1), most + 1), key=lambda n: (row % n if row > 0 else 0) * 2 + row // n + n / 100)
 
@@ -392,6 +394,15 @@ class _Windows(_Emitter):
         self.line(f"st_{s.target.dtype.code}(p{self.scope[b]}, {where}, {value}, {scope})")
 
 
+def _work(expressions: Sequence[Expr]) -> int:
+    """Loads, and operations on what is loaded; the arithmetic of indices is not counted."""
+    loaded: set[Expr] = set()
+    for e in ir.walk(*expressions):
+        if e.op == "at" or not loaded.isdisjoint(e.args):
+            loaded.add(e)
+    return len(loaded)
+
+
 def _nested(word: str, values: Sequence[str]) -> str:
     text = values[0]
     for v in values[1:]:
@@ -420,7 +431,7 @@ def pieces(kernel: Kernel) -> list[Kernel] | None:
     *rows, pixel = s.reduced
     count, width = types.product(a.extent for a in rows), types.hint(pixel.extent) or 1
     many = types.hint(count) or 1
-    if many * width < 2 * PIXELS:
+    if many * width < PIXELS // 4:
         return None
     piece = max(-(-PIXELS // width), -(-many // PIECES))
     number = Axis(types.ceildiv(count, piece))
