@@ -157,7 +157,7 @@ class _Attention:
         tall, m, n, d, e = self.tall, t.size(self.m), t.size(self.n), t.size(self.d), t.size(self.e)
         lowest, zero = t.const(float("-inf")), t.const(0.0)
         tasks = (types.hint(self.count) or 0) * -(-(types.hint(self.m) or 0) // tall)
-        several = next((g for g in (GROUP, GROUP // 2) if tasks >= TASKS * g), 1)  # blocks of rows that share turned keys
+        several = next((g for g in (GROUP, GROUP // 2) if 2 * tasks >= TASKS * g), 1)  # blocks of rows that share turned keys
         groups = types.ceildiv(self.many, several)
         for name, room in (("left", tall * PITCH), ("score", tall * PITCH), ("turned", t.room(self.d) * steps), ("top", tall * GROUP),
                            ("total", tall * GROUP)):
