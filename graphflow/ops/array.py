@@ -15,7 +15,7 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, UNKNOWN, Dim, canonical_axis
-from .opdef import KNOWN_LIMIT, Scratch, UnknownRank, broadcast_index, movement, needs_rank, primitive
+from .opdef import KNOWN_LIMIT, Axes, Scratch, UnknownRank, broadcast_index, movement, needs_rank, primitive
 
 ANY = ALL + (types.string,)
 INDEX = (types.int32, types.int64)
@@ -487,6 +487,13 @@ expand_dims.reference(lambda x, *, axis: np.expand_dims(x, axis))
 expand_dims.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]),))
 
 
+@expand_dims.axes
+def _(op):
+    axes = tuple(range(len(op.outputs[0].sizes)))
+    k = op.attrs["axis"] % len(axes)
+    return Axes(axes, (axes[:k] + axes[k + 1:],), lambda order, inputs: expand_dims(*inputs, axis=order.index(k)))
+
+
 @movement(type="Squeeze", dtypes=ANY, lower=_reindexed)
 def squeeze(x, *, axis=()):
     """`x` without the dimensions `axis`, each of size 1; without any of size 1 when `axis` is empty."""
@@ -513,6 +520,15 @@ def _(x, *, axis):
 
 squeeze.reference(lambda x, *, axis: np.squeeze(x, axis or None))
 squeeze.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]),))
+
+
+@squeeze.axes
+def _(op):
+    sizes, axis = op.inputs[0].sizes, op.attrs["axis"]
+    gone = [a % len(sizes) for a in axis] if axis else [k for k, n in enumerate(sizes) if types.same(n, 1)]
+    axes = tuple(range(len(sizes)))
+    return Axes(tuple(k for k in axes if k not in gone), (axes,),
+                lambda order, inputs: squeeze(*inputs, axis=tuple(sorted(map(order.index, gone)))) if gone else inputs[0])
 
 
 @movement(type="Transpose", dtypes=ANY, default_name="transpose")
@@ -607,6 +623,12 @@ fill.lowers(lambda op, index, read: read(1, []))
 fill.grad(lambda op, dy: (None, total(dy)))
 
 
+@fill.axes
+def _(op):
+    sizes = op.outputs[0].sizes
+    return Axes(tuple(range(len(sizes))), (None, ()), lambda order, inputs: fill(vector(*[sizes[a] for a in order]), inputs[1]))
+
+
 @movement(type="BroadcastTo", dtypes=ANY, static=("shape",), input_dtypes={"shape": INDEX})
 def broadcast_to(x, shape):
     """`x` repeated to the sizes `shape` by the rules of broadcasting."""
@@ -627,6 +649,21 @@ def _(x, shape):
 broadcast_to.reference(lambda x, shape: np.broadcast_to(x, tuple(int(s) for s in shape)))
 broadcast_to.lowers(lambda op, index, read: read(0, broadcast_index(op.inputs[0].sizes, index)))
 broadcast_to.grad(lambda op, dy: (sum_to(dy, op.inputs[0]), None))
+broadcast_to.axes(lambda op: repeating_axes(op))
+
+
+def repeating_axes(op: Any) -> Axes:
+    """Of an op that broadcasts its first input to a shape: made again, it is `broadcast_to`."""
+    sizes, x = op.outputs[0].sizes, op.inputs[0].sizes
+    axes = tuple(range(len(sizes)))
+    return Axes(axes, (axes[len(sizes) - len(x):], *[None] * (len(op.inputs) - 1)),
+                lambda order, inputs: broadcast_to(inputs[0], vector(*[sizes[a] for a in order])), aligned=True)
+
+
+def own_axes(op: Any, make: Any) -> Axes:
+    """Of an op whose first input and output have the same axes; `make(order, x, *others)`."""
+    axes = tuple(range(len(op.outputs[0].sizes)))
+    return Axes(axes, (axes, *[None] * (len(op.inputs) - 1)), lambda order, inputs: make(order, *inputs))
 
 
 @movement(type="Range", dtypes=types.INTEGER, static=("start", "limit", "delta"), default_name="range", no_gradient="an integer")
@@ -802,6 +839,13 @@ def _(op, dy):
     return out
 
 
+@concat.axes
+def _(op):
+    axes = tuple(range(len(op.outputs[0].sizes)))
+    k = canonical_axis(op.attrs["axis"], len(axes))
+    return Axes(axes, (axes,) * len(op.inputs), lambda order, inputs: concat(*inputs, axis=order.index(k)))
+
+
 def size_along(t: Tensor, k: int) -> Any:
     """The size of one dimension: an int when known, else a scalar int32 tensor."""
     if t.sizes is not None and isinstance(t.sizes[k], int):
@@ -870,6 +914,13 @@ def _(op, dy):
     rank = len(needs_rank(dy))
     k = canonical_axis(op.attrs["axis"], rank)
     return [strided_slice(dy, spec=(*[FULL] * k, ("i", j), *[FULL] * (rank - k - 1))) for j in range(len(op.inputs))]
+
+
+@pack.axes
+def _(op):
+    axes = tuple(range(len(op.outputs[0].sizes)))
+    k = canonical_axis(op.attrs["axis"], len(axes))
+    return Axes(axes, (axes[:k] + axes[k + 1:],) * len(op.inputs), lambda order, inputs: pack(*inputs, axis=order.index(k)))
 
 
 # ---------------------------------------------------------------- slicing
@@ -1062,6 +1113,34 @@ def _(op, dy):
     return strided_slice_grad(dy, shape_vector(x), *indices, spec=op.attrs["spec"]), *[None] * len(indices)
 
 
+def _sliced_axes(op: Any, whole: Tensor) -> Any:
+    """(the items of the spec by the axis of `whole`, the axes that the slice keeps); None when it puts in new axes."""
+    items = expand_spec(op.attrs["spec"], len(whole.sizes))  # type: ignore[arg-type]
+    return None if ("n",) in items else (items, tuple(k for k, item in enumerate(items) if item[0] == "s"))
+
+
+def _slice_axes(op: Any) -> Axes | None:
+    found = _sliced_axes(op, op.inputs[0])
+    if found is None:
+        return None
+    items, kept = found
+    return Axes(kept, (tuple(range(len(items))), *[None] * (len(op.inputs) - 1)),
+                lambda order, inputs: op.opdef(*inputs, spec=tuple(items[a] for a in order)))
+
+
+def _slice_grad_axes(op: Any) -> Axes | None:
+    sizes, found = op.outputs[0].sizes, _sliced_axes(op, op.outputs[0])
+    if found is None:
+        return None
+    items, kept = found
+    return Axes(tuple(range(len(items))), (kept, *[None] * (len(op.inputs) - 1)),
+                lambda order, inputs: op.opdef(inputs[0], vector(*[sizes[a] for a in order]), *inputs[2:],
+                                               spec=tuple(items[a] for a in order)))
+
+
+strided_slice.axes(_slice_axes)
+
+
 @movement(type="StridedSliceGrad", dtypes=ANY, same=("dy",), static=("shape",), input_dtypes={"indices": INDEX})
 def strided_slice_grad(dy, shape, *indices, spec):
     """Zeros of sizes `shape` with `dy` where `spec` points."""
@@ -1073,6 +1152,7 @@ strided_slice_grad.samples = [sample(floats(2), [4, 5], spec=(("s", 1, None, 2),
 
 strided_slice_grad.infers(lambda dy, shape, *indices, spec: Spec(dy.dtype, sizes_from(shape)))
 strided_slice_grad.lowers(lambda op, index, read: _lower_slice_grad(op, index, read, 2, None))
+strided_slice_grad.axes(_slice_grad_axes)
 
 
 def _placed(dy: np.ndarray, shape: Any, key: Any) -> np.ndarray:
@@ -1107,6 +1187,7 @@ def _(x, bounds, *indices, spec):
 
 bounded_slice.reference(lambda x, bounds, *indices, spec: _slice_reference(x, bounds, indices, spec))
 bounded_slice.lowers(lambda op, index, read: _lower_slice(op, index, read, 2, values_of(op.inputs[1])))
+bounded_slice.axes(_slice_axes)
 
 
 @bounded_slice.grad
@@ -1127,6 +1208,7 @@ bounded_slice_grad.samples = [sample(floats(2, 5), [4, 5], [1, 3], spec=(("s", (
 bounded_slice_grad.infers(lambda dy, shape, bounds, *indices, spec: Spec(dy.dtype, sizes_from(shape)))
 bounded_slice_grad.reference(lambda dy, shape, bounds, *indices, spec: _placed(dy, shape, _numpy_key(spec, indices, bounds)))
 bounded_slice_grad.lowers(lambda op, index, read: _lower_slice_grad(op, index, read, 3, values_of(op.inputs[2])))
+bounded_slice_grad.axes(_slice_grad_axes)
 
 
 @bounded_slice_grad.grad
@@ -1196,6 +1278,13 @@ def _(op, index, read):
 slice_op.grad(lambda op, dy: (slice_grad(dy, op.inputs[1], shape_vector(op.inputs[0])), None, None))
 
 
+@slice_op.axes
+def _(op):
+    begins, sizes = values_of(op.inputs[1]), op.outputs[0].sizes
+    return None if begins is None else own_axes(op, lambda order, x, *_: slice_op(x, vector(*[begins[a] for a in order]),
+                                                                                 vector(*[sizes[a] for a in order])))
+
+
 @movement(type="SliceGrad", dtypes=ANY, same=("dy",), static=("shape",))
 def slice_grad(dy, begin, shape):
     """Zeros of sizes `shape` with the block `dy` at `begin`."""
@@ -1229,6 +1318,13 @@ def _shifted(read: Any, index: Any, begins: Sequence[Expr], sizes: Any, whole: A
 
 
 slice_grad.grad(lambda op, dd: (slice_op(dd, op.inputs[1], shape_vector(op.inputs[0])), None, None))
+
+
+@slice_grad.axes
+def _(op):
+    begins, sizes = values_of(op.inputs[1]), op.outputs[0].sizes
+    return None if begins is None else own_axes(op, lambda order, dy, *_: slice_grad(dy, vector(*[begins[a] for a in order]),
+                                                                                    vector(*[sizes[a] for a in order])))
 
 
 # ---------------------------------------------------------------- repeating and padding
@@ -1274,6 +1370,12 @@ def _(op, dy):
     for k in range(rank):
         both += [times[k] if isinstance(times[k], int) else graph.OPERATORS["getitem"](multiples, k), size_along(x, k)]
     return reshape_like(total(reshape(dy, vector(*both)), tuple(range(0, 2 * rank, 2))), x), None
+
+
+@tile.axes
+def _(op):
+    times = values_of(op.inputs[1])
+    return None if times is None else own_axes(op, lambda order, x, _: tile(x, vector(*[times[a] for a in order])))
 
 
 def _paddings(t: Tensor, rank: int) -> list[Any]:
@@ -1333,6 +1435,17 @@ def _(op, dy):
     return slice_op(dy, graph.OPERATORS["getitem"](paddings, (slice(None), 0)), shape_vector(x)), None
 
 
+def _padding_axes(op: Any) -> Axes | None:
+    found = values_of(op.inputs[1])
+    if found is None:
+        return None
+    return own_axes(op, lambda order, x, _: op.opdef(x, reshape(vector(*[v for a in order for v in found[2 * a:2 * a + 2]]), [len(order), 2]),
+                                                     **op.attrs))
+
+
+pad.axes(_padding_axes)
+
+
 @movement(type="MirrorPad", dtypes=ALL, static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
 def mirror_pad(x, paddings, *, mode):
     """`x` continued by its own mirror image: without ("REFLECT") or with ("SYMMETRIC") the border element repeated."""
@@ -1372,6 +1485,7 @@ def _(op, index, read):
 
 
 mirror_pad.grad(lambda op, dy: (mirror_pad_grad(dy, op.inputs[1], mode=op.attrs["mode"]), None))
+mirror_pad.axes(_padding_axes)
 
 
 @movement(type="MirrorPadGrad", dtypes=types.NUMERIC, static=("paddings",), same=("dy",), input_dtypes={"paddings": INDEX})
@@ -1423,6 +1537,7 @@ def _(op, index, read):
 
 
 mirror_pad_grad.grad(lambda op, dd: (mirror_pad(dd, op.inputs[1], mode=op.attrs["mode"]), None))
+mirror_pad_grad.axes(_padding_axes)
 
 
 # ---------------------------------------------------------------- reordering
@@ -1446,6 +1561,15 @@ def _(op, index, read):
 
 
 reverse.grad(lambda op, dy: (reverse(dy, axis=op.attrs["axis"]),))
+
+
+def _listed_axes(op: Any) -> Axes:
+    """Of an op with attribute `axis`, a tuple."""
+    turned = [canonical_axis(a, len(op.outputs[0].sizes)) for a in op.attrs["axis"]]
+    return own_axes(op, lambda order, *inputs: op.opdef(*inputs, axis=tuple(map(order.index, turned))))
+
+
+reverse.axes(_listed_axes)
 
 
 @movement(type="Roll", dtypes=ANY, same=("x",), input_dtypes={"shift": INDEX})
@@ -1473,6 +1597,7 @@ def _(op, index, read):
 
 
 roll.grad(lambda op, dy: (roll(dy, -op.inputs[1], axis=op.attrs["axis"]), None))
+roll.axes(_listed_axes)
 
 
 # ---------------------------------------------------------------- diagonals

@@ -7,7 +7,7 @@ expressions; knows no pass, no target and no other op than `Const` (rank 2).
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -35,6 +35,21 @@ KNOWN_LIMIT = 256
 Read = Callable[[int, Sequence[Expr]], Expr]
 
 
+class Axes(NamedTuple):
+    """How an op acts along axes, for passes that store tensors with their axes in another order.
+
+    output: the op's axis along which each axis of its output runs; the op has axes 0 .. n - 1.
+    inputs: likewise for each input; None for one that is no such array (sizes, indices).
+    make: `make(order, inputs)` is the op with axis `order[k]` as axis k; the inputs have theirs in that order already.
+    aligned: inputs broadcast: those with fewer axes are matched from the last one on.
+    """
+
+    output: tuple[int, ...]
+    inputs: tuple[tuple[int, ...] | None, ...]
+    make: Callable[[tuple[int, ...], Sequence[Tensor]], Tensor]
+    aligned: bool = False
+
+
 class OpDef:
     """One op: call it to append an operation to the default graph.
 
@@ -46,6 +61,7 @@ class OpDef:
         scatter(op, index, read) -> `ir.Scatter`: where the update at `index` goes; `lower` gives the initial value
         grad(op, *dys)           -> a gradient (or None) for each input
         body(*tensors, **attrs)  -> a composite in other ops; output shape and dtype are its
+        axes(op)                 -> `Axes`, or None: how the op can be made with its axes in another order
     Traits: `family`, `combine` (reductions), `effect` ("read", "write", "random", "host" or None), `static` (names of the
     inputs whose value must be known before kernels are made), `shape_only` (names of the inputs of which only the shape
     is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`.
@@ -88,6 +104,7 @@ class OpDef:
         self._lower: Callable[..., Expr] | None = traits.pop("lower", None)
         self._fold: Callable[..., ir.Fold] | None = traits.pop("fold", None)
         self._scatter: Callable[..., ir.Scatter] | None = traits.pop("scatter", None)
+        self._axes: Callable[[Operation], Axes | None] | None = traits.pop("axes", None)
         self._grad: Callable[..., Any] | None = None
         self.no_gradient: str | None = traits.pop("no_gradient", None)
         self._body: Callable[..., Any] | None = fn if family == "composite" else None
@@ -128,6 +145,11 @@ class OpDef:
     def scatters(self, fn: Callable[..., ir.Scatter]) -> Callable[..., ir.Scatter]:
         """Decorator: the effect of one update, `fn(op, index, read)`."""
         self._scatter = fn
+        return fn
+
+    def axes(self, fn: Callable[[Operation], Axes | None]) -> Callable[[Operation], Axes | None]:
+        """Decorator: how the op acts along axes, `fn(op)`; sizes are known to it."""
+        self._axes = fn
         return fn
 
     # -- building
@@ -468,7 +490,15 @@ def elementwise(*, scalar: Callable[..., Expr], numpy: Callable[..., Any], resul
     def lower(op: Operation, index: Sequence[Expr], read: Read) -> Expr:
         return scalar(*[read(i, broadcast_index(t.sizes, index)) for i, t in enumerate(op.inputs)], **op.attrs)
 
-    return lambda fn: OpDef(fn, "elementwise", scalar=scalar, numpy=numpy, result=result, infer=infer, lower=lower, **traits)
+    return lambda fn: OpDef(fn, "elementwise", scalar=scalar, numpy=numpy, result=result, infer=infer, lower=lower, axes=same_axes,
+                             **traits)
+
+
+def same_axes(op: Operation, make: Any = None) -> Axes:
+    """Each element depends on those at the same place: `make` is the same op, unless one is given."""
+    rank = len(op.outputs[0].sizes)  # type: ignore[arg-type]
+    inputs = tuple(tuple(range(rank - len(t.sizes), rank)) for t in op.inputs)  # type: ignore[arg-type]
+    return Axes(tuple(range(rank)), inputs, make or (lambda order, inputs: op.opdef(*inputs, **op.attrs)), aligned=True)
 
 
 def broadcast_index(sizes: Any, index: Sequence[Expr]) -> list[Expr]:
@@ -502,7 +532,14 @@ def reduction(*, combine: str, numpy: Callable[..., Any], **traits: Any) -> Call
             at.append(ir.axis(folded[i]) if i in folded else place)
         return ir.Fold(combine, tuple(folded.values()), read(0, at))
 
-    return lambda fn: OpDef(fn, "reduction", combine=combine, numpy=reference, infer=infer, fold=fold, **traits)
+    return lambda fn: OpDef(fn, "reduction", combine=combine, numpy=reference, infer=infer, fold=fold, axes=_reduction_axes, **traits)
+
+
+def _reduction_axes(op: Operation) -> Axes:
+    rank, keep = len(op.inputs[0].sizes), op.attrs["keepdims"]  # type: ignore[arg-type]
+    folded = range(rank) if op.attrs["axis"] is None else [a % rank for a in op.attrs["axis"]]
+    return Axes(tuple(a for a in range(rank) if keep or a not in folded), (tuple(range(rank)),),
+                lambda order, inputs: op.opdef(inputs[0], axis=tuple(sorted(map(order.index, folded))), keepdims=keep))
 
 
 def movement(**traits: Any) -> Callable[..., OpDef]:

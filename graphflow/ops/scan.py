@@ -7,13 +7,18 @@ from .. import types
 from ..graph import Spec
 from ..types import NUMERIC
 from .elementwise import conj
-from .opdef import primitive
+from .opdef import Axes, primitive
 
 
 def _spec(x, *, axis, exclusive, reverse):
     if x.sizes is not None:
         types.canonical_axis(axis, len(x.sizes))
     return Spec(x.dtype, x.sizes)
+
+
+def _axes(op):
+    axes = tuple(range(len(op.outputs[0].sizes)))
+    return Axes(axes, (axes,), lambda order, inputs: op.opdef(*inputs, **{**op.attrs, "axis": order.index(op.attrs["axis"] % len(axes))}))
 
 
 def _reference(accumulate, neutral):
@@ -32,7 +37,7 @@ _SAMPLES = [lambda rng, e=e, r=r, k=k: ((rng.uniform(0.5, 1.5, (3, 4)),), {"axis
             for e, r, k in ((False, False, 0), (True, False, 1), (False, True, 1), (True, True, 0))]
 
 
-@primitive("scan", combine="add", type="Cumsum", dtypes=NUMERIC, infer=_spec, numpy=_reference(np.cumsum, 0), samples=_SAMPLES)
+@primitive("scan", combine="add", type="Cumsum", dtypes=NUMERIC, infer=_spec, axes=_axes, numpy=_reference(np.cumsum, 0), samples=_SAMPLES)
 def cumsum_op(x, *, axis=0, exclusive=False, reverse=False):
     """The running sum along `axis`; `exclusive` leaves each element's own value out, `reverse` runs from the end."""
 
@@ -42,7 +47,7 @@ def _(op, dy):
     return cumsum_op(dy, axis=op.attrs["axis"], exclusive=op.attrs["exclusive"], reverse=not op.attrs["reverse"]),
 
 
-@primitive("scan", combine="mul", type="Cumprod", dtypes=NUMERIC, infer=_spec, numpy=_reference(np.cumprod, 1), samples=_SAMPLES)
+@primitive("scan", combine="mul", type="Cumprod", dtypes=NUMERIC, infer=_spec, axes=_axes, numpy=_reference(np.cumprod, 1), samples=_SAMPLES)
 def cumprod_op(x, *, axis=0, exclusive=False, reverse=False):
     """The running product along `axis`; `exclusive` leaves each element's own value out, `reverse` runs from the end."""
 
@@ -55,7 +60,7 @@ def _(op, dy):
     return later / conj(x),
 
 
-@primitive("scan", combine="max", type="Cummax", dtypes=types.FLOAT + types.INTEGER, infer=_spec,
+@primitive("scan", combine="max", type="Cummax", dtypes=types.FLOAT + types.INTEGER, infer=_spec, axes=_axes,
            no_gradient="use where() on the running maximum",
            numpy=lambda x, *, axis, exclusive, reverse: _reference(lambda a, axis, dtype: np.maximum.accumulate(a, axis=axis),
                                                                    -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min)(

@@ -12,7 +12,7 @@ from ..codegen.ir import m
 from ..graph import Spec, Tensor
 from ..types import ALL, DType
 from .elementwise import add_n_op
-from .opdef import UnknownRank, broadcast_index, composite, constant, convert_to_tensor, movement
+from .opdef import Axes, UnknownRank, broadcast_index, composite, constant, convert_to_tensor, movement
 
 _SHAPES = [lambda rng: ((rng.normal(size=(2, 3, 4)), np.zeros((3, 1))), {}), lambda rng: ((rng.normal(size=(2, 3)), np.zeros(())), {}),
            lambda rng: ((rng.normal(size=(2, 3)), np.zeros((2, 3))), {}), lambda rng: ((rng.normal(size=(2, 3)), np.zeros((1, 3))), {})]
@@ -78,6 +78,13 @@ broadcast_like_op.lowers(lambda op, index, read: read(0, broadcast_index(op.inpu
 broadcast_like_op.grad(lambda op, dy: (sum_to_shape(dy, op.inputs[0]), None))
 
 
+@broadcast_like_op.axes
+def _(op):
+    from .array import repeating_axes
+
+    return repeating_axes(op)
+
+
 def broadcast_like(x: Tensor, like: Tensor) -> Tensor:
     """`x` repeated to the shape of `like`; `x` itself where the shapes are known to be equal."""
     return x if _needs_nothing(x.sizes, like.sizes) else broadcast_like_op(x, like)
@@ -99,6 +106,14 @@ def _constant_like(name, value):
             return None
         return np.full(sizes, value, object)
     op.grad(lambda op, dy: (None,))
+
+    @op.axes
+    def _(op):
+        from .array import broadcast_to, vector
+
+        y = op.outputs[0]
+        return None if y.dtype is types.string else Axes(tuple(range(len(y.sizes))), (None,), lambda order, inputs: broadcast_to(
+            constant(value, y.dtype), vector(*[y.sizes[a] for a in order])))
     return op
 
 
@@ -151,6 +166,16 @@ def _(x, *, axis, dtype):
     shape = [1] * x.ndim
     shape[axis] = x.shape[axis]
     return np.broadcast_to(np.arange(x.shape[axis]).reshape(shape), x.shape)
+
+
+@axis_index.axes
+def _(op):
+    from .array import broadcast_to, vector
+
+    sizes, dtype = op.outputs[0].sizes, op.attrs["dtype"]
+    k = op.attrs["axis"] % len(sizes)
+    return Axes(tuple(range(len(sizes))), (None,), lambda order, inputs: axis_index(
+        broadcast_to(constant(0, dtype), vector(*[sizes[a] for a in order])), axis=order.index(k), dtype=dtype))
 
 
 def expand_axes(dy: Tensor, axes: tuple[int, ...]) -> Tensor:
