@@ -60,7 +60,11 @@ class Variant:
         self.settings = {name: getattr(flags, name) for name in TABLE}
         self._whole: _Made | None = None
         self._opened: list[Any] = []
-        self.fitted: list[tuple[Compiled, list[types.Guard]]] = []  # under a memory budget
+        # Under a memory budget: kernels that make values again, sizes that no plan was found for, and variants found instead.
+        self.fitted: list[tuple[Compiled, list[types.Guard]]] = []
+        self.refused: dict[tuple[int, ...], tuple[Any, ...]] = {}
+        self.instead: dict[tuple[int, ...], Variant] = {}
+        self.first: tuple[int, ...] = ()  # the sizes it was compiled for
         name = plan_cache.key(stage.program)
         found = None if name is None else plan_cache.load(name, Compiled, stage.program, self._clusters)
         if found is not None:
@@ -126,11 +130,19 @@ class Variant:
                     return Plan(compiled, env, store, threads, limit)
                 except memory.Exceeded:
                     continue
+        sizes = tuple(env.values())
+        if sizes in self.refused:
+            raise errors.ResourceExhaustedError(*self.refused[sizes])
         made = self.whole().compiled
         with _compiling:
-            with types.recording_guards() as guards:
-                plan = budget.fit(made, env, store, threads, limit)
-            ir.trim_table()
+            try:
+                with types.recording_guards() as guards:
+                    plan = budget.fit(made, env, store, threads, limit)
+            except errors.ResourceExhaustedError as e:
+                self.refused[sizes] = e.node_def, e.op, e.message
+                raise
+            finally:
+                ir.trim_table()
         self.fitted.append((plan.compiled, guards))
         return plan
 
@@ -211,9 +223,10 @@ class Executable:
 
     def first(self, arrays: Sequence[np.ndarray]) -> tuple[Variant, Plan]:
         """The first stage for these feeds, compiled and planned but not run (for `explain`)."""
-        variant, env = _Run(self, arrays, None, None).variant(0)
+        run = _Run(self, arrays, None, None)
+        variant, env = run.variant(0)
         variant.whole()
-        return variant, variant.take(env, self.store, self.threads, self.limit)[0]
+        return run.take(variant, env)[:2]
 
 
 def own(value: np.ndarray, t: Tensor, fed: bool) -> Any:
@@ -251,7 +264,7 @@ class Fast:
         if any(kind == "counter" and t not in c.buffers for kind, _, t in c.program.inputs):  # a random op optimised away
             return None
         puts = [_putter(exe, plan, t, c.buffers[places[t]]) for t in exe.feeds]
-        fresh = [(b, plan.late[b], plan.shape[b], b.dtype.np) for b in plan.late if c.tensor_of[b] not in c.inputs]
+        fresh = [(b, plan.late[b], _Results(plan.shape[b], b.dtype.np)) for b in plan.late if c.tensor_of[b] not in c.inputs]
         counters = [(what, _cell(plan, c.buffers[t])) for kind, what, t in c.program.inputs if kind == "counter"]
         made = cls(puts, plan, [], fresh, counters, exe.store)._with_outputs()
         if made is not None:
@@ -290,9 +303,8 @@ class Fast:
                 return None
         for what, cell in self.counters:
             cell[...] = self.store.draws(what)
-        for b, positions, shape, dtype in self.fresh:
-            array = self.made[b] = _pool.take(shape, dtype)
-            address = array.__array_interface__["data"][0]
+        for b, positions, take in self.fresh:
+            self.made[b], address = take()
             for p in positions:
                 self.plan.table[p] = address
         if self.changes:
@@ -317,17 +329,21 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
     if b in plan.late:
         positions, table = plan.late[b], plan.table
         keep: list[Any] = [None]
+        bound = 0
 
         def bind(value: Any) -> bool:
+            nonlocal bound
+            if positions and value is keep[0] and value.shape == shape and value.dtype is dtype and table[positions[0]] == bound:  # the array of the last run
+                return False
             array = value if type(value) is np.ndarray and value.dtype == dtype else convert(t, value)
             if array.shape != shape:
                 return True
             if not (array.flags.c_contiguous and array.flags.aligned):
                 array = np.require(array, None, "CA")
             keep[0] = array
-            address = array.__array_interface__["data"][0]
+            bound = array.__array_interface__["data"][0]
             for p in positions:
-                table[p] = address
+                table[p] = bound
             return False
 
         return bind
@@ -424,7 +440,25 @@ class _Run:
         exe.variants[index].insert(0, v)
         env = self._fits(v)
         assert env is not None
+        v.first = tuple(env.values())
         return v, env
+
+    def take(self, v: Variant, env: dict[str, int]) -> tuple[Variant, Plan, tuple[int, ...]]:
+        """A plan, and its variant: under a budget maybe one compiled for these sizes instead of the first ones."""
+        exe, sizes = self.exe, tuple(env.values())
+        if sizes in v.instead:
+            v = v.instead[sizes]
+            env = self._fits(v) or env
+        try:
+            return v, *v.take(env, self.store, exe.threads, exe.limit)
+        except errors.ResourceExhaustedError:
+            if not exe.limit or tuple(env.values()) == v.first:
+                raise
+        index = next(i for i, there in enumerate(exe.variants) if v in there)
+        new = v.instead[sizes] = Variant(exe.request.stage(self.shape, self.value, self.bound, exe.valued[index]))
+        env = self._fits(new) or env
+        new.first = tuple(env.values())
+        return new, *new.take(env, self.store, exe.threads, exe.limit)
 
     def _fits(self, v: Variant) -> dict[str, int] | None:
         try:
@@ -441,7 +475,7 @@ class _Run:
         if flags.check or flags.debug:
             v.whole()
         try:
-            plan, key = v.take(env, self.store, self.exe.threads, self.exe.limit)
+            v, plan, key = self.take(v, env)
         except NegativeSize:
             self._replay()
             raise errors.InvalidArgumentError(None, None, "a size computed in this step is negative") from None
@@ -613,6 +647,32 @@ class _ReadOnly:
 
     def commit(self, written: Any, drawn: Any) -> None:
         pass
+
+
+class _Results:
+    """Arrays for one result of one plan, taken again when the caller has let them go; one caller at a time."""
+
+    KEPT, SMALL_ENOUGH = 4, 1 << 20
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
+        self.shape, self.dtype = shape, dtype
+        self.kept: list[tuple[np.ndarray, np.ndarray, int]] = []
+        self.large = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > self.SMALL_ENOUGH
+
+    def __call__(self) -> tuple[np.ndarray, int]:
+        """An array nobody else holds, and its address."""
+        for owner, array, address in self.kept:
+            if sys.getrefcount(owner) == 4:  # the tuple, `array`, `owner` and the argument: views hang on the owner of the memory
+                return array.view(), address
+        if self.large:
+            array = _pool.take(self.shape, self.dtype)
+            return array, array.__array_interface__["data"][0]
+        array = aligned(self.shape, self.dtype)
+        address = array.__array_interface__["data"][0]
+        if len(self.kept) >= self.KEPT:
+            self.kept.pop(0)
+        self.kept.append((array.base, array, address))  # type: ignore[arg-type]
+        return array.view(), address
 
 
 class _Pool:
