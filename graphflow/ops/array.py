@@ -1439,8 +1439,8 @@ def _padding_axes(op: Any) -> Axes | None:
     found = values_of(op.inputs[1])
     if found is None:
         return None
-    return own_axes(op, lambda order, x, _: op.opdef(x, reshape(vector(*[v for a in order for v in found[2 * a:2 * a + 2]]), [len(order), 2]),
-                                                     **op.attrs))
+    return own_axes(op, lambda order, x, _: op.opdef(
+        x, reshape(vector(*[v for a in order for v in found[2 * a:2 * a + 2]]), [len(order), 2]), **op.attrs))
 
 
 pad.axes(_padding_axes)

@@ -47,7 +47,8 @@ def _(op, dy):
     return cumsum_op(dy, axis=op.attrs["axis"], exclusive=op.attrs["exclusive"], reverse=not op.attrs["reverse"]),
 
 
-@primitive("scan", combine="mul", type="Cumprod", dtypes=NUMERIC, infer=_spec, axes=_axes, numpy=_reference(np.cumprod, 1), samples=_SAMPLES)
+@primitive("scan", combine="mul", type="Cumprod", dtypes=NUMERIC, infer=_spec, axes=_axes, numpy=_reference(np.cumprod, 1),
+           samples=_SAMPLES)
 def cumprod_op(x, *, axis=0, exclusive=False, reverse=False):
     """The running product along `axis`; `exclusive` leaves each element's own value out, `reverse` runs from the end."""
 

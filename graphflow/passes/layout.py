@@ -220,10 +220,10 @@ class _Plan:
 
     def choose(self) -> None:
         for _ in range(ROUNDS):
-            if not any([self._change(g, True) for g in self.groups if g[0] not in self.chosen]):
+            if not sum(self._change(g, True) for g in self.groups if g[0] not in self.chosen):
                 break
         for _ in range(ROUNDS):
-            if not any([self._change([o], False) for o in reversed(list(self.chosen))]):
+            if not sum(self._change([o], False) for o in reversed(list(self.chosen))):
                 break
 
     def _change(self, ops: list[Operation], suggested: bool) -> bool:
