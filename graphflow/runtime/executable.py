@@ -333,13 +333,14 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
 
         def bind(value: Any) -> bool:
             nonlocal bound
-            if positions and value is keep[0] and value.shape == shape and value.dtype is dtype and table[positions[0]] == bound:  # the array of the last run
+            # The array of the last run is bound already.
+            if positions and value is keep[0] and value.shape == shape and value.dtype is dtype and table[positions[0]] == bound:
                 return False
             array = value if type(value) is np.ndarray and value.dtype == dtype else convert(t, value)
             if array.shape != shape:
                 return True
             if not (array.flags.c_contiguous and array.flags.aligned):
-                array = np.require(array, None, "CA")
+                array = np.require(array, None, ["C", "A"])
             keep[0] = array
             bound = array.__array_interface__["data"][0]
             for p in positions:
@@ -514,7 +515,7 @@ class _Run:
                 continue
             value = self.value((kind, what))
             if b in plan.late:
-                value = np.require(value, None, "CA")
+                value = np.require(value, None, ["C", "A"])
                 fresh[b] = value
             elif b.dtype.kind == "s":
                 plan.views[b] = value
