@@ -34,24 +34,26 @@ def pads(sizes, kernel, strides, dilations, padding):
 
 
 def windows(sizes, kernel, strides, dilations, padding):
-    """For each window its place, and of each of its taps the number and the place that is inside."""
+    """The number of windows an axis; and for each its place, and of each of its taps inside the number and the place."""
     before = pads(sizes, kernel, strides, dilations, padding)
     counts = [(n + lo + hi - (k - 1) * d - 1) // s + 1 for n, k, s, d, (lo, hi) in zip(sizes, kernel, strides, dilations, before)]
+    each = []
     for o in itertools.product(*map(range, counts)):
         found = []
         for t in itertools.product(*map(range, kernel)):
             at = tuple(i * s + j * d - lo for i, s, j, d, (lo, _) in zip(o, strides, t, dilations, before))
             if all(0 <= i < n for i, n in zip(at, sizes)):
                 found.append((t, at))
-        yield o, counts, found
+        each.append((o, found))
+    return counts, each
 
 
 def depthwise(x, w, dy, strides, dilations, padding):
     """y, dx and dw of a depthwise convolution with w [*kernel, channels, multiplier], by its definition."""
     many, each = w.shape[-2:]
     y, dx, dw = [], np.zeros(x.shape), np.zeros(w.shape)
-    counts = [0] * (x.ndim - 2)
-    for o, counts, taps in windows(x.shape[1:-1], w.shape[:-2], strides, dilations, padding):
+    counts, places = windows(x.shape[1:-1], w.shape[:-2], strides, dilations, padding)
+    for o, taps in places:
         total = np.zeros((len(x), many, each))
         g = dy[(slice(None), *o)].reshape(len(x), many, each) if dy is not None else None
         for t, at in taps:
@@ -61,7 +63,7 @@ def depthwise(x, w, dy, strides, dilations, padding):
                 dx[(slice(None), *at)] += (g * w[t]).sum(-1)
                 dw[t] += (element[..., None] * g).sum(0)
         y.append(total.reshape(len(x), many * each))
-    return np.stack(y, 1).reshape(len(x), *counts, many * each) if y else np.zeros((len(x), *counts, many * each)), dx, dw
+    return np.stack(y, 1).reshape(len(x), *counts, many * each), dx, dw
 
 
 CONVOLUTIONS = {  # input, kernel, multiplier, strides, dilations, padding
@@ -156,8 +158,8 @@ def pooled(x, kernel, strides, padding, dy=None):
     """Maxima, means and their two gradients; NaN is the largest, the first maximum gets the gradient, padding is not counted."""
     ones = (1,) * len(kernel)
     top, mean, to_top, to_mean = [], [], np.zeros(x.shape), np.zeros(x.shape)
-    counts = [0] * len(kernel)
-    for number, (o, counts, taps) in enumerate(windows(x.shape[1:-1], kernel, strides, ones, padding)):
+    counts, places = windows(x.shape[1:-1], kernel, strides, ones, padding)
+    for o, taps in places:
         inside = np.stack([x[(slice(None), *at)] for _, at in taps]) if taps else np.zeros((0, len(x), x.shape[-1]))
         top.append(inside.max(0) if taps else np.full(inside.shape[1:], -np.inf))
         mean.append(inside.astype(float).mean(0) if taps else np.full(inside.shape[1:], np.nan))
