@@ -204,16 +204,20 @@ def _scatters(s: Stage) -> bool:
     return bool(s.combine) and bool(s.reduced) and any(ir.axes_in(i) & set(s.reduced) for i in s.index)
 
 
+_ARITHMETIC = {"axis", "add", "sub", "mul", "neg", "floordiv", "mod"}
+
+
 def _mergeable(root: Expr, a: Axis, b: Axis, new: Axis, mapping: dict[int, Expr]) -> bool:
     """Fills `mapping` with the merged form of each offset in `root`; False if some use of a or b is no such offset."""
-    stack = [root]
+    stack, seen = [root], set()
     while stack:
         e = stack.pop()
-        if id(e) in mapping or not ir.axes_in(e) & {a, b}:
+        if id(e) in mapping or id(e) in seen or not ir.axes_in(e) & {a, b}:
             continue
+        seen.add(id(e))
         if e.op == "axis":
             return False
-        if e.dtype is types.int64 and e.op not in ("at", "select", "check", "cast"):
+        if e.dtype is types.int64 and e.op in _ARITHMETIC:  # of others (bits of an index) the operands are asked
             f = affine(e)
             ca, cb = f.terms.get(ir.axis(a), 0), f.terms.get(ir.axis(b), 0)
             rest = {k: c for k, c in f.terms.items() if k not in (ir.axis(a), ir.axis(b))}

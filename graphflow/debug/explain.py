@@ -52,6 +52,7 @@ class KernelInfo:
     ops: the user's operations in it.  source: the generated text ("" for host ops).  bytes: read and written once.
     flops: floating-point operations.  extent: iterations of the range that threads split.
     prologue: it runs when the plan is new or a variable has been written since, not at every step.
+    again: it makes what another kernel has made before, because a memory budget did not let that be kept.
     """
 
     name: str
@@ -63,10 +64,11 @@ class KernelInfo:
     extent: int
     ir: str = ""
     prologue: bool = False
+    again: bool = False
 
     def __str__(self) -> str:
         names = ", ".join(self.ops[:6]) + (f" and {len(self.ops) - 6} more" if len(self.ops) > 6 else "")
-        return f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}{' (prologue)' * self.prologue}"
+        return f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}{' (prologue)' * self.prologue}{' (again)' * self.again}"
 
 
 @dataclass
@@ -172,7 +174,7 @@ def _kernel(u: Unit, plan: Any) -> KernelInfo:
     flops = _flops(u.kernel, plan.env) if u.kernel is not None else types.evaluate(e.flops, plan.env)
     label = e.source.split("\n", 1)[0].lstrip("# ")
     return KernelInfo(label, u.cluster.kind, names, e.source, sum(plan.nbytes(b) for b in e.buffers), flops, extent, repr(u.kernel),
-                      u.prologue)
+                      u.prologue, any(op.name.endswith("/again") for op in u.cluster.staged))
 
 
 def _flops(kernel: ir.Kernel, env: dict[str, int]) -> int:

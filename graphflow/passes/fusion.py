@@ -356,8 +356,8 @@ class _Fuser:
         """
         if sum(n.work for n in a.nodes) > SMALL_WORK or not any(self._escapes(n, {m.op for m in (*a.nodes, *b.nodes)}) for n in a.nodes):
             return False
-        between = b.above & ~(a.above | 1 << a.number)
-        return any(between >> g.number & 1 and max(n.work for n in g.nodes) > SMALL_WORK for g in self.live) or any(
+        between, small = b.above & ~(a.above | 1 << a.number), max(256, 16 * max(n.work for n in a.nodes))
+        return any(between >> g.number & 1 and max(n.work for n in g.nodes) > small for g in self.live) or any(
             self.kinds[p] not in ("input", "const") and p not in self.nodes and not self._above_opaque(p) >> a.number & 1
             for n in b.nodes for p in self._behind(n.op))
 
