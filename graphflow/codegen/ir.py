@@ -55,14 +55,15 @@ _scalar("select", 3, select=np.where)
 
 
 class Expr:
-    """A scalar: `op` applied to `args`, of type `dtype`; `data` is the constant, axis, size or buffer it names."""
+    """A scalar: `op` applied to `args`, of type `dtype`; `data` is the constant, axis, size or buffer it names, `axes` all axes in it."""
 
-    __slots__ = ("op", "args", "dtype", "data", "__weakref__")
+    __slots__ = ("op", "args", "dtype", "data", "axes", "__weakref__")
 
     op: str
     args: tuple[Expr, ...]
     dtype: DType
     data: Any
+    axes: frozenset[Axis]
 
     def __repr__(self) -> str:
         return text(self)
@@ -102,7 +103,20 @@ def make(op: str, args: tuple[Expr, ...], dtype: DType, data: Any = None) -> Exp
     if found is None:
         found = Expr.__new__(Expr)
         found.op, found.args, found.dtype, found.data = op, args, dtype, data
+        found.axes = _axes(args) if op != "axis" else frozenset((data,))
         _table[key] = found
+    return found
+
+
+_NO_AXES: frozenset[Any] = frozenset()
+
+
+def _axes(args: tuple[Expr, ...]) -> frozenset[Axis]:
+    """The axes in all of `args`; where one has them all, its very set."""
+    found = _NO_AXES
+    for a in args:
+        if not a.axes <= found:
+            found = a.axes if found <= a.axes else found | a.axes
     return found
 
 
@@ -392,8 +406,8 @@ def loads(*roots: Expr) -> Iterable[Expr]:
     return (e for e in walk(*roots) if e.op == "load")
 
 
-def axes_in(*roots: Expr) -> set[Axis]:
-    return {e.data for e in walk(*roots) if e.op == "axis"}
+def axes_in(*roots: Expr) -> frozenset[Axis]:
+    return _axes(roots)
 
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%", "lt": "<", "le": "<=", "gt": ">",
