@@ -8,17 +8,18 @@ Tasks depend on the sizes alone, so that any number of threads gives the same bi
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Collection, Mapping, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
 from ..ops.pull import Pull, is_uniform
 from ..types import DType, Size
-from . import blocks, direct, image, ir, schedule, simplify
+from . import blocks, direct, image, ir, schedule, simplify, tune
 from .emit_cpu import Emitted
 from .ir import Axis, Buffer, Expr, Kernel, Stage
 from .text import Text
+from .tune import Cut
 
 # Below this many multiplications the general loop generator is faster than packing.
 SMALL = 1 << 13
@@ -263,10 +264,9 @@ class _Multiply:
         self.before: list[Kernel | Emitted] = []
         self.after: list[Kernel | Emitted] = []
 
-    def made(self) -> list[Kernel | Emitted]:
+    def made(self, cut: Cut | None = None) -> list[Kernel | Emitted]:
         self._right()
-        self._cut()
-        self._look()
+        self._cut(cut)
         self._target()
         return [*self.before, self._product(), *self.after]
 
@@ -375,30 +375,83 @@ class _Multiply:
 
     # -- tasks
 
-    def _cut(self) -> None:
+    def _cut(self, cut: Cut | None = None) -> None:
         """Blocks of rows, groups of columns and parts of the sum, by sizes alone."""
-        s, m, n, k = self.shape, _hint(self.m), _hint(self.n), _hint(self.k)
         whole = self.then is not None and any(t.combine for t in self.then.stages)
-        groups_of = -(-COLUMNS // s.width) * s.width
-        if self.by_rows:
-            tiles = types.ceildiv(self.m, s.rows)
-            rows = max(1, min(TILES, -(-m // s.rows) * _hint(self.batch) // TASKS))
-            self.tiles, self.blocks = tiles, types.ceildiv(tiles, rows)
-        else:
-            left = self.left
-            self.tiled = left.load is not None and not left.taps and not any(set(left.run) & ir.axes_in(c) for c in left.conditions)
-            self.chunks = _chunks(left, STRIPES * s.rows if self.tiled else 96)
-            self.blocks = self.chunks.count
-        tasks = max(1, _hint(self.batch) * _hint(self.blocks))
-        while not whole and groups_of > 2 * s.width and tasks * -(-n // groups_of) < TASKS:
-            groups_of //= 2
-        self.columns: Size = self.n if whole or n <= groups_of else -(-groups_of // s.width) * s.width
+        left = self.left
+        self.tiled = left.load is not None and not left.taps and not any(set(left.run) & ir.axes_in(c) for c in left.conditions)
+        self.window = self._window()
+        if cut is None:
+            candidates = sorted(self._cuts(whole), key=self._cost)
+            cut = candidates[0] if self.rows else tune.choose(self._key(whole), candidates, self._tried)
+        self.columns: Size = self.n if cut.columns >= _hint(self.n) else cut.columns
         self.groups: Size = 1 if self.columns is self.n else types.ceildiv(self.n, self.columns)
-        tasks *= max(1, _hint(self.groups))
-        steps = -(-k // DEPTH)
-        self.parts = 1 if tasks >= TASKS or steps < 4 else min(-(-2 * TASKS // tasks), steps // 2)
+        self.parts = cut.parts
         if self.by_rows:
-            self.steps = _chunks(self.left, DEPTH)
+            self.tiles = types.ceildiv(self.m, self.shape.rows)
+            self.blocks = types.ceildiv(self.tiles, cut.tiles)
+            self.steps = _chunks(left, DEPTH)
+        else:
+            self.chunks = _chunks(left, cut.tiles * self.shape.rows if self.tiled else 96)
+            self.blocks = self.chunks.count
+        if cut.slab and self.window is not None and self.rows is None:
+            if self.by_rows:
+                self.rows = direct.Rows(self.window, TASKS, self.n, slab=cut.slab)
+            else:
+                self.taps = direct.Taps(self.window, self, TASKS, cut.slab)
+                self.parts = self.taps.parts
+
+    def _cuts(self, whole: bool) -> list[Cut]:
+        """All ways that are worth a thought."""
+        s, n, steps = self.shape, _hint(self.n), -(-_hint(self.k) // DEPTH)
+        columns = [n] if whole else [n, *[c for c in (512, 256, 128, 64) if c < n and c % s.width == 0]]
+        if max(columns) > 2 * COLUMNS and not whole:
+            columns.remove(n)
+        if self.window is not None:
+            few = [c for c in columns if c == max(columns) or _hint(self.window.images) * _hint(self.window.counts[0]) < TASKS]
+            return [Cut(1, c, 1, slab) for c in few for slab in (direct.SLAB, direct.SLAB // 2, direct.SLAB * 2)]
+        tiles = range(1, TILES + 1) if self.by_rows else (STRIPES, STRIPES // 2, STRIPES // 4) if self.tiled else (STRIPES,)
+        parts = [1] if steps < 4 else [p for p in (1, 2, 4, 8, 16) if p <= steps // 2]
+        return [Cut(t, c, p) for t in tiles for c in columns for p in parts]
+
+    def _cost(self, cut: Cut) -> float:
+        """An estimate in cycles of one core, made longer where tasks are too few for several."""
+        s, size = self.shape, self.p.dtype.size
+        batch, m, n, k = (max(1, _hint(x)) for x in self.p.sizes)
+        products = batch * m * (-(-n // s.lanes) * s.lanes) * k / (2 * s.lanes)
+        if cut.slab:
+            return abs(cut.slab - direct.SLAB) + products * (1 if cut.columns >= n else 1.01)
+        rows = cut.tiles * s.rows if self.by_rows or self.tiled else 96
+        blocks_, groups = -(-m // rows), -(-n // cut.columns)
+        right = batch * blocks_ * k * n * size / (24 if k * n * size < 1 << 20 else 6)
+        left = batch * groups * m * k * size / 8
+        sums = batch * m * n * size / 8 * (-(-k // DEPTH) + (2 * cut.parts if cut.parts > 1 else 0))
+        tasks = batch * blocks_ * groups * cut.parts
+        uneven = 1 + max(0, TASKS - tasks) / TASKS if products > 1 << 16 else 1
+        return (products + right / 2 + left + sums) * uneven + 500 * tasks
+
+    def _key(self, whole: bool) -> str:
+        form = "rows" if self.by_rows else "tiles" if self.tiled else "cols"
+        numbers = [*map(_hint, self.p.sizes), int(whole)]
+        if self.window is not None:
+            w = self.window
+            form = f"image {form}"
+            numbers += [_hint(w.images), *map(_hint, w.counts), *w.kernel, w.channels, w.down.step, w.across.step, w.down.spread]
+        return f"{self.kind} {form} {numbers}"
+
+    def _tried(self, cut: Cut) -> list[Kernel | Emitted]:
+        """The bare product cut this way, for the clock."""
+        out = Buffer(self.p.dtype, self.p.sizes, "out", "tried")
+        one = _Multiply(self.name, Product(*(replace(x) for x in (self.p.a, self.p.b)), self.p.batch, self.p.dtype), out, None, None, {}, self.fixed)
+        return one.made(cut)
+
+    def _window(self) -> image.Window | None:
+        """The image over which the left operand slides, if it is better read from there."""
+        a = self.p.a
+        places, taps = (a.outer, a.reduced) if self.by_rows else (a.reduced, a.outer)
+        w = None if self.p.batch or self.rows else image.Window.of(a.expr, places, taps, self.p.dtype)
+        good = w is not None and (direct.fits_rows(w) if self.by_rows else self.b_at is not None and direct.fits_taps(w))
+        return w if good else None
 
     def at_places(self, place: direct.Place) -> bool:
         """Whether the product can put its rows at these places; from then on it does."""
@@ -409,22 +462,6 @@ class _Multiply:
             return False
         self.rows = direct.Rows(w, TASKS, self.n, place)
         return True
-
-    def _look(self) -> None:
-        """Whether the left operand slides over an image, and is better read from there."""
-        if self.rows is not None:
-            self.parts = 1
-            return
-        a = self.p.a
-        places, taps = (a.outer, a.reduced) if self.by_rows else (a.reduced, a.outer)
-        w = None if self.p.batch else image.Window.of(a.expr, places, taps, self.p.dtype)
-        if w is None:
-            return
-        if self.by_rows and direct.fits_rows(w):
-            self.rows, self.parts = direct.Rows(w, TASKS, self.n), 1
-        elif not self.by_rows and self.b_at is not None and direct.fits_taps(w):
-            self.taps = direct.Taps(w, self, TASKS)
-            self.parts = self.taps.parts
 
     # -- where the sums go
 

@@ -36,10 +36,10 @@ def fits_taps(w: Window) -> bool:
     return w.kernel[0] * w.kernel[1] > 1 and w.reach(1) * w.width * w.channels <= ROOM and w.across.step * w.channels <= 4 * WIDE
 
 
-def _rows(w: Window, tasks: int) -> int:
-    """Rows of windows in a task: a slab of some size, but at least `tasks` tasks."""
+def _rows(w: Window, tasks: int, slab: int) -> int:
+    """Rows of windows in a task: a slab of some elements, but at least `tasks` tasks."""
     count, images = types.hint(w.counts[0]) or 1, types.hint(w.images) or 1
-    rows = max(1, SLAB // max(w.down.step * w.width * w.channels, 1))
+    rows = max(1, slab // max(w.down.step * w.width * w.channels, 1))
     rows = min(rows, max(1, -(-count * images // tasks)), count)
     while rows > 1 and w.reach(rows) * w.width * w.channels > ROOM:
         rows -= 1
@@ -59,8 +59,8 @@ class Place:
 class Rows:
     """The `rows` form: emits the tasks of a product whose left operand is `w`."""
 
-    def __init__(self, w: Window, tasks: int, n: Size, place: Place | None = None):
-        self.w, self.rows = w, _rows(w, tasks)
+    def __init__(self, w: Window, tasks: int, n: Size, place: Place | None = None, slab: int = SLAB):
+        self.w, self.rows = w, _rows(w, tasks, slab)
         line = w.counts[1] * n
         self.place = place or Place(0, w.counts[0] * line, line, n)
         self.bands = types.ceildiv(w.counts[0], self.rows)
@@ -136,8 +136,8 @@ def _taps(e: Text, w: Window) -> None:
 class Taps:
     """The `taps` form: partial sums over `parts` shares of the slabs, one task a share (and a row of taps where the filter is large)."""
 
-    def __init__(self, w: Window, m: Any, tasks: int):
-        self.w, self.rows = w, _rows(w, 2 * tasks)
+    def __init__(self, w: Window, m: Any, tasks: int, slab: int = SLAB):
+        self.w, self.rows = w, _rows(w, 2 * tasks, slab)
         self.bands = types.ceildiv(w.counts[0], self.rows)
         slabs = (types.hint(w.images) or 1) * (types.hint(self.bands) or 1)
         filter_size = max(1, (types.hint(m.m) or 1) * (types.hint(m.n) or 1))

@@ -26,7 +26,7 @@ from typing import Any, Callable
 import numpy as np
 
 from .. import types
-from ..codegen import compile as native
+from ..codegen import compile as native, tune
 from ..flags import TABLE, flags
 from ..graph import Operation, Spec, Tensor
 from ..ops import opdef
@@ -77,7 +77,7 @@ def key(program: Program, *more: Any) -> str | None:
     if len(program.ops()) < FEWEST or pipeline._added or not usable():
         return None
     try:
-        content = (FORMAT, more, _rules(rewrite.changes), _flags(), _Content(program).parts())
+        content = (FORMAT, more, _rules(rewrite.changes), _flags(), tune.generation(), _Content(program).parts())
     except Unstorable:
         return None
     digest = hashlib.sha256(_source())
