@@ -18,7 +18,7 @@ COLOURS = {"elementwise": "#d7e8fb", "reduction": "#fde2c4", "movement": "#e6e6e
            "random": "#eadcf4",
            "linalg": "#fbd5e5", "state": "#fff2b3", "constant": "#f2f2f2", "input": "#c9efe9", "composite": "#cfd8f5", "host": "#e8d6c3",
            "window": "#f7d0b5",
-           "scan": "#ddeec2", "control": "#ffffff"}
+           "scan": "#ddeec2", "attention": "#f4b6b6", "control": "#ffffff"}
 
 
 def _colour(op: Operation) -> str:

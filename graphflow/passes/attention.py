@@ -422,14 +422,15 @@ class _Replace:
         return f.made["grad"]
 
     def attributes(self, f: Found) -> tuple[dict[str, Any], list[Tensor]]:
-        scale, steps, masks = 1.0, [], []
+        scale, masks = 1.0, []
+        steps: list[tuple[str, Any, float | None]] = []
         for s in f.steps:
             if s.kind == "scale" and not steps:
                 scale *= s.fill  # type: ignore[operator]
             elif s.mask is None:
                 steps.append((s.kind, None, s.fill))
             else:
-                source = triangular(s.mask)
+                source: Any = triangular(s.mask)
                 if source is None:
                     source = len(masks)
                     masks.append(self.now(s.mask))
