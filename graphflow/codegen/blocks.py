@@ -96,10 +96,12 @@ class _Writer:
             calls.append(f"tiles{v}:\n  switch i64 %height, label %next [{cases}]")
             calls += [f"call{r}x{v}:\n  call fastcc void @tile{r}x{v}(ptr %pa, ptr %pb, ptr %pc, i64 %taps, i64 %depth, i64 %hops, "
                       f"i64 %ldas, i64 %ldbs, i64 %ldcs, i64 %add, i64 %left)\n  br label %next" for r in range(1, s.rows + 1)]
-        by_width = "\n".join(f"  %fits{v} = icmp sle i64 %width, {v * s.lanes}\n  br i1 %fits{v}, label %tiles{v}, label %wider{v}\nwider{v}:"
+        by_width = "\n".join(f"  %fits{v} = icmp sle i64 %width, {v * s.lanes}\n"
+                             f"  br i1 %fits{v}, label %tiles{v}, label %wider{v}\nwider{v}:"
                              for v in range(1, s.vectors))
         down = "mul i64 %t, %hops" if self.tiles else f"mul i64 %top, {self.size * (1 if self.pitch is None else self.pitch)}"
-        return f"""define i64 @kernel(ptr %a, ptr %b, ptr %c, i64 %rows, i64 %cols, i64 %taps, i64 %depth, i64 %hop, i64 %lda, i64 %ldb, i64 %panel, i64 %ldc, i64 %add) nounwind {{
+        return f"""define i64 @kernel(ptr %a, ptr %b, ptr %c, i64 %rows, i64 %cols, i64 %taps, i64 %depth, i64 %hop,
+                   i64 %lda, i64 %ldb, i64 %panel, i64 %ldc, i64 %add) nounwind {{
 entry:
   %hops = mul i64 %hop, {self.size}
   %ldas = mul i64 %lda, {self.size}
@@ -245,7 +247,8 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
         if mask is None:
             self.add(f"store {self.vector} {value}, ptr {place}, align {self.size}")
         else:
-            self.add(f"call void @llvm.masked.store.{self.suffix}.p0({self.vector} {value}, ptr {place}, i32 {self.size}, {self.mask} {mask})")
+            self.add(f"call void @llvm.masked.store.{self.suffix}.p0({self.vector} {value}, ptr {place}, i32 {self.size}, "
+                     f"{self.mask} {mask})")
 
     def multiply_add(self, name: str, x: str, y: str, total: str) -> None:
         v = self.vector
@@ -271,7 +274,7 @@ class _Transpose:
         self.size = 8 if kind in ("f64", "i64") else 4
 
     def module(self) -> str:
-        n, v, t, size = self.lanes, self.vector, self.scalar, self.size
+        n, t, size = self.lanes, self.scalar, self.size
         return f"""; transpose_{self.kind} {n}
 define i64 @kernel(ptr %to, ptr %from, i64 %rows, i64 %cols, i64 %ldto, i64 %ldfrom) nounwind {{
 entry:

@@ -344,7 +344,8 @@ class _Multiply:
         e.line("zero = 0")
         source = self._guarded(e, s, lambda: e.at(at_j, s.slow[0], "j") if s.slow else e.value(at_j))
         n = e.size(run.extent)
-        call = f"call_transpose({e.call(blocks.transpose(self.kind))}, row, advance(p{e.scope[s.load.data]}, {{0}} * {w}), cols, {n}, {width}, " \
+        turn = e.call(blocks.transpose(self.kind))
+        call = f"call_transpose({turn}, row, advance(p{e.scope[s.load.data]}, {{0}} * {w}), cols, {n}, {width}, " \
                f"{e.size(_step(s) or 0)})"
         if source[0]:
             e.line(f"if {source[0]}:")
@@ -442,8 +443,8 @@ class _Multiply:
     def _tried(self, cut: Cut) -> list[Kernel | Emitted]:
         """The bare product cut this way, for the clock."""
         out = Buffer(self.p.dtype, self.p.sizes, "out", "tried")
-        one = _Multiply(self.name, Product(*(replace(x) for x in (self.p.a, self.p.b)), self.p.batch, self.p.dtype), out, None, None, {}, self.fixed)
-        return one.made(cut)
+        again = Product(replace(self.p.a), replace(self.p.b), self.p.batch, self.p.dtype)
+        return _Multiply(self.name, again, out, None, None, {}, self.fixed).made(cut)
 
     def _window(self) -> image.Window | None:
         """The image over which the left operand slides, if it is better read from there."""
@@ -490,7 +491,7 @@ class _Multiply:
     # -- the product
 
     def _product(self) -> Emitted:
-        p, then = self.p, self.then
+        then = self.then
         loads = list(dict.fromkeys(e.data for e in ir.walk(self.left.expr) if e.op == "at"))
         buffers = [*loads, self.b, *(then.buffers if then else ()), self.c]
         e = Text(f"product_{self.kind}", [b for b in buffers if b.role != "tmp"], then, self.alias)
@@ -573,8 +574,8 @@ class _Multiply:
             e.line(f"k0 = q * {DEPTH}")
             e.line(f"kc = min({DEPTH}, {e.size(self.k)} - k0)")
             self._fill_tiles(e) if tiled else self._fill(e, "k0", "k0 + kc", 96)
-        e.line(f"call_block({block}, left, advance(right, k0 * {e.size(self.ldb)} * {w}), c, rows, cols, 1, kc, kc * {blocks.LINE}, 96, {e.size(self.ldb)}, "
-               f"{e.size(self.panel)}, {e.size(self.n)}, q - q0)")
+        e.line(f"call_block({block}, left, advance(right, k0 * {e.size(self.ldb)} * {w}), c, rows, cols, 1, kc, kc * {blocks.LINE}, 96, "
+               f"{e.size(self.ldb)}, {e.size(self.panel)}, {e.size(self.n)}, q - q0)")
         e.close()
         if self.then is not None:
             self._then(e, self.then, f"b * {e.size(self.m)} + top", f"b * {e.size(self.m)} + top + rows")
@@ -684,7 +685,8 @@ def _replaced(then: Kernel, result: Buffer, alias: Mapping[Buffer, Buffer]) -> B
     places = {e.args[0] for s in then.stages for e in ir.walk(s.expr) if e.op == "at" and e.data is result}
     read = {e.data for s in then.stages for e in ir.walk(s.expr) if e.op == "at"}
     for s in then.stages:
-        if s.target.role == "out" and s.target.dtype is result.dtype and places == {s.index[0]} and s.target not in read and s.target not in alias:
+        free = s.target.role == "out" and s.target not in read and s.target not in alias
+        if free and s.target.dtype is result.dtype and places == {s.index[0]}:
             return s.target
     return None
 
@@ -715,7 +717,8 @@ def accepts(op: Operation, then: Kernel, result: Buffer) -> bool:
 def _same_place(offset: Expr, flat: simplify.Affine, inner: Sequence[Axis]) -> bool:
     f = simplify.affine(offset)
     expected = {**flat.terms, **({ir.axis(inner[0]): 1} if inner else {})}
-    return types.same(f.const, 0) is True and set(f.terms) == set(expected) and all(types.same(f.terms[e], c) is True for e, c in expected.items())
+    equal = set(f.terms) == set(expected) and all(types.same(f.terms[e], c) is True for e, c in expected.items())
+    return equal and types.same(f.const, 0) is True
 
 
 # ---------------------------------------------------------------- operands

@@ -86,8 +86,8 @@ class Rows:
         e.line(f"wide = min({e.size(step)}, cols - jj)")
         e.open("if taps > 0:")
         e.line(f"call_block({block}, advance(slab, (place + ka * {e.size(w.down.spread)} - h0) * pitch * {size}), "
-               f"advance(right, (jj * {e.size(m.b_columns)} + ka * {e.size(w.run * m.ldb)}) * {size}), to, {e.size(w.counts[1])}, wide, taps, "
-               f"{e.size(w.run)}, {e.size(w.down.spread)} * pitch, 0, {e.size(m.ldb)}, {e.size(m.panel)}, {e.size(self.place.step)}, 0)")
+               f"advance(right, (jj * {e.size(m.b_columns)} + ka * {e.size(w.run * m.ldb)}) * {size}), "
+               f"to, {e.size(w.counts[1])}, wide, taps, {e.size(w.run)}, {e.size(w.down.spread)} * pitch, 0, {e.size(m.ldb)}, {e.size(m.panel)}, {e.size(self.place.step)}, 0)")
         e.close()
         e.open("if taps <= 0:")
         e.open(f"for x in range({e.size(w.counts[1])}):")
@@ -171,8 +171,8 @@ class Taps:
             e.line("taps = y1 - y0")
         e.open("if taps > 0:")
         e.line(f"call_block({block}, advance(slab, (ya * {e.size(d.step)} - drop - h0) * pitch * {size}), "
-               f"advance(right, (image * {count} + ya) * {e.size(w.counts[1] * m.ldb)} * {size}), advance(c, i * {e.size(w.run * m.n)} * {size}), "
-               f"{e.size(w.run)}, cols, taps, {e.size(w.counts[1])}, {e.size(d.step)} * pitch, {e.size(w.across.step * w.channels)}, "
+               f"advance(right, (image * {count} + ya) * {e.size(w.counts[1] * m.ldb)} * {size}), "
+               f"advance(c, i * {e.size(w.run * m.n)} * {size}), {e.size(w.run)}, cols, taps, {e.size(w.counts[1])}, {e.size(d.step)} * pitch, {e.size(w.across.step * w.channels)}, "
                f"{e.size(m.ldb)}, {e.size(m.panel)}, {e.size(m.n)}, 1)")
         e.close()
         e.close()

@@ -126,8 +126,9 @@ class _Found:
             return None
         if down.bounded:
             pitch = types.floordiv(step_y, down.step) if self.y is not None else types.floordiv(step_ky, down.spread)
-            if self.y is not None and not _equal(pitch * down.step, step_y) or self.ky is not None and not _equal(pitch * down.spread, step_ky):
-                return None
+            for a, step, by in ((self.y, step_y, down.step), (self.ky, step_ky, down.spread)):
+                if a is not None and not _equal(pitch * by, step):
+                    return None
         elif self.ky is None:
             pitch = step_y
         elif isinstance(step_ky, int) and isinstance(step_y, int):

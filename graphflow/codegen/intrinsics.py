@@ -261,7 +261,8 @@ def _fill_row(builder, memory, size, to, source, n):
     suffix = f"v{lanes}{'f' if isinstance(memory, (ir.FloatType, ir.DoubleType)) else 'i'}{8 * size}.p0"
     value = zero
     if source is not None:
-        load = cgutils.get_or_insert_function(module, ir.FunctionType(vector, [pointer, I32, mask_type, vector]), f"llvm.masked.load.{suffix}")
+        shape = ir.FunctionType(vector, [pointer, I32, mask_type, vector])
+        load = cgutils.get_or_insert_function(module, shape, f"llvm.masked.load.{suffix}")
         value = builder.call(load, [builder.bitcast(_element_pointer(builder, memory, source, i), pointer), I32(size), mask, zero])
     store = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), [vector, pointer, I32, mask_type]),
                                            f"llvm.masked.store.{suffix}")

@@ -25,6 +25,7 @@ from .schedule import Schedule, inner_axes, scatters
 from .simplify import Affine, affine
 
 TAPS = 32  # most steps of a fold that are written out
+ALONE = 48  # the same where neighbours share no load
 WORK = 190  # loads and operations in one body, all pixels together: longer texts take long to compile
 PHASES = 4  # largest stride with a body for each remainder
 PIXELS = 256  # a sum over pixels is cut into pieces of about so many, each by one thread
@@ -72,9 +73,9 @@ def _folds(plan: Schedule) -> Form | None:
 
 def _guarded(plan: Schedule) -> bool:
     """Whether the place of a pixel decides something: padding, or a division of its index."""
-    found = ir.walk(*(s.expr for s in plan.kernel.stages))
-    return any(e.args and e.args[0].dtype is types.int64 and e.op in ("lt", "le", "gt", "ge", "floordiv", "mod")
-               and plan.rows[-1] in ir.axes_in(e) and plan.lane not in ir.axes_in(e) for e in found)
+    found = [e for e in ir.walk(*(s.expr for s in plan.kernel.stages)) if e.op in ("lt", "le", "gt", "ge", "floordiv", "mod")]
+    return any(e.args[0].dtype is types.int64 and plan.rows[-1] in ir.axes_in(e) and plan.lane not in ir.axes_in(e)
+               and all(x.op != "at" for x in ir.walk(e)) for e in found)
 
 
 def _sums(kernel: Kernel) -> Form:
@@ -275,6 +276,8 @@ class _Windows(_Emitter):
         here: list[Place] = [{**place, a: ir.axis(q) * n + r} for r in range(n)]
         facts = self._facts([folded(ir.substitute(e, p)) for p in here for e in self._expressions()], q)
         block = self._block(n)
+        if n == block == 1 and not facts and not place:
+            return
         start, stop = self.name(), self.name()
         lows, highs, holds = ["0" if lo == "0" else f"ifloordiv({lo} + {n - 1}, {n})"], [f"ifloordiv({hi}, {n})"], []
         for f in facts:
@@ -311,9 +314,15 @@ class _Windows(_Emitter):
     def _block(self, phases: int) -> int:
         """Pixels (groups of phases) of one body: many, but so that few are left over at the end of a row."""
         words = sum(map(len, self.steps.values())) + _work(self._expressions())
-        most = min(max(WORK // max(words * phases * self.shares, 1), 1), 6)
+        limit = WORK if phases > 1 or self._neighbours_share() else ALONE
+        most = min(max(limit // max(words * phases * self.shares, 1), 1), 6)
         row = (types.hint(self.form.pixel.extent) or 0) // phases - 2
         return min(range(max(most - 2, 1), most + 1), key=lambda n: (row % n if row > 0 else 0) * 2 + row // n + n / 100)
+
+    def _neighbours_share(self) -> bool:
+        """Whether two pixels next to each other load an element both."""
+        loads = {e for e in ir.walk(*self._expressions()) if e.op == "at"}
+        return any(folded(ir.substitute(e, {self.form.pixel: ir.axis(self.form.pixel) + 1})) in loads for e in map(folded, loads))
 
     # -- facts
 

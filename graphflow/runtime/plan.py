@@ -135,7 +135,8 @@ class Compiled:
             for k in self._kernels(c, f"k{i}", i, i >= free_from):
                 if isinstance(k, emit_cpu.Emitted):
                     in_variable = any(self._is_variable(b) for b in k.writes)
-                    self.units.append(self._once(Unit(c, k, [b for b in k.buffers if b not in k.writes], list(k.writes), in_variable), roots))
+                    reads = [b for b in k.buffers if b not in k.writes]
+                    self.units.append(self._once(Unit(c, k, reads, list(k.writes), in_variable), roots))
                     continue
                 alias = self._in_place(k, i, i >= free_from)
                 plan = schedule.schedule(k)
@@ -186,7 +187,8 @@ class Compiled:
         if len(c.ops) == 1:
             return contract.kernels(name, op, self.buffers, fixed=self.invariant)
         place = self.buffers.get(result) or ir.Buffer(result.dtype.compute, result.sizes, "part", "product")  # type: ignore[arg-type]
-        then = simplify.linear(lower.lower(name, c.staged, [t for t in c.outputs if t is not result], c.depth, {**self.buffers, result: place}))
+        outputs = [t for t in c.outputs if t is not result]
+        then = simplify.linear(lower.lower(name, c.staged, outputs, c.depth, {**self.buffers, result: place}))
         multiplied = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
         alias = self._in_place(then, step, may_commit, multiplied | {place})
         return contract.kernels(name, op, self.buffers, then, place, alias, self.invariant)
@@ -452,6 +454,7 @@ class Plan:
         for b in {x for u in c.units if not u.prologue for x in u.reads} & c.invariant:
             last[b] = end  # later runs read it again
         slots = []
+        self.adopted = self._adopted()
         for b in self.shape:
             if b in c.alias or b in c.arrays or b.dtype.kind == "s":
                 continue
@@ -465,7 +468,7 @@ class Plan:
                     slots.append((b, self.nbytes(b), -1, end))
                 else:
                     self.late[b] = []
-            elif b in outputs and not small:
+            elif (b in outputs or b in self.adopted) and not small:
                 self.late[b] = []
             elif b in first:
                 slots.append((b, self.nbytes(b), first[b], max(last[b], first[b])))
@@ -485,6 +488,16 @@ class Plan:
             self.views[b] = self.arena[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])
         for b, array in c.arrays.items():
             self._pin(b, array)
+
+    def _adopted(self) -> dict[ir.Buffer, Operation]:
+        """Results that become the memory of variables which have none, or none of this shape."""
+        c, found = self.compiled, {}
+        for var, t in c.program.writes:
+            b, old = c.buffers[t], self.store.values.get(var)
+            if (old is None or old.shape != self.shape[b]) and not (b in c.alias or t in c.inputs or b in c.arrays) and (
+                    b.dtype is var.outputs[0].dtype and b.dtype.kind != "s" and self.nbytes(b) > SMALL):
+                found.setdefault(b, var)
+        return found
 
     def memory(self) -> dict[str, int]:
         """Bytes that a run needs, by what for.  Large results are the caller's; small ones have a copy in the arena."""
