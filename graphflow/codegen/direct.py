@@ -87,7 +87,8 @@ class Rows:
         e.open("if taps > 0:")
         e.line(f"call_block({block}, advance(slab, (place + ka * {e.size(w.down.spread)} - h0) * pitch * {size}), "
                f"advance(right, (jj * {e.size(m.b_columns)} + ka * {e.size(w.run * m.ldb)}) * {size}), "
-               f"to, {e.size(w.counts[1])}, wide, taps, {e.size(w.run)}, {e.size(w.down.spread)} * pitch, 0, {e.size(m.ldb)}, {e.size(m.panel)}, {e.size(self.place.step)}, 0)")
+               f"to, {e.size(w.counts[1])}, wide, taps, {e.size(w.run)}, {e.size(w.down.spread)} * pitch, 0, "
+               f"{e.size(m.ldb)}, {e.size(m.panel)}, {e.size(self.place.step)}, 0)")
         e.close()
         e.open("if taps <= 0:")
         e.open(f"for x in range({e.size(w.counts[1])}):")
@@ -172,8 +173,8 @@ class Taps:
         e.open("if taps > 0:")
         e.line(f"call_block({block}, advance(slab, (ya * {e.size(d.step)} - drop - h0) * pitch * {size}), "
                f"advance(right, (image * {count} + ya) * {e.size(w.counts[1] * m.ldb)} * {size}), "
-               f"advance(c, i * {e.size(w.run * m.n)} * {size}), {e.size(w.run)}, cols, taps, {e.size(w.counts[1])}, {e.size(d.step)} * pitch, {e.size(w.across.step * w.channels)}, "
-               f"{e.size(m.ldb)}, {e.size(m.panel)}, {e.size(m.n)}, 1)")
+               f"advance(c, i * {e.size(w.run * m.n)} * {size}), {e.size(w.run)}, cols, taps, {e.size(w.counts[1])}, "
+               f"{e.size(d.step)} * pitch, {e.size(w.across.step * w.channels)}, {e.size(m.ldb)}, {e.size(m.panel)}, {e.size(m.n)}, 1)")
         e.close()
         e.close()
         e.close()
