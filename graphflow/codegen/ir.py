@@ -380,17 +380,31 @@ def walk(*roots: Expr) -> Iterator[Expr]:
             stack.extend((a, False) for a in reversed(e.args) if id(a) not in seen)
 
 
-def rewrite(root: Expr, change: Callable[[Expr, tuple[Expr, ...]], Expr]) -> Expr:
-    """`root` with every sub-expression replaced by `change(e, new_args)`, bottom up."""
+def rewrite(root: Expr, change: Callable[[Expr, tuple[Expr, ...]], Expr], within: Iterable[Axis] | None = None) -> Expr:
+    """`root` with every sub-expression replaced by `change(e, new_args)`, bottom up; with `within`, only those where one of
+    these axes is."""
+    if within is not None and root.axes.isdisjoint(within):
+        return root
     done: dict[int, Expr] = {}
-    for e in walk(root):
-        done[id(e)] = change(e, tuple([done[id(a)] for a in e.args]))
+    stack = [root]
+    while stack:
+        e = stack[-1]
+        if id(e) in done:
+            stack.pop()
+        elif within is not None and e.axes.isdisjoint(within):
+            done[id(e)] = e
+            stack.pop()
+        elif missing := [a for a in reversed(e.args) if id(a) not in done]:
+            stack += missing
+        else:
+            done[id(e)] = change(e, tuple([done[id(a)] for a in e.args]))
+            stack.pop()
     return done[id(root)]
 
 
 def rebuilt(e: Expr, args: tuple[Expr, ...]) -> Expr:
     """`e` with other arguments, simplified again."""
-    if all(a is b for a, b in zip(e.args, args)):
+    if args == e.args:  # the same objects
         return e
     if e.op in SCALAR and len(args) == 2:
         return binary(e.op, *args)
@@ -399,7 +413,7 @@ def rebuilt(e: Expr, args: tuple[Expr, ...]) -> Expr:
 
 def substitute(root: Expr, mapping: dict[Axis, Expr]) -> Expr:
     """`root` with axes replaced by expressions."""
-    return rewrite(root, lambda e, args: mapping.get(e.data, e) if e.op == "axis" else rebuilt(e, args))
+    return rewrite(root, lambda e, args: mapping.get(e.data, e) if e.op == "axis" else rebuilt(e, args), mapping)
 
 
 def loads(*roots: Expr) -> Iterable[Expr]:

@@ -195,8 +195,11 @@ def _merged(kernel: Kernel, a: Axis, b: Axis) -> Kernel | None:
     def swap(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         return tuple(new if x is a else x for x in axes if x is not b)
 
-    stages = [replace(s, axes=swap(s.axes), reduced=swap(s.reduced), index=tuple(ir.rewrite(i, change) for i in s.index),
-                      expr=ir.rewrite(s.expr, change), init=None if s.init is None else ir.rewrite(s.init, change)) for s in kernel.stages]
+    def changed(root: Expr) -> Expr:
+        return ir.rewrite(root, change, (a, b))
+
+    stages = [replace(s, axes=swap(s.axes), reduced=swap(s.reduced), index=tuple(map(changed, s.index)), expr=changed(s.expr),
+                      init=None if s.init is None else changed(s.init)) for s in kernel.stages]
     return replace(kernel, stages=tuple(stages), outer=swap(kernel.outer))
 
 
