@@ -68,7 +68,8 @@ class KernelInfo:
 
     def __str__(self) -> str:
         names = ", ".join(self.ops[:6]) + (f" and {len(self.ops) - 6} more" if len(self.ops) > 6 else "")
-        return f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}{' (prologue)' * self.prologue}{' (again)' * self.again}"
+        when = " (prologue)" * self.prologue + " (again)" * self.again
+        return f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}{when}"
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 Works on kernels to be (fusion's clusters) in the order in which they run: a value is made again by the very kernel that
 made it first (or by the part of it between two stored values, where that cannot change a bit), so that its bits are the
-same, little else is compiled, and no pass can merge the two.  The step is cut where most memory waits for late readers (in training, where the backward pass begins).  Which values to keep across
-the cut is a minimum cut of a flow network: keeping one costs its bytes, and making one again needs what its kernel
+same, little else is compiled, and no pass can merge the two.  The step is cut where most memory waits for late readers
+(in training, where the backward pass begins).  Which values to keep across the cut is a minimum cut of a flow network:
+keeping one costs its bytes, and making one again needs what its kernel
 reads.  The kernels before the cut are taken in parts, and nothing is made again from beyond its part: more parts keep
 more values and make fewer again at a time, as in Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016).
 
@@ -58,7 +59,7 @@ class Schedule:
         roots = set(program.roots())
         self.free = {t for t in self.maker if t in roots or free(t)}
         self.level = [NEVER if may_fail(c) else _level(c) for c in clusters]
-        self.last = {t: i for t, i in self.maker.items()}
+        self.last = dict(self.maker)
         for i, r in enumerate(self.reads):
             self.last.update((t, i) for t in r)
         self.kernels, self.source = list(clusters), dict(self.maker)  # also those that only make again; by which a value is
@@ -192,7 +193,7 @@ class Schedule:
         made: set[Tensor] = set()
         for p in reversed(range(parts)):
             here = [t for t in needed if part[self.maker[t]] == p and t not in kept]
-            k, m = self._minimum_cut(here, level, kept, lambda t: part[self.maker[t]] == p)
+            k, m = self._minimum_cut(here, level, kept, lambda t, p=p: part[self.maker[t]] == p)  # type: ignore[misc]
             kept |= k
             made |= m
         return made - kept
@@ -350,5 +351,5 @@ class _Versions:
 
 def _again(op: Operation, inputs: tuple[Tensor, ...], again: bool) -> Operation:
     specs = [Spec(t.dtype, t.sizes, t.known) for t in op.outputs]
-    name = f"{op.name}/again" if again else op.name
-    return Operation(op.graph, op.id, name, op.opdef, inputs, op.control_inputs, op.attrs, specs, op.device, op.site, op.origin or (op.name,))
+    name, origin = f"{op.name}/again" if again else op.name, op.origin or (op.name,)
+    return Operation(op.graph, op.id, name, op.opdef, inputs, op.control_inputs, op.attrs, specs, op.device, op.site, origin)

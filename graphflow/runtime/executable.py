@@ -523,7 +523,7 @@ class _Run:
                 plan.views[b][...] = value
         for b, positions in plan.late.items():
             if b not in fresh:
-                fresh[b] = _pool.take(plan.shape[b], b.dtype.np)
+                fresh[b] = (aligned if b in plan.adopted else _pool.take)(plan.shape[b], b.dtype.np)
             address = fresh[b].__array_interface__["data"][0]
             for p in positions:
                 plan.table[p] = address
@@ -591,15 +591,18 @@ class _Run:
                 continue
             b = plan.compiled.buffers[t]
             view = self._view(plan, b, fresh)
-            own = b in fresh and t not in plan.compiled.inputs and not any(view is x for x in out)
+            own = b in fresh and b not in plan.adopted and t not in plan.compiled.inputs and not any(view is x for x in out)
             out.append(view if own else np.array(view, copy=True))
         return out
 
     def _commit(self, v: Variant, plan: Plan) -> None:
         if plan.replaced:
-            new = [(var, np.array(self._final(plan, b), copy=True)) for var, b in plan.replaced]
-            for var, value in new:
-                self.store.write(var, value)
+            new = [(var, None if plan.adopted.get(b) is var else np.array(self._final(plan, b), copy=True), b) for var, b in plan.replaced]
+            for var, value, b in new:
+                if value is None:
+                    self.store.adopt(var, self._fresh[b])
+                else:
+                    self.store.write(var, value)
         self.drawn.update(what for kind, what, _ in v.stage.program.inputs if kind == "counter")
         if not v.stage.blocked:  # all stages of a run draw with the same counters
             for what in self.drawn:

@@ -65,8 +65,8 @@ def _by_size(lifetimes: Sequence[tuple[Hashable, int, int, int]]) -> tuple[dict[
     for key, size, first, last in sorted(lifetimes, key=lambda x: -x[1]):
         size = -(-max(size, 1) // ALIGN) * ALIGN
         at = 0
-        for start, end, f, l in placed:
-            if l >= first and f <= last:
+        for start, end, begins, ends in placed:
+            if ends >= first and begins <= last:
                 if start - at >= size:
                     break
                 at = max(at, end)
