@@ -164,6 +164,28 @@ def _group(a: list[Any], b: list[Any]) -> tuple[int, int]:
     return len(a), len(b)
 
 
+def _reshape_axes(op: Any) -> Axes:
+    """Sizes that go together (split, merged, or the same) are one axis of the op; a size of 1 is one by itself."""
+    into, out = op.inputs[0].sizes, op.outputs[0].sizes
+    o, n = ([k for k, s in enumerate(sizes) if s != 1] for sizes in (out, into))
+    along: dict[Any, int] = {}
+    number = 0
+    while o or n:
+        a, b = _group([out[k] for k in o], [into[k] for k in n])
+        along.update({("out", k): number for k in o[:a]} | {("in", k): number for k in n[:b]})
+        o, n, number = o[a:], n[b:], number + 1
+    for side, sizes in (("out", out), ("in", into)):
+        for k in range(len(sizes)):
+            if (side, k) not in along:
+                along[side, k], number = number, number + 1
+    output = tuple(along["out", k] for k in range(len(out)))
+
+    def make(order: tuple[int, ...], inputs: Sequence[Tensor]) -> Tensor:
+        return reshape(inputs[0], vector(*[out[k] for a in order for k, b in enumerate(output) if b == a]))
+
+    return Axes(output, (tuple(along["in", k] for k in range(len(into))), *[None] * (len(op.inputs) - 1)), make)
+
+
 def sum_to(dy: Tensor, x: Tensor) -> Tensor:
     return graph.OPERATORS["sum_to_shape"](dy, x)
 
@@ -444,6 +466,7 @@ def _reindexed(op: Any, index: Any, read: Any) -> Expr:
 
 
 reshape.lowers(_reindexed)
+reshape.axes(_reshape_axes)
 reshape.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]), None))
 
 
@@ -465,6 +488,7 @@ def _(x, like):
 
 reshape_like.reference(lambda x, like: np.reshape(x, np.shape(like)))
 reshape_like.lowers(_reindexed)
+reshape_like.axes(_reshape_axes)
 reshape_like.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]), None))
 
 

@@ -38,7 +38,8 @@ Read = Callable[[int, Sequence[Expr]], Expr]
 class Axes(NamedTuple):
     """How an op acts along axes, for passes that store tensors with their axes in another order.
 
-    output: the op's axis along which each axis of its output runs; the op has axes 0 .. n - 1.
+    output: the op's axis along which each axis of its output runs; the op has axes 0 .. n - 1.  Axes of a tensor that run
+        along one axis of the op (a reshape splits it) stay together.
     inputs: likewise for each input; None for one that is no such array (sizes, indices).
     make: `make(order, inputs)` is the op with axis `order[k]` as axis k; the inputs have theirs in that order already.
     aligned: inputs broadcast: those with fewer axes are matched from the last one on.

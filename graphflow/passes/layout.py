@@ -16,6 +16,7 @@ Knows the registry and the transpose; of other ops it knows their `axes` only (r
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from .. import types
 from ..graph import Operation, Tensor
 from ..ops import opdef
 from ..ops.opdef import Axes
+from .algebra import KEEP_ORDER
 from .fold import const, shapes, size_vector
 from .program import Program, with_inputs
 from .rewrite import note, op, same_shape
@@ -44,6 +46,7 @@ def layout(program: Program) -> Program:
     return shapes(_Rebuilt(plan).program()) if plan.chosen else program
 
 
+@cache
 def identity(rank: int) -> Order:
     return tuple(range(rank))
 
@@ -59,7 +62,14 @@ def after(first: Order, then: Order) -> Order:
 
 def restricted(order: Order, axes: Order) -> Order:
     """The order that a tensor along `axes` of an op has when the op's axes are in `order`."""
-    return tuple([axes.index(a) for a in order if a in axes])
+    return tuple([k for a in order for k, b in enumerate(axes) if a == b])
+
+
+def lifted(order: Order, axes: Order, rank: int) -> Order | None:
+    """The order of an op's axes for which a tensor along `axes` has `order`; None if there is none, or more than one."""
+    found = [k for n, k in enumerate(order) if not n or axes[order[n - 1]] != axes[k]]
+    wanted = tuple([axes[k] for k in found])
+    return wanted if len(wanted) == rank and restricted(wanted, axes) == order else None
 
 
 def _sized(t: Tensor) -> bool:
@@ -81,7 +91,7 @@ class _Plan:
     def __init__(self, program: Program):
         self.source = program
         self.views: dict[Tensor, tuple[Tensor, Order]] = {}  # transposed tensors: of what, by what
-        self.axes: dict[Operation, Axes] = {}  # ops that can be made in another order
+        self.axes: dict[Operation, Any] = {}  # Axes of the ops that were asked for
         self.uses: dict[Tensor, list[_Use]] = {}
         self.free: set[Tensor] = set()  # computed once, whatever the step does
         self.chosen: dict[Operation, Order] = {}
@@ -96,19 +106,17 @@ class _Plan:
 
     def _collect(self) -> None:
         written = {v for v, _ in self.source.writes}
-        self.free |= {t for kind, what, t in self.source.inputs if kind == "variable" and what not in written}
+        free = self.free
+        free |= {t for kind, what, t in self.source.inputs if kind == "variable" and what not in written}
         for o in self.source.ops():
-            if o.opdef.family == "constant" or o.inputs and o.opdef.effect is None and all(self.view(t)[0] in self.free for t in o.inputs):
-                self.free.update(o.outputs)
+            if free.issuperset(o.inputs) and o.opdef.effect is None and o.opdef.family != "input":
+                free.update(o.outputs)
             if o.opdef is op.Transpose and not o.control_inputs and _sized(o.inputs[0]):
                 x, order = self.view(o.inputs[0])
                 rank, perm = len(order), o.attrs["perm"]
                 mine = identity(rank)[::-1] if perm is None else tuple([p % rank for p in perm])
                 self.views[o.outputs[0]] = x, after(order, mine)
                 continue
-            found = self._axes_of(o)
-            if found is not None:
-                self.axes[o] = found
             for i, t in enumerate(o.inputs):
                 self._use(o, i, t)
         for t in self.source.roots():
@@ -123,11 +131,12 @@ class _Plan:
         """The tensor that `t` is a transpose of, and the order of its axes."""
         return self.views.get(t) or (t, identity(len(t.sizes or ())))
 
-    @staticmethod
-    def _axes_of(o: Operation) -> Axes | None:
-        if o.opdef._axes is None or o.opdef.effect is not None or o.control_inputs or len(o.outputs) != 1:
-            return None
-        return o.opdef._axes(o) if all(map(_sized, (*o.inputs, *o.outputs))) else None
+    def axes_of(self, o: Operation) -> Axes | None:
+        """How the op acts along axes, if it can be made in another order."""
+        if o not in self.axes:
+            able = o.opdef._axes is not None and o.opdef.effect is None and not o.control_inputs and len(o.outputs) == 1
+            self.axes[o] = o.opdef._axes(o) if able and all(map(_sized, (*o.inputs, *o.outputs))) else None  # type: ignore[misc]
+        return self.axes[o]
 
     # -- what transposes suggest
 
@@ -142,18 +151,16 @@ class _Plan:
 
     def _reader(self, u: _Use, stored: Order) -> tuple[Operation, Order] | None:
         """(the op that uses a tensor, the order in which it can take it as it is `stored`), where all its axes are in the tensor."""
-        found = self.axes.get(u.op) if u.op is not None else None
-        axes = None if found is None else found.inputs[u.place]
-        if axes is None or len(axes) != _rank(found):
-            return None
-        return u.op, tuple([axes[k] for k in after(inverse(u.order), stored)])  # type: ignore[return-value]
+        found = self.axes_of(u.op) if u.op is not None else None
+        along = None if found is None else found.inputs[u.place]
+        order = None if along is None else lifted(after(inverse(u.order), stored), along, _rank(found))
+        return None if order is None else (u.op, order)  # type: ignore[return-value]
 
     def _maker(self, x: Tensor, order: Order) -> tuple[Operation, Order] | None:
         """(the op that makes `x`, the order in which it makes it in `order`), where all its axes are in the tensor."""
-        found = self.axes.get(x.op)
-        if found is None or len(found.output) != _rank(found):
-            return None
-        return x.op, tuple([found.output[k] for k in order])
+        found = self.axes_of(x.op)
+        wanted = None if found is None else lifted(order, found.output, _rank(found))
+        return None if wanted is None else (x.op, wanted)
 
     def _flood(self, todo: list[tuple[Operation, Order] | None]) -> None:
         group: list[Operation] = []
@@ -223,8 +230,14 @@ class _Plan:
             if not sum(self._change(g, True) for g in self.groups if g[0] not in self.chosen):
                 break
         for _ in range(ROUNDS):
-            if not sum(self._change([o], False) for o in reversed(list(self.chosen))):
+            if not sum(self._change([o], False) for o in self._beside_transposes()):
                 break
+
+    def _beside_transposes(self) -> list[Operation]:
+        """Ops of the second order that read or make a tensor which is transposed: others cannot gain by themselves."""
+        dear = [x for x in self.uses if self.cost([x])]
+        found = dict.fromkeys(o for x in dear for o in (x.op, *[u.op for u in self.uses[x]]) if o in self.chosen)
+        return [o for o in found if o is not None]
 
     def _change(self, ops: list[Operation], suggested: bool) -> bool:
         """Gives `ops` their second order, or the first one back, if that is cheaper; whether it was."""
@@ -283,24 +296,32 @@ class _Rebuilt:
     def _reorder(self, o: Operation) -> None:
         note("axes in the order of their neighbours", [o])
         axes, order = self.plan.axes[o], self.plan.chosen[o]
-        inputs = [self._as_it_was(t) if along is None else self._operand(t, along, order, axes.aligned)
+        # Where one operand is longer than 1 along the first axis, the others need no axes of size 1 in front.
+        short = any(along is not None and len(along) == len(order) and t.sizes[along.index(order[0])] != 1  # type: ignore[index]
+                    for t, along in zip(o.inputs, axes.inputs))
+        inputs = [self._as_it_was(t) if along is None else self._operand(t, along, order, axes.aligned, short)
                   for t, along in zip(o.inputs, axes.inputs)]
         with opdef.scratch(o):
             self.new[o.outputs[0]] = axes.make(order, inputs)
 
     def _as_it_was(self, t: Tensor) -> Tensor:
         """`t` with the axes it had."""
+        if t not in self.plan.views and t not in self.new:
+            return t
         x, order = self.plan.view(t)
         return t if t.sizes is None else self._get(x, order, t.sizes)
 
-    def _operand(self, t: Tensor, along: Order, order: Order, aligned: bool) -> Tensor:
-        """`t` for an op in `order`; where operands broadcast, with axes of size 1 for those it lacks."""
+    def _operand(self, t: Tensor, along: Order, order: Order, aligned: bool, short: bool) -> Tensor:
+        """`t` for an op in `order`; where operands broadcast, with axes of size 1 for those it lacks, but none in front if `short`."""
         x, view = self.plan.view(t)
-        sizes = t.sizes
-        assert sizes is not None
-        first = next((k for k, a in enumerate(order) if a in along), len(order)) if aligned else 0
-        wanted = tuple([sizes[along.index(a)] if a in along else 1 for a in order[first:] if aligned or a in along])
-        return self._get(x, after(view, restricted(order, along)), wanted)
+        mine = restricted(order, along)
+        wanted = [t.sizes[k] for k in mine]  # type: ignore[index]
+        if aligned:
+            sizes = dict(zip((along[k] for k in mine), wanted))
+            wanted = [sizes.get(a, 1) for a in order]
+            while short and wanted and wanted[0] == 1:
+                wanted.pop(0)
+        return self._get(x, after(view, mine), wanted)
 
     def _get(self, x: Tensor, order: Order, sizes: Any) -> Tensor:
         """Tensor `x` of the source with its axes in `order`, as an array of `sizes` (which may have more or fewer ones)."""
@@ -310,6 +331,8 @@ class _Rebuilt:
             if (x, key) not in self.stored:
                 self.stored[x, key] = self._transposed(now, tuple(map(made.index, order)))
             now = self.stored[x, key]
+        while not same_shape(now.sizes, sizes) and now.op.type in KEEP_ORDER:
+            now = now.op.inputs[0]
         if same_shape(now.sizes, sizes):
             return now
         with opdef.scratch(x.op):

@@ -62,7 +62,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("shapes again", shapes),  # bodies take shapes of their inputs ...
     Pass("fold again", fold),      # ... compute with constants ...
     Pass("cse again", cse),        # ... and share the parts of each other (softmax and its gradient)
-    Pass("layout", layout),        # after decompose, which makes batch norms movable; before algebra, as it leaves reshapes of reshapes
+    Pass("layout", layout),        # after decompose: bodies are primitives; before algebra: what it brings to a product becomes a flag
     Pass("algebra", algebra),      # the last to change formulas; it folds the constants it makes
     Pass("bypass last", bypass),   # two transposes became one that keeps the order
     Pass("cse last", cse),         # rules made ops that other places have too (square of `x**2` and `x*x`)
