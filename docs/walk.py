@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 import graphflow as tf
-from graphflow.codegen import backend
+from graphflow.codegen import backend, contract
 from graphflow.runtime import runner
 
 PAGE = Path(__file__).with_name("machine-code.md")
 BLOCK = re.compile(r"(<!-- (\w+) -->\n```\w*\n)(.*?)(```\n)", re.S)
-VARY = {"gemm", "machine", "plan", "memory", "timeline"}  # blocks that are different on every machine
+VARY = {"product", "machine", "plan", "memory", "timeline"}  # blocks that are different on every machine
 ROWS = 256
 
 
@@ -86,14 +86,13 @@ def blocks(page: str) -> dict[str, str]:
         with tf.Session() as sess:
             sess.run(tf.global_variables_initializer())
             e = tf.explain([loss, step], feed)
-            product = next(k for k in e.kernels if k.kind == "contraction" and k.name.startswith("gemm"))
+            product = [k for k in e.kernels if k.kind == "contraction" and k.name.startswith("product")][-1]
             fused = next(k for k in e.kernels if k.kind == "kernel" and "loss" in k.ops)
-            update = next(k for k in e.kernels if k.kind == "kernel" and "loss" not in k.ops)
             executable = sess._prepare([loss, step], [x, y])[2]
             variant, plan = executable.first(list(feed.values()))
             found |= {"passes": steps(e.passes), "optimized": e.optimized.to_text(), "clusters": clusters(variant.compiled.fusion),
-                      "ir": f"{fused.ir}\n\n{update.ir}", "fused": fused.source, "update": update.source,
-                      "gemm": product.source, "machine": inner_loop(backend.assembly(update.source)),
+                      "ir": str(fused.ir), "fused": fused.source, "product": product.source,
+                      "machine": inner_loop(backend.assembly(contract.blocks.text("f32", contract.PITCH))),
                       "plan": instructions(plan), "memory": str(e).splitlines()[-1]}
             metadata = tf.RunMetadata()
             for _ in range(20):
