@@ -32,12 +32,16 @@ TALL = 64  # rows of a block, at least; a multiple of the register tile's
 TASKS = 32  # that many, so that every core gets some: with fewer pairs of batch and head, the gradient also cuts the keys
 CUT = 512  # keys of one such cut
 PLAIN = (0.0, 1.0, float("-inf"), float("inf"))
+DEEPEST = 256  # columns of a query or value whose blocks still fit in the second-level cache
 HIDDEN = 1e8  # a mask that takes so much from a score hides it
 
 
 def engine(op: Operation) -> str | None:
-    """ "attention" for an op that this module computes."""
-    return "attention" if op.opdef.family == "attention" and op.outputs[0].dtype.code in ("f32", "f64") else None
+    """ "attention" for an op that this module computes: the scratch of a task must have a size that is known."""
+    if op.opdef.family != "attention" or op.outputs[0].dtype.code not in ("f32", "f64"):
+        return None
+    depths = [op.inputs[i].sizes[-1] for i in (0, 2)]  # type: ignore[index]
+    return "attention" if all(isinstance(d, int) and 0 < d <= DEEPEST for d in depths) else None
 
 
 def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[Kernel | Emitted]:
