@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
+from .. import types
 from ..types import Size
 from . import ir, schedule
 from .emit_cpu import Emitted, _Emitter
@@ -20,6 +21,7 @@ class Text(_Emitter):
         super().__init__(schedule.rows_of(kernel), dict(alias or {}))
         self.label = label
         self.window: dict[Axis, tuple[str, str]] = {}
+        self.in_places: dict[Size, str] = {}
         stages = then.stages if then else ()
         for number, a in enumerate(dict.fromkeys([*(then.outer if then else ()), *[x for t in stages for x in t.axes]])):
             object.__setattr__(a, "name", f"i{number}n")
@@ -28,11 +30,19 @@ class Text(_Emitter):
         return self.label if not self.kernel.stages else f"{self.label} {super().kernel_label()}"
 
     def size(self, n: Size) -> str:
-        if isinstance(n, int) and -1 <= n <= 1:
-            return str(n)
-        if n not in self.sizes:
-            self.sizes[n] = f"s{len(self.sizes)}"
-        return self.sizes[n]
+        """A parameter of its own for each place: which sizes are equal, or 1, must not show in the text."""
+        name = f"s{len(self.sizes)}"
+        self.sizes[n, name] = name  # type: ignore[index]
+        return name
+
+    def _found(self, e: Expr) -> str | None:
+        if e.op not in ("const", "size") or e.dtype is not types.int64:
+            return super()._found(e)
+        if isinstance(e.data, int) and -1 <= e.data <= 1:
+            return str(e.data)
+        if e.data not in self.in_places:
+            self.in_places[e.data] = self.size(e.data)
+        return self.in_places[e.data]
 
     def call(self, source: str) -> str:
         """The name of another kernel's address."""
@@ -108,5 +118,5 @@ class Text(_Emitter):
     def finish(self, extent: Size, work: Size, writes: Sequence[Buffer], flops: Size = 0) -> Emitted:
         self.line("return bad")
         self.stack[0].items.insert(0, "bad = 0")
-        return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work,
+        return Emitted(self._text(), self.buffers, [*[n for n, _ in self.sizes], *[bits for _, bits in self.parameters.values()]], extent, work,
                        list(self.checks), False, flops, tuple(self.calls), tuple(writes))
