@@ -87,11 +87,14 @@ def product(op: Operation, leaf) -> Product | None:
     drop = {a: ir.index_const(0) for a in fold.axes if types.same(a.extent, 1)}
     x, y = (ir.substitute(e, drop) for e in fold.expr.args)
     in_x, in_y = ir.axes_in(x), ir.axes_in(y)
-    batch = [a for a in live if a in in_x and a in in_y]
-    rows, columns = [a for a in live if a in in_x and a not in batch], [a for a in live if a in in_y and a not in batch]
-    if live == batch + columns + rows and columns and rows:
+    for lead in range(len(live) + 1):  # a batch axis is one of both operands, or one along which the other is broadcast
+        batch, rest = live[:lead], live[lead:]
+        rows, columns = [a for a in rest if a in in_x], [a for a in rest if a in in_y]
+        if rest == rows + columns or rest == columns + rows:
+            break
+    if rest != rows + columns:
         x, y, rows, columns = y, x, columns, rows
-    if live != batch + rows + columns or set(reduced) - (ir.axes_in(x) & ir.axes_in(y)) or not reduced:
+    if set(reduced) - (in_x & in_y) or not reduced:
         return None
     return Product(Operand(x, batch, rows, reduced), Operand(y, batch, columns, reduced), batch, out.dtype.compute)
 
@@ -378,7 +381,8 @@ class _Multiply:
 
     def _cut(self, cut: Cut | None = None) -> None:
         """Blocks of rows, groups of columns and parts of the sum, by sizes alone."""
-        whole = self.then is not None and any(t.combine for t in self.then.stages)
+        # What follows needs whole rows if it folds them, or stores one value a row.
+        whole = self.then is not None and any(t.combine or not schedule.inner_axes(t, self.then) for t in self.then.stages)
         left = self.left
         self.tiled = left.load is not None and not left.taps and not any(set(left.run) & ir.axes_in(c) for c in left.conditions)
         self.window = self._window()
