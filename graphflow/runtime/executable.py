@@ -197,7 +197,10 @@ class Executable:
                 found = fast(values) if fast.version == store.version else None
                 if found is not None:
                     return found
-                self.idle.pop().end()
+            try:
+                self.idle.pop().end()  # its plan is free for this run, which leaves another
+            except IndexError:
+                pass
             run = _Run(self, [self.convert(t, v) for t, v in zip(self.feeds, values)], timeout, timeline)
             results = [own(r, t, t in run.fed) for r, t in zip(run.run(), self.fetches)]
             made = run.again()
