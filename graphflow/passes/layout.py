@@ -99,6 +99,7 @@ class _Plan:
         self._collect()
         self.suggested: dict[Operation, Order] = {}
         self.groups: list[list[Operation]] = []
+        self._asked: dict[tuple[Tensor, Order], tuple[Operation, Order]] = {}
         self._group: dict[Operation, list[Operation]] = {}  # the group of an op
         self._suggest()
 
@@ -181,18 +182,18 @@ class _Plan:
             self.suggested[o], self._group[o] = order, group
             group.append(o)
             axes = self.axes[o]
-            y = o.outputs[0]
-            made = restricted(order, axes.output)
-            if self.key(y, made) != self.key(y, identity(len(made))):
-                todo += [self._reader(u, made) for u in self.uses.get(y, ())]
-            for i, t in enumerate(o.inputs):
-                along = axes.inputs[i]
+            todo += self._beside(o.outputs[0], restricted(order, axes.output), (o, order))
+            for t, along in zip(o.inputs, axes.inputs):
                 if along is not None:
                     x, view = self.view(t)
-                    wanted = after(view, restricted(order, along))
-                    if self.key(x, wanted) != self.key(x, identity(len(wanted))):
-                        todo.append(self._maker(x, wanted))
-                        todo += [self._reader(u, wanted) for u in self.uses[x]]
+                    todo += self._beside(x, after(view, restricted(order, along)), (o, order))
+
+    def _beside(self, x: Tensor, order: Order, start: tuple[Operation, Order]) -> list[tuple[Operation, Order] | None]:
+        """The ops at a tensor that `start` has in `order`, with the order that fits each; the first one that asked, when that is known."""
+        if self.key(x, order) == self.key(x, identity(len(order))):
+            return []
+        first = self._asked.setdefault((x, order), start)
+        return [first] if first is not start else [self._maker(x, order), *[self._reader(u, order) for u in self.uses.get(x, ())]]
 
     # -- costs
 
