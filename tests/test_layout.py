@@ -415,6 +415,21 @@ def test_the_gradient_of_the_image_is_transposed_when_it_is_fetched():
             np.testing.assert_allclose(found, sess.run(dx, {x: image, y: np.array([3, 7])}), rtol=1e-3, atol=1e-5)
 
 
+def test_what_looks_at_a_tensor_sees_the_order_of_the_user():
+    """A py_func between two layers, and an assertion that the rest waits for."""
+    seen = []
+    x = tf.placeholder(F, [None, 3, 4, 5])
+    h = tf.nn.relu(tf.nn.max_pool(x, 2, 1, "SAME", data_format="NCHW"))
+    told = tf.py_func(lambda a: seen.append(a.shape), [h], [])
+    with tf.control_dependencies([told, tf.Assert(tf.reduce_all(h >= 0), [h])]):
+        y = tf.nn.max_pool(tf.identity(h) * 2.0, 2, 1, "SAME", data_format="NCHW")
+    with tf.Session() as sess:
+        found = sess.run(y, {x: X})
+        with flags.override(optimize=0):
+            np.testing.assert_array_equal(found, sess.run(y, {x: X}))
+    assert seen == [(2, 3, 4, 5)] * 2
+
+
 # ---------------------------------------------------------------- what the API accepts
 
 RNG = np.random.default_rng(4)

@@ -107,12 +107,14 @@ class _Plan:
 
     def _collect(self) -> None:
         written = {v for v, _ in self.source.writes}
+        # What others wait for stays one op.
+        self.held = {c for o in self.source.ops() for c in o.control_inputs}
         free = self.free
         free |= {t for kind, what, t in self.source.inputs if kind == "variable" and what not in written}
         for o in self.source.ops():
             if free.issuperset(o.inputs) and o.opdef.effect is None and o.opdef.family != "input":
                 free.update(o.outputs)
-            if o.opdef is op.Transpose and not o.control_inputs and _sized(o.inputs[0]):
+            if o.opdef is op.Transpose and not o.control_inputs and o not in self.held and _sized(o.inputs[0]):
                 x, order = self.view(o.inputs[0])
                 rank, perm = len(order), o.attrs["perm"]
                 mine = identity(rank)[::-1] if perm is None else tuple([p % rank for p in perm])
@@ -135,7 +137,8 @@ class _Plan:
     def axes_of(self, o: Operation) -> Axes | None:
         """How the op acts along axes, if it can be made in another order."""
         if o not in self.axes:
-            able = o.opdef._axes is not None and o.opdef.effect is None and not o.control_inputs and len(o.outputs) == 1
+            alone = len(o.outputs) == 1 and o.opdef.effect is None and not o.control_inputs and o not in self.held
+            able = alone and o.opdef._axes is not None
             self.axes[o] = o.opdef._axes(o) if able and all(map(_sized, (*o.inputs, *o.outputs))) else None  # type: ignore[misc]
         return self.axes[o]
 
