@@ -15,7 +15,7 @@ from graphflow.codegen import contract
 from graphflow.flags import flags
 from graphflow.runtime import plan_cache
 
-pytestmark = pytest.mark.filterwarnings("ignore:gradients. no path")
+pytestmark = pytest.mark.filterwarnings("ignore:gradients. no path", "ignore:feed_dict. Tensor")
 EPS = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
 
 
@@ -310,3 +310,200 @@ def test_transposed_convolution(made, stride, padding):
     want, size = (adjoints(shape, q, p, *form)[0] for p, q in (wide(x, w), wide(abs(x), abs(w))))
     close(run(y, {xs: x, ws: w}), want, size, 9 * 16)
     assert made
+
+
+# ---------------------------------------------------------------- narrow dtypes
+
+
+def buffers_of(kernels):
+    return {b for k in kernels for b in k.buffers}
+
+
+def bfloat(a):
+    """Rounded to bfloat16, to nearest even, as float32."""
+    bits = a.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def half(a):
+    return a.astype(np.float16).astype(np.float32)
+
+
+ROUND = {"float16": (half, 2.0**-11, 2.0**-25), "bfloat16": (bfloat, 2.0**-8, 0.0)}
+
+
+@pytest.mark.parametrize("dtype", ROUND)
+@pytest.mark.parametrize("ta,tb", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("m,n,k", [(40, 50, 60), (15, 33, 2000), (1, 200, 300)])
+def test_half_precision_sums_in_float32_and_rounds_once(made, dtype, ta, tb, m, n, k):
+    rounded, unit, least = ROUND[dtype]
+    a, b = rounded(draw(m, k)), rounded(draw(k, n, seed=1))
+    x, y = tf.placeholder(tf.float32, [None, None]), tf.placeholder(tf.float32, [None, None])
+    z = tf.matmul(*[tf.cast(t, dtype) for t in (x, y)], transpose_a=ta, transpose_b=tb)
+    got = run(z, {x: a.T if ta else a, y: b.T if tb else b}).astype(np.float32)  # bfloat16 comes back as float32
+    a, b = wide(a, b)
+    want = a @ b
+    assert np.array_equal(got, rounded(got))
+    assert np.all(abs(got - want) <= unit * abs(want) + least + (k + 2) * 2.0**-24 * (abs(a) @ abs(b)))
+    assert made
+
+
+@pytest.mark.parametrize("dtype", ROUND)
+def test_half_precision_convolution(made, dtype):
+    from graphflow.ops.contraction import conv
+    rounded, unit, _ = ROUND[dtype]
+    form = ((1, 1), "SAME", (1, 1), 1)
+    a, b = rounded(draw(2, 9, 10, 16)), rounded(draw(3, 3, 16, 17, seed=1))
+    x, w = holders(a, b)
+    y = conv(tf.cast(x, dtype), tf.cast(w, dtype), strides=form[0], padding=form[1], dilations=form[2], groups=1)
+    got = run(y, {x: a, w: b}).astype(np.float32)
+    assert np.array_equal(got, rounded(got))
+    want, size = convolution(*wide(a, b), *form), convolution(*wide(abs(a), abs(b)), *form)
+    assert np.all(abs(got - want) <= unit * abs(want) + 1e-7 + 146 * 2.0**-24 * size)
+    assert made
+
+
+@pytest.mark.parametrize("narrow", [np.int8, np.uint8, np.int16, np.uint16, np.float16])
+@pytest.mark.parametrize("into", [np.int32, np.float32, np.int64, np.float64])
+def test_narrow_operands_are_read_as_they_are(made, narrow, into):
+    """A cast to a wider dtype is part of the packing: no array of the wider operands exists."""
+    if narrow is np.float16 and np.dtype(into).kind == "i":
+        pytest.skip("fractions would be lost")
+    info = (-9, 10) if narrow is np.float16 else (np.iinfo(narrow).min // 8, np.iinfo(narrow).max // 8)
+    rng = np.random.default_rng(3)
+    a, b = (rng.integers(*info, s).astype(narrow) for s in ((33, 70), (70, 50)))
+    x, y = holders(a, b)
+    z = tf.matmul(tf.cast(x, into), tf.cast(tf.transpose(y), into), transpose_b=True)
+    got = run(z, {x: a, y: b})
+    want = a.astype(np.float64) @ b.astype(np.float64)  # exact: below 2**53
+    if np.dtype(into) == np.float32:
+        close(got, want, abs(a.astype(np.float64)) @ abs(b.astype(np.float64)), 70)
+    else:
+        np.testing.assert_array_equal(got, want)
+    inside = buffers_of(made[next(iter(made))])
+    assert {b.dtype.np for b in inside if b.role == "in"} == {np.dtype(narrow)}
+
+
+def test_int8_products_reach_the_whole_range_of_int32(made):
+    a, b = np.full((20, 600), -128, np.int8), np.full((600, 40), -128, np.int8)
+    x, y = holders(a, b)
+    got = run(tf.matmul(tf.cast(x, tf.int32), tf.cast(y, tf.int32)), {x: a, y: b})
+    np.testing.assert_array_equal(got, np.full((20, 40), 600 << 14, np.int32))
+    assert made
+
+
+def test_widened_values_that_are_read_elsewhere_too(made):
+    a, b = np.arange(60 * 40).reshape(60, 40).astype(np.int8), draw(40, 30)
+    x, y = holders(a, b)
+    f = tf.cast(x, tf.float32)
+    got = run([tf.matmul(f, y), tf.reduce_sum(f, 1), f * 2.0, f], {x: a, y: b})
+    close(got[0], a.astype(np.float64) @ b, abs(a.astype(np.float64)) @ abs(b), 40)
+    for g, want in zip(got[1:], (a.sum(1, np.int64), a * 2.0, a)):
+        np.testing.assert_array_equal(g, want)
+    assert made
+
+
+# ---------------------------------------------------------------- what follows
+
+
+def both(fetches, feeds):
+    """Compiled, and by the reference interpreter."""
+    found = []
+    for interpret in (0, 1):
+        with flags.override(interpret=interpret), tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            found.append(sess.run(fetches, feeds))
+    return zip(*found)
+
+
+def layer_norm(y):
+    mean = tf.reduce_mean(y, -1, keepdims=True)
+    return (y - mean) * tf.rsqrt(tf.reduce_mean(tf.square(y - mean), -1, keepdims=True) + 1e-5)
+
+
+FOLLOWING = {
+    "bias": lambda y, v, r: y + v, "relu": lambda y, v, r: tf.nn.relu(y + v), "residual": lambda y, v, r: tf.nn.relu(y + v) + r,
+    "scale": lambda y, v, r: y * v + tf.tanh(v), "softmax": lambda y, v, r: tf.nn.softmax(y + v), "norm": lambda y, v, r: layer_norm(y) * v,
+    "log softmax": lambda y, v, r: tf.nn.log_softmax(y), "row sum": lambda y, v, r: tf.reduce_sum(tf.square(y), -1),
+    "column sum": lambda y, v, r: tf.reduce_sum(y, 0), "all": lambda y, v, r: tf.reduce_mean(tf.square(y - r)),
+    "transposed": lambda y, v, r: tf.transpose(tf.nn.relu(y)), "reversed": lambda y, v, r: tf.reverse(y, [1]) * 2.0 + y,
+    "rows turned": lambda y, v, r: tf.reverse(y, [0]) + y, "shifted": lambda y, v, r: y[:, 1:] - y[:, :-1],
+    "reshaped": lambda y, v, r: tf.reshape(tf.nn.relu(y), [-1]), "argmax": lambda y, v, r: tf.argmax(y, -1),
+    "rank": lambda y, v, r: tf.nn.relu(tf.reshape(y, [2, -1, int(y.shape[1])])) + 1.0, "gather": lambda y, v, r: tf.gather(y, [3, 1, 1]) * 2.0,
+    "cumsum": lambda y, v, r: tf.cumsum(y, 1), "half": lambda y, v, r: tf.cast(y, tf.float16), "double": lambda y, v, r: tf.cast(y, tf.float64) * 3.0}
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+@pytest.mark.parametrize("n", [50, 1100])
+def test_what_follows_a_product(made, name, n):
+    a, b, v, r = draw(66, 40), draw(40, n, seed=1), draw(n, seed=2), draw(66, n, seed=3)
+    x, w, vs, rs = tf.placeholder(tf.float32, [None, 40]), *holders(b, v, r)
+    y = tf.matmul(x, w)
+    y.set_shape([None, n])
+    z = FOLLOWING[name](y, vs, rs)
+    for fetches in ([z], [z, y], [z, y, tf.abs(y), tf.reduce_max(y)]):
+        for got, want in both(fetches, {x: a, w: b, vs: v, rs: r}):
+            tolerance = 2e-3 if got.dtype == np.float16 else 2e-5
+            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * (66 if name == "column sum" else 1) + (1e-3 if name == "cumsum" else 0))
+    assert made
+
+
+@pytest.mark.parametrize("k", [40, 3000])
+def test_several_readers_and_chains_of_products(made, k):
+    a, b, c = draw(40, k), draw(k, 33, seed=1), draw(33, 45, seed=2)
+    x, w, u = holders(a, b, c)
+    h = tf.nn.relu(tf.matmul(x, w))
+    fetches = [tf.matmul(h, u), tf.matmul(h, h, transpose_b=True), tf.reduce_sum(h, 0), h + tf.matmul(x, w) * 2.0]
+    for got, want in both(fetches, {x: a, w: b, u: c}):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3 * np.abs(want).max())
+    assert len(made) >= 3
+
+
+@pytest.mark.parametrize("optimizer", ["GradientDescent", "Momentum", "Adam"])
+def test_updates_of_variables_in_the_epilogue(made, optimizer):
+    make = {"GradientDescent": lambda: tf.train.GradientDescentOptimizer(0.1), "Momentum": lambda: tf.train.MomentumOptimizer(0.1, 0.9),
+            "Adam": lambda: tf.train.AdamOptimizer(0.01)}[optimizer]
+    a, t = draw(50, 40), draw(50, 33, seed=1)
+    x = tf.placeholder(tf.float32, [None, 40])
+    w, v = tf.Variable(draw(40, 48, seed=2) / 8), tf.Variable(draw(48, 33, seed=3) / 8)
+    loss = tf.reduce_mean(tf.square(tf.matmul(tf.nn.relu(tf.matmul(x, w)), v) - t))
+    step = make().minimize(loss)
+    found = []
+    for interpret in (0, 1):
+        with flags.override(interpret=interpret), tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            losses = [sess.run([loss, step], {x: a})[0] for _ in range(3)]
+            found.append([*losses, *sess.run([w, v])])
+    for got, want in zip(*found):
+        np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5)
+    assert len(made) >= 4
+
+
+def test_a_convolution_with_normalisation_activation_and_residual(made):
+    a, w = draw(2, 9, 10, 16), draw(3, 3, 16, 16, seed=1)
+    x, ws = holders(a, w)
+    scale, shift = tf.constant(draw(16, seed=2)), tf.constant(draw(16, seed=3))
+    for strides in (1, 2):
+        y = tf.nn.conv2d(x, ws, [1, strides, strides, 1], "SAME")
+        z = tf.nn.relu(y * scale + shift)
+        fetches = [z + x if strides == 1 else z, tf.reduce_mean(z, [1, 2]), tf.transpose(z, [0, 3, 1, 2])]
+        for got, want in both(fetches, {x: a, ws: w}):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    assert made
+
+
+# ---------------------------------------------------------------- threads
+
+
+def test_same_bits_for_any_number_of_threads(made):
+    form = CONVOLUTIONS[3]
+    ops, feeds, *_ = parts(*form)
+    a, b = draw(70, 3000), draw(3000, 65, seed=1)
+    x, y = holders(a, b)
+    fetches = [*ops, tf.matmul(x, y), tf.nn.softmax(tf.matmul(x[:, :300], y[:300])), tf.matmul(x, x, transpose_b=True)]
+    bits = []
+    for threads in (1, 2, 3):
+        with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads)) as sess:
+            bits.append([v.tobytes() for v in sess.run(fetches, {**feeds, x: a, y: b})])
+    assert bits[0] == bits[1] == bits[2]
+    assert len(made) >= 6

@@ -13,7 +13,7 @@ from typing import Any, Collection, Mapping, Sequence
 
 from .. import types
 from ..graph import Operation, Tensor
-from ..ops.pull import Pull, is_uniform
+from ..ops.pull import Pull, is_moved, is_uniform
 from ..types import DType, Size
 from . import blocks, direct, image, ir, schedule, simplify, tune
 from .emit_cpu import Emitted
@@ -112,9 +112,9 @@ def engine(op: Operation) -> str | None:
 
 
 def _looked_through(t: Tensor) -> bool:
-    """Whether packing reads what `t` is made of: it only moves elements, or makes them of nothing."""
+    """Whether packing reads what `t` is made of: it only moves or widens elements, or makes them of nothing."""
     d = t.op.opdef
-    return is_uniform(t) or d._lower is not None and d._fold is None and d._scatter is None and (d.family == "movement" or not t.op.inputs)
+    return is_uniform(t) or d._lower is not None and d._fold is None and d._scatter is None and (is_moved(t.op) or not t.op.inputs)
 
 
 # ---------------------------------------------------------------- kernels

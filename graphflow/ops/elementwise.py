@@ -868,7 +868,7 @@ def _cast(x, *, DstT):
     return m.cast(x, DstT.compute)
 
 
-@elementwise(scalar=_cast, numpy=_np_cast, follow=lambda x, DstT: x, result=lambda x, DstT: DstT, type="Cast",
+@elementwise(scalar=_cast, numpy=_np_cast, follow=lambda x, DstT: x, result=lambda x, DstT: DstT, type="Cast", converts=True,
              samples=[lambda rng: ((rng.normal(size=(2, 3)) * 9,), {"DstT": types.int32}),
                       lambda rng: ((rng.normal(size=(2, 3)),), {"DstT": types.float32}),
                       lambda rng: ((rng.integers(-9, 9, (4,)).astype(np.int32),), {"DstT": types.float64}),

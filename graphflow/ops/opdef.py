@@ -65,7 +65,8 @@ class OpDef:
         axes(op)                 -> `Axes`, or None: how the op can be made with its axes in another order
     Traits: `family`, `combine` (reductions), `effect` ("read", "write", "random", "host" or None), `static` (names of the
     inputs whose value must be known before kernels are made), `shape_only` (names of the inputs of which only the shape
-    is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`.
+    is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`, `converts` (each element of its input in
+    another dtype, nothing else).
     Tests (tests/test_ops.py) come from `samples`: a list of `rng -> (args, attrs)`, functions of a `np.random.Generator` that
     return one call of the op: `args` a tuple of NumPy arrays (or numbers), one per tensor input, `attrs` a dict.  Elementwise,
     reduction and scan ops need none: calls are drawn from `domain` (the interval of random inputs), and `special` maps an input
@@ -94,6 +95,7 @@ class OpDef:
         self.scalar: Callable[..., Expr] | None = traits.pop("scalar", None)
         self.result: str = traits.pop("result", "same")
         self.commutative: bool = traits.pop("commutative", False)
+        self.converts: bool = traits.pop("converts", False)
         # Test data: domain of random inputs, special values, sample calls (see tests/test_ops.py).
         self.domain: tuple[float, float] = traits.pop("domain", (-3.0, 3.0))
         self.special: dict[Any, Any] = traits.pop("special", {})

@@ -83,6 +83,19 @@ def is_uniform(t: Tensor) -> bool:
     return t.op.opdef is Const and uniform(t.op) is not None
 
 
+def is_moved(op: Operation) -> bool:
+    """Whether `op` only moves elements, or reads them from a dtype of half the size or less: never worth an array of its own.
+
+    So int8 and float16 data are read as they are by what multiplies them in a wider dtype.
+    """
+    if op.opdef.family == "movement":
+        return True
+    if not op.opdef.converts:
+        return False
+    narrow, wide = op.inputs[0].dtype, op.outputs[0].dtype
+    return narrow.kind in "iuf" and wide.kind in "iuf" and narrow.size <= 2 and narrow.size < wide.size
+
+
 def uniform(op: Operation) -> object | None:
     """The one value of a constant whose elements are all equal, else None."""
     array = op.attrs["value"]

@@ -16,7 +16,7 @@ from ..codegen.ir import Axis, Expr
 from ..flags import flags
 from ..graph import Operation, Tensor
 from ..ops.opdef import Const, StandIn
-from ..ops.pull import Pull, uniform
+from ..ops.pull import Pull, is_moved, uniform
 from ..types import Size
 from .again import made_again
 from .program import Program
@@ -175,16 +175,16 @@ class _Fuser:
         stack = [t.op for t in op.inputs]
         while stack:
             p = stack.pop()
-            if self.kinds[p] == "map" and p.opdef.family == "movement":
+            if self.kinds[p] == "map" and is_moved(p):
                 stack.extend(t.op for t in p.inputs)
             elif p.inputs or self.kinds[p] != "map":
                 out.add(p)
         return out
 
     def inlined(self, op: Operation) -> bool:
-        """Ops that only move elements, or make them of nothing, are never a node of their own unless required."""
+        """Ops that only move or widen elements, or make them of nothing, are never a node of their own unless required."""
         return self.kinds[op] == "map" and op not in self.required and (
-            op.opdef.family == "movement" or not op.inputs or _is_mask(op) or op in self.copied)
+            is_moved(op) or not op.inputs or _is_mask(op) or op in self.copied)
 
     def run(self) -> Fusion:
         for op in self.ops:
