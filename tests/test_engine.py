@@ -507,3 +507,42 @@ def test_same_bits_for_any_number_of_threads(made):
             bits.append([v.tobytes() for v in sess.run(fetches, {**feeds, x: a, y: b})])
     assert bits[0] == bits[1] == bits[2]
     assert len(made) >= 6
+
+
+# ---------------------------------------------------------------- comparison with the reference while a program runs
+
+
+def dense_and_convolution():
+    a, w, d = draw(5, 9, 10, 16), draw(3, 3, 16, 16, seed=1), draw(1440, 33, seed=2)
+    x = tf.placeholder(tf.float32, [None, 9, 10, 16])
+    ws, ds = tf.Variable(w / 12), tf.Variable(d / 40)
+    h = tf.nn.relu(tf.nn.conv2d(x, ws, [1, 1, 1, 1], "SAME") + 0.1)
+    loss = tf.reduce_mean(tf.nn.softmax(tf.matmul(tf.reshape(h, [-1, 1440]), ds)) ** 2)
+    return x, a, tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss)
+
+
+def test_check_2_compares_products_with_their_reference(made, monkeypatch):
+    from graphflow.debug import checked
+    compared = []
+    real = checked.compare
+    monkeypatch.setattr(checked, "compare", lambda unit, *args: compared.append(unit.cluster.kind) or real(unit, *args))
+    x, a, step = dense_and_convolution()
+    with flags.override(check=2), tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        for n in (5, 3):
+            sess.run(step, {x: a[:n]})
+    assert compared.count("contraction") >= 2 * len(made) >= 8
+
+
+def test_check_2_names_a_product_that_is_wrong(monkeypatch):
+    from graphflow.codegen import blocks
+    from graphflow.debug import checked
+    monkeypatch.setattr(plan_cache, "key", lambda program: None)
+    real = blocks.text
+    monkeypatch.setattr(blocks, "text", lambda *args: real(*args).replace("@llvm.fma.", "@llvm.fmuladd.").replace(
+        "; block", "; wrong block").replace("phi i64 [%depth, %outer]", "phi i64 [1, %outer]"))
+    x, a, step = dense_and_convolution()
+    with flags.override(check=2), tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        with pytest.raises(checked.KernelDiffers, match="Conv2D"):
+            sess.run(step, {x: a})

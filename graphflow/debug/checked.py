@@ -1,6 +1,6 @@
 """`check=2`: a plan run one kernel at a time, each held against the Kernel-IR interpreter.
 
-The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows plans and
+Products and attention, whose kernels are written by generators of their own, are held against the NumPy reference of their ops.  The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows plans and
 kernels; decides nothing (rank 5).
 """
 from __future__ import annotations
@@ -9,9 +9,12 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from .. import types
-from ..codegen import interp, ir
-from ..runtime import runner
+from .. import errors, types
+from ..codegen import contract, interp, ir
+from ..codegen.compile import label
+from ..graph import Operation, Tensor
+from ..ops.opdef import Const
+from ..runtime import reference, runner
 
 RTOL = {"f16": 2e-3, "bf16": 2e-2, "f32": 2e-5, "f64": 1e-11, "c64": 2e-5, "c128": 1e-11}
 MOST = 1 << 24  # points of a stage that are still interpreted
@@ -28,11 +31,13 @@ def run(plan: Any, fresh: Mapping[ir.Buffer, np.ndarray], host: Callable[[Any], 
         KernelDiffers: with the kernel's operations, the place and both numbers.
     """
     words = plan.code.reshape(-1, runner.WORDS)
+    generated = _Generated(plan, fresh)
     for pc, row in enumerate(words):
         unit = plan.unit_at.get(pc)
         if row[runner.OPCODE] == runner.HOST:
             host(unit)
         elif row[runner.OPCODE] == runner.CALL:
+            generated.before(unit)
             wanted, message = _interpreted(plan, unit, fresh)
             _step(plan, row)
             stopped = plan.state[runner.REASON] == runner.CHECK_FAILED
@@ -44,6 +49,7 @@ def run(plan: Any, fresh: Mapping[ir.Buffer, np.ndarray], host: Callable[[Any], 
             for b, want in wanted.items():
                 if b.role != "tmp":
                     compare(unit, b, _view(plan, b, fresh), want)
+            generated.after(pc, unit)
         elif row[runner.OPCODE] in (runner.COPY, runner.COMMIT):
             _step(plan, row)
 
@@ -73,23 +79,81 @@ def kernel_size(kernel: ir.Kernel, env: Mapping[str, int]) -> int:
     return max((types.evaluate(types.product(a.extent for a in s.axes), dict(env)) for s in kernel.stages), default=0)
 
 
-def compare(unit: Any, b: ir.Buffer, found: np.ndarray, want: np.ndarray) -> None:
-    """Equal up to the rounding of the dtype and of a sum."""
+class _Generated:
+    """Clusters of one product or attention: what their kernels read is kept until the last one has run, then all is compared."""
+
+    def __init__(self, plan: Any, fresh: Mapping[ir.Buffer, np.ndarray]):
+        self.plan, self.fresh = plan, fresh
+        self.last = {id(u.cluster): pc for pc, u in sorted(plan.unit_at.items()) if u.cluster.kind in ("contraction", "attention")}
+        self.read: dict[tuple[int, Tensor], np.ndarray] = {}
+
+    def before(self, unit: Any) -> None:
+        if id(unit.cluster) in self.last:
+            made = set(unit.cluster.outputs)
+            for b in unit.reads:
+                t = self.plan.compiled.tensor_of.get(b)
+                if t is not None and t not in made:  # a later kernel may put its result where this one lies
+                    self.read.setdefault((id(unit.cluster), t), np.array(_view(self.plan, b, self.fresh)))
+
+    def after(self, pc: int, unit: Any) -> None:
+        c = unit.cluster
+        if self.last.get(id(c)) != pc:
+            return
+        values = {t: a for (number, t), a in self.read.items() if number == id(c)}
+        for t in c.outputs:
+            b = self.plan.compiled.buffers.get(t)
+            if b is not None and self._value(t, values) is not None:
+                compare(unit, b, _view(self.plan, b, self.fresh), np.asarray(values[t]), self._terms(c.ops[0]))
+
+    def _value(self, t: Tensor, values: dict[Tensor, np.ndarray]) -> np.ndarray | None:
+        """The reference's value of `t`; None where it depends on what NumPy cannot give (a random number, a failing check)."""
+        stack = [t]
+        while stack:
+            op = stack[-1].op
+            known = stack[-1].known
+            missing = [] if known is not None else [x for x in op.inputs if x not in values]
+            if stack[-1] in values:
+                stack.pop()
+            elif known is not None:
+                values[stack.pop()] = np.array([types.evaluate(n, self.plan.env) for n in known.flat], np.int64).reshape(known.shape)
+            elif missing:
+                stack += missing
+            else:
+                arrays = [values[x] for x in op.inputs]
+                if op.opdef.effect is not None or op.opdef._numpy is None or not op.inputs and op.opdef is not Const:
+                    return None
+                try:
+                    values.update(zip(op.outputs, reference.evaluate(op, arrays)))
+                except errors.OpError:
+                    return None
+        return values[t]
+
+    def _terms(self, op: Operation) -> int:
+        """Products in a sum."""
+        p = contract.product(op, lambda t, index: ir.make("load", index, t.dtype.compute, t))
+        if p is not None:
+            return types.evaluate(p.sizes[3], dict(self.plan.env))
+        return max(types.evaluate(n, dict(self.plan.env)) for t in op.inputs for n in t.sizes[-2:])  # type: ignore[index]
+
+
+def compare(unit: Any, b: ir.Buffer, found: np.ndarray, want: np.ndarray, terms: int = 0) -> None:
+    """Equal up to the rounding of the dtype and of a sum, of so many products if that is known."""
     x, y = interp._loaded(found, b.dtype), interp._loaded(want.reshape(found.shape), b.dtype)
     if b.dtype.kind in "fc":
         top = np.abs(y[np.isfinite(y)]).max(initial=1.0)
-        same = np.isclose(x, y, rtol=RTOL[b.dtype.code], atol=RTOL[b.dtype.code] * float(top), equal_nan=True)
+        rtol = max(RTOL[b.dtype.code], terms * float(np.finfo(b.dtype.compute.np).eps))
+        same = np.isclose(x, y, rtol=rtol, atol=rtol * float(top), equal_nan=True)
     else:
         same = x == y
     if not np.all(same):
         at = tuple(int(i) for i in np.argwhere(~np.atleast_1d(same))[0])
         raise KernelDiffers(f"{_named(unit)}\n{b!r} at {list(at)}: compiled {np.atleast_1d(x)[at]!r}, interpreted {np.atleast_1d(y)[at]!r} "
-                            f"({np.size(same) - int(np.sum(same))} of {np.size(same)} differ)\n{unit.kernel!r}\n{unit.emitted.source}")
+                            f"({np.size(same) - int(np.sum(same))} of {np.size(same)} differ)\n{unit.kernel or ''}\n{unit.emitted.source}")
 
 
 def _named(unit: Any) -> str:
     names = dict.fromkeys(n for op in unit.cluster.ops for n in (op.origin or (op.name,)))
-    return f"kernel {unit.kernel.name} of {', '.join(names)}"
+    return f"kernel {unit.kernel.name if unit.kernel is not None else label(unit.emitted.source)} of {', '.join(names)}"
 
 
 def _view(plan: Any, b: ir.Buffer, fresh: Mapping[ir.Buffer, np.ndarray]) -> np.ndarray:
