@@ -546,3 +546,78 @@ def test_check_2_names_a_product_that_is_wrong(monkeypatch):
         sess.run(tf.global_variables_initializer())
         with pytest.raises(checked.KernelDiffers, match="Conv2D"):
             sess.run(step, {x: a})
+
+
+# ---------------------------------------------------------------- NaN and infinities
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("m,n,k", [(33, 47, 50), (40, 33, 1600), (1, 300, 100)])
+@pytest.mark.parametrize("ta,tb", [(False, False), (True, True)])
+def test_special_values_spread_as_in_numpy(made, value, m, n, k, ta, tb):
+    """One special element in either operand, also at the edges of tiles, and one times zero."""
+    x, y = tf.placeholder(tf.float32, [None, None]), tf.placeholder(tf.float32, [None, None])
+    z = tf.matmul(x, y, transpose_a=ta, transpose_b=tb)
+    with tf.Session() as sess:
+        for i, j, r in ((0, 0, 0), (m - 1, n - 1, k - 1), (m // 2, n // 2, k // 2)):
+            for where in "ab":
+                a, b = draw(m, k), draw(k, n, seed=1)
+                if where == "a":
+                    a[i, r], b[r, j] = value, 0.0
+                else:
+                    b[r, j], a[i, r] = value, 0.0
+                got = sess.run(z, {x: a.T if ta else a, y: b.T if tb else b})
+                with np.errstate(all="ignore"):
+                    want = a.astype(np.float64) @ b.astype(np.float64)
+                assert np.isnan(want[i, j])
+                np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+                np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3)
+    assert made
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("case", [CONVOLUTIONS[i] for i in (0, 1, 2, 3, 5, 9, 10, 11, 12, 16, 17, 20, 24)], ids=str)
+def test_special_values_in_images_and_filters(made, value, case):
+    """An infinity at the border of the image makes no NaN with weights that are finite, wherever its windows hang over.
+
+    Where it is what multiplies the padding, zeros of the padding may make it NaN, as they do with np.pad.
+    """
+    ops, feeds, *_ = parts(*case)
+    names, arrays = list(feeds), list(feeds.values())
+    strides, padding, dilations, groups = case[2:]
+    with tf.Session() as sess:
+        for k, places in enumerate([((0,) * arrays[0].ndim, (-1,) * arrays[0].ndim), ((0,) * arrays[1].ndim,), ((0,) * arrays[2].ndim, (-1,) * arrays[2].ndim)]):
+            for place in places:
+                with_one = [a.copy() for a in arrays]
+                with_one[k][place] = value
+                with np.errstate(all="ignore"):
+                    x, w, dy = wide(*with_one)
+                    want = exact_sums(x, w, dy, *case[2:])
+                for name, got, wanted in zip(("forward", "input", "filter"), sess.run(ops, dict(zip(names, with_one))), want):
+                    what = f"{name}, operand {k} at {place}"
+                    if (k, name) in ((0, "forward"), (0, "filter"), (2, "input")):
+                        np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted), what)
+                        np.testing.assert_array_equal(np.isinf(got), np.isinf(wanted), what)
+                    else:
+                        assert not np.isfinite(got[~np.isfinite(wanted)]).any() and np.isnan(got[np.isnan(wanted)]).all(), what
+    assert made
+
+
+def exact_sums(x, w, dy, strides, padding, dilations, groups):
+    """A convolution and its gradients by the taps that lie inside the image only."""
+    rank = w.ndim - 2
+    pads = pads_of(x.shape[1:-1], w.shape[:rank], strides, padding, dilations)
+    y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(w.shape)
+    for tap in np.ndindex(*w.shape[:rank]):
+        ins, outs = [slice(None)], [slice(None)]
+        for t, d, s, (lo, _), size, count in zip(tap, dilations, strides, pads, x.shape[1:-1], dy.shape[1:-1]):
+            places = np.arange(count) * s + t * d - lo
+            inside = np.flatnonzero((places >= 0) & (places < size))
+            first, last = (inside[0], inside[-1] + 1) if inside.size else (0, 0)
+            outs.append(slice(first, last))
+            ins.append(slice(places[first], places[last - 1] + 1, s) if inside.size else slice(0, 0))
+        ins, outs = tuple(ins), tuple(outs)
+        y[outs] += x[ins] @ w[tap]
+        dx[ins] += dy[outs] @ w[tap].T
+        dw[tap] += x[ins].reshape(-1, x.shape[-1]).T @ dy[outs].reshape(-1, dy.shape[-1])
+    return y, dx, dw
