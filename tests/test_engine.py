@@ -5,13 +5,15 @@ Algorithms", 2002, section 3.1), so that one product too many or too few is far 
 """
 from __future__ import annotations
 
+import ctypes
 import itertools
 
 import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.codegen import contract
+from graphflow.codegen import blocks, contract, ir
+from graphflow.codegen.compile import compile_kernels
 from graphflow.flags import flags
 from graphflow.runtime import plan_cache
 
@@ -535,7 +537,6 @@ def test_check_2_compares_products_with_their_reference(made, monkeypatch):
 
 
 def test_check_2_names_a_product_that_is_wrong(monkeypatch):
-    from graphflow.codegen import blocks
     from graphflow.debug import checked
     monkeypatch.setattr(plan_cache, "key", lambda program: None)
     real = blocks.text
@@ -621,3 +622,93 @@ def exact_sums(x, w, dy, strides, padding, dilations, groups):
         dx[ins] += dy[outs] @ w[tap].T
         dw[tap] += x[ins].reshape(-1, x.shape[-1]).T @ dy[outs].reshape(-1, dy.shape[-1])
     return y, dx, dw
+
+
+# ---------------------------------------------------------------- from a native loop
+
+KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+RECURRENCE = """# h[t + 1] = tanh(x[t] + h[t] w), by a block kernel
+def kernel(B, S, lo, hi):
+    h = buf(B, 0)
+    x = buf(B, 1)
+    w = buf(B, 2)
+    block = buf(B, 3)
+    rows = S[0]
+    wide = S[1]
+    for t in range(lo, hi):
+        old = advance(h, t * rows * wide * 4)
+        new = advance(h, (t + 1) * rows * wide * 4)
+        now = advance(x, t * rows * wide * 4)
+        for i in range(rows * wide):
+            st_f32(new, i, ld_f32(now, i, 1), 0)
+        call_block(block, old, w, new, rows, wide, 1, wide, 0, 1, wide, {width}, wide, 1)
+        for i in range(rows * wide):
+            st_f32(new, i, tanh_f32(ld_f32(new, i, 0)), 0)
+    return 0
+"""
+
+
+def call(source, buffers, sizes, lo, hi, addresses=()):
+    table = np.array([*[b.ctypes.data for b in buffers], *addresses], np.int64)
+    numbers = np.array([*sizes, 0], np.int64)
+    assert KERNEL(compile_kernels([source])[0])(table.ctypes.data, numbers.ctypes.data, lo, hi) == 0
+
+
+def test_a_block_kernel_is_called_by_its_address_in_a_loop():
+    """A step of a recurrent network has its product inside the loop over time: no plan and no Python between the steps."""
+    steps, rows, pitch = 12, 15, 48
+    block, = compile_kernels([blocks.text("f32", pitch)])
+    x, w = draw(steps, rows, pitch), draw(pitch, pitch, seed=1) / 8
+    h = np.zeros((steps + 1, rows, pitch), np.float32)
+    call(RECURRENCE.format(width=blocks.shape("f32").width), [h, x, w], [rows, pitch], 0, steps, [block])
+    want = np.zeros((steps + 1, rows, pitch))
+    for t in range(steps):
+        want[t + 1] = np.tanh(x[t] + want[t] @ w)
+    np.testing.assert_allclose(h, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["f32", "f64", "i32", "i64"])
+def test_blocks_of_every_form_and_height(kind):
+    """C[i, j] (+)= sum over t, r of A(i, t, r) B(t * depth + r, j), with strides, at all remainders of the register tile."""
+    dtype = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64}[kind]
+    source = ("# calls a block\ndef kernel(B, S, lo, hi):\n    call_block(buf(B, 3), buf(B, 0), buf(B, 1), buf(B, 2), S[0], S[1], S[2], S[3], S[4], S[5], "
+              "S[6], S[7], S[8], S[9])\n    return 0\n")
+    shape = blocks.shape(kind)
+    row_block, column_block = compile_kernels([blocks.text(kind, 40), blocks.text(kind, None)])
+    rng = np.random.default_rng(5)
+    for rows in (0, 1, 2, shape.rows - 1, shape.rows, shape.rows + 1, 2 * shape.rows + 3):
+        for cols in (0, 1, shape.lanes, shape.width - 1, shape.width, shape.width + 1, 2 * shape.width + 3):
+            for taps, depth, add in ((1, 7, 0), (3, 5, 1), (0, 5, 0), (2, 0, 1)):
+                a, b, c = (rng.integers(-9, 9, s).astype(dtype) for s in ((rows, 40), (taps * depth, cols), (rows, cols + 5)))
+                panels = np.zeros((-(-cols // shape.width), taps * depth, shape.width), dtype)
+                for p in range(len(panels)):
+                    part = b[:, p * shape.width:(p + 1) * shape.width]
+                    panels[p, :, :part.shape[1]] = part
+                want = c.copy()
+                picked = np.concatenate([a[:, t * 11:t * 11 + depth] for t in range(taps)], 1) if taps else a[:, :0]
+                want[:, :cols] = picked @ b + (c[:, :cols] if add else 0)
+                turned = np.ascontiguousarray(a.T)
+                for left, lda, hop, block in ((a, 0, 11, row_block), (turned, rows, 11 * rows, column_block)):
+                    got = c.copy()
+                    call(source, [left, panels, got], [rows, cols, taps, depth, hop, lda, shape.width, taps * depth * shape.width, cols + 5, add],
+                         0, 1, [block])
+                    np.testing.assert_array_equal(got, want)
+
+
+def test_a_product_kernel_is_called_in_a_loop():
+    """The kernels that a product is made of, with the sizes they ask for, run from another kernel's loop."""
+    x, y = tf.placeholder(tf.float32, [None, 64]), tf.placeholder(tf.float32, [64, 64])
+    x.set_shape([30, 64])
+    z = tf.matmul(x, y)
+    memory = {t: ir.Buffer(t.dtype, t.sizes, "out" if t is z else "in") for t in (x, y, z)}
+    e, = contract.kernels("step", z.op, memory)
+    values = {memory[x]: draw(30, 64), memory[y]: draw(64, 64, seed=1) / 8, memory[z]: np.zeros((30, 64), np.float32)}
+    start = values[memory[x]].copy()
+    *called, product = compile_kernels([*e.calls, e.source])
+    inner = np.array([*[values[b].ctypes.data for b in e.buffers], *called], np.int64)
+    sizes = np.array([*e.sizes, 0], np.int64)
+    loop = ("# x = x y, again and again\ndef kernel(B, S, lo, hi):\n    x = buf(B, 0)\n    z = buf(B, 1)\n    for t in range(lo, hi):\n"
+            "        bad = call_kernel(S[0], S[1], S[2], 0, S[3])\n        if bad != 0:\n            return bad\n        copy_f32(x, z, S[4])\n    return 0\n")
+    call(loop, [values[memory[x]], values[memory[z]]], [product, inner.ctypes.data, sizes.ctypes.data, e.extent, 30 * 64], 0, 5)
+    want = start.astype(np.float64) @ np.linalg.matrix_power(values[memory[y]].astype(np.float64), 5)
+    np.testing.assert_allclose(values[memory[z]], want, rtol=1e-3, atol=1e-4 * abs(want).max())
