@@ -79,6 +79,8 @@ class _Attention:
         self.pull = Pull(lambda t, index: None if t not in stored else ir.load(stored[t], index))
         q, k, v, *rest = op.inputs
         self.m, self.n, self.d, self.e = q.sizes[-2], k.sizes[-2], q.sizes[-1], v.sizes[-1]  # type: ignore[index]
+        # Whether rows of the operands end with a vector: then no load needs a mask.
+        self.whole = all(isinstance(x, int) and x % blocks.shape(self.kind).lanes == 0 for x in (self.d, self.e))
         sizes = op.outputs[0].sizes[:-2]  # type: ignore[index]
         self.batch = [Axis(s) for s in sizes]
         self.rows, self.keys = Axis(self.m), Axis(self.n)
@@ -157,7 +159,7 @@ class _Attention:
     def forward(self) -> list[Kernel | Emitted]:
         out, logsum = self.outputs
         t, kind, w, steps = _Text(f"attention_{self.kind}", self), self.kind, self.w, self.columns
-        block = t.call(blocks.text(kind, PITCH))
+        block = t.call(blocks.text(kind, PITCH, False, self.whole))
         tall, m, n, d, e = self.tall, t.size(self.m), t.size(self.n), t.size(self.d), t.size(self.e)
         lowest, zero = t.const(float("-inf")), t.const(0.0)
         tasks = (types.hint(self.count) or 0) * -(-(types.hint(self.m) or 0) // tall)
@@ -310,7 +312,7 @@ class _Attention:
     def backward(self) -> list[Kernel | Emitted]:
         dq, dk, dv = self.outputs
         t, kind, w, steps = _Text(f"attention_gradient_{self.kind}", self), self.kind, self.w, self.columns
-        block, across = t.call(blocks.text(kind, PITCH)), t.call(blocks.text(kind, None))
+        block, across = t.call(blocks.text(kind, PITCH, False, self.whole)), t.call(blocks.text(kind, None, False, self.whole))
         tall, n, m, d, e = self.tall, t.size(self.n), t.size(self.m), t.size(self.d), t.size(self.e)
         cut: Size = CUT if (types.hint(self.count) or 0) < TASKS and (types.hint(self.n) or 0) > CUT else 0
         cuts = types.ceildiv(self.n, cut) if cut else 1

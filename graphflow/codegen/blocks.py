@@ -23,7 +23,9 @@ from . import target
 
 
 LINE = 16  # elements between the columns of a packed tile of A
-AHEAD = 12  # rows of B asked for before they are multiplied
+AHEAD = 12  # rows of B asked for before they are multiplied ...
+FEW = 4  # ... where so few rows of A use them that memory is what limits
+UNROLL = 2  # more needs so many bytes of code that the loop no longer fits where decoded instructions are kept
 
 
 class Shape(NamedTuple):
@@ -52,14 +54,17 @@ _SCALAR = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64"}
 
 
 @target.per_isa
-def text(kind: str, pitch: int | None, tiles: bool = False) -> str:
-    """The block kernel for `kind` (f32, f64, i32, i64): "rows" with this pitch, or for None "cols" or "tiles"."""
-    return _Writer(kind, pitch, tiles).module()
+def text(kind: str, pitch: int | None, tiles: bool = False, whole: bool = False) -> str:
+    """The block kernel for `kind` (f32, f64, i32, i64): "rows" with this pitch, or for None "cols" or "tiles".
+
+    whole: rows of B may be read up to the end of the last vector, past the last column.  Masked loads take a slot of the multipliers.
+    """
+    return _Writer(kind, pitch, tiles, whole).module()
 
 
 class _Writer:
-    def __init__(self, kind: str, pitch: int | None, tiles: bool):
-        self.kind, self.pitch, self.tiles, self.shape = kind, pitch, tiles, shape(kind)
+    def __init__(self, kind: str, pitch: int | None, tiles: bool, whole: bool):
+        self.kind, self.pitch, self.tiles, self.whole, self.shape = kind, pitch, tiles, whole, shape(kind)
         self.scalar, lanes = _SCALAR[kind], self.shape.lanes
         self.size = 8 if kind in ("f64", "i64") else 4
         self.vector, self.mask = f"<{lanes} x {self.scalar}>", f"<{lanes} x i1>"
@@ -77,6 +82,7 @@ class _Writer:
 
     def module(self) -> str:
         form = f"rows {self.pitch}" if self.pitch is not None else "tiles" if self.tiles else "cols"
+        form += " whole" if self.whole else ""
         s = self.shape
         tiles = "\n\n".join(self.tile(r, v) for v in range(1, s.vectors + 1) for r in range(1, s.rows + 1))
         declared = [f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})",
@@ -189,39 +195,14 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
         self.lines.append("outer:")
         self.phi("tap", "i64", ("%taps", "entry"), ("%taps", "old"), ("%tapn", "tapend"))
         self.phi("ta", "ptr", ("%a", "entry"), ("%a", "old"), ("%tan", "tapend"))
-        self.phi("tb", "ptr", ("%b", "entry"), ("%b", "old"), ("%pbn", "tapend"))
+        self.phi("tb", "ptr", ("%b", "entry"), ("%b", "old"), ("%pbe", "tapend"))
         for i in range(rows):
             for j in range(vectors):
-                self.phi(f"s{i}_{j}", self.vector, ("zeroinitializer", "entry"), (old[i][j], "old"), (f"%n{i}_{j}", "tapend"))
-        self.add("br label %inner")
-        self.lines.append("inner:")
-        self.phi("r", "i64", ("%depth", "outer"), ("%rn", "inner"))
-        self.phi("pa", "ptr", ("%ta", "outer"), ("%pan", "inner"))
-        self.phi("pb", "ptr", ("%tb", "outer"), ("%pbn", "inner"))
-        for i in range(rows):
-            for j in range(vectors):
-                self.phi(f"k{i}_{j}", self.vector, (f"%s{i}_{j}", "outer"), (f"%n{i}_{j}", "inner"))
-        at = [self.new(f"getelementptr {self.scalar}, ptr %pb, i64 {j * lanes}") for j in range(vectors)]
-        right = [self.load(p, mask if j == vectors - 1 else None) for j, p in enumerate(at)]
-        ahead = self.new(f"mul i64 %ldb, {AHEAD}")
-        soon = self.new(f"getelementptr i8, ptr %pb, i64 {ahead}")
-        for j in range(vectors * lanes * self.size // 64):
-            line = self.new(f"getelementptr i8, ptr {soon}, i64 {64 * j}")
-            self.add(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 3, i32 1)")
-        for i in range(rows):
-            place = self.new(f"getelementptr {self.scalar}, ptr %pa, i64 {i * (self.pitch or 1)}")
-            x = self.new(f"load {self.scalar}, ptr {place}, align {self.size}")
-            one = self.new(f"insertelement {self.vector} poison, {self.scalar} {x}, i32 0")
-            left = self.new(f"shufflevector {self.vector} {one}, {self.vector} poison, <{lanes} x i32> zeroinitializer")
-            for j in range(vectors):
-                self.multiply_add(f"n{i}_{j}", left, right[j], f"%k{i}_{j}")
-        step = f"i64 {self.size}" if self.pitch is not None else f"i64 {LINE * self.size}" if self.tiles else "i64 %lda"
-        self.add(f"%pan = getelementptr i8, ptr %pa, {step}")
-        self.add("%pbn = getelementptr i8, ptr %pb, i64 %ldb")
-        self.add("%rn = sub i64 %r, 1")
-        self.add("%kdone = icmp eq i64 %rn, 0")
-        self.add("br i1 %kdone, label %tapend, label %inner")
+                self.phi(f"s{i}_{j}", self.vector, ("zeroinitializer", "entry"), (old[i][j], "old"), (f"%e{i}_{j}", "tapend"))
+        self.steps(rows, vectors, mask)
         self.lines.append("tapend:")
+        for name, kind, before, after in self.ends:
+            self.phi(name, kind, (before, "rest"), (after, "one"))
         self.add("%tapn = sub i64 %tap, 1")
         self.add("%tan = getelementptr i8, ptr %ta, i64 %hop")
         self.add("%tdone = icmp eq i64 %tapn, 0")
@@ -229,10 +210,77 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
         self.lines.append("store:")
         for i in range(rows):
             for j in range(vectors):
-                self.store(f"%n{i}_{j}", places[i][j], mask if j == vectors - 1 else None)
+                self.store(f"%e{i}_{j}", places[i][j], mask if j == vectors - 1 else None)
         self.add("ret void")
         return (f"define internal fastcc void @tile{rows}x{vectors}(ptr %a, ptr %b, ptr %c, i64 %taps, i64 %depth, i64 %hop, i64 %lda, "
                 "i64 %ldb, i64 %ldc, i64 %add, i64 %left) nounwind noinline {\nentry:\n" + "\n".join(self.lines) + "\n}")
+
+    def steps(self, rows: int, vectors: int, mask: str) -> None:
+        """The loop over k, UNROLL at a time, then one by one; the sums end as %e."""
+        sums = [f"{i}_{j}" for i in range(rows) for j in range(vectors)]
+        self.add(f"%fours = udiv i64 %depth, {UNROLL}")
+        self.add(f"%singles = urem i64 %depth, {UNROLL}")
+        self.add("%anyfour = icmp ne i64 %fours, 0")
+        self.add("br i1 %anyfour, label %four, label %rest")
+        self.lines.append("four:")
+        self.phi("f", "i64", ("%fours", "outer"), ("%fn", "four"))
+        self.phi("fa", "ptr", ("%ta", "outer"), ("%fan", "four"))
+        self.phi("fb", "ptr", ("%tb", "outer"), ("%fbn", "four"))
+        for x in sums:
+            self.phi(f"f{x}", self.vector, (f"%s{x}", "outer"), (f"%g{x}", "four"))
+        pa, pb, current = "%fa", "%fb", {x: f"%f{x}" for x in sums}
+        for u in range(UNROLL):
+            current = self.step(rows, vectors, mask, pa, pb, current, "g" if u == UNROLL - 1 else f"u{u}_")
+            pa, pb = self.further(pa, pb, *(("fan", "fbn") if u == UNROLL - 1 else (f"ua{u}", f"ub{u}")))
+        self.add("%fn = sub i64 %f, 1")
+        self.add("%fdone = icmp eq i64 %fn, 0")
+        self.add("br i1 %fdone, label %rest, label %four")
+        self.lines.append("rest:")
+        self.phi("ra", "ptr", ("%ta", "outer"), ("%fan", "four"))
+        self.phi("rb", "ptr", ("%tb", "outer"), ("%fbn", "four"))
+        for x in sums:
+            self.phi(f"r{x}", self.vector, (f"%s{x}", "outer"), (f"%g{x}", "four"))
+        self.add("%anyone = icmp ne i64 %singles, 0")
+        self.add("br i1 %anyone, label %one, label %tapend")
+        self.lines.append("one:")
+        self.phi("o", "i64", ("%singles", "rest"), ("%on", "one"))
+        self.phi("oa", "ptr", ("%ra", "rest"), ("%oan", "one"))
+        self.phi("ob", "ptr", ("%rb", "rest"), ("%obn", "one"))
+        for x in sums:
+            self.phi(f"o{x}", self.vector, (f"%r{x}", "rest"), (f"%h{x}", "one"))
+        self.step(rows, vectors, mask, "%oa", "%ob", {x: f"%o{x}" for x in sums}, "h")
+        self.further("%oa", "%ob", "oan", "obn")
+        self.add("%on = sub i64 %o, 1")
+        self.add("%odone = icmp eq i64 %on, 0")
+        self.add("br i1 %odone, label %tapend, label %one")
+        self.ends = [("pbe", "ptr", "%rb", "%obn"), *[(f"e{x}", self.vector, f"%r{x}", f"%h{x}") for x in sums]]
+
+    def further(self, pa: str, pb: str, to_a: str, to_b: str) -> tuple[str, str]:
+        """The pointers of the next k."""
+        step = f"i64 {self.size}" if self.pitch is not None else f"i64 {LINE * self.size}" if self.tiles else "i64 %lda"
+        self.add(f"%{to_a} = getelementptr i8, ptr {pa}, {step}")
+        self.add(f"%{to_b} = getelementptr i8, ptr {pb}, i64 %ldb")
+        return f"%{to_a}", f"%{to_b}"
+
+    def step(self, rows: int, vectors: int, mask: str, pa: str, pb: str, sums: dict[str, str], to: str) -> dict[str, str]:
+        """One k: a row of B times the elements of A."""
+        lanes = self.shape.lanes
+        at = [self.new(f"getelementptr {self.scalar}, ptr {pb}, i64 {j * lanes}") for j in range(vectors)]
+        right = [self.load(p, mask if j == vectors - 1 and not self.whole else None) for j, p in enumerate(at)]
+        if rows <= FEW:
+            ahead = self.new(f"mul i64 %ldb, {AHEAD}")
+            soon = self.new(f"getelementptr i8, ptr {pb}, i64 {ahead}")
+            for j in range(vectors * lanes * self.size // 64):
+                line = self.new(f"getelementptr i8, ptr {soon}, i64 {64 * j}")
+                self.add(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 3, i32 1)")
+        for i in range(rows):
+            place = self.new(f"getelementptr {self.scalar}, ptr {pa}, i64 {i * (self.pitch or 1)}")
+            x = self.new(f"load {self.scalar}, ptr {place}, align {self.size}")
+            one = self.new(f"insertelement {self.vector} poison, {self.scalar} {x}, i32 0")
+            left = self.new(f"shufflevector {self.vector} {one}, {self.vector} poison, <{lanes} x i32> zeroinitializer")
+            for j in range(vectors):
+                self.multiply_add(f"{to}{i}_{j}", left, right[j], sums[f"{i}_{j}"])
+        return {x: f"%{to}{x}" for x in sums}
 
     def phi(self, name: str, kind: str, *incoming: tuple[str, str]) -> None:
         self.add(f"%{name} = phi {kind} " + ", ".join(f"[{v}, %{b}]" for v, b in incoming))

@@ -283,9 +283,10 @@ class _Multiply:
             self.b, self.b_at, self.ldb = found
             self.panel: Size = width
             self.b_columns: Size = 1
+            self.whole = isinstance(self.n, int) and self.n % self.shape.lanes == 0
             return
         self.b = Buffer(self.p.dtype, (self.batch, types.ceildiv(self.n, width), self.k, width), "part", "panels")
-        self.ldb, self.panel = width, self.k * width
+        self.ldb, self.panel, self.whole = width, self.k * width, True
         self.b_at, self.b_columns = None, self.k  # column j of a panel's start is j * k further on
         self.before.append(self._panels())
 
@@ -297,7 +298,7 @@ class _Multiply:
         return nbytes <= IN_PLACE or _hint(step) * self.p.dtype.size <= 512 or _hint(self.m) <= self.shape.rows
 
     def _panels(self) -> Emitted:
-        """B as panels [batch, panel, k, width]; columns past the last one stay as they are."""
+        """B as panels [batch, panel, k, width]; columns past the last one are zero, since what lies in memory may be slow to multiply."""
         p, b, width = self.p, self.p.b, self.shape.width
         across = _Source(b.expr, b.reduced, b.outer, p.dtype)
         down = _Source(b.expr, b.outer, b.reduced, p.dtype)
@@ -318,6 +319,12 @@ class _Multiply:
         e.line(f"j = p * {width}")
         e.line(f"cols = min({width}, {e.size(self.n)} - j)")
         e.line(f"to = advance(p{e.scope[self.b]}, (b * {e.size(panels)} + p) * {e.size(self.k)} * {width * w})")
+        first, count = "0", e.size(self.k)
+        if not turned:
+            first, count = f"part * {deep}", f"(min(part * {deep} + {deep}, {count}) - part * {deep})"
+        e.open(f"if cols < {width}:")
+        e.line(f"zero_{self.kind}(advance(to, {first} * {width * w}), {count} * {width})")
+        e.close()
         if turned:
             self._turned(e, down, w)
         else:
@@ -518,7 +525,7 @@ class _Multiply:
         """Tasks that read the image directly."""
         form = self.rows or self.taps
         assert form is not None
-        block = e.call(self.rows.block(self.kind) if self.rows else blocks.text(self.kind, None))
+        block = e.call(self.rows.block(self.kind, self.whole) if self.rows else blocks.text(self.kind, None, False, self.whole))
         e.line(f"left = stack_{self.kind}({direct.ROOM})")
         e.open("for o in range(lo, hi):")
         e.line(f"g = o % {e.size(self.groups)}")
@@ -538,7 +545,7 @@ class _Multiply:
         """Tasks that pack blocks of the left operand."""
         p, w = self.p, self.p.dtype.size
         tiled = not self.by_rows and self.tiled
-        block = e.call(blocks.text(self.kind, PITCH if self.by_rows else None, tiled))
+        block = e.call(blocks.text(self.kind, PITCH if self.by_rows else None, tiled, self.whole))
         room = TILES * self.shape.rows * PITCH if self.by_rows else DEPTH * (STRIPES * blocks.LINE if tiled else 96)
         e.line(f"left = stack_{self.kind}({room})")
         e.open("for o in range(lo, hi):")

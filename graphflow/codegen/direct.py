@@ -66,8 +66,8 @@ class Rows:
         self.bands = types.ceildiv(w.counts[0], self.rows)
         self.tasks = w.images * self.bands
 
-    def block(self, kind: str) -> str:
-        return blocks.text(kind, self.w.across.step * self.w.channels)
+    def block(self, kind: str, whole: bool) -> str:
+        return blocks.text(kind, self.w.across.step * self.w.channels, False, whole)
 
     def emit(self, e: Text, m: Any, block: str) -> None:
         """From `o`, `j`, `cols`: the windows of rows y0 .. y1 of one image times the columns; leaves `first`, `last` for what follows."""

@@ -118,5 +118,5 @@ class Text(_Emitter):
     def finish(self, extent: Size, work: Size, writes: Sequence[Buffer], flops: Size = 0) -> Emitted:
         self.line("return bad")
         self.stack[0].items.insert(0, "bad = 0")
-        return Emitted(self._text(), self.buffers, [*[n for n, _ in self.sizes], *[bits for _, bits in self.parameters.values()]], extent, work,
-                       list(self.checks), False, flops, tuple(self.calls), tuple(writes))
+        sizes = [*[n for n, _ in self.sizes], *[bits for _, bits in self.parameters.values()]]  # type: ignore[misc]
+        return Emitted(self._text(), self.buffers, sizes, extent, work, list(self.checks), False, flops, tuple(self.calls), tuple(writes))
