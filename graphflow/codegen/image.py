@@ -152,7 +152,7 @@ class _Found:
             return None
         vertical = bool(axes & {self.y, self.ky})
         position, tap = (self.y, self.ky) if vertical else (self.x, self.kx)
-        if axes - {position, tap}:
+        if axes != {a for a in (position, tap) if a is not None}:  # not: images of one row, whose number stands in for it
             return None
         step = place.terms.get(ir.axis(position), 1) if position is not None else 1
         spread = place.terms.get(ir.axis(tap), 1) if tap is not None else 1
