@@ -6,6 +6,7 @@ Algorithms", 2002, section 3.1), so that one product too many or too few is far 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import itertools
 
 import numpy as np
@@ -73,8 +74,10 @@ def wide(*arrays):
 # ---------------------------------------------------------------- matrix products
 
 EDGES = (1, 2, 13, 14, 15, 16, 31, 32, 33, 47, 48)
-SIZES = [(m, 40, 50) for m in EDGES] + [(40, n, 50) for n in EDGES[1:]] + [(30, 40, k) for k in (4, 13, 16, 383, 384, 385, 400, 768, 769)] + [
-    (1, 300, 100), (1, 33, 385), (14, 32, 384), (15, 33, 385), (97, 31, 400), (2, 385, 33), (300, 2, 33), (64, 1100, 20), (29, 65, 2000), (400, 16, 16)]
+DEPTHS = (4, 13, 16, 383, 384, 385, 400, 768, 769)
+SIZES = [(m, 40, 50) for m in EDGES] + [(40, n, 50) for n in EDGES[1:]] + [(30, 40, k) for k in DEPTHS] + [
+    (1, 300, 100), (1, 33, 385), (14, 32, 384), (15, 33, 385), (97, 31, 400), (2, 385, 33), (300, 2, 33), (64, 1100, 20), (29, 65, 2000),
+    (400, 16, 16)]
 
 
 @pytest.mark.parametrize("ta,tb", list(itertools.product([False, True], repeat=2)))
@@ -192,7 +195,8 @@ def patches(x, kernel, strides, pads, dilations):
     """[n, *windows, *kernel, c] of what each window sees."""
     rank = len(kernel)
     x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(x, [(k - 1) * d + 1 for k, d in zip(kernel, dilations)], axis=tuple(range(1, rank + 1)))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(1, rank + 1)))
     places = (slice(None), *[slice(None, None, s) for s in strides], slice(None), *[slice(None, None, d) for d in dilations])
     return np.moveaxis(windows[places], rank + 1, -1)
 
@@ -211,8 +215,8 @@ def convolution(x, w, strides, padding, dilations, groups):
     rank = w.ndim - 2
     p = patches(x, w.shape[:rank], strides, pads_of(x.shape[1:-1], w.shape[:rank], strides, padding, dilations), dilations)
     c, k = w.shape[-2], w.shape[-1] // groups
-    over = list(range(rank + 1, 2 * rank + 2))
-    return np.concatenate([np.tensordot(p[..., g * c:(g + 1) * c], w[..., g * k:(g + 1) * k], (over, list(range(rank + 1)))) for g in range(groups)], -1)
+    over = list(range(rank + 1, 2 * rank + 2)), list(range(rank + 1))
+    return np.concatenate([np.tensordot(p[..., g * c:(g + 1) * c], w[..., g * k:(g + 1) * k], over) for g in range(groups)], -1)
 
 
 def adjoints(x, w, dy, strides, padding, dilations, groups):
@@ -241,11 +245,14 @@ CONVOLUTIONS = [
     ((1, 17, 16, 16), (3, 2, 16, 16), (1, 1), "VALID", (1, 3), 1), ((2, 9, 9, 64), (3, 3, 64, 64), (1, 1), "SAME", (1, 1), 1),
     ((2, 2, 2, 64), (3, 3, 64, 17), (1, 1), "SAME", (1, 1), 1), ((3, 1, 2, 16), (5, 5, 16, 33), (2, 2), "SAME", (1, 1), 1),
     ((2, 12, 14, 1), (5, 5, 1, 32), (1, 1), "SAME", (1, 1), 1), ((2, 28, 27, 1), (5, 5, 1, 6), (1, 1), "VALID", (1, 1), 1),
-    ((2, 11, 12, 5), (3, 3, 5, 17), (1, 1), ((2, 0), (1, 3)), (1, 1), 1), ((2, 11, 12, 16), (3, 3, 16, 17), (2, 3), ((2, 1), (0, 3)), (1, 1), 1),
+    ((2, 11, 12, 5), (3, 3, 5, 17), (1, 1), ((2, 0), (1, 3)), (1, 1), 1),
+    ((2, 11, 12, 16), (3, 3, 16, 17), (2, 3), ((2, 1), (0, 3)), (1, 1), 1),
     ((2, 11, 12, 16), (3, 3, 8, 32), (1, 1), "SAME", (1, 1), 2), ((2, 11, 12, 12), (3, 2, 4, 15), (2, 1), "SAME", (1, 1), 3),
-    ((2, 300, 5), (4, 5, 17), (1,), "SAME", (1,), 1), ((3, 200, 16), (3, 16, 33), (2,), "SAME", (1,), 1), ((2, 100, 3), (5, 3, 16), (3,), "VALID", (1,), 1),
+    ((2, 300, 5), (4, 5, 17), (1,), "SAME", (1,), 1), ((3, 200, 16), (3, 16, 33), (2,), "SAME", (1,), 1),
+    ((2, 100, 3), (5, 3, 16), (3,), "VALID", (1,), 1),
     ((3, 101, 16), (3, 16, 17), (1,), "SAME", (4,), 1), ((2, 6, 7, 8, 3), (3, 3, 3, 3, 17), (1, 1, 1), "SAME", (1, 1, 1), 1),
-    ((2, 7, 8, 9, 5), (2, 3, 2, 5, 16), (2, 1, 2), "SAME", (1, 1, 1), 1), ((1, 8, 7, 9, 16), (1, 3, 3, 16, 16), (1, 2, 3), "VALID", (1, 1, 1), 1),
+    ((2, 7, 8, 9, 5), (2, 3, 2, 5, 16), (2, 1, 2), "SAME", (1, 1, 1), 1),
+    ((1, 8, 7, 9, 16), (1, 3, 3, 16, 16), (1, 2, 3), "VALID", (1, 1, 1), 1),
     # images of one row or one column: the axis is gone, the number of images must not take its place
     ((3, 1, 13, 17), (3, 3, 17, 17), (1, 2), "SAME", (1, 1), 1), ((3, 13, 1, 17), (3, 3, 17, 17), (2, 1), "SAME", (1, 1), 1),
     ((3, 1, 9, 64), (3, 1, 64, 64), (3, 3), ((2, 2), (1, 0)), (1, 1), 1), ((3, 1, 9, 16), (2, 5, 16, 31), (1, 1), "SAME", (1, 1), 1),
@@ -269,7 +276,12 @@ def parts(x, w, strides, padding, dilations, groups, dtype=np.float32):
     return [y, dx, dw], {xs: a, ws: b, dy: d}, wanted, size, terms
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=lambda c: "-".join(map(str, (*c[0], "", *c[1], "", *c[2], c[3], *c[4], c[5]))).replace(" ", ""))
+def form_id(case):
+    x, w, strides, padding, dilations, groups = case
+    return "-".join(map(str, (*x, "", *w, "", *strides, padding, *dilations, groups))).replace(" ", "")
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=form_id)
 def test_convolution_and_both_gradients(made, case):
     ops, feeds, wanted, size, terms = parts(*case)
     for name, got, want, s, k in zip(("forward", "input", "filter"), run(ops, feeds), wanted, size, terms):
@@ -434,8 +446,10 @@ FOLLOWING = {
     "transposed": lambda y, v, r: tf.transpose(tf.nn.relu(y)), "reversed": lambda y, v, r: tf.reverse(y, [1]) * 2.0 + y,
     "rows turned": lambda y, v, r: tf.reverse(y, [0]) + y, "shifted": lambda y, v, r: y[:, 1:] - y[:, :-1],
     "reshaped": lambda y, v, r: tf.reshape(tf.nn.relu(y), [-1]), "argmax": lambda y, v, r: tf.argmax(y, -1),
-    "rank": lambda y, v, r: tf.nn.relu(tf.reshape(y, [2, -1, int(y.shape[1])])) + 1.0, "gather": lambda y, v, r: tf.gather(y, [3, 1, 1]) * 2.0,
-    "cumsum": lambda y, v, r: tf.cumsum(y, 1), "half": lambda y, v, r: tf.cast(y, tf.float16), "double": lambda y, v, r: tf.cast(y, tf.float64) * 3.0}
+    "rank": lambda y, v, r: tf.nn.relu(tf.reshape(y, [2, -1, int(y.shape[1])])) + 1.0,
+    "gather": lambda y, v, r: tf.gather(y, [3, 1, 1]) * 2.0,
+    "cumsum": lambda y, v, r: tf.cumsum(y, 1), "half": lambda y, v, r: tf.cast(y, tf.float16),
+    "double": lambda y, v, r: tf.cast(y, tf.float64) * 3.0}
 
 
 @pytest.mark.parametrize("name", FOLLOWING)
@@ -449,7 +463,8 @@ def test_what_follows_a_product(made, name, n):
     for fetches in ([z], [z, y], [z, y, tf.abs(y), tf.reduce_max(y)]):
         for got, want in both(fetches, {x: a, w: b, vs: v, rs: r}):
             tolerance = 2e-3 if got.dtype == np.float16 else 2e-5
-            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * (66 if name == "column sum" else 1) + (1e-3 if name == "cumsum" else 0))
+            more = {"column sum": 66, "cumsum": 66}.get(name, 1)  # sums of what may cancel
+            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * more)
     assert made
 
 
@@ -542,9 +557,12 @@ def test_check_2_compares_products_with_their_reference(made, monkeypatch):
 def test_check_2_names_a_product_that_is_wrong(monkeypatch):
     from graphflow.debug import checked
     monkeypatch.setattr(plan_cache, "key", lambda program: None)
-    real = blocks.text
-    monkeypatch.setattr(blocks, "text", lambda *args: real(*args).replace("@llvm.fma.", "@llvm.fmuladd.").replace(
-        "; block", "; wrong block").replace("phi i64 [%depth, %outer]", "phi i64 [1, %outer]"))
+    real = contract.kernels
+
+    def kernels(*args, **named):  # products that do nothing
+        return [dataclasses.replace(k, source=k.source.replace("in range(lo, hi):", "in range(hi, hi):"))
+                if not isinstance(k, ir.Kernel) and k.source.startswith("# product") else k for k in real(*args, **named)]
+    monkeypatch.setattr(contract, "kernels", kernels)
     x, a, step = dense_and_convolution()
     with flags.override(check=2), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
@@ -590,8 +608,8 @@ def test_special_values_in_images_and_filters(made, value, case):
     names, arrays = list(feeds), list(feeds.values())
     strides, padding, dilations, groups = case[2:]
     with tf.Session() as sess:
-        for k, places in enumerate([((0,) * arrays[0].ndim, (-1,) * arrays[0].ndim), ((0,) * arrays[1].ndim,), ((0,) * arrays[2].ndim, (-1,) * arrays[2].ndim)]):
-            for place in places:
+        for k, rank in enumerate(a.ndim for a in arrays):
+            for place in ((0,) * rank, (-1,) * rank):
                 with_one = [a.copy() for a in arrays]
                 with_one[k][place] = value
                 with np.errstate(all="ignore"):
@@ -674,8 +692,8 @@ def test_a_block_kernel_is_called_by_its_address_in_a_loop():
 def test_blocks_of_every_form_and_height(kind):
     """C[i, j] (+)= sum over t, r of A(i, t, r) B(t * depth + r, j), with strides, at all remainders of the register tile."""
     dtype = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64}[kind]
-    source = ("# calls a block\ndef kernel(B, S, lo, hi):\n    call_block(buf(B, 3), buf(B, 0), buf(B, 1), buf(B, 2), S[0], S[1], S[2], S[3], S[4], S[5], "
-              "S[6], S[7], S[8], S[9])\n    return 0\n")
+    source = ("# calls a block\ndef kernel(B, S, lo, hi):\n    call_block(buf(B, 3), buf(B, 0), buf(B, 1), buf(B, 2), "
+              "S[0], S[1], S[2], S[3], S[4], S[5], S[6], S[7], S[8], S[9])\n    return 0\n")
     shape = blocks.shape(kind)
     row_block, column_block = compile_kernels([blocks.text(kind, 40), blocks.text(kind, None)])
     rng = np.random.default_rng(5)
@@ -693,8 +711,8 @@ def test_blocks_of_every_form_and_height(kind):
                 turned = np.ascontiguousarray(a.T)
                 for left, lda, hop, block in ((a, 0, 11, row_block), (turned, rows, 11 * rows, column_block)):
                     got = c.copy()
-                    call(source, [left, panels, got], [rows, cols, taps, depth, hop, lda, shape.width, taps * depth * shape.width, cols + 5, add],
-                         0, 1, [block])
+                    numbers = [rows, cols, taps, depth, hop, lda, shape.width, taps * depth * shape.width, cols + 5, add]
+                    call(source, [left, panels, got], numbers, 0, 1, [block])
                     np.testing.assert_array_equal(got, want)
 
 
@@ -711,7 +729,8 @@ def test_a_product_kernel_is_called_in_a_loop():
     inner = np.array([*[values[b].ctypes.data for b in e.buffers], *called], np.int64)
     sizes = np.array([*e.sizes, 0], np.int64)
     loop = ("# x = x y, again and again\ndef kernel(B, S, lo, hi):\n    x = buf(B, 0)\n    z = buf(B, 1)\n    for t in range(lo, hi):\n"
-            "        bad = call_kernel(S[0], S[1], S[2], 0, S[3])\n        if bad != 0:\n            return bad\n        copy_f32(x, z, S[4])\n    return 0\n")
+            "        bad = call_kernel(S[0], S[1], S[2], 0, S[3])\n        if bad != 0:\n            return bad\n"
+            "        copy_f32(x, z, S[4])\n    return 0\n")
     call(loop, [values[memory[x]], values[memory[z]]], [product, inner.ctypes.data, sizes.ctypes.data, e.extent, 30 * 64], 0, 5)
     want = start.astype(np.float64) @ np.linalg.matrix_power(values[memory[y]].astype(np.float64), 5)
     np.testing.assert_allclose(values[memory[z]], want, rtol=1e-3, atol=1e-4 * abs(want).max())
