@@ -34,9 +34,9 @@ DELEGATES = {("graph", "debug.draw"), ("graph", "graph_def"), ("passes.pipeline"
              *[("runtime.executable", f"debug.{observer}") for observer in ("checked", "ladder", "timeline")]}
 # The kernel and text levels: sizes, strides, dtypes and axes, no ops.
 KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "emit_cuda", "helpers", "vecmath", "vecmath_tables", "machine", "intrinsics",
-                "backend", "translate", "target", "tiles", "cache", "compile", "interp"}
+                "backend", "translate", "target", "cache", "compile", "interp"}
 # Third parties, and who may touch them.
-COMPILER = {"codegen.backend", "codegen.translate", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target", "codegen.tiles",
+COMPILER = {"codegen.backend", "codegen.translate", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target",
             "codegen.emit_cuda"}
 THIRD_PARTIES = {"numba": COMPILER, "llvmlite": COMPILER, "networkx": {"debug.draw", "passes.recompute"}}
 

@@ -123,7 +123,8 @@ PI_LOW = 1.2246467991473532e-16          # pi minus the double nearest to it
 
 # name -> (samples, reference in extended precision)
 CASES = {
-    "exp": (exp_range, np.exp), "exp_below": (lambda t: -np.abs(exp_range(t)), np.exp), "expm1": (exp_range, np.expm1), "exp2": (exp_range, np.exp2),
+    "exp": (exp_range, np.exp), "exp_below": (lambda t: -np.abs(exp_range(t)), np.exp), "expm1": (exp_range, np.expm1),
+    "exp2": (exp_range, np.exp2),
     "log": (positive, np.log), "log2": (positive, np.log2), "log10": (positive, np.log10),
     "log1p": (lambda t: np.r_[positive(t), unit(t)], np.log1p),
     "tanh": (line, np.tanh),

@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
-from graphflow.codegen import intrinsics, machine, tiles, translate
+from graphflow.codegen import intrinsics, machine, translate
 from graphflow.codegen.target import cpu, features, per_isa, symbol
 
 _ARGUMENTS = (types.CPointer(types.voidptr), types.CPointer(types.int64), types.int64, types.int64)
@@ -107,7 +107,7 @@ def _words(tree: ast.Module) -> set[str]:
 def _namespace(words: set[str]) -> dict:
     """The words a text uses and no others, so that vecmath is only imported for texts that need it."""
     found = {"np": np, "__name__": "graphflow.kernel"}
-    for module in (intrinsics, machine, tiles, _vecmath):
+    for module in (intrinsics, machine, _vecmath):
         missing = {w for w in words - found.keys() if not w.startswith("_")}
         module = module() if missing and module is _vecmath else module
         found.update({w: getattr(module, w) for w in missing if hasattr(module, w)})

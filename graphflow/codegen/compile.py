@@ -21,7 +21,7 @@ from graphflow.codegen.cache import ObjectCache
 from graphflow.codegen.target import ABI, identity, linker, per_isa
 from graphflow.flags import flags
 
-_WORDS = ("intrinsics.py", "machine.py", "backend.py", "translate.py", "tiles.py", "vecmath*.py")     # what a text means depends on them
+_WORDS = ("intrinsics.py", "machine.py", "backend.py", "translate.py", "vecmath*.py")     # what a text means depends on them
 
 
 @per_isa

@@ -159,10 +159,10 @@ def _strided(name: str, p: Product, out: Buffer | None, then: Kernel | None, res
         if phase.empty:
             made.append(_zeros(f"{name}_zero{number}", c, start, [*zip(phase.outer, strides)], p.b.outer))
             continue
-        a, b = (Operand(image.in_phase(x.expr, phase), [], outer, list(phase.reduced))
-                for x, outer in ((p.a, list(phase.outer)), (p.b, p.b.outer)))
+        left = Operand(image.in_phase(p.a.expr, phase), [], list(phase.outer), list(phase.reduced))
+        right = Operand(image.in_phase(p.b.expr, phase), [], p.b.outer, list(phase.reduced))
         stride, pitch, across = [0, 0, 0, *strides][-3:]
-        one = _Multiply(f"{name}_{number}", Product(a, b, [], p.dtype), c, None, None, {})
+        one = _Multiply(f"{name}_{number}", Product(left, right, [], p.dtype), c, None, None, {})
         if not one.at_places(direct.Place(start, stride, pitch, across)):
             return None
         made += one.made()
@@ -208,9 +208,9 @@ class _Source:
             return
         conditional = any(last in ir.axes_in(c) for c in self.conditions)
         before = self.fast[-2] if len(self.fast) > 1 else None
-        joined = (before is not None and not conditional and isinstance(last.extent, int) and last.extent < SHORT
-                  and isinstance(before.extent, int) and simplify.stride(offset, before) == last.extent)
-        if joined and before is not None and before.extent * last.extent <= DEPTH // 4:
+        if (before is not None and not conditional and isinstance(last.extent, int) and last.extent < SHORT
+                and isinstance(before.extent, int) and simplify.stride(offset, before) == last.extent
+                and before.extent * last.extent <= DEPTH // 4):
             self.run = [before, last]
         elif conditional and not (isinstance(last.extent, int) and last.extent <= DEPTH // 4):
             self.load = None
@@ -238,6 +238,7 @@ def _chunks(s: _Source, limit: int) -> _Chunks:
     run, taps = _extent(s.run), _extent(s.taps)
     pieces = types.opaque("max", types.ceildiv(run, limit), 1)
     length = types.ceildiv(run, pieces)
+    per: Size
     if isinstance(run, int) and isinstance(taps, int):
         per = max(limit // max(run, 1), 1) if taps > 1 else 1
         if taps > 1:

@@ -80,7 +80,7 @@ class _Found:
         self.x, self.y, self.image = (*reversed(places), None, None)[:3]
         rest = list(taps)
         channel = rest[-1] if self.step(rest[-1]) == 1 and not any(rest[-1] in ir.axes_in(c) for c in conditions) else None
-        self.channels = channel.extent if channel is not None else 1
+        self.channels = _int(channel)
         rest = rest[:-1] if channel is not None else rest
         self.kx = rest.pop() if rest and self.step(rest[-1]) == self.channels else None
         self.ky = rest.pop() if rest else None
@@ -98,9 +98,9 @@ class _Found:
         down, across, pitch = lines
         start = self.f.const + down.before * pitch + across.before * self.channels
         count = self.y.extent if self.y is not None else 1
-        kernel = (self.ky.extent if self.ky else 1, self.kx.extent if self.kx else 1)
+        kernel = (_int(self.ky), _int(self.kx))
         images = self.image.extent if self.image is not None else 1
-        return Window(self.buffer, images, self.step(self.image), start, pitch, self.channels, down, across, (count, self.x.extent), kernel)
+        return Window(self.buffer, images, self.step(self.image), start, pitch, self.channels, down, across, (count, _int(self.x)), kernel)
 
     def lines(self) -> tuple[Line, Line, Size] | None:
         down, across = Line(), Line()
@@ -126,8 +126,8 @@ class _Found:
             return None
         if down.bounded:
             pitch = types.floordiv(step_y, down.step) if self.y is not None else types.floordiv(step_ky, down.spread)
-            for a, step, by in ((self.y, step_y, down.step), (self.ky, step_ky, down.spread)):
-                if a is not None and not _equal(pitch * by, step):
+            for a, apart, by in ((self.y, step_y, down.step), (self.ky, step_ky, down.spread)):
+                if a is not None and not _equal(pitch * by, apart):
                     return None
         elif self.ky is None:
             pitch = step_y
@@ -159,6 +159,13 @@ class _Found:
         if not isinstance(step, int) or not isinstance(spread, int) or step < 1 or spread < 1:
             return None
         return vertical, step, spread, -place.const, edge.const if c.op == "lt" else None
+
+
+def _int(a: Axis | None) -> int:
+    """The extent of an axis that is known to be a number; 1 for none."""
+    n = 1 if a is None else a.extent
+    assert isinstance(n, int)
+    return n
 
 
 def _equal(a: Size, b: Size) -> bool:
@@ -226,10 +233,13 @@ def _multiple(c: Expr, outer: Sequence[Axis], reduced: Sequence[Axis]) -> tuple[
         return None
     s = product.args[1].data
     y = [a for a in outer if shifted.terms.get(ir.axis(a)) == 1]
-    ky = [a for a in reduced if isinstance(shifted.terms.get(ir.axis(a), 1), int) and shifted.terms.get(ir.axis(a), 1) < 0]
+    steps = {a: shifted.terms.get(ir.axis(a), 1) for a in reduced}
+    ky = [a for a, step in steps.items() if isinstance(step, int) and step < 0]
     if len(y) != 1 or len(ky) > 1 or len(shifted.terms) != 1 + len(ky) or ky and not isinstance(ky[0].extent, int):
         return None
-    return y[0], ky[0] if ky else None, s, -shifted.terms[ir.axis(ky[0])] if ky else 1, shifted.const
+    spread = -steps[ky[0]] if ky else 1
+    assert isinstance(spread, int)
+    return y[0], ky[0] if ky else None, s, spread, shifted.const
 
 
 def _split(p: Phase, y: Axis, ky: Axis | None, s: int, spread: int, before: int) -> list[Phase]:

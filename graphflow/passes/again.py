@@ -6,7 +6,7 @@ hooks; knows no op by name, no target (rank 4).
 """
 from __future__ import annotations
 
-from typing import Callable, Iterable, Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from .. import types
 from ..codegen import ir
@@ -23,7 +23,7 @@ SMALLER = 8     # an array this many times smaller than the result costs nothing
 
 def made_again(ops: Sequence[Operation], kinds: Mapping[Operation, str], readers: Mapping[Tensor, Sequence[Operation]],
                required: set[Operation], looked_through: Callable[[Operation], bool],
-               count: Callable[[Iterable[types.Size]], int]) -> set[Operation]:
+               count: Callable[[Sequence[types.Size]], int]) -> set[Operation]:
     """Ops to inline into every reader.
 
     kinds: how each op is computed (passes/fusion.py); required: ops whose result must be in memory; looked_through: ops

@@ -72,7 +72,7 @@ class _Group:
         self.pointwise = not node.fold
 
 
-def fuse(program: Program, opaque: Callable[[Operation], str | None], follows: "Follows | None" = None) -> Fusion:
+def fuse(program: Program, opaque: Callable[[Operation], str | None], follows: Follows | None = None) -> Fusion:
     """Groups the program's ops.  `opaque(op)` names the means by which an op runs alone ("contraction"), or None.
 
     `follows(op, cluster, stored)` gives the number of outer axes with which `cluster` can run on the rows that contraction `op`
