@@ -74,6 +74,8 @@ def fresh_graph():
 @pytest.mark.parametrize("optimize", [1, 0])
 @test_ops.every_op
 def test_kernels_of_every_op(op, optimize):
+    if op.type.startswith("Attention"):
+        pytest.skip("its kernel text has no Kernel IR; tests/test_attention.py compares the compiled one")
     for args, attrs in test_ops.cases(op):
         for shapes in (None, lambda a: [None] * np.ndim(a)):
             feeds, outputs = test_ops.call(op, args, attrs, shapes)
