@@ -440,8 +440,9 @@ class _Multiply:
         left = batch * groups * m * k * size / 8
         sums = batch * m * n * size / 8 * (-(-k // DEPTH) + (2 * cut.parts if cut.parts > 1 else 0))
         tasks = batch * blocks_ * groups * cut.parts
+        broken = batch * m * n * size / 4 if groups > 1 and self.then is not None else 0  # what follows reads and writes short pieces
         uneven = 1 + max(0, TASKS - tasks) / TASKS if products > 1 << 16 else 1
-        return (products + right / 2 + left + sums) * uneven + 500 * tasks
+        return (products + right / 2 + left + sums + broken) * uneven + 500 * tasks
 
     def _key(self, whole: bool) -> str:
         form = "rows" if self.by_rows else "tiles" if self.tiled else "cols"
@@ -510,7 +511,8 @@ class _Multiply:
         self.c_place = self.alias.get(self.c, self.c)
         tasks = self._image_tasks(e) if self.rows or self.taps else self._packed_tasks(e)
         flops = 2 * self.batch * self.m * self.n * self.k
-        work = max(1, _hint(flops) // max(1, 16 * _hint(tasks)))
+        elements = self.batch * (self.m * self.k + self.k * self.n + self.m * self.n)  # what a product of few rows waits for
+        work = max(1, max(_hint(flops) // 16, _hint(elements)) // max(1, _hint(tasks)))
         return e.finish(tasks, work, [self.c, *dict.fromkeys(t.target for t in (then.stages if then else ())
                                                              if t.target.role != "tmp" and t.target is not self.c)], flops)
 
