@@ -441,7 +441,7 @@ class _Multiply:
         sums = batch * m * n * size / 8 * (-(-k // DEPTH) + (2 * cut.parts if cut.parts > 1 else 0))
         tasks = batch * blocks_ * groups * cut.parts
         broken = batch * m * n * size / 4 if groups > 1 and self.then is not None else 0  # what follows reads and writes short pieces
-        uneven = 1 + max(0, TASKS - tasks) / TASKS if products > 1 << 16 else 1
+        uneven = 1 + max(0, TASKS - tasks) / TASKS if products + right / 2 > 1 << 16 else 1
         return (products + right / 2 + left + sums + broken) * uneven + 500 * tasks
 
     def _key(self, whole: bool) -> str:
