@@ -164,7 +164,7 @@ class Bench:
         counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                   "TF_NUM_INTEROP_THREADS", "GRAPHFLOW_THREADS", "GRAPHFLOW_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMEXPR_MAX_THREADS")
         own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # as installed: compiled files are kept
-        return {**own, **dict.fromkeys(counts, n), "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive",
+        return {**own, **dict.fromkeys(counts, n), "PYTHONPATH": str(ROOT),
                 "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "",
                 "TF_XLA_FLAGS": "--tf_xla_cpu_global_jit",  # for Sessions that ask for XLA; the others are as before
                 "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=" + ("false" if threads == 1 else "true"),
