@@ -37,6 +37,8 @@ class Message:
             raise self._unknown(name)
         if isinstance(default, (bool, int, float)) and not isinstance(value, (bool, int, float)):
             raise TypeError(f"{type(self).__name__}.{name} must be a number, got {value!r} of type {type(value).__name__}")
+        if name == "memory_budget" and value < 0:
+            raise ValueError(f"{type(self).__name__}.memory_budget is a number of bytes, 0 for no limit, got {value!r}")
         if isinstance(default, type) and issubclass(default, Message) and not isinstance(value, default):
             raise TypeError(f"{type(self).__name__}.{name} must be a {default.__name__}, got {value!r} of type {type(value).__name__}")
         object.__setattr__(self, name, value)

@@ -31,7 +31,11 @@ class Flags:
     def __init__(self) -> None:
         for name, (default, _) in TABLE.items():
             text = os.environ.get(f"GRAPHFLOW_{name.upper()}")
-            setattr(self, name, default if text is None else type(default)(text))
+            try:
+                setattr(self, name, default if text is None else type(default)(text))
+            except ValueError:
+                wanted = f"of type {type(default).__name__} ({TABLE[name][1]})"
+                raise ValueError(f"GRAPHFLOW_{name.upper()} must be {wanted}, got {text!r}") from None
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no flag {name!r}; known: {', '.join(TABLE)}")

@@ -203,3 +203,15 @@ def test_the_weights_gradient_is_used_when_it_is_made():
     plan = plan_of(conv_net)
     value = 256 * 12 * 12 * 8 * 4
     assert plan.arena_bytes <= 17 * value
+
+
+def test_budgets_that_are_no_number_of_bytes():
+    with pytest.raises(ValueError, match="memory_budget is a number of bytes, 0 for no limit, got -5"):
+        tf.ConfigProto(memory_budget=-5)
+
+
+def test_feeds_and_results_are_named_where_they_are_the_largest():
+    x = tf.placeholder(tf.float32, [None, 64], name="images")
+    with tf.Session(config=tf.ConfigProto(memory_budget=1000)) as sess:
+        with pytest.raises(tf.errors.ResourceExhaustedError, match="images"):
+            sess.run(x * 2.0, {x: np.ones((100, 64), np.float32)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from .. import errors, types
-from ..graph import Tensor
+from ..graph import Operation, Tensor
 from ..passes import fusion, recompute
 from . import memory, plan
 
@@ -96,7 +96,9 @@ def _compiled(schedule: recompute.Schedule, choice: recompute.Again, before: Any
 
 def exhausted(p: Any, limit: int) -> errors.OpError:
     """The error for a plan that needs more than `limit` bytes (0: than the machine has)."""
-    _, alive = memory.peak(p.slots)
+    # Feeds, results and weights count as much as what the arena holds.
+    outside = [b for b in p.shape if b in p.late or p.compiled.inputs.get(p.compiled.tensor_of.get(b), ("",))[0] == "variable"]
+    alive = sorted({*memory.peak(p.slots)[1], *outside}, key=p.nbytes, reverse=True)
     parts = ", ".join(f"{k} {v:,}" for k, v in p.memory().items() if v)
     lines = [f"    {p.nbytes(b):,} bytes {b.dtype.name}{list(p.shape[b])} of {_maker(p, b)}" for b in _largest(p, alive)]
     allowed = f"memory_budget allows {limit:,} bytes" if limit else "the machine does not have them"
@@ -114,7 +116,8 @@ def _op(p: Any, b: Any) -> Any:
     """The op whose tensor a buffer holds; for a part of a kernel's work, the op that the kernel ends with."""
     c = p.compiled
     if b in c.tensor_of:
-        return c.tensor_of[b].op
+        what = c.inputs.get(c.tensor_of[b], (None, None))[1]  # of an input: the user's tensor or variable
+        return what.op if isinstance(what, Tensor) else what if isinstance(what, Operation) else c.tensor_of[b].op
     return next((u.op for u in c.units if b in u.writes), None)
 
 
