@@ -28,6 +28,7 @@ from .framework import *
 from .graph_def import *
 from .init_ops import *
 from .random_ops import *
+from .tensor_array_ops import *
 from .state_ops import *
 from .variable_scope import *
 from .variables import *
@@ -55,8 +56,7 @@ _LAZY = {"app": ".platform.app", "flags": ".platform.flags", "gfile": ".platform
          "metrics": ".metrics", "test": ".platform.test"}
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph"}  # functions of such modules
 # What is known to be missing, by the first name or a part of it.
-_LATER = {"data": "tf.data", "summary": "tf.summary", "cond": "control flow", "case": "control flow", "while_loop": "control flow",
-          "map_fn": "control flow", "scan": "control flow", "foldl": "control flow", "foldr": "control flow", "TensorArray": "control flow",
+_LATER = {"data": "tf.data", "summary": "tf.summary",
           "contrib": "tf.contrib", "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
           "SparseTensor": "sparse tensors", "sparse_placeholder": "sparse tensors", "FIFOQueue": "queues and readers",
           "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",

@@ -63,11 +63,69 @@ def caller_site() -> Site | None:
     return None
 
 
+class Region:
+    """Ops that run when, and as often as, the control-flow op says that owns them: a branch, or the body of a loop.
+
+    They stand in the same graph as all others and read tensors of the regions around them directly.
+
+    params: tensors given a value at each run of the region (loop variables).  results: what leaves it.
+    bring: for a tensor of a region that is not around this one, what to read instead (how the backward pass of a loop reads
+        what the loop computed); None refuses.
+    """
+
+    def __init__(self, graph: Graph, what: str, outer: Region | None, bring: Callable[[Tensor], Tensor] | None = None):
+        self.graph, self.what, self.outer, self._bring = graph, what, outer, bring
+        self.name = ""
+        self.params: list[Tensor] = []
+        self.results: list[Tensor] = []
+        self.owner: Operation | None = None
+
+    def around(self, other: Region | None) -> bool:
+        """Whether ops of `other` run inside this region."""
+        while other is not None and other is not self:
+            other = other.outer
+        return other is self
+
+
+def _brought(region: Region | None, t: Tensor) -> Tensor | None:
+    home = t.op.region
+    while home is not None and not home.around(region):
+        at = region
+        while at is not None and at._bring is None:
+            at = at.outer
+        if at is None:
+            return None
+        found = at._bring(t)  # type: ignore[misc]
+        if found is t:
+            region = at.outer
+            continue
+        t, home = found, found.op.region
+    return t
+
+
+def reachable(region: Region | None, t: Tensor, reader: str) -> Tensor:
+    """The tensor by which an op of `region` reads `t`.  Raises InaccessibleTensorError for one of a region not around it."""
+    found = _brought(region, t)
+    if found is None:
+        raise _inaccessible(t, reader)
+    return found
+
+
+def _inaccessible(t: Tensor, reader: str) -> ValueError:
+    region = t.op.region
+    assert region is not None
+    return errors.InaccessibleTensorError(
+        f"Cannot use {t.name!r} as input to {reader!r} because it is inside {region.what} ({region.name or 'being built'}): it has a value "
+        "only while that runs. Return it from the function that makes it"
+        + (", or keep the values of all iterations in a tf.TensorArray" if region.what == "a while loop" else "")
+        + (f"\n  defined at {t.op.site}" if t.op.site else ""))
+
+
 class Operation:
     """One node: a definition applied to input tensors, with static attributes.  Never changes."""
 
     __slots__ = ("graph", "id", "name", "opdef", "inputs", "control_inputs", "attrs", "outputs", "device", "site",
-                 "origin", "__weakref__")
+                 "origin", "region", "__weakref__")
 
     graph: Graph
     id: int
@@ -80,10 +138,11 @@ class Operation:
     device: str
     site: Site | None
     origin: tuple[str, ...]
+    region: Region | None
 
     def __init__(self, graph: Graph, number: int, name: str, opdef: Any, inputs: tuple[Tensor, ...],
                  control_inputs: tuple[Operation, ...], attrs: dict[str, Any], specs: Sequence[Spec],
-                 device: str = "", site: Site | None = None, origin: tuple[str, ...] = ()):
+                 device: str = "", site: Site | None = None, origin: tuple[str, ...] = (), region: Region | None = None):
         put = object.__setattr__
         put(self, "graph", graph)
         put(self, "id", number)
@@ -95,6 +154,7 @@ class Operation:
         put(self, "device", device)
         put(self, "site", site)
         put(self, "origin", origin)
+        put(self, "region", region)
         put(self, "outputs", tuple([Tensor(self, i, s) for i, s in enumerate(specs)]))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -323,6 +383,9 @@ class Graph:
         self.seed: int | None = None
         # Latest read of each variable, so that reads between two writes share one op (see ops/state.py).
         self._reads: dict[Operation, Tensor] = {}
+        self._reads_of: dict[Region | None, dict[Operation, Tensor]] = {None: self._reads}  # in each branch or loop body
+        self._checkpointed: set[Operation] = set()  # loops whose backward pass keeps little and computes more
+        self._saved: dict[Tensor, Tensor] = {}  # what backward passes keep of loops and branches (see ops/control.py)
         self._gradient_overrides: list[dict[str, str]] = []
         self._overridden: dict[Operation, str] = {}  # operations made under a `gradient_override_map`, with the name given there
 
@@ -340,6 +403,9 @@ class Graph:
             if t.op.graph is not self:
                 raise ValueError(f"Tensor {t.name!r} must be from the same graph as the other inputs of {opdef.type!r}")
         scope = self._state
+        region = scope.region
+        if any(t.op.region is not region for t in inputs):
+            inputs = [t if t.op.region is region else reachable(region, t, name or opdef.type) for t in inputs]
         full = name[:-1] if name and name.endswith("/") else self.unique_name(name or opdef.default_name)
         if full in self._by_name:  # a scope's name used twice for its result
             with self.name_scope(None):
@@ -350,7 +416,8 @@ class Graph:
         except (ValueError, TypeError) as e:
             e.args = (f"{e} for '{full}' (op: '{opdef.type}')" + _shapes_note(inputs) + (f"\n  at {site}" if site else ""),)
             raise
-        op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, scope.device_for(opdef), site)
+        op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, scope.device_for(opdef), site, (),
+                       region)
         self._ops.append(op)
         self._by_name[full] = op
         for mapping in self._gradient_overrides:  # the innermost wins
@@ -425,11 +492,24 @@ class Graph:
         else:
             wanted = [self.as_graph_element(c) for c in control_inputs]
             new = [c.op if isinstance(c, Tensor) else c for c in wanted]
+            new = [c for c in new if c.region is state.region]  # what stands outside has run before this region does
             state.control = tuple(dict.fromkeys((*before, *new)))
         try:
             yield
         finally:
             state.control = before
+
+    @contextmanager
+    def inside(self, region: Region | None) -> Iterator[Region | None]:
+        """Ops made inside belong to `region`; None stands for no branch or loop at all."""
+        state = self._state
+        before = state.region, state.control, self._reads
+        state.region, state.control = region, ()
+        self._reads = self._reads_of.setdefault(region, {})
+        try:
+            yield region
+        finally:
+            state.region, state.control, self._reads = before
 
     @contextmanager
     def device(self, name_or_function: Any) -> Iterator[None]:
@@ -618,6 +698,7 @@ class _Scopes:
         self.name = ""
         self.control: tuple[Operation, ...] = ()
         self.devices: list[Any] = []
+        self.region: Region | None = None
         self.variable_scope: Any = None
 
     def device_for(self, opdef: Any) -> str:

@@ -95,6 +95,12 @@ class Fetches:
             raise TypeError(f"Fetch argument {fetch!r} has invalid type {type(fetch)}, must be a string or Tensor. ({e})") from None
         except (ValueError, KeyError) as e:
             raise ValueError(f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({e.args[0]})") from None
+        op = element.op if isinstance(element, Tensor) else element
+        if op.region is not None:
+            raise errors.InaccessibleTensorError(
+                f"{element!r} cannot be fetched: it is inside {op.region.what} ({op.region.name!r}) and has a value only while that runs. "
+                "Fetch what the control-flow op returns"
+                + (", or keep the values in a tf.TensorArray" if op.region.what == "a while loop" else ""))
         i = self._positions.setdefault(element, len(self.elements))
         if i == len(self.elements):
             self.elements.append(element)
@@ -321,8 +327,9 @@ class BaseSession:
                 print(f"{op.name}: ({op.type}): {LOCAL_CPU}", file=sys.stderr)
 
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
-        self._place(graph.topological([*[t.op for t in tensors], *targets], set(fed)))
-        if flags.interpret:
+        ops = graph.topological([*[t.op for t in tensors], *targets], set(fed))
+        self._place(ops)
+        if flags.interpret or any(op.type in ("Cond", "While", "TensorArrayV3") for op in ops):
             from .runtime.reference import Reference
 
             reference = Reference(tensors, targets, fed, self.store)

@@ -60,7 +60,7 @@ class Variable(Operators):
             raise ValueError(f"collections argument to Variable constructor must be a list, tuple, or set. Got {collections!r} of type "
                              f"{type(collections).__name__}")
         g = graph.get_default_graph()
-        with g.control_dependencies(None), g.name_scope(name or "Variable") as scope:
+        with g.inside(None), g.name_scope(name or "Variable") as scope:
             self._initial = _initial_tensor(g, scope, initial_value, dtype)
             sizes = self._sizes(shape if shape is not None else expected_shape, validate_shape)
             self.handle: Tensor = state.variable_handle(dtype=self._initial.dtype, shape=sizes, name=scope)

@@ -91,23 +91,24 @@ def wanted(t: Tensor) -> bool:
 class _Walk:
     """One reverse walk: `sums[t]` collects the gradients that arrived at tensor t."""
 
-    def __init__(self, ys: list[Tensor], xs: list[Tensor], stops: list[Tensor]):
+    def __init__(self, ys: list[Tensor], xs: list[Tensor], stops: list[Tensor], ops: list[Operation] | None = None):
+        self.ops = graph.topological([y.op for y in ys]) if ops is None else ops  # all that is looked at
         self.ys, self.xs, self.stops = ys, xs, set(stops)
         self.sums: dict[Tensor, list[Any]] = {}
         self.path = self._between()
         self.cuts: dict[Tensor, str] = {}
+        self.pending: dict[Operation, list[tuple[Tensor, Any]]] = {}  # gradients of values saved from inside a branch or loop
 
     def _between(self) -> set[Operation]:
         """Ops on a path from an x to a y."""
-        ops = graph.topological([y.op for y in self.ys])
         reached: set[Tensor] = set(self.xs)
         between = set()
         stopped = {t.op for t in self.stops}
-        for op in ops:
+        for op in self.ops:
             if op not in stopped and any(t in reached for t in op.inputs):
                 between.add(op)
                 reached.update(op.outputs)
-        self.ops, self.reached = ops, reached
+        self.reached = reached
         return between
 
     def seed(self, grad_ys: list[Any]) -> None:
@@ -126,7 +127,7 @@ class _Walk:
 
     def run(self) -> None:
         for op in reversed(self.ops):
-            if op in self.path and any(t in self.sums for t in op.outputs):
+            if op in self.path and (op in self.pending or any(t in self.sums for t in op.outputs)):
                 self._through(op)
 
     def _through(self, op: Operation) -> None:
@@ -135,7 +136,8 @@ class _Walk:
         with op.graph.device(op.device or None), op.graph.name_scope(f"{op.name.replace(':', '_')}_grad"):
             token = _current.set(self)
             try:
-                dxs = fn(op, *[_dense_or_zeros(op, t, d) for t, d in zip(op.outputs, dys)])
+                raw = getattr(op.opdef, "raw_gradient", False)
+                dxs = fn(op, *(dys if raw else [_dense_or_zeros(op, t, d) for t, d in zip(op.outputs, dys)]))
             finally:
                 _current.reset(token)
         dxs = list(dxs) if isinstance(dxs, (tuple, list)) else [dxs]

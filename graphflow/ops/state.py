@@ -102,8 +102,14 @@ def written(op: OpDef, ref: Any, *values: Any, name: str | None = None, **attrs:
     handle = handle_of(ref)
     tensors = [convert_to_tensor(v) if i < len(values) - 1 else convert_to_tensor(v, handle.dtype) for i, v in enumerate(values)]
     out = graph_of([handle]).create_op(op, [handle, *tensors], op._bind((handle, *tensors), attrs)[1], name).outputs[0]
-    handle.op.graph._reads.pop(handle.op, None)
+    forget_reads(handle.op.graph, handle.op)
     return out
+
+
+def forget_reads(g: Any, variable: Operation) -> None:
+    """From now on reading `variable` makes a new op, in every branch and loop body."""
+    for reads in g._reads_of.values():
+        reads.pop(variable, None)
 
 
 def assign(ref: Any, value: Any, validate_shape: bool | None = None, use_locking: bool | None = None, name: str | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import errors, graph, types
 from ..graph import Operation, Tensor
-from ..ops import opdef, state
+from ..ops import control, opdef, state
 
 # What a step needs of a Session: reading a variable (raises FailedPreconditionError), whether it has a value, and
 # the number of times a random op has run.
@@ -41,13 +41,23 @@ class Step:
         self.store = store
         self.written: dict[Operation, np.ndarray] = {}
         self.drawn: dict[Operation, int] = {}
+        self.ticks: list[int] = []  # iterations of the loops around
+        self.saves: dict[Operation, list[Operation]] = {}
+        self.kept: dict[Operation, dict[Tensor, Any]] = {}  # by branch or loop: what Saved ops ask for
+        self.taken: dict[Operation, dict[int, Any]] = {}  # by branch or loop: the variables among its inputs, as they were
 
     def run(self, ops: Iterable[Operation]) -> None:
+        ops = list(ops)
+        self.saves.update(control.saves(ops))
         for op in ops:
             if any(t not in self.values for t in op.outputs) or not op.outputs:
                 self._one(op)
 
     def _one(self, op: Operation) -> None:
+        special = _SPECIAL.get(op.opdef)
+        if special is not None:
+            special(self, op)
+            return
         skip = 1 if op.opdef.family == "state" and op.opdef.effect else 0
         results = self.evaluate(op, [self.variable(t.op) if self._is_handle(t) else self.values[t] for t in op.inputs[skip:]])
         for t, r in zip(op.outputs, results):
@@ -81,8 +91,77 @@ class Step:
         return var in self.written or self.store.has(var)
 
     def _draw(self, op: Operation) -> int:
-        self.drawn[op] = self.store.draws(op)
-        return self.drawn[op]
+        counter = self.drawn[op] = self.store.draws(op)
+        for tick in self.ticks:
+            counter = control.stream(counter, tick)
+        return counter
+
+    # -- branches and loops
+
+    def _input(self, t: Tensor) -> Any:
+        return self.variable(t.op) if self._is_handle(t) else self.values[t]
+
+    def _region(self, region: graph.Region, ops: list[Operation]) -> list[Any]:
+        for op in ops:
+            for t in op.outputs:
+                if op.opdef is not control.loop_variable:
+                    self.values.pop(t, None)
+        self.run(ops)
+        return [self._input(t) for t in region.results]
+
+    def _remember(self, op: Operation) -> None:
+        self.taken[op] = {i: self._input(t) for i, t in enumerate(op.inputs) if t.op.opdef is state.variable_handle}
+
+    def _wanted(self, op: Operation) -> list[Tensor]:
+        return [s.attrs["tensor"] for s in self.saves.get(op, ())]
+
+    def _cond(self, op: Operation) -> None:
+        self._remember(op)
+        region = op.attrs["regions"][0 if bool(self._input(op.inputs[0])) else 1]
+        wanted = [t for t in self._wanted(op) if t.op.region is region]
+        results = self._region(region, control.members(region, wanted))
+        self.kept[op] = {t: self.values[t] for t in wanted}
+        self.values.update(zip(op.outputs, results))
+        self.values.update(zip(op.outputs[len(region.results):], [self.variable(v) for v in op.attrs["writes"]]))
+
+    def _while(self, op: Operation) -> None:
+        cond, body = op.attrs["regions"]
+        wanted = self._wanted(op)
+        ask, work = control.members(cond), control.members(body, wanted)
+        current = [self._input(t) for t in op.inputs[:op.attrs["count"]]]
+        self._remember(op)
+        rows: dict[Tensor, list[Any]] = {t: [] for t in wanted}
+        count = 0
+        while True:
+            self.values.update(zip(cond.params, current))
+            self.ticks.append(count)
+            if not bool(self._region(cond, ask)[0]):
+                self.ticks.pop()
+                break
+            self.values.update(zip(body.params, current))
+            current = self._region(body, work)
+            self.ticks.pop()
+            for t in wanted:
+                rows[t].append(self.values[t])
+            count += 1
+        self.kept[op] = {t: _rows(t, found) for t, found in rows.items()}
+        self.values.update(zip(op.outputs, [*current, *[self.variable(v) for v in op.attrs["writes"]], np.int32(count)]))
+
+    def _saved(self, op: Operation) -> None:
+        t = op.attrs["tensor"]
+        kept = self.kept[op.attrs["owner"]].get(t)
+        self.values[op.outputs[0]] = np.zeros([n if isinstance(n, int) else 0 for n in t.sizes or ()],
+                                              t.dtype.np) if kept is None else kept
+
+    def _array(self, op: Operation) -> None:
+        size = int(self.values[op.inputs[0]])
+        if size < 0:
+            raise errors.raised_at(errors.InvalidArgumentError, op, f"Size should be >= 0, but is {size}")
+        self.values.update(zip(op.outputs, op.opdef._numpy(size, **op.attrs)))  # type: ignore[misc]
+
+    def _captured(self, op: Operation) -> None:
+        owner = op.attrs["owner"]
+        self.values[op.outputs[0]] = self.taken[owner][op.attrs["position"]]
 
     def _write(self, op: Operation, arrays: list[np.ndarray]) -> np.ndarray:
         var = op.inputs[0].op
@@ -102,6 +181,22 @@ class Step:
         inner = Step(dict(zip(ins, arrays)), self.store)
         inner.run(graph.topological([t.op for t in outputs], inner.fed))
         return [inner.values[t] for t in outputs]
+
+
+class Ragged(list):
+    """Values of different shapes, one of each iteration of a loop."""
+
+
+def _rows(t: Tensor, found: list[Any]) -> Any:
+    if not found:
+        return np.zeros((0, *[n if isinstance(n, int) else 0 for n in t.sizes or ()]), t.dtype.np)
+    same = all(isinstance(v, (np.ndarray, np.generic)) and v.shape == found[0].shape for v in found)
+    return np.stack(found) if same else Ragged(found)
+
+
+_SPECIAL: dict[Any, Callable[[Step, Operation], None]] = {
+    control.cond_op: Step._cond, control.while_op: Step._while, control.saved_op: Step._saved, control.captured_op: Step._captured,
+    control.array_op: Step._array}
 
 
 class Reference:

@@ -1,0 +1,681 @@
+"""Branches and loops: ops that own regions of the graph, what their gradients need, and slots of arrays written one at a time.
+
+A `While` or `Cond` takes as inputs what its regions read from outside, so that every walk over the graph sees its
+dependencies.  A `Saved` op is a value from inside: that of a branch taken, or those of all iterations, one above the other.
+Backward loops read the forward ones through it (`_Reader`); the compiler lets the loop itself store what a step needs.
+Knows regions, the gradient walk and shapes; knows no pass and no kernel (rank 3).
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from .. import errors, graph, types
+from ..codegen import ir
+from ..codegen.ir import m
+from ..graph import Graph, Operation, Region, Spec, Tensor
+from ..types import UNKNOWN
+from . import gradients, state
+from .indexed_slices import IndexedSlices
+from .opdef import Const, OpDef, constant, constant_value, convert_to_tensor, primitive
+
+ANY = types.ALL + (types.string,)
+
+
+def _control(*variadic: str, **traits: Any) -> Any:
+    return primitive("control", dtypes=ANY, same=("-",), input_dtypes={n: ANY for n in variadic}, **traits)
+
+
+# ---------------------------------------------------------------- regions
+
+
+@_control(type="LoopVariable", default_name="Identity", infer=lambda *, spec: spec, no_gradient="a loop variable")
+def loop_variable(*, spec):
+    """The value a loop variable has in this iteration."""
+
+
+def members(region: Region, more: Sequence[Tensor] = ()) -> list[Operation]:
+    """The ops of `region` (not of regions inside it) that its results and `more` need, in creation order."""
+    seen: set[Operation] = set()
+    todo = [t.op for t in (*region.results, *more)]
+    while todo:
+        op = todo.pop()
+        if op.region is region and op not in seen:
+            seen.add(op)
+            todo += [t.op for t in op.inputs]
+            todo += op.control_inputs
+    return sorted(seen, key=lambda op: op.id)
+
+
+def captures(regions: Sequence[Region]) -> list[Tensor]:
+    """Tensors that the regions read from outside."""
+    found: dict[Tensor, None] = {}
+    for region in regions:
+        for op in members(region):
+            found.update(dict.fromkeys(t for t in op.inputs if t.op.region is not region))
+        found.update(dict.fromkeys(t for t in region.results if t.op.region is not region))
+    return list(found)
+
+
+def regions_of(op: Operation) -> tuple[Region, ...]:
+    """The regions that a control-flow op owns."""
+    return op.attrs.get("regions", ())
+
+
+def written_in(regions: Sequence[Region]) -> list[Operation]:
+    """Variables that the regions assign, those of regions inside them included."""
+    found: dict[Operation, None] = {}
+    for region in regions:
+        for op in members(region):
+            found.update(dict.fromkeys(op.attrs.get("writes", ()) if regions_of(op) else
+                                       [op.inputs[0].op] if op.opdef.effect == "write" else []))
+    return list(found)
+
+
+def effects(op: Operation) -> set[str | None]:
+    """The effect of `op`, and those of all ops in its regions."""
+    return {op.opdef.effect}.union(*[effects(o) for r in regions_of(op) for o in members(r)])
+
+
+def saves(ops: Sequence[Operation]) -> dict[Operation, list[Operation]]:
+    """The `Saved` ops among `ops`, by the branch or loop they look into."""
+    found: dict[Operation, list[Operation]] = {}
+    for op in ops:
+        if op.opdef is saved_op:
+            found.setdefault(op.attrs["owner"], []).append(op)
+    return found
+
+
+# ---------------------------------------------------------------- the ops
+
+
+@_control("pred", "captures", type="Cond", default_name="Merge", infer=lambda *_, specs, **__: list(specs))
+def cond_op(pred, *captures, regions, specs, writes):
+    """The results of the first region where `pred` holds, else of the second; then the variables they assign."""
+
+
+@_control("inputs", type="While", default_name="Exit", infer=lambda *_, specs, **__: list(specs))
+def while_op(*inputs, regions, specs, writes, count):
+    """Runs the second region (body) while the first (condition) gives True.
+
+    inputs: initial values of the `count` loop variables, then captures.  Outputs: final values of the loop variables, the
+    variables the body assigns, and the number of iterations.
+    """
+
+
+def _saved_spec(*inputs: Tensor, owner: Operation, tensor: Tensor) -> Spec:
+    if owner.opdef is cond_op:
+        return Spec(tensor.dtype, tensor.sizes)
+    return Spec(tensor.dtype, None if tensor.sizes is None else (UNKNOWN, *tensor.sizes))
+
+
+@_control("inputs", type="Saved", infer=_saved_spec)
+def saved_op(*inputs, owner, tensor):
+    """What `tensor`, inside a region of `owner`, was: in a loop all its values along a new first axis; in a branch that was
+    not taken, anything.
+    """
+
+
+@saved_op.grad
+def _(op, dy):
+    walk = gradients._current.get()
+    assert walk is not None
+    walk.pending.setdefault(op.attrs["owner"], []).append((op.attrs["tensor"], dy))
+    return [None] * len(op.inputs)
+
+
+@_control("inputs", type="Captured", infer=lambda *inputs, owner, position: Spec(owner.inputs[position].dtype, owner.inputs[position].sizes),
+          no_gradient="a value that is held fixed")
+def captured_op(*inputs, owner, position):
+    """What input `position` of `owner` was when that ran: the value of a variable that has been assigned since."""
+
+
+@_control("stack", "index", type="Recall")
+def recall(stack, index):
+    """`stack[index]`, for an index that is known to be in range."""
+
+
+@recall.infers
+def _(stack, index):
+    return Spec(stack.dtype, None if stack.sizes is None else tuple(stack.sizes[1:]))
+
+
+recall.reference(lambda stack, index: stack[int(index)])
+recall.lowers(lambda op, index, read: read(0, [m.cast(read(1, []), types.int64), *index]))
+recall.output_dtypes = lambda stack, index: [stack.dtype]
+
+
+@recall.grad
+def _(op, dy):
+    return _one_row(op.inputs[0], op.inputs[1], dy), None
+
+
+def _one_row(like: Tensor, index: Tensor, row: Tensor) -> IndexedSlices:
+    from .array import expand_dims
+    from .array import shape_vector
+
+    return IndexedSlices(expand_dims(row, axis=0), expand_dims(index, axis=0), shape_vector(like))
+
+
+# ---------------------------------------------------------------- building
+
+
+def enter(g: Graph, what: str, bring: Any = None) -> Region:
+    """A new region inside the current one."""
+    return Region(g, what, g._state.region, bring)
+
+
+def make_cond(pred: Tensor, builders: Sequence[Callable[[], Sequence[Tensor]]], brings: Any = (None, None)) -> Operation:
+    """A `Cond` whose regions hold what the builders make and return; both give tensors of equal dtypes."""
+    g = graph.get_default_graph()
+    regions = []
+    for build, bring in zip(builders, brings):
+        region = enter(g, "a branch of tf.cond", bring)
+        with g.inside(region):
+            region.results = [_own(t, region) for t in build()]
+        regions.append(region)
+    return finish_cond(g, pred, regions)
+
+
+def finish_cond(g: Graph, pred: Tensor, regions: Sequence[Region]) -> Operation:
+    """The `Cond` of two regions whose results are set.  Raises TypeError where their dtypes differ."""
+    specs = []
+    for a, b in zip(regions[0].results, regions[1].results):
+        if a.dtype is not b.dtype:
+            raise TypeError(f"true_fn and false_fn must return the same type: {a.name!r} is {a.dtype.name}, {b.name!r} is {b.dtype.name}")
+        specs.append(Spec(a.dtype, _common(a.sizes, b.sizes)))
+    writes = tuple(written_in(regions))
+    specs += [Spec(v.outputs[0].dtype, v.outputs[0].sizes) for v in writes]
+    inputs = [pred, *_with_handles(captures(regions), writes)]
+    return _owned(g, cond_op, inputs, regions, {"specs": tuple(specs), "writes": writes})
+
+
+def _own(t: Tensor, region: Region) -> Tensor:
+    """`t` as a result of `region`: brought there if it comes from elsewhere."""
+    if t.op.region is region or t.op.region is None or t.op.region.around(region):
+        return t
+    return graph.reachable(region, t, "the result of " + region.what)
+
+
+def _with_handles(found: list[Tensor], writes: Sequence[Operation]) -> list[Tensor]:
+    """Captures, with the handle of every variable that is assigned: its value before matters where it is not."""
+    return list(dict.fromkeys([*found, *[v.outputs[0] for v in writes]]))
+
+
+def _owned(g: Graph, opdef: OpDef, inputs: Sequence[Tensor], regions: Sequence[Region], attrs: dict[str, Any]) -> Operation:
+    op = g.create_op(opdef, inputs, {"regions": tuple(regions), **attrs}, None)
+    for r in regions:
+        r.owner, r.name = op, op.name
+    for variable in attrs["writes"]:
+        state.forget_reads(g, variable)
+    return op
+
+
+def _common(a: types.Shape, b: types.Shape) -> types.Shape:
+    """What is true of both shapes."""
+    if a is None or b is None or len(a) != len(b):
+        return None
+    return tuple(x if types.same(x, y) else UNKNOWN for x, y in zip(a, b))
+
+
+def make_while(cond: Callable[..., Tensor], body: Callable[..., Sequence[Tensor]], inits: Sequence[Tensor], shapes: Sequence[types.Shape],
+               bring: Any = None) -> Operation:
+    """A `While` over loop variables of the given static shapes; `cond` and `body` take them as tensors."""
+    g = graph.get_default_graph()
+    regions = []
+    for build in (cond, body):
+        region = enter(g, "a while loop", bring if build is body else None)
+        with g.inside(region):
+            region.params = [loop_variable(spec=Spec(t.dtype, s)) for t, s in zip(inits, shapes)]
+            region.name = "while"
+            if bring is not None and build is body:
+                bring.region = region
+            found = build(*region.params)
+            region.results = [_own(t, region) for t in (found if isinstance(found, (list, tuple)) else [found])]
+        regions.append(region)
+    return finish_while(g, inits, regions)
+
+
+def finish_while(g: Graph, inits: Sequence[Tensor], regions: Sequence[Region]) -> Operation:
+    """The `While` of a condition and a body whose params and results are set."""
+    writes = tuple(written_in(regions))
+    specs = [Spec(p.dtype, p.sizes) for p in regions[1].params]
+    specs += [Spec(v.outputs[0].dtype, v.outputs[0].sizes) for v in writes] + [Spec(types.int32, ())]
+    inputs = [*inits, *_with_handles(captures(regions), writes)]
+    return _owned(g, while_op, inputs, regions, {"specs": tuple(specs), "writes": writes, "count": len(inits)})
+
+
+# ---------------------------------------------------------------- slots of an array
+
+
+@_control(type="TensorArrayV3", default_name="TensorArray", static=("size",), no_gradient="it holds nothing yet")
+def array_op(size, *, dtype, element):
+    """Slots for `size` tensors of static shape `element` (unknown until the first is written), and which of them are written."""
+
+
+@array_op.infers
+def _(size, *, dtype, element):
+    n = constant_value(size)
+    count = UNKNOWN if n is None else int(n)
+    return [Spec(dtype, None if element is None else (count, *element)), Spec(types.bool_, (count,))]
+
+
+class Blank:
+    """Slots of unknown shape of which none is written, in the reference interpreter."""
+
+    def __init__(self, count: int, dtype: types.DType):
+        self.count, self.dtype = count, dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count,)
+
+    def of(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full((self.count, *shape), "", object) if self.dtype.kind == "s" else np.zeros((self.count, *shape), self.dtype.np)
+
+
+def filled(slots: Any, what: str) -> np.ndarray:
+    """The array of slots; raises ValueError where not even their shape is known."""
+    if not isinstance(slots, Blank):
+        return slots
+    if slots.count:
+        raise ValueError(f"Could not {what}: no element of the TensorArray has been written, and its element_shape is not known. "
+                         "Write it first, or give element_shape")
+    return slots.of(())
+
+
+@array_op.reference
+def _(size, *, dtype, element):
+    if int(size) < 0:
+        raise ValueError(f"Size should be >= 0, but is {int(size)}")
+    blank = Blank(int(size), dtype)
+    return [blank.of(element) if types.known(element) else blank, np.zeros(int(size), bool)]
+
+
+@_control("slots", "index", "value", type="TensorArrayWrite")
+def put(slots, index, value, *, dynamic=False):
+    """`slots` with `value` at `index`; with `dynamic` as many slots as that needs.  The index is checked by `unwritten`."""
+
+
+@put.infers
+def _(slots, index, value, *, dynamic):
+    if slots.sizes is None:
+        return Spec(slots.dtype, None if value.sizes is None else (UNKNOWN, *value.sizes))
+    if value.sizes is not None:
+        types.merge_shapes(slots.sizes[1:], value.sizes)
+    return Spec(slots.dtype, (UNKNOWN, *slots.sizes[1:]) if dynamic else slots.sizes)
+
+
+@put.reference
+def _(slots, index, value, *, dynamic):
+    i = int(index)
+    array = slots.of(value.shape) if isinstance(slots, Blank) else slots
+    if array.shape[1:] != value.shape:
+        raise ValueError(f"TensorArray holds elements of shape {array.shape[1:]}, but one of shape {value.shape} is written")
+    more = i + 1 - len(array)
+    out = np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]) if more > 0 else array.copy()
+    out[i] = value
+    return out
+
+
+put.lowers(lambda op, index, read: read(0, index))
+put.output_dtypes = lambda slots, *_, **__: [slots.dtype]
+
+
+@put.scatters
+def _(op, index, read):
+    return ir.Scatter(None, op.inputs[2].sizes, (m.cast(read(1, []), types.int64), *index), read(2, index))
+
+
+@put.grad
+def _(op, dy):
+    slots, index, value = op.inputs
+    kept = put(dy, index, graph.OPERATORS["zeros_like"](value)) if gradients.wanted(slots) else None
+    return kept, None, recall(dy, index)
+
+
+@_control("slots", "index", type="TensorArrayRead")
+def row(slots, index):
+    """`slots[index]`."""
+
+
+@row.infers
+def _(slots, index):
+    return Spec(slots.dtype, None if slots.sizes is None else tuple(slots.sizes[1:]))
+
+
+@row.reference
+def _(slots, index):
+    n = slots.shape[0]
+    if not 0 <= int(index) < n:
+        raise ValueError(f"Tried to read from index {int(index)} but array size is: {n}")
+    return filled(slots, f"read from TensorArray index {int(index)}")[int(index)]
+
+
+@row.lowers
+def _(op, index, read):
+    n = op.inputs[0].sizes[0]
+    if types.same(n, 0):
+        return m.check(ir.const(False, types.bool_), ir.const(0, op.outputs[0].dtype.compute), "Tried to read from an array of size 0")
+    at = m.cast(read(1, []), types.int64)
+    inside = ir.binary("land", ir.binary("le", 0, at), ir.binary("lt", at, ir.size(n)))
+    return read(0, [m.check(inside, at, "Tried to read from an index outside of the TensorArray"), *index])
+
+
+row.output_dtypes = recall.output_dtypes
+
+
+@row.grad
+def _(op, dy):
+    return _one_row(op.inputs[0], op.inputs[1], dy), None
+
+
+@_control("written", "index", type="TensorArraySlot", no_gradient="an index")
+def unwritten(written, index, *, dynamic=False):
+    """`index`, checked: inside the array (unless that is `dynamic`), and not written before."""
+
+
+unwritten.infers(lambda written, index, *, dynamic: Spec(index.dtype, ()))
+
+
+@unwritten.reference
+def _(written, index, *, dynamic):
+    i, n = int(index), len(written)
+    if i < 0 or i >= n and not dynamic:
+        raise ValueError(f"Tried to write to index {i} but array is not resizeable and size is: {n}")
+    if i < n and written[i]:
+        raise ValueError(f"Could not write to TensorArray index {i} because it has already been written to.")
+    return index
+
+
+@unwritten.lowers
+def _(op, index, read):
+    n = op.inputs[0].sizes[0]
+    at = m.cast(read(1, []), types.int64)
+    if types.same(n, 0):
+        return m.check(ir.const(False, types.bool_), read(1, []), "Tried to write to an array of size 0")
+    inside = ir.binary("land", ir.binary("le", 0, at), ir.binary("lt", at, ir.size(n)))
+    at = m.check(inside, at, "Tried to write to an index outside of the TensorArray, which is not resizeable")
+    free = ir.unary("lnot", read(0, [at]))
+    return m.cast(m.check(free, at, "Could not write to a TensorArray index because it has already been written to."), op.outputs[0].dtype)
+
+
+@_control("slots", type="TensorArrayGatherV3")
+def slots_op(slots):
+    """All slots as one tensor."""
+
+
+slots_op.infers(lambda slots: Spec(slots.dtype, slots.sizes))
+slots_op.reference(lambda slots: filled(slots, "stack the TensorArray"))
+slots_op.lowers(lambda op, index, read: read(0, index))
+slots_op.grad(lambda op, dy: (dy,))
+
+
+@_control("like", type="TensorArraySizeV3", shape_only=("like",), no_gradient="a size")
+def count_op(like):
+    """The number of slots."""
+
+
+@count_op.infers
+def _(like):
+    n = like.sizes[0] if like.sizes else UNKNOWN
+    return Spec(types.int32, (), None if types.is_unknown(n) else np.array(n, object))
+
+
+count_op.reference(lambda like: np.int32(like.shape[0]))
+
+
+# ---------------------------------------------------------------- what the compiler makes of them (passes/specialize.py)
+
+
+@_control("inputs", type="Loop", infer=lambda *_, specs, **__: list(specs), no_gradient="made by the compiler")
+def loop_op(*inputs, cond, body, specs, trip, checked):
+    """A loop as two programs over symbolic sizes.  inputs: initial values of the variables, one for each output, then captures.
+
+    cond, body: programs (passes/program.py).  Their inputs are ("variable", `Slot`, tensor) for each loop variable and ("capture",
+    position, tensor) for others; the body's `writes` give each variable its next value; the condition's output is a bool scalar.
+    trip: the number of iterations as a size, where that is known before it runs, else None.  checked: whether it is at most that.
+    """
+
+
+@_control("pred", "captures", type="Branch", infer=lambda *_, specs, **__: list(specs), no_gradient="made by the compiler")
+def branch_op(pred, *captures, branches, specs):
+    """Two programs with the same outputs, of which one runs.  An output None is left as it is: whatever was in memory."""
+
+
+@_control(type="Blank", infer=lambda *, sizes, dtype: Spec(dtype, sizes), no_gradient="anything")
+def blank(*, sizes, dtype):
+    """Memory whose content does not matter."""
+
+
+blank.reference(lambda *, sizes, dtype: np.zeros(sizes, dtype.np))
+blank.lowers(lambda op, index, read: ir.const(0, op.outputs[0].dtype.compute))
+
+
+class Slot:
+    """A loop variable, as the key of its value."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<loop variable {self.name}>"
+
+
+_GOLDEN = -7046029254386353131  # 2**64 / golden ratio, odd: multiplying by it scatters counters
+
+
+def stream(counter: Any, tick: Any) -> Any:
+    """The run counter of a random op in iteration `tick` of a loop that has `counter` outside (integers, wrapping)."""
+    return (int(counter) * _GOLDEN + int(tick) + 1 + 2**63) % 2**64 - 2**63
+
+
+def stream_tensor(counter: Tensor, tick: Tensor) -> Tensor:
+    """`stream` of int64 scalars, as ops."""
+    return counter * constant(_GOLDEN, types.int64) + (tick + constant(1, types.int64))
+
+
+# ---------------------------------------------------------------- gradients
+
+
+class _Reader:
+    """How the backward region of a branch or loop reads what the forward one computed.
+
+    Moves, constants, and what stays the same in all iterations are made again; other values are saved.
+    """
+
+    def __init__(self, owner: Operation, forward: Region, step: Callable[[], Tensor] | None):
+        self.owner, self.forward, self.step = owner, forward, step
+        self.region: Region | None = None
+        self.made: dict[Operation, Sequence[Tensor]] = {}
+        self.variant = _reach(forward, forward.params)
+
+    def __call__(self, t: Tensor) -> Tensor:
+        if t.op.region is not self.forward:
+            return t
+        found = self.made.get(t.op)
+        if found is None:
+            with t.graph.inside(self.region):
+                found = self.made[t.op] = self._make(t.op)
+        return found[t.value_index]
+
+    def _make(self, op: Operation) -> Sequence[Tensor]:
+        if op.opdef is loop_variable:
+            return [self._variable(op.outputs[0])]
+        if op.opdef is state.read_handle:
+            handle = op.inputs[0]
+            if handle.op not in self.owner.attrs["writes"]:
+                with op.graph.inside(self.owner.region):
+                    return [captured_op(*self._anchor(), owner=self.owner, position=self.owner.inputs.index(handle), name="captured")]
+        elif self._again(op):
+            return op.graph.create_op(op.opdef, op.inputs, op.attrs, op.name.rpartition("/")[2]).outputs
+        return [self._saved(t) for t in op.outputs]
+
+    def _again(self, op: Operation) -> bool:
+        if op.opdef.effect is not None or op.opdef.family in ("control", "host") and op.opdef not in (row, recall):
+            return False
+        if op.opdef is Const or op.opdef.converts or op.opdef.family == "movement":
+            return True
+        return not any(t in self.variant for t in op.outputs) or op.opdef in (row, recall) and op.inputs[0] not in self.variant
+
+    def _variable(self, t: Tensor) -> Tensor:
+        j = self.forward.params.index(t)
+        result = self.forward.results[j]
+        if result is t:
+            return self.owner.inputs[j]
+        by = _increment(t, result)
+        if by is not None and self.step is not None:
+            start = self.owner.inputs[j]
+            return start + graph.OPERATORS["cast"](self.step(), t.dtype) * constant(by, t.dtype)
+        return self._saved(t)
+
+    def _anchor(self) -> list[Tensor]:
+        return [*(self.owner.outputs[-1:] if self.owner.opdef is while_op else ()), *self.owner.inputs]
+
+    def _saved(self, t: Tensor) -> Tensor:
+        g = t.graph
+        kept = g._saved.get(t)
+        if kept is None:
+            with g.inside(self.owner.region), g.name_scope(None), g.device(None):
+                kept = g._saved[t] = saved_op(*self._anchor(), owner=self.owner, tensor=t, name=t.op.name + "/saved")
+        return kept if self.step is None else recall(kept, self.step())
+
+
+def _increment(t: Tensor, result: Tensor) -> int | None:
+    """The number that an iteration adds to the integer `t`, if that is all it does."""
+    if t.dtype.kind not in "iu" or t.sizes != () or result.op.type not in ("AddV2", "Add", "Sub") or result.sizes != ():
+        return None
+    a, b = result.op.inputs
+    if b is t and result.op.type != "Sub":
+        a, b = b, a
+    value = constant_value(b) if a is t else None
+    return None if value is None else int(value) if result.op.type != "Sub" else -int(value)
+
+
+def _reach(region: Region, start: Sequence[Tensor], more: Sequence[Tensor] = ()) -> set[Tensor]:
+    """Tensors of `region` computed from those in `start`."""
+    reached = set(start)
+    for op in members(region, more):
+        if any(t in reached for t in op.inputs):
+            reached.update(op.outputs)
+    return reached
+
+
+def _total(walk: Any, x: Tensor) -> Any:
+    """The gradient that arrived at `x`: dense, slices, or None."""
+    return walk._total(x)
+
+
+def _differentiable(tensors: Sequence[Tensor], walk: Any) -> list[Tensor]:
+    return [t for t in dict.fromkeys(tensors) if t.dtype.is_differentiable and (walk is None or t in walk.reached)]
+
+
+def _inner(region: Region, ys: Sequence[Tensor], dys: Sequence[Any], xs: Sequence[Tensor]) -> Any:
+    """The walk inside `region` from `ys` back to `xs`."""
+    walk = gradients._Walk(list(ys), list(xs), [], members(region, [t for t in ys if t.op.region is region]))
+    walk.seed(list(dys))
+    walk.run()
+    return walk
+
+
+@cond_op.grad
+def _(op, *dys):
+    outer = gradients._current.get()
+    assert outer is not None
+    regions, n = op.attrs["regions"], len(op.attrs["regions"][0].results)
+    given = [(j, dy) for j, dy in enumerate(dys[:n]) if dy is not None]
+    pending = outer.pending.pop(op, [])
+    xs = _differentiable(op.inputs[1:], outer)
+    if not xs or not (given or pending):
+        return [None] * len(op.inputs)
+    readers = [_Reader(op, r, None) for r in regions]
+    g, built = op.graph, []
+    for region, reader in zip(regions, readers):
+        back = reader.region = enter(g, "a branch of tf.cond", reader)
+        with g.inside(back):
+            here = [(t, d) for t, d in pending if t.op.region is region]
+            walk = _inner(region, [*[region.results[j] for j, _ in given], *[t for t, _ in here]], 
+                          [*[d for _, d in given], *[d for _, d in here]], xs)
+            back.results = [_own(_dense_or_zeros(walk._total(x), x), back) for x in xs]
+        built.append(back)
+    found = dict(zip(xs, finish_cond(g, op.inputs[0], built).outputs))
+    return [None, *[found.pop(t, None) for t in op.inputs[1:]]]
+
+
+def _dense_or_zeros(d: Any, like: Tensor) -> Tensor:
+    return graph.OPERATORS["zeros_like"](like) if d is None else graph.OPERATORS["to_dense"](d)
+
+
+cond_op.raw_gradient = while_op.raw_gradient = saved_op.raw_gradient = True  # type: ignore[attr-defined]  # outputs without a gradient give None
+
+
+@while_op.grad
+def _(op, *dys):
+    outer = gradients._current.get()
+    assert outer is not None
+    g, body, n = op.graph, op.attrs["regions"][1], op.attrs["count"]
+    pending = outer.pending.pop(op, [])
+    state_of, taken = _active(op, body, n, outer, [j for j in range(n) if dys[j] is not None], [t for t, _ in pending])
+    if not state_of and not taken:
+        return [None] * len(op.inputs)
+    if op.attrs["writes"] and any(v.outputs[0] in outer.reached for v in op.attrs["writes"]):
+        raise LookupError(errors.at(op, "No gradient through variables that a loop assigns; carry them as loop variables"))
+    reader = _Reader(op, body, lambda: reader.region.params[0])  # type: ignore[union-attr]
+    starts = [graph.OPERATORS["to_dense"](dys[j]) if dys[j] is not None else graph.OPERATORS["zeros_like"](op.outputs[j]) for j in state_of]
+    sums = [graph.OPERATORS["zeros_like"](c) for c in taken]
+    first = op.outputs[-1] - constant(1, types.int32)
+
+    def step(k: Tensor, *values: Tensor) -> list[Tensor]:
+        d_state, totals = values[:len(state_of)], values[len(state_of):]
+        ys = [*[body.results[j] for j in state_of], *[t for t, _ in pending]]
+        walk = _inner(body, ys, [*d_state, *[recall(d, k) for _, d in pending]], [*[body.params[j] for j in state_of], *taken])
+        new = [_dense_or_zeros(walk._total(body.params[j]), d) for j, d in zip(state_of, d_state)]
+        return [k - constant(1, types.int32), *new, *[_add(total, walk._total(c)) for total, c in zip(totals, taken)]]
+
+    shapes = [(), *[body.params[j].sizes for j in state_of], *[t.sizes for t in sums]]
+    back = make_while(lambda k, *_: k >= constant(0, types.int32), step, [first, *starts, *sums], shapes, reader)
+    found: dict[Any, Tensor] = dict(zip(state_of, back.outputs[1:]))
+    by_capture = dict(zip(taken, back.outputs[1 + len(state_of):]))
+    return [*[found.get(j) for j in range(n)], *[by_capture.get(t) for t in op.inputs[n:]]]
+
+
+def _add(total: Tensor, d: Any) -> Tensor:
+    """`total + d`, where `d` may be none, or some rows."""
+    from .array import expand_dims
+    from .indexing import tensor_scatter_add
+
+    if d is None:
+        return total
+    if isinstance(d, IndexedSlices):
+        return tensor_scatter_add(total, expand_dims(d.indices, axis=-1), d.values)
+    return total + d
+
+
+def _active(op: Operation, body: Region, n: int, walk: Any, given: list[int], saved: list[Tensor]) -> tuple[list[int], list[Tensor]]:
+    """Loop variables and captures that lie on a path from an x to a y."""
+    variables = [j for j in range(n) if body.params[j].dtype.is_differentiable]
+    around = _differentiable(op.inputs[n:], walk)
+    forward = {j for j in variables if op.inputs[j] in walk.reached}
+    while True:
+        reached = _reach(body, [*[body.params[j] for j in forward], *around], saved)
+        more = {j for j in variables if body.results[j] in reached} - forward
+        if not more:
+            break
+        forward |= more
+    influence = {t: _reach(body, [t], saved) for t in [*[body.params[j] for j in variables], *around]}
+    live = set(given)
+    while True:
+        ends = {*[body.results[j] for j in live], *saved}
+        more = {j for j in variables if influence[body.params[j]] & ends} - live
+        if not more:
+            break
+        live |= more
+    ends = {*[body.results[j] for j in live], *saved}
+    return [j for j in variables if j in forward and j in live], [c for c in around if influence[c] & ends]
+
+
+def tensor(value: Any) -> Tensor:
+    return convert_to_tensor(value)
