@@ -329,7 +329,7 @@ class BaseSession:
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
         ops = graph.topological([*[t.op for t in tensors], *targets], set(fed))
         self._place(ops)
-        if flags.interpret or any(op.type in ("Cond", "While", "TensorArrayV3") for op in ops):
+        if flags.interpret:
             from .runtime.reference import Reference
 
             reference = Reference(tensors, targets, fed, self.store)

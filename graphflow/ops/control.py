@@ -73,6 +73,13 @@ def written_in(regions: Sequence[Region]) -> list[Operation]:
     return list(found)
 
 
+def finals(op: Operation) -> list[tuple[Operation, Tensor]]:
+    """The variables that a branch or loop assigns, with the outputs that are their final values."""
+    if not regions_of(op):
+        return []
+    return list(zip(op.attrs["writes"], op.outputs[op.attrs.get("count", len(op.attrs["regions"][0].results)):]))
+
+
 def effects(op: Operation) -> set[str | None]:
     """The effect of `op`, and those of all ops in its regions."""
     return {op.opdef.effect}.union(*[effects(o) for r in regions_of(op) for o in members(r)])
@@ -451,6 +458,24 @@ def blank(*, sizes, dtype):
 
 blank.reference(lambda *, sizes, dtype: np.zeros(sizes, dtype.np))
 blank.lowers(lambda op, index, read: ir.const(0, op.outputs[0].dtype.compute))
+
+
+@_control(type="Zeros", infer=lambda *, sizes, dtype: Spec(dtype, sizes), no_gradient="zeros")
+def zeros_op(*, sizes, dtype):
+    """Zeros of sizes that are known symbolically."""
+
+
+zeros_op.reference(lambda *, sizes, dtype: np.zeros(sizes, dtype.np))
+zeros_op.lowers(lambda op, index, read: ir.const(0, op.outputs[0].dtype.compute))
+
+
+@_control("x", type="Start", infer=lambda x: Spec(x.dtype, x.sizes), no_gradient="made by the compiler")
+def start(x):
+    """A copy of `x` in memory of its own: where a loop variable begins."""
+
+
+start.reference(lambda x: x)
+start.lowers(lambda op, index, read: read(0, index))
 
 
 class Slot:

@@ -15,12 +15,14 @@ from ..codegen import ir
 from ..codegen.ir import Axis, Expr
 from ..flags import flags
 from ..graph import Operation, Tensor
+from ..ops import control
 from ..ops.opdef import Const, StandIn
 from ..ops.pull import Pull, is_moved, uniform
 from ..types import Size
 from .again import made_again
 from .program import Program
 
+CONTROL = (control.loop_op, control.branch_op)
 # A row that several stages read again should stay in the second-level cache; a kernel without outer axes runs
 # its stages one after the other on one thread, which only pays for little work.
 ROW_LIMIT = 1 << 16
@@ -97,6 +99,10 @@ def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
         return "input"
     if d is Const:
         return "const"
+    if d in CONTROL:
+        return "control"
+    if d is control.blank:
+        return "blank"
     found = opaque(op)
     if found:
         return found
@@ -154,7 +160,7 @@ class _Fuser:
         """Ops whose result must be in memory: fetched, assigned, or read by something that is no kernel."""
         found = {t.op for t in self.program.roots()}
         for op in self.ops:
-            if self.kinds[op] in ("host", "scan"):
+            if self.kinds[op] in ("host", "scan", "control"):
                 found.update(t.op for t in op.inputs)
             elif self.kinds[op] in ("contraction", "attention"):
                 found.update(self._past_moves(op))
@@ -165,7 +171,7 @@ class _Fuser:
         written = {var for var, _ in self.program.writes}
         found = {t.op for kind, what, t in self.program.inputs if kind == "variable" and what not in written}
         for op in self.ops:
-            if self.kinds[op] not in ("input", "host") and all(t.op in found for t in op.inputs):
+            if self.kinds[op] not in ("input", "host", "control", "blank") and all(t.op in found for t in op.inputs):
                 found.add(op)
         return found
 
@@ -471,7 +477,7 @@ class _Fuser:
                     c = made[id(node.cluster)] = self._cluster(node.cluster)
                     units.append(c)
                 unit_of[op] = c
-            elif self.kinds[op] in ("host", "scatter", "scan", "contraction", "attention"):
+            elif self.kinds[op] in ("host", "scatter", "scan", "contraction", "attention", "control", "blank"):
                 c = Cluster([op], [op], list(op.outputs), 0, self.kinds[op])
                 units.append(c)
                 unit_of[op] = c

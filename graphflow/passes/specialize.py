@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import errors, types
 from ..graph import Operation, Spec, Tensor, topological
-from ..ops import opdef, state
+from ..ops import control, opdef, state
 from ..types import Dim, Size
 from .program import Program
 
@@ -92,6 +92,8 @@ class _Walk:
         self.done_effects: set[Operation] = set()
         self.blocked: list[Operation] = []
         self.wants: set[Key] = set()
+        self.saves = control.saves(request.ops)
+        self.taken: dict[tuple[Operation, int], Tensor] = {}  # variables as a branch or loop found them
 
     def run(self) -> Stage:
         with types.recording_guards() as guards, self.graph.as_default():
@@ -152,6 +154,8 @@ class _Walk:
         if op.outputs and all(t in self.env for t in op.outputs):
             if d.effect == "write" and op.outputs[0] not in self.request.feeds:  # a fed write is not run
                 self._wrote(op)
+            for v, t in control.finals(op):
+                self.current[v], self.written[v] = self.env[t], t
             return
         if d is state.variable_handle:
             return
@@ -161,7 +165,15 @@ class _Walk:
         inputs = [self._value(t, missing_ok=True) for t in op.inputs]
         if any(t is None for t in inputs):
             return
-        self._plain(op, inputs)  # type: ignore[arg-type]
+        from . import regions
+
+        if d in regions.SPECIAL:
+            regions.SPECIAL[d](self, op)
+        elif d is control.captured_op:
+            regions.captured(self, op)
+        else:
+            self._plain(op, regions.resolved(op, inputs, op) if d.family == "control" or any(
+                isinstance(t, regions.Pending) for t in inputs) else inputs)  # type: ignore[arg-type]
 
     def _value(self, t: Tensor, missing_ok: bool = False) -> Tensor | None:
         if t.op.opdef is state.variable_handle and t not in self.env:

@@ -18,8 +18,9 @@ from .. import errors, locks, types
 from ..codegen import ir
 from ..flags import TABLE, flags
 from ..graph import Graph, Operation, Tensor
+from ..ops import control
 from ..ops.opdef import Const
-from ..passes import pipeline, specialize
+from ..passes import pipeline, regions, specialize
 from ..passes.program import Program
 from . import budget, memory, plan_cache, runner
 from . import threads as team
@@ -173,11 +174,22 @@ class Executable:
         self.limit = getattr(config, "memory_budget", 0) or 0
         self.convert = convert
         # Only one run at a time may write variables or advance random streams; runs that do neither go on beside each other.
-        self.shared = not self.limit and all(op.opdef.effect in (None, "read") for op in self.request.ops)
+        self.shared = not self.limit and all(control.effects(op) <= {None, "read"} for op in self.request.ops)
         self.idle: list[Fast] = []
+        self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
+
+    def _interpreted(self, values: Sequence[Any]) -> list[Any]:
+        arrays = [self.convert(t, v) for t, v in zip(self.feeds, values)]
+        with self.store.lock:
+            if self.store.inside:
+                self.store.alone()
+            found = Reference(self.fetches, self.targets, self.feeds, self.store)(arrays)
+        return [own(r, t, t in self.feeds) for r, t in zip(found, self.fetches)]
 
     def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None) -> list[Any]:
         """Results of one run on feed values in the order of `feeds`, which `convert` checks and makes arrays of."""
+        if self.fallback is not None:
+            return self._interpreted(values)
         store, again = self.store, timeout is None and timeline is None
         if again and self.shared and self.idle:
             try:
@@ -202,7 +214,12 @@ class Executable:
             except IndexError:
                 pass
             run = _Run(self, [self.convert(t, v) for t, v in zip(self.feeds, values)], timeout, timeline)
-            results = [own(r, t, t in run.fed) for r, t in zip(run.run(), self.fetches)]
+            try:
+                found = run.run()
+            except regions.NotNative as e:
+                self.fallback = e
+                return self._interpreted(values)
+            results = [own(r, t, t in run.fed) for r, t in zip(found, self.fetches)]
             made = run.again()
             if made is not None:
                 self.idle.append(made)
@@ -280,7 +297,7 @@ class Fast:
         self.made: dict[ir.Buffer, np.ndarray] = {}
         for t in plan.compiled.program.outputs:
             b = plan.compiled.buffers[t]
-            root = plan.compiled.alias.get(b, b)
+            root = plan.alias.get(b, b)
             if root in plan.late:
                 if root in seen:
                     return None
@@ -554,6 +571,8 @@ class _Run:
             if reason == runner.AT_HOST:
                 self._host(plan, plan.hosts[pc], fresh)
                 pc += 1
+            elif reason == runner.PAUSED and (self.timeout is None or time.perf_counter() - start < self.timeout):
+                continue
             elif reason == runner.CHECK_FAILED:
                 self._explain_failure(plan, plan.unit_at[pc], int(plan.state[runner.CHECK]))
             else:
@@ -564,8 +583,8 @@ class _Run:
 
     def _host(self, plan: Plan, u: Unit, fresh: dict[ir.Buffer, np.ndarray]) -> None:
         """An op without a kernel, by its NumPy reference."""
-        c, op = plan.compiled, u.op
-        arrays = [self._array(plan, t, fresh) for t in op.inputs]
+        c, op = u.home, u.op
+        arrays = [self._array(plan, t, fresh, c) for t in op.inputs]
         results = evaluate(op, arrays)
         for t, r in zip(op.outputs, results):
             b = c.buffers.get(t)
@@ -576,13 +595,13 @@ class _Run:
             else:
                 self._view(plan, b, fresh)[...] = r
 
-    def _array(self, plan: Plan, t: Tensor, fresh: dict[ir.Buffer, np.ndarray]) -> np.ndarray:
-        if t.op.opdef is Const and t not in plan.compiled.buffers:
+    def _array(self, plan: Plan, t: Tensor, fresh: dict[ir.Buffer, np.ndarray], home: Compiled) -> np.ndarray:
+        if t.op.opdef is Const and t not in home.buffers:
             return t.op.attrs["value"]
-        return self._view(plan, plan.compiled.buffers[t], fresh)
+        return self._view(plan, home.buffers[t], fresh)
 
     def _view(self, plan: Plan, b: ir.Buffer, fresh: dict[ir.Buffer, np.ndarray]) -> np.ndarray:
-        root = plan.compiled.alias.get(b, b)
+        root = plan.alias.get(b, b)
         found = fresh.get(root)
         return (plan.views[root] if found is None else found).reshape(plan.shape.get(b, ())) if root.dtype.kind != "s" else plan.views[root]
 

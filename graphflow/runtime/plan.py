@@ -19,7 +19,7 @@ from ..ops.opdef import Const, StandIn
 from ..ops.pull import uniform
 from ..passes import fusion
 from ..passes.program import Program
-from . import memory, runner
+from . import flow, memory, runner
 from .store import aligned
 
 
@@ -35,10 +35,12 @@ class Unit:
     address: int = field(default=0, metadata={"stored": False})  # see runtime/plan_cache.py
     kernel: ir.Kernel | None = field(default=None, metadata={"stored": False})
     prologue: bool = False  # run when the plan is new or a variable has been written, not at every step
+    nest: flow.Nest | None = None  # a branch or loop: the programs inside
+    home: Any = field(default=None, metadata={"stored": False})  # the Compiled it belongs to
 
     @property
     def host(self) -> bool:
-        return self.emitted is None
+        return self.emitted is None and self.nest is None and self.cluster.kind != "blank"
 
     @property
     def can_fail(self) -> bool:
@@ -55,10 +57,14 @@ def _engine(op: Operation) -> str | None:
 
 
 class Compiled:
-    """Kernels of one program.  `fused`: the kernels to be, where that has been decided, and whether it is their order too."""
+    """Kernels of one program.  `fused`: the kernels to be, where that has been decided, and whether it is their order too.
 
-    def __init__(self, program: Program, fused: fusion.Fusion | None = None, ordered: bool = True):
-        self.program = program
+    inside: "branch" or "loop" for the program of a region: its captures then are what stays the same, it commits nothing.
+    """
+
+    def __init__(self, program: Program, fused: fusion.Fusion | None = None, ordered: bool = True, inside: str = ""):
+        self.program = program = flow.prepared(program)
+        self.inside = inside
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
         self.fusion = fused or fusion.fuse(program, _engine, _follows)
@@ -71,12 +77,16 @@ class Compiled:
         self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
         self._units(self.order)
-        if not fused:
+        if not fused and not inside:
             self.link()
+
+    def every(self) -> list[Unit]:
+        """All units, those of branches and loops included."""
+        return [v for u in self.units for v in (u, *(w for part in (u.nest.parts if u.nest else ()) for w in part.every()))]
 
     def link(self) -> None:
         """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
-        native_units = [u for u in self.units if u.emitted]
+        native_units = [u for u in self.every() if u.emitted]
         called = list(dict.fromkeys(s for u in native_units for s in u.emitted.calls))  # type: ignore[union-attr]
         addresses = native.compile_kernels([*called, *[u.emitted.source for u in native_units]])  # type: ignore[union-attr]
         self.entry = dict(zip(called, addresses))  # of the kernels that kernels call
@@ -124,9 +134,12 @@ class Compiled:
 
     def _units(self, clusters: Sequence[fusion.Cluster]) -> None:
         roots = {self.buffers[t] for t in self.program.roots() if t in self.buffers}
-        failing = [i for i, c in enumerate(clusters) if c.kind == "host" or _checks(c)]
-        free_from = failing[-1] + 1 if failing else 0
+        failing = [i for i, c in enumerate(clusters) if c.kind in ("host", "control") or _checks(c)]
+        free_from = failing[-1] + 1 if failing and not self.inside else 0
         for i, c in enumerate(clusters):
+            if c.kind in ("control", "blank"):
+                self.units.append(flow.unit(self, c))
+                continue
             if c.kind == "host":
                 op = c.ops[0]
                 # uniform constants have no buffer
@@ -138,7 +151,7 @@ class Compiled:
                     reads = [b for b in k.buffers if b not in k.writes]
                     self.units.append(self._once(Unit(c, k, reads, list(k.writes), in_variable), roots))
                     continue
-                alias = self._in_place(k, i, i >= free_from)
+                alias = {b: self.alias[b] for b in k.buffers if b in self.alias and c.kind == "scatter"} or self._in_place(k, i, i >= free_from)
                 plan = schedule.schedule(k)
                 e = windows.emit(plan, alias) or emit_cpu.emit(plan, alias)
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
@@ -146,9 +159,14 @@ class Compiled:
                 in_variable = any(self._is_variable(b) for b in alias.values())
                 self.units.append(self._once(Unit(c, e, reads, list(written), in_variable, kernel=k), roots))
         self.units.sort(key=lambda u: not u.prologue)  # stable: each part keeps its order
+        for u in self.units:
+            u.home = self
+            u.commits = u.commits and not self.inside
 
     def _unwritten(self) -> set[ir.Buffer]:
-        """Constants, and variables that the program only reads."""
+        """Constants, and variables that the program only reads; in a loop what it reads from outside."""
+        if self.inside:
+            return {self.buffers[t] for t, (kind, _) in self.inputs.items() if kind == "capture" and self.inside == "loop" and t in self.buffers}
         written = {var for var, _ in self.program.writes}
         return {*self.arrays, *(self.buffers[t] for t, (kind, what) in self.inputs.items()
                                 if kind == "variable" and what not in written and t in self.buffers)}
@@ -156,7 +174,7 @@ class Compiled:
     def _once(self, u: Unit, roots: set[ir.Buffer]) -> Unit:
         """Puts `u` in the prologue if it computes the same at every step, unless much memory would be kept for little work."""
         made, read = (sum(fusion.elements(b.sizes) * b.dtype.size for b in x) for x in (u.writes, u.reads))
-        u.prologue = bool(flags.optimize) and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
+        u.prologue = bool(flags.optimize and self.invariant) and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
             made <= max(HOISTED, 4 * read))
         if u.prologue:
             self.invariant.update(u.writes)
@@ -171,7 +189,7 @@ class Compiled:
         if c.kind == "attention":
             return [simplify.linear(k) if isinstance(k, ir.Kernel) else k for k in attention.kernels(name, c.ops[0], self.buffers)]
         if c.kind == "scatter":
-            made = lower.lower_scatter(name, c.ops[0], self.buffers)
+            made = self._scatter(name, c.ops[0], step, may_commit)
         elif c.kind == "scan":
             made = lower.lower_scan(name, c.ops[0], self.buffers)
         else:
@@ -180,6 +198,22 @@ class Compiled:
             ir.verify(made)
         made = simplify.linear(made)
         return windows.pieces(made) or schedule.split(made)
+
+    def _scatter(self, name: str, op: Operation, step: int, may_commit: bool) -> ir.Kernel:
+        """Updates in the memory of what they change, where that is read for the last time here."""
+        made = lower.lower_scatter(name, op, self.buffers)
+        start, update = made.stages
+        source, target = start.expr, start.target
+        if not flags.optimize or source.op != "at" or target in {self.buffers[t] for t in self.program.outputs if t in self.buffers}:
+            return made
+        old, variable = source.data, {self.buffers[t]: var for var, t in self.program.writes if t in self.buffers}.get(target)
+        linear = simplify.linear(made).stages[0]
+        same = linear.expr.op == "at" and linear.expr.args[0] is linear.index[0] and old.dtype is target.dtype and old.sizes == target.sizes
+        elsewhere = any(e.op == "at" and e.data is old for e in ir.walk(update.expr, *update.index))
+        if not same or elsewhere or not self._dies(old, step, variable, may_commit):
+            return made
+        self.alias[target] = self.alias.get(old, old)
+        return ir.Kernel(name, made.buffers, (update,), made.outer)
 
     def _contraction(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
         """The product, and what follows it on its blocks; an output of that may lie in an operand which is not multiplied."""
@@ -313,7 +347,7 @@ def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.C
     maker = {t: i for i, k in enumerate(clusters) for t in k.outputs}
     waits = [{maker[t] for t in r if t in maker} for r in reads]
     _read_first(clusters, c, waits)
-    early = _ancestors([i for i, k in enumerate(clusters) if k.kind == "host" or _checks(k)], waits)
+    early = _ancestors([i for i, k in enumerate(clusters) if k.kind in ("host", "control") or _checks(k)], waits)
     users: dict[Tensor, int] = {}
     followers: dict[int, list[int]] = {}
     for i, r in enumerate(reads):
@@ -409,6 +443,8 @@ class Plan:
 
     def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int, limit: int = 0):
         self.compiled, self.env, self.store, self.limit = compiled, env, store, limit
+        self.programs = flow.programs(compiled)
+        self.alias = flow.aliases(compiled)
         self.shape = {b: tuple(types.evaluate(s, env) for s in b.sizes) for b in self._all_buffers()}
         if any(s < 0 for shape in self.shape.values() for s in shape):
             raise NegativeSize
@@ -419,16 +455,19 @@ class Plan:
         self._arena()
         self._instructions()
         self.go = runner.bind(self.code, self.state)
+        if len(self.programs) > 1:
+            self.go = flow.patient(self.go, self.state)
         self.seconds = 0.0
         self.seen = self.mark = -1  # `store.writes` when the results of the prologue were known to be right
         self.writes = bool(compiled.program.writes)
 
     def _all_buffers(self) -> set[ir.Buffer]:
-        c = self.compiled
-        found = set(c.buffers.values())
-        for u in c.units:
-            if u.emitted is not None:
-                found.update(u.emitted.buffers)
+        found: set[ir.Buffer] = set()
+        for c in self.programs:
+            found.update(c.buffers.values())
+            for u in c.units:
+                if u.emitted is not None:
+                    found.update(u.emitted.buffers)
         return found
 
     def nbytes(self, b: ir.Buffer) -> int:
@@ -441,22 +480,12 @@ class Plan:
 
     def _arena(self) -> None:
         c, outputs = self.compiled, self._outputs()
-        first: dict[ir.Buffer, int] = {}
-        last: dict[ir.Buffer, int] = {}
-        end = len(c.units)
-        for i, u in enumerate(c.units):
-            for b in (self._root(x) for x in (*u.reads, *u.writes)):
-                first.setdefault(b, i)
-                last[b] = i
-        for t in c.program.roots():
-            if t in c.buffers:
-                last[self._root(c.buffers[t])] = end
-        for b in {x for u in c.units if not u.prologue for x in u.reads} & c.invariant:
-            last[b] = end  # later runs read it again
+        first, last, end = flow.lifetimes(self)
         slots = []
         self.adopted = self._adopted()
+        self.fixed = {b: array for p in self.programs for b, array in p.arrays.items()}
         for b in self.shape:
-            if b in c.alias or b in c.arrays or b.dtype.kind == "s":
+            if b in self.alias or b in self.fixed or b.dtype.kind == "s":
                 continue
             t = c.tensor_of.get(b)
             kind = c.inputs[t][0] if t in c.inputs else ""
@@ -486,7 +515,7 @@ class Plan:
             b = cast(ir.Buffer, key)
             self.address[b] = base + at
             self.views[b] = self.arena[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])
-        for b, array in c.arrays.items():
+        for b, array in self.fixed.items():
             self._pin(b, array)
 
     def _adopted(self) -> dict[ir.Buffer, Operation]:
@@ -504,7 +533,7 @@ class Plan:
         c = self.compiled
         kinds = {b: c.inputs[t][0] for b, t in c.tensor_of.items() if t in c.inputs}
         return {"variables": sum(self.nbytes(b) for b, kind in kinds.items() if kind == "variable"),
-                "constants": sum(a.nbytes for a in c.arrays.values()), "temporaries": self.arena_bytes,
+                "constants": sum(a.nbytes for a in self.fixed.values()), "temporaries": self.arena_bytes,
                 "results": sum(self.nbytes(b) for b in self.late if b not in kinds),
                 "feeds": sum(self.nbytes(b) for b, kind in kinds.items() if kind in ("feed", "stage"))}
 
@@ -521,7 +550,7 @@ class Plan:
 
     def _root(self, x: Any) -> ir.Buffer:
         b = self.compiled.buffers[x] if isinstance(x, Tensor) else x
-        return self.compiled.alias.get(b, b)
+        return self.alias.get(b, b)
 
     # -- instructions
 
@@ -530,30 +559,15 @@ class Plan:
         tables: list[int] = []
         sizes: list[int] = []
         rows: list[list[Any]] = []
-        committed = False
         self.hosts: dict[int, Unit] = {}
         self.unit_at: dict[int, Unit] = {}
         self.start = sum(u.prologue for u in c.units)  # instructions that only some runs need
         if self.start:
             rows.append([runner.JUMP] + [0] * 5 + [1, 0])
-        for u in c.units:
-            if u.commits and not committed:
-                rows.append([runner.COMMIT] + [0] * 7)
-                committed = True
-            self.unit_at[len(rows)] = u
-            if u.emitted is None:
-                self.hosts[len(rows)] = u
-                rows.append([runner.HOST] + [0] * 7)
-                continue
-            at, sat = len(tables), len(sizes)
-            for b in u.emitted.buffers:
-                tables.append(self._table_entry(b, len(tables)))
-            tables += [c.entry[source] for source in u.emitted.calls]
-            sizes += [types.evaluate(s, self.env) for s in u.emitted.sizes]
-            extent = types.evaluate(u.emitted.extent, self.env)
-            rows.append([runner.CALL, u.address, at, sat, extent, self._grain(u.emitted, extent), 0, 0])
+        made = flow.Rows(self, rows, tables, sizes)
+        made.program(c)
         copies = self._copies()
-        if copies and not committed:
+        if copies and not made.committed:
             rows.append([runner.COMMIT] + [0] * 7)
         rows += copies
         rows.append([runner.HALT] + [0] * 7)
@@ -562,6 +576,8 @@ class Plan:
             if r[0] == runner.CALL:
                 r[2] = self.table.ctypes.data + 8 * r[2]
                 r[3] = self.sizes.ctypes.data + 8 * r[3]
+            elif r[0] == runner.MOVE:
+                r[2], r[3] = (self.table.ctypes.data + 8 * x for x in r[2:4])
         self.code = np.array(rows, np.int64).reshape(-1)
         self.halt = len(rows) - 1
 
@@ -581,7 +597,7 @@ class Plan:
             self.seen, self.code[runner.AUX] = self.mark, 1 + self.start
 
     def _table_entry(self, b: ir.Buffer, position: int) -> int:
-        root = self.compiled.alias.get(b, b)
+        root = self.alias.get(b, b)
         if root in self.late:
             self.late[root].append(position)
             return 0
@@ -608,7 +624,7 @@ class Plan:
         fetched = {c.inputs[t][1] for t in c.program.roots() if t in c.inputs and c.inputs[t][0] == "variable"}
         for var, t in c.program.writes:
             b = c.buffers[t]
-            root = c.alias.get(b, b)
+            root = self.alias.get(b, b)
             source = c.tensor_of.get(root)
             if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
                 continue

@@ -74,7 +74,7 @@ def key(program: Program, *more: Any) -> str | None:
 
     `more`: anything else that the caller's compilation depends on.
     """
-    if len(program.ops()) < FEWEST or pipeline._added or not usable():
+    if any(op.opdef in fusion.CONTROL for op in program.ops()) or len(program.ops()) < FEWEST or pipeline._added or not usable():
         return None
     try:
         content = (FORMAT, more, _rules(rewrite.changes), _flags(), tune.generation(), _Content(program).parts())

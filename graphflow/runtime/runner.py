@@ -27,12 +27,13 @@ from graphflow.runtime import threads as _threads
 # An instruction is 8 int64 words.
 OPCODE, FN, BUFFERS, SIZES, EXTENT, GRAIN, AUX, RESERVED = range(8)
 WORDS = 8
-HALT, CALL, HOST, JUMP, JUMP_IF_FALSE, COMMIT, COPY = range(7)
+HALT, CALL, HOST, JUMP, JUMP_IF_FALSE, COMMIT, COPY, MOVE = range(8)  # MOVE: COPY between two places in the table of buffers
 
 # State words. The team's room follows them: see _ROOM.
-REASON, CHECK, INTERRUPT, THREADS, PARALLEL_FOR, TIMING, TRAMPOLINE, GATE, COMMITTED, RUN, PIECES, TEAM, NAP, BUSY, LIMIT = range(15)
+REASON, CHECK, INTERRUPT, THREADS, PARALLEL_FOR, TIMING, TRAMPOLINE, GATE, COMMITTED, RUN, PIECES, TEAM, NAP, BUSY, LIMIT, DEADLINE = range(16)
 STATE_WORDS = 16
-DONE, AT_HOST, CHECK_FAILED, INTERRUPTED = range(4)
+DONE, AT_HOST, CHECK_FAILED, INTERRUPTED, PAUSED = range(5)
+SLICE = 100_000_000                                            # cycles after which a loop comes back to Python for a moment
 
 # At its first large CALL a run opens one region of the threading layer, and the rest of the run happens inside it:
 # the first thread to come goes on with the plan, the others wait for pieces of its CALLs.  So a layer is
@@ -59,6 +60,7 @@ def kernel(B, S, lo, hi):
     pc = to_i64(to_i32(lo))
     if pc == 0:
         st_i64(st, {COMMITTED}, 0, 99)
+    st_i64(st, {DEADLINE}, cycles() + {SLICE}, 99)
     args = stack_i64(1)
     dims = stack_i64(1)
     steps = stack_i64(1)
@@ -144,11 +146,18 @@ def kernel(B, S, lo, hi):
             else:
                 failed = call_kernel(fn, buffers, sizes, 0, extent)
             if failed != 0:
+                if failed == -1:
+                    st_i64(st, {REASON}, {PAUSED}, 99)
+                    return pc
                 st_i64(st, {REASON}, 2, 99)
                 st_i64(st, {CHECK}, failed, 99)
                 return pc
         elif op == 3:
             following = ld_i64(ins, 6, 99)
+            if following < pc:
+                if cycles() > ld_i64(st, {DEADLINE}, 99):
+                    st_i64(st, {REASON}, {PAUSED}, 99)
+                    return following
         elif op == 4:
             if ld_u8(pointer(ld_i64(ins, 2, 99)), 0, 99) == 0:
                 following = ld_i64(ins, 6, 99)
@@ -156,6 +165,8 @@ def kernel(B, S, lo, hi):
             st_i64(st, {COMMITTED}, 1, 99)
         elif op == 6:
             copy_bytes(ld_i64(ins, 2, 99), ld_i64(ins, 3, 99), ld_i64(ins, 4, 99))
+        elif op == 7:
+            copy_bytes(ld_i64(pointer(ld_i64(ins, 2, 99)), 0, 99), ld_i64(pointer(ld_i64(ins, 3, 99)), 0, 99), ld_i64(ins, 4, 99))
         else:
             st_i64(st, {REASON}, select(op == 0, 0, 1), 99)
             return pc

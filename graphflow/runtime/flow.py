@@ -1,0 +1,308 @@
+"""Branches and loops in a plan: their programs compiled, their memory, and the instructions that jump.
+
+A loop variable has one place in memory.  Its initial value is computed there; an iteration computes the next value in the same
+place where it can, else elsewhere, and copies at the end.  What a loop reads from outside stays the same, so kernels of that
+alone (panels of weights) run once before it.  Knows plans and programs; knows no op but Loop and Branch (rank 4).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+
+from ..codegen import ir
+from ..graph import Operation, Spec, Tensor
+from ..ops import control
+from ..ops.opdef import Const
+from ..ops.pull import uniform
+from ..passes import fusion
+from ..passes.program import Program, rebuild, with_inputs
+from .. import types
+from . import runner
+
+
+@dataclass
+class Nest:
+    """The compiled programs of a branch (then, else) or loop (condition, body)."""
+
+    kind: str
+    parts: list[Any]
+
+
+def prepared(program: Program) -> Program:
+    """The program with a copy of its own for each initial value of a loop, and with constants that loops and branches read in memory."""
+    def change(op: Operation, inputs: tuple[Tensor, ...]) -> Any:
+        if op.opdef not in fusion.CONTROL:
+            return None
+        variables = len(op.outputs) if op.opdef is control.loop_op else 0
+        new = [t if k < variables and t.op.opdef in (control.blank, control.start) else _start(op, t)
+               if k < variables or t.op.opdef is Const and uniform(t.op) is not None else t for k, t in enumerate(inputs)]
+        return with_inputs(op, tuple(_own(op, new, variables))).outputs
+    return rebuild(program, change) if any(op.opdef in fusion.CONTROL for op in program.ops()) else program
+
+
+def _start(op: Operation, t: Tensor) -> Tensor:
+    return Operation(op.graph, op.id, f"{op.name}/start", control.start, (t,), (), {}, [Spec(t.dtype, t.sizes)], op.device, op.site,
+                     op.origin or (op.name,)).outputs[0]
+
+
+def _own(op: Operation, inputs: list[Tensor], variables: int) -> list[Tensor]:
+    """Memory without content is not shared by two variables."""
+    seen: set[Tensor] = set()
+    for k, t in enumerate(inputs[:variables]):
+        if t.op.opdef is control.blank:
+            o = t.op
+            inputs[k] = t = Operation(o.graph, o.id, o.name, o.opdef, (), (), o.attrs, [Spec(t.dtype, t.sizes)], o.device, o.site,
+                                      o.origin or (o.name,)).outputs[0]
+        elif t in seen:
+            inputs[k] = t = _start(op, t)
+        seen.add(t)
+    return inputs
+
+
+def unit(compiled: Any, c: fusion.Cluster) -> Any:
+    """The unit of a branch, a loop, or memory without content."""
+    from .plan import Compiled, Unit
+
+    op = c.ops[0]
+    if op.opdef is control.blank:
+        return Unit(c, None, [], [compiled.buffers[op.outputs[0]]])
+    reads = [compiled.buffers[t] for t in op.inputs if t in compiled.buffers]
+    writes = [compiled.buffers[t] for t in op.outputs]
+    if op.opdef is control.loop_op:
+        parts = [Compiled(op.attrs["cond"], inside="loop"), Compiled(op.attrs["body"], inside="loop")]
+        for t, init in zip(op.outputs, op.inputs):
+            root = compiled.buffers[init]
+            compiled.alias[compiled.buffers[t]] = compiled.alias.get(root, root)
+        return Unit(c, None, reads, writes, nest=Nest("loop", parts))
+    branches = [Program(p.inputs, tuple(t for t in p.outputs if t is not None), p.writes, p.effects) for p in op.attrs["branches"]]
+    return Unit(c, None, reads, writes, nest=Nest("branch", [Compiled(p, inside="branch") for p in branches]))
+
+
+# ---------------------------------------------------------------- memory
+
+
+def programs(compiled: Any) -> list[Any]:
+    """`compiled`, and what is compiled inside it."""
+    return [compiled, *[p for u in compiled.units if u.nest for part in u.nest.parts for p in programs(part)]]
+
+
+def outer_buffers(home: Any, u: Any, part: Any) -> dict[ir.Buffer, ir.Buffer]:
+    """Where the inputs of a program inside `u` are, as buffers of the program around it."""
+    op, found = u.op, {}
+    variables = [slot for kind, slot, _ in op.attrs["body"].inputs if kind == "variable"] if u.nest.kind == "loop" else []
+    first = len(variables) if u.nest.kind == "loop" else 1
+    for t, (kind, what) in part.inputs.items():
+        if t in part.buffers:
+            outside = op.inputs[variables.index(what)] if kind == "variable" else op.inputs[first + what]
+            found[part.buffers[t]] = home.buffers[outside]
+    return found
+
+
+def aliases(compiled: Any) -> dict[ir.Buffer, ir.Buffer]:
+    """Buffers that are the memory of another, with that."""
+    found = dict(compiled.alias)
+
+    def visit(home: Any) -> None:
+        for u in home.units:
+            for part in u.nest.parts if u.nest else ():
+                found.update(outer_buffers(home, u, part))
+                found.update(part.alias)
+                visit(part)
+    visit(compiled)
+    for b in found:
+        root = found[b]
+        while root in found:
+            root = found[root]
+        found[b] = root
+    return found
+
+
+def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], int]:
+    """The first and last step of each buffer, and the number of steps; what a loop reads from outside or keeps lives throughout it."""
+    c = plan.compiled
+    first: dict[ir.Buffer, int] = {}
+    last: dict[ir.Buffer, int] = {}
+    clock = iter(range(1 << 60))
+    plan.spare = {}
+
+    def touch(b: ir.Buffer, at: int) -> None:
+        first.setdefault(b, at)
+        last[b] = max(at, last.get(b, at))
+
+    def root(home: Any, x: Any) -> ir.Buffer:
+        b = home.buffers[x] if isinstance(x, Tensor) else x
+        return plan.alias.get(b, b)
+
+    def visit(home: Any) -> int:
+        begin = next(clock)
+        kept = {root(home, x) for u in home.units if not u.prologue for x in u.reads if x in home.invariant or isinstance(x, Tensor)
+                and home.buffers[x] in home.invariant}
+        for u in home.units:
+            at = next(clock)
+            used = [root(home, x) for x in (*u.reads, *u.writes)]
+            for b in used:
+                touch(b, at)
+            if u.nest:
+                for part in u.nest.parts:
+                    visit(part)
+                at = next(clock)
+                for b in used:
+                    touch(b, at)
+        end = next(clock)
+        for t in home.program.roots():
+            if t in home.buffers:
+                touch(root(home, t), end)
+        if home.inside:
+            for t in home.inputs:
+                if t in home.buffers:
+                    touch(root(home, t), end)
+            for _, target, source in swaps(plan, home):
+                plan.spare[target] = spare = ir.Buffer(target.dtype, target.sizes, "tmp", "spare")
+                plan.shape[spare] = plan.shape[target]
+                touch(spare, end)
+        for b in kept:
+            touch(b, end)
+        if home.inside == "loop":  # made before the first iteration, read in all
+            for b in {root(home, x) for u in home.units if u.prologue for x in u.writes}:
+                touch(b, end)
+        return begin
+
+    visit(c)
+    end = next(clock)
+    for t in c.program.roots():
+        if t in c.buffers:
+            last[root(c, t)] = end
+    for b in {x for u in c.units if not u.prologue for x in u.reads} & c.invariant:
+        last[plan.alias.get(b, b)] = end  # later runs read it again
+    return first, last, end
+
+
+def moves(plan: Any, home: Any) -> list[tuple[ir.Buffer, ir.Buffer]]:
+    """Values to copy at the end of an iteration: (where the variable is, where its next value is)."""
+    old = {what: home.buffers[t] for t, (kind, what) in home.inputs.items() if kind == "variable" and t in home.buffers}
+    found = []
+    for slot, t in home.program.writes:
+        b = home.buffers[t]
+        source = plan.alias.get(b, b)
+        target = plan.alias.get(old[slot], old[slot]) if slot in old else plan.slots_of[slot]
+        if source is not target:
+            found.append((target, source))
+    return found
+
+
+def swaps(plan: Any, home: Any) -> list[tuple[int, ir.Buffer, ir.Buffer]]:
+    """Moves whose source is another variable's place: it is read before anything arrives there."""
+    if home.inside != "loop":
+        return []
+    found = moves(plan, home)
+    targets = {target for target, _ in found}
+    return [(k, target, source) for k, (target, source) in enumerate(found) if source in targets]
+
+
+# ---------------------------------------------------------------- instructions
+
+
+class Rows:
+    """Instructions of a plan: units in order, jumps around branches and loops."""
+
+    def __init__(self, plan: Any, rows: list[list[Any]], tables: list[int], sizes: list[int]):
+        self.plan, self.rows, self.tables, self.sizes = plan, rows, tables, sizes
+        self.committed = False
+
+    def program(self, home: Any) -> None:
+        for u in home.units:
+            self.unit(home, u)
+
+    def unit(self, home: Any, u: Any) -> None:
+        plan, rows = self.plan, self.rows
+        if u.cluster.kind == "blank":
+            return
+        if u.nest is not None:
+            (self.loop if u.nest.kind == "loop" else self.branch)(home, u)
+            return
+        if u.commits and not self.committed:
+            rows.append([runner.COMMIT] + [0] * 7)
+            self.committed = True
+        plan.unit_at[len(rows)] = u
+        if u.emitted is None:
+            plan.hosts[len(rows)] = u
+            rows.append([runner.HOST] + [0] * 7)
+            return
+        at, sat = len(self.tables), len(self.sizes)
+        for b in u.emitted.buffers:
+            self.entry(b)
+        self.tables += [plan.compiled.entry[source] for source in u.emitted.calls]
+        self.sizes += [types.evaluate(s, plan.env) for s in u.emitted.sizes]
+        extent = types.evaluate(u.emitted.extent, plan.env)
+        rows.append([runner.CALL, u.address, at, sat, extent, plan._grain(u.emitted, extent), 0, 0])
+
+    def entry(self, b: ir.Buffer) -> int:
+        self.tables.append(plan_entry(self.plan, b, len(self.tables)))
+        return len(self.tables) - 1
+
+    def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
+        """A copy between places that may be bound at each run."""
+        if self.plan.nbytes(target):
+            self.rows.append([runner.MOVE, 0, self.entry(target), self.entry(source), self.plan.nbytes(target), 0, 0, 0])
+
+    def jump(self, op: int, flag: int = 0) -> list[Any]:
+        self.rows.append([op, 0, flag, 0, 0, 0, 0, 0])
+        return self.rows[-1]
+
+    def flag(self, home: Any, t: Tensor) -> int:
+        b = home.buffers[t]
+        return self.plan.address[self.plan.alias.get(b, b)]
+
+    def loop(self, home: Any, u: Any) -> None:
+        ask, work = u.nest.parts
+        for part in (ask, work):  # what stays the same in all iterations
+            for v in part.units:
+                if v.prologue:
+                    self.unit(part, v)
+        begin = len(self.rows)
+        self._rest(ask)
+        out = self.jump(runner.JUMP_IF_FALSE, self.flag(ask, ask.program.outputs[0]))
+        self._rest(work)
+        changes = moves(self.plan, work)
+        kept = {k: self.plan.spare[target] for k, target, _ in swaps(self.plan, work)}
+        for k, spare in kept.items():
+            self.move(spare, changes[k][1])
+        for k, (target, source) in enumerate(changes):
+            self.move(target, kept.get(k, source))
+        self.jump(runner.JUMP)[runner.AUX] = begin
+        out[runner.AUX] = len(self.rows)
+
+    def _rest(self, part: Any) -> None:
+        for v in part.units:
+            if not v.prologue:
+                self.unit(part, v)
+
+    def branch(self, home: Any, u: Any) -> None:
+        op = u.op
+        skip = self.jump(runner.JUMP_IF_FALSE, self.flag(home, op.inputs[0]))
+        for number, (part, program) in enumerate(zip(u.nest.parts, op.attrs["branches"])):
+            self.program(part)
+            for t, out in zip(program.outputs, op.outputs):
+                if t is not None:
+                    b = part.buffers[t]
+                    self.move(self.plan._root(home.buffers[out]), self.plan.alias.get(b, b))
+            if number == 0:
+                end = self.jump(runner.JUMP)
+                skip[runner.AUX] = len(self.rows)
+        end[runner.AUX] = len(self.rows)
+
+
+def plan_entry(plan: Any, b: ir.Buffer, position: int) -> int:
+    return plan._table_entry(b, position)
+
+
+def patient(go: Callable[[int], int], state: np.ndarray) -> Callable[[int], int]:
+    """A run that comes back to Python from time to time, where Ctrl-C is heard, and goes on."""
+    def run(pc: int) -> int:
+        pc = go(pc)
+        while state[runner.REASON] == runner.PAUSED:
+            pc = go(pc)
+        return pc
+    return run
