@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .. import types
 from ..flags import flags
 from ..graph import Operation
-from ..ops import opdef
+from ..ops import control, opdef
 from . import algebra as _algebra
 from . import rewrite as rules
 from . import stability as _stability
@@ -24,7 +24,7 @@ from .cse import cse
 from .decompose import decompose
 from .fold import bypass, fold, folded, shapes
 from .layout import layout
-from .program import Program
+from .program import Program, rebuild
 from .rewrite import recording, rewrite
 
 
@@ -51,6 +51,27 @@ def dead_state(program: Program) -> Program:
     return Program(program.inputs, program.outputs, tuple((v, t) for v, t in program.writes if old.get(v) is not t), program.effects)
 
 
+def inside(program: Program) -> Program:
+    """The programs of branches and loops, each through the whole pipeline."""
+    return _inside(program, lambda p: run(p))
+
+
+def plainly_inside(program: Program) -> Program:
+    """The programs of branches and loops, with what must happen only."""
+    return _inside(program, lambda p: run(p, passes=MINIMAL))
+
+
+def _inside(program: Program, change: Callable[[Program], Program]) -> Program:
+    def changed(op: Operation, inputs: Any) -> Any:
+        if op.opdef not in (control.loop_op, control.branch_op):
+            return None
+        attrs = {k: change(v) if isinstance(v, Program) else tuple(map(change, v)) if k == "branches" else v for k, v in op.attrs.items()}
+        specs = [opdef.Spec(t.dtype, t.sizes, t.known) for t in op.outputs]
+        return Operation(op.graph, op.id, op.name, op.opdef, inputs, op.control_inputs, attrs, specs, op.device, op.site,
+                         op.origin or (op.name,)).outputs
+    return rebuild(program, changed) if any(op.opdef in (control.loop_op, control.branch_op) for op in program.ops()) else program
+
+
 PIPELINE: tuple[Pass, ...] = (
     Pass("bypass", bypass),        # first: every pattern below would have to see through identities
     Pass("shapes", shapes),        # before fold and cse: ops that only computed sizes are gone when those look
@@ -62,6 +83,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("shapes again", shapes),  # bodies take shapes of their inputs ...
     Pass("fold again", fold),      # ... compute with constants ...
     Pass("cse again", cse),        # ... and share the parts of each other (softmax and its gradient)
+    Pass("inside", inside),        # branches and loops: what is inside is in the form of what is around
     Pass("layout", layout),        # after decompose: bodies are primitives; before algebra: what it brings to a product becomes a flag
     Pass("algebra", algebra),      # the last to change formulas; it folds the constants it makes
     Pass("bypass last", bypass),   # two transposes became one that keeps the order
@@ -70,7 +92,7 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 # What must happen before kernels can be made: nothing else runs with flags.optimize=0.
-MINIMAL = tuple(p for p in PIPELINE if p.name in ("shapes", "decompose", "shapes again"))
+MINIMAL = tuple(p for p in PIPELINE if p.name in ("shapes", "decompose", "shapes again")) + (Pass("inside", plainly_inside),)
 
 _added: list[tuple[str, Pass]] = []
 

@@ -19,7 +19,7 @@ class Program:
 
     inputs: StandIn tensors by what they stand for: ("feed", tensor of the user's graph), ("variable", variable op), or
         ("counter", random op): how often that random op has run, an int64 scalar.
-    outputs: the fetched values, in order.
+    outputs: the fetched values, in order; in the program of a branch None for one that it leaves undefined.
     writes: the final value of each variable the step assigns.
     effects: operations with host effects (Print, Assert, py_func), in program order.
     """
@@ -31,7 +31,7 @@ class Program:
 
     def roots(self) -> list[Tensor]:
         """Every tensor that must exist when the step ends."""
-        return [*self.outputs, *[t for _, t in self.writes]]
+        return [t for t in (*self.outputs, *[t for _, t in self.writes]) if t is not None]
 
     def ops(self) -> list[Operation]:
         """All operations, inputs before users, in a deterministic order; unused ones are not here.  Do not change the list."""
@@ -49,7 +49,7 @@ class Program:
         return out
 
     def with_roots(self, change: Callable[[Tensor], Tensor], effect: Callable[[Operation], Operation]) -> Program:
-        return replace(self, outputs=tuple(map(change, self.outputs)), writes=tuple((v, change(t)) for v, t in self.writes),
+        return replace(self, outputs=tuple([t if t is None else change(t) for t in self.outputs]), writes=tuple((v, change(t)) for v, t in self.writes),
                        effects=tuple(map(effect, self.effects)))
 
 
