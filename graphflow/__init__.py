@@ -25,6 +25,7 @@ from .config import *
 from .control_flow_ops import *
 from .custom_gradient import *
 from .framework import *
+from .functional_ops import *
 from .graph_def import *
 from .init_ops import *
 from .random_ops import *

@@ -139,11 +139,7 @@ class TensorArray:
 
     def stack(self, name: str | None = None) -> Tensor:
         """All elements, one above the other along a new first axis."""
-        found = control.slots_op(self._flow, name=name or "TensorArrayStack")
-        if self._infer and self._elements[0] is not None:
-            n = types.UNKNOWN if self._written.sizes is None else self._written.sizes[0]
-            found.set_shape(types._shape((n, *self._elements[0])))
-        return found
+        return control.slots_op(self._flow, element=self._elements[0] if self._infer else None, name=name or "TensorArrayStack")
 
     def gather(self, indices: Any, name: str | None = None) -> Tensor:
         """The elements at `indices` (a vector), along a new first axis."""

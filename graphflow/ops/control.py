@@ -409,12 +409,26 @@ def _(op, index, read):
 
 
 @_control("slots", type="TensorArrayGatherV3")
-def slots_op(slots):
-    """All slots as one tensor."""
+def slots_op(slots, *, element=None):
+    """All slots as one tensor; `element` is what is known of the shape of each."""
 
 
-slots_op.infers(lambda slots: Spec(slots.dtype, slots.sizes))
-slots_op.reference(lambda slots: filled(slots, "stack the TensorArray"))
+@slots_op.infers
+def _(slots, *, element):
+    sizes = slots.sizes if slots.sizes is None or element is None else types.merge_shapes(slots.sizes, (UNKNOWN, *element))
+    return Spec(slots.dtype, (UNKNOWN, *element) if sizes is None and element is not None else sizes)
+
+
+@slots_op.reference
+def _(slots, *, element):
+    if isinstance(slots, Blank) and not slots.count and element is not None:
+        if not types.known(element):
+            raise ValueError(f"TensorArray has size zero, but element shape {types.shape_text(element)} is not fully defined. "
+                             "Give element_shape")
+        return slots.of(element)
+    return filled(slots, "stack the TensorArray")
+
+
 slots_op.lowers(lambda op, index, read: read(0, index))
 slots_op.grad(lambda op, dy: (dy,))
 
