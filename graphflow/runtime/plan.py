@@ -175,7 +175,7 @@ class Compiled:
         """Puts `u` in the prologue if it computes the same at every step, unless much memory would be kept for little work."""
         made, read = (sum(fusion.elements(b.sizes) * b.dtype.size for b in x) for x in (u.writes, u.reads))
         u.prologue = bool(flags.optimize and self.invariant) and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
-            made <= max(HOISTED, 4 * read))
+            made <= max(HOISTED, 4 * read)) and not (self.inside and u.can_fail)  # a loop may run no iteration at all
         if u.prologue:
             self.invariant.update(u.writes)
         if u.emitted is not None:
