@@ -53,12 +53,12 @@ def explain(fetches, feed_dict=None, session=None):
 
 
 # Modules that most programs do not need are loaded when first asked for.
-_LAZY = {"app": ".platform.app", "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image", "logging": ".platform.logging",
-         "metrics": ".metrics", "test": ".platform.test"}
+_LAZY = {"app": ".platform.app", "contrib": ".contrib", "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image",
+         "logging": ".platform.logging", "metrics": ".metrics", "test": ".platform.test"}
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph"}  # functions of such modules
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary",
-          "contrib": "tf.contrib", "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
+          "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
           "SparseTensor": "sparse tensors", "sparse_placeholder": "sparse tensors", "FIFOQueue": "queues and readers",
           "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
           "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers", "python_io": "queues and readers",

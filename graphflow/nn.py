@@ -788,11 +788,23 @@ __all__ = [
     "xw_plus_b", "zero_fraction"]
 
 
-def __getattr__(name: str) -> Any:
-    """The functions of candidate_sampling.py, loaded when first asked for."""
-    from . import candidate_sampling, errors
+_LATE = ("candidate_sampling", "rnn")  # modules whose functions are loaded when first asked for
 
-    if name in candidate_sampling.__all__:
-        return getattr(candidate_sampling, name)
-    later = ": recurrent networks are not in this release" if "rnn" in name else f".{errors.suggest(name, __all__)}"
-    raise AttributeError(f"module 'graphflow.nn' has no attribute {name!r}{later}")
+
+def __getattr__(name: str) -> Any:
+    """The functions of `_LATE`, and the module `rnn_cell`."""
+    import importlib
+
+    from . import errors
+
+    if name.startswith("__"):
+        raise AttributeError(f"module 'graphflow.nn' has no attribute {name!r}")
+    if name == "rnn_cell":
+        return importlib.import_module(".rnn_cell", __package__)
+    names = list(__all__)
+    for module in _LATE:
+        late = importlib.import_module(f".{module}", __package__)
+        if name in late.__all__:
+            return getattr(late, name)
+        names += late.__all__
+    raise AttributeError(f"module 'graphflow.nn' has no attribute {name!r}.{errors.suggest(name, [*names, 'rnn_cell'])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from .. import graph, types
+from .. import graph, nest, types
 from ..graph import GraphKeys, Tensor
 from ..ops.opdef import convert_to_tensor
 from ..variable_scope import get_variable, variable_scope
@@ -68,9 +68,9 @@ class Layer:
     def weights(self) -> list[Any]:
         return self.trainable_weights + self.non_trainable_weights
 
-    variables = weights
-    trainable_variables = trainable_weights
-    non_trainable_variables = non_trainable_weights
+    variables = property(lambda self: self.weights)
+    trainable_variables = property(lambda self: self.trainable_weights)
+    non_trainable_variables = property(lambda self: self.non_trainable_weights)
     updates = property(lambda self: list(self._updates))
     losses = property(lambda self: list(self._losses))
     input = property(lambda self: self.inputs)
@@ -98,7 +98,9 @@ class Layer:
         trainable = trainable is not False
         v = get_variable(name, shape=shape, dtype=dtype or self.dtype or types.float32, initializer=initializer, regularizer=regularizer,
                             trainable=trainable and self.trainable, constraint=constraint, partitioner=partitioner)
-        (self._trainable_weights if trainable else self._non_trainable_weights).append(v)
+        mine = self._trainable_weights if trainable else self._non_trainable_weights
+        if all(v is not w for w in mine):  # a custom getter may have noted it
+            mine.append(v)
         return v
 
     add_variable = add_weight
@@ -139,9 +141,9 @@ class Layer:
             ValueError: the input has a rank or a shape the layer cannot take.
         """
         scope = kwargs.pop("scope", None)
-        several = isinstance(inputs, (list, tuple)) and _holds_tensors(inputs)
-        inputs = [convert_to_tensor(x) for x in inputs] if several else convert_to_tensor(inputs)
-        first = inputs[0] if isinstance(inputs, list) else inputs
+        several = isinstance(inputs, (list, tuple)) and _holds_tensors(nest.flatten(inputs))
+        inputs = nest.map_structure(convert_to_tensor, inputs) if several else convert_to_tensor(inputs)
+        first = nest.flatten(inputs)[0]
         self._check(first)
         if self.dtype is None:
             self.dtype = first.dtype.name
