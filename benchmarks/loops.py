@@ -6,9 +6,13 @@ neither the states nor their gradients die out over ten thousand steps.
 """
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from .workload import MS, US, Steady, at_most, at_most_times
+from . import recurrent
+from .recurrent import Net
+from .workload import BEST, MS, US, Steady, at_most, at_most_times
 
 STEPS, SIZE = 10_000, 8
 
@@ -238,3 +242,39 @@ def _(pytensor, n):
     y = pytensor.scan(lambda i: i + one, outputs_info=pytensor.tensor.constant(0, dtype="int32"), n_steps=p, return_updates=False)[-1]
     f = pytensor.function([p], y, trust_input=True)
     return lambda: f(n)
+
+
+# ---------------------------------------------------------------- training steps
+
+CHECKED = 10  # losses, each of its step, that have to be NumPy's
+
+
+def training(name, net, small, sides=()):
+    """A workload: a training step of a network; `small` has the sizes of --quick, `sides` are more than GraphFlow, TF and JAX."""
+    w = Steady(name, goals=[BEST], tolerance=(0, 1e-4))
+
+    def sized(x):
+        return next(n for n in (net, small) if x.shape == (n.steps, n.batch, n.features))
+
+    def put(side, make):
+        def program(lib, x, y, *weights):
+            step = make(lib, sized(x), x, y, weights)
+            return step, {"check": lambda: [np.array([float(step()) for _ in range(CHECKED)])]}
+        w.functions[side] = program
+
+    w.inputs(lambda quick: (small if quick else net).arrays())
+    w.reference(lambda x, y, *weights: recurrent.losses(sized(x), x, y, weights, CHECKED))
+    w.work(lambda x, y, *weights: (3 * sized(x).operations(), 0))  # once forward, twice backward
+    for side, make in {"graphflow": recurrent.tf_step, "tensorflow": recurrent.tf_step, "xla": recurrent.xla_step, "jax": recurrent.jax_step,
+                       **{s: TORCH[s] for s in sides}}.items():
+        put(side, make)
+    return w
+
+
+TORCH = {"torch": recurrent.torch_step, "torchcompile": functools.partial(recurrent.torch_step, compiled=True)}
+SIZES = "batch 32, 100 steps, 64 -> 128 -> 10, Adam"
+TINY = {"steps": 5, "batch": 3, "features": 4, "units": 6, "classes": 3}
+lstm = training(f"lstm: training step, {SIZES}", Net("lstm"), Net("lstm", **TINY), TORCH)
+gru = training(f"gru: training step, reset after the product as in cuDNN, {SIZES}", Net("gru"), Net("gru", **TINY), TORCH)
+grucell = training(f"grucell: training step, TF1's GRUCell, {SIZES}", Net("grucell"), Net("grucell", **TINY))
+stacked = training(f"bilstm: training step, 2 layers, bidirectional, {SIZES}", Net("lstm", 2, True), Net("lstm", 2, True, **TINY), TORCH)
