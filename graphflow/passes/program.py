@@ -92,6 +92,10 @@ def rebuild(program: Program, change: Callable[[Operation, tuple[Tensor, ...]], 
                 continue
             ops[op] = copy
             found = copy.outputs
+        else:
+            found = tuple(found)
+            if found and found[0].op.opdef is op.opdef:  # the same, changed: its effects are the op's
+                ops[op] = found[0].op
         for old, t in zip(op.outputs, found):
             if old is not t:
                 new[old] = t

@@ -45,6 +45,13 @@ class Pending:
         return self.tensor
 
 
+class Repeated:
+    """A value kept of every iteration that is the same in all of them, and known."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+
 class Inside(_Walk):
     """The walk of one region."""
 
@@ -71,6 +78,8 @@ class Inside(_Walk):
 
     def outside(self, t: Any) -> Any:
         """A value of the parent, inside."""
+        if isinstance(t, Repeated):
+            return t
         if isinstance(t, Pending):
             if t.tensor is not None:
                 return self.outside(t.tensor)
@@ -145,6 +154,8 @@ def resolved(op: Operation, inputs: list[Any], owner: Operation) -> list[Tensor]
     if op.opdef is control.put and isinstance(inputs[0], Pending):
         return [inputs[0].resolve(inputs[2].sizes), *inputs[1:]]
     for i, t in enumerate(inputs):
+        if isinstance(t, Repeated):
+            raise NotNative(owner, f"{errors.where(op)} reads all values of {op.inputs[i].name}")
         if isinstance(t, Pending):
             if t.tensor is None:
                 element = op.inputs[i].sizes
@@ -442,6 +453,10 @@ class _Loop:
             t = self.work._value(s.attrs["tensor"])
             if isinstance(t, Pending):
                 raise NotNative(self.op, "its gradient needs a TensorArray that nothing is written to")
+            if t.known is not None and not any(map(types.is_unknown, t.known.flat)):
+                with self.walk.graph.as_default():
+                    self.walk.env[s.outputs[0]] = Repeated(Static(value=tuple(t.known.flat), sizes=t.known.shape, dtype=t.dtype))
+                continue
             start = self.walk.graph.create_op(control.blank, (), {"sizes": (trip, *t.sizes), "dtype": t.dtype}).outputs[0]
             k = self._variable(Slot(s.name), start, s.outputs[0])
             with self.walk.graph.as_default():
@@ -488,5 +503,14 @@ def _hints(sizes: Any) -> Any:
     return tuple(types.hint(n) for n in sizes)
 
 
+def recalled(walk: _Walk, op: Operation) -> None:
+    """A value of one iteration."""
+    inputs = [walk._value(t) for t in op.inputs]
+    if isinstance(inputs[0], Repeated):
+        walk.env[op.outputs[0]] = inputs[0].tensor
+    else:
+        walk._plain(op, resolved(op, inputs, op))
+
+
 SPECIAL: dict[Any, Callable[[_Walk, Operation], None]] = {control.cond_op: branch, control.while_op: loop, control.array_op: array,
-                                                          control.saved_op: late}
+                                                          control.saved_op: late, control.recall: recalled}

@@ -151,10 +151,10 @@ class _Walk:
 
     def _one(self, op: Operation) -> None:
         d = op.opdef
-        if op.outputs and all(t in self.env for t in op.outputs):
+        if op.outputs and (all(t in self.env for t in op.outputs) or control.regions_of(op) and any(t in self.bound for t in op.outputs)):
             if d.effect == "write" and op.outputs[0] not in self.request.feeds:  # a fed write is not run
                 self._wrote(op)
-            for v, t in control.finals(op):
+            for v, t in control.finals(op):  # an earlier stage has run it, and hands on what others read
                 self.current[v], self.written[v] = self.env[t], t
             return
         if d is state.variable_handle:
@@ -173,7 +173,7 @@ class _Walk:
             regions.captured(self, op)
         else:
             self._plain(op, regions.resolved(op, inputs, op) if d.family == "control" or any(
-                isinstance(t, regions.Pending) for t in inputs) else inputs)  # type: ignore[arg-type]
+                isinstance(t, (regions.Pending, regions.Repeated)) for t in inputs) else inputs)  # type: ignore[arg-type]
 
     def _value(self, t: Tensor, missing_ok: bool = False) -> Tensor | None:
         if t.op.opdef is state.variable_handle and t not in self.env:

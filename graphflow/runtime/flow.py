@@ -140,7 +140,7 @@ def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], in
         kept = {root(home, x) for u in home.units if not u.prologue for x in u.reads if x in home.invariant or isinstance(x, Tensor)
                 and home.buffers[x] in home.invariant}
         for u in home.units:
-            at = next(clock)
+            at = begun = next(clock)
             used = [root(home, x) for x in (*u.reads, *u.writes)]
             for b in used:
                 touch(b, at)
@@ -150,6 +150,12 @@ def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], in
                 at = next(clock)
                 for b in used:
                     touch(b, at)
+                for b in {root(part, x) for part in u.nest.parts for v in part.units if v.prologue for x in v.writes}:
+                    first[b], last[b] = begun, at  # made before the first iteration, read in all
+                for _, target, _ in swaps(plan, home, u) if u.nest.kind == "loop" else ():
+                    plan.spare[target] = spare = ir.Buffer(target.dtype, target.sizes, "tmp", "spare")
+                    plan.shape[spare] = plan.shape[target]
+                    first[spare], last[spare] = begun, at
         end = next(clock)
         for t in home.program.roots():
             if t in home.buffers:
@@ -158,15 +164,8 @@ def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], in
             for t in home.inputs:
                 if t in home.buffers:
                     touch(root(home, t), end)
-            for _, target, source in swaps(plan, home):
-                plan.spare[target] = spare = ir.Buffer(target.dtype, target.sizes, "tmp", "spare")
-                plan.shape[spare] = plan.shape[target]
-                touch(spare, end)
         for b in kept:
             touch(b, end)
-        if home.inside == "loop":  # made before the first iteration, read in all
-            for b in {root(home, x) for u in home.units if u.prologue for x in u.writes}:
-                touch(b, end)
         return begin
 
     visit(c)
@@ -179,24 +178,19 @@ def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], in
     return first, last, end
 
 
-def moves(plan: Any, home: Any) -> list[tuple[ir.Buffer, ir.Buffer]]:
+def moves(plan: Any, around: Any, u: Any) -> list[tuple[ir.Buffer, ir.Buffer]]:
     """Values to copy at the end of an iteration: (where the variable is, where its next value is)."""
-    old = {what: home.buffers[t] for t, (kind, what) in home.inputs.items() if kind == "variable" and t in home.buffers}
-    found = []
-    for slot, t in home.program.writes:
-        b = home.buffers[t]
-        source = plan.alias.get(b, b)
-        target = plan.alias.get(old[slot], old[slot]) if slot in old else plan.slots_of[slot]
+    body, found = u.nest.parts[1], []
+    for out, (_, t) in zip(u.op.outputs, body.program.writes):
+        target, source = (plan.alias.get(b, b) for b in (around.buffers[out], body.buffers[t]))
         if source is not target:
             found.append((target, source))
     return found
 
 
-def swaps(plan: Any, home: Any) -> list[tuple[int, ir.Buffer, ir.Buffer]]:
+def swaps(plan: Any, around: Any, u: Any) -> list[tuple[int, ir.Buffer, ir.Buffer]]:
     """Moves whose source is another variable's place: it is read before anything arrives there."""
-    if home.inside != "loop":
-        return []
-    found = moves(plan, home)
+    found = moves(plan, around, u)
     targets = {target for target, _ in found}
     return [(k, target, source) for k, (target, source) in enumerate(found) if source in targets]
 
@@ -265,8 +259,8 @@ class Rows:
         self._rest(ask)
         out = self.jump(runner.JUMP_IF_FALSE, self.flag(ask, ask.program.outputs[0]))
         self._rest(work)
-        changes = moves(self.plan, work)
-        kept = {k: self.plan.spare[target] for k, target, _ in swaps(self.plan, work)}
+        changes = moves(self.plan, home, u)
+        kept = {k: self.plan.spare[target] for k, target, _ in swaps(self.plan, home, u)}
         for k, spare in kept.items():
             self.move(spare, changes[k][1])
         for k, (target, source) in enumerate(changes):

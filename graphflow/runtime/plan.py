@@ -15,6 +15,7 @@ from ..codegen import compile as native
 from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, simplify, windows
 from ..flags import flags
 from ..graph import Operation, Tensor
+from ..ops import control
 from ..ops.opdef import Const, StandIn
 from ..ops.pull import uniform
 from ..passes import fusion
@@ -72,6 +73,7 @@ class Compiled:
         self.inputs = {t: (kind, what) for kind, what, t in program.inputs}
         self.units: list[Unit] = []
         self.alias: dict[ir.Buffer, ir.Buffer] = {}
+        self.updated: dict[ir.Buffer, dict[ir.Buffer, ir.Buffer]] = {}  # by result of a scatter: the memory it changes
         self._declare()
         self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
         self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
@@ -151,7 +153,7 @@ class Compiled:
                     reads = [b for b in k.buffers if b not in k.writes]
                     self.units.append(self._once(Unit(c, k, reads, list(k.writes), in_variable), roots))
                     continue
-                alias = {b: self.alias[b] for b in k.buffers if b in self.alias and c.kind == "scatter"} or self._in_place(k, i, i >= free_from)
+                alias = self.updated.get(k.stages[0].target) or self._in_place(k, i, i >= free_from)
                 plan = schedule.schedule(k)
                 e = windows.emit(plan, alias) or emit_cpu.emit(plan, alias)
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
@@ -174,7 +176,8 @@ class Compiled:
     def _once(self, u: Unit, roots: set[ir.Buffer]) -> Unit:
         """Puts `u` in the prologue if it computes the same at every step, unless much memory would be kept for little work."""
         made, read = (sum(fusion.elements(b.sizes) * b.dtype.size for b in x) for x in (u.writes, u.reads))
-        u.prologue = bool(flags.optimize and self.invariant) and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
+        changes = any(op.opdef is control.start for op in u.cluster.ops)  # a loop writes there
+        u.prologue = bool(flags.optimize) and not changes and self.inside != "branch" and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
             made <= max(HOISTED, 4 * read)) and not (self.inside and u.can_fail)  # a loop may run no iteration at all
         if u.prologue:
             self.invariant.update(u.writes)
@@ -213,6 +216,7 @@ class Compiled:
         if not same or elsewhere or not self._dies(old, step, variable, may_commit):
             return made
         self.alias[target] = self.alias.get(old, old)
+        self.updated[target] = {target: old}
         return ir.Kernel(name, made.buffers, (update,), made.outer)
 
     def _contraction(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:

@@ -80,6 +80,14 @@ class Step:
             arrays = [*arrays, np.asarray(self._draw(op), np.int64)]
         if d._numpy is None and d._body is not None:
             return self._body(op, d._body, arrays)
+        if any(isinstance(a, (control.Blank, Ragged)) for a in arrays):
+            if op.opdef.type in ("ZerosLike", "Identity", "StopGradient"):  # of nothing: nothing
+                return [arrays[0]]
+            if op.opdef is control.recall:
+                return [arrays[0][int(arrays[1])]]
+            known = next((a for a in arrays if isinstance(a, np.ndarray) and a.ndim), None)
+            if known is not None and op.opdef.family == "elementwise":
+                arrays = [a.of(known.shape[1:]) if isinstance(a, control.Blank) else a for a in arrays]
         return evaluate(op, arrays)
 
     def variable(self, var: Operation) -> np.ndarray:
