@@ -50,7 +50,7 @@ class TensorArray:
         n = convert_to_tensor(0 if size is None else size, types.int32 if not isinstance(size, Tensor) else None)
         if n.sizes not in ((), None):
             raise ValueError(f"size must be a scalar, got {n!r} of shape {n.shape}")
-        self._flow, self._written = control.array_op(n, dtype=self._dtype, element=self._elements[0], name=name or "TensorArray")
+        self._flow, self._written = control.array_op(n, dtype=self._dtype, element=self._elements, dynamic=self._dynamic, name=name or "TensorArray")
 
     # -- what it is
 

@@ -257,15 +257,18 @@ def finish_while(g: Graph, inits: Sequence[Tensor], regions: Sequence[Region]) -
 
 
 @_control(type="TensorArrayV3", default_name="TensorArray", static=("size",), no_gradient="it holds nothing yet")
-def array_op(size, *, dtype, element):
-    """Slots for `size` tensors of static shape `element` (unknown until the first is written), and which of them are written."""
+def array_op(size, *, dtype, element, dynamic=False):
+    """Slots for `size` tensors, and which of them are written.
+
+    element: a list of one, the static shape of an element as far as writes have said it by now.
+    """
 
 
 @array_op.infers
-def _(size, *, dtype, element):
+def _(size, *, dtype, element, dynamic):
     n = constant_value(size)
     count = UNKNOWN if n is None else int(n)
-    return [Spec(dtype, None if element is None else (count, *element)), Spec(types.bool_, (count,))]
+    return [Spec(dtype, None if element[0] is None else (count, *element[0])), Spec(types.bool_, (count,))]
 
 
 class Blank:
@@ -293,11 +296,11 @@ def filled(slots: Any, what: str) -> np.ndarray:
 
 
 @array_op.reference
-def _(size, *, dtype, element):
+def _(size, *, dtype, element, dynamic):
     if int(size) < 0:
         raise ValueError(f"Size should be >= 0, but is {int(size)}")
     blank = Blank(int(size), dtype)
-    return [blank.of(element) if types.known(element) else blank, np.zeros(int(size), bool)]
+    return [blank.of(element[0]) if types.known(element[0]) else blank, np.zeros(int(size), bool)]
 
 
 @_control("slots", "index", "value", type="TensorArrayWrite")
@@ -383,7 +386,7 @@ def unwritten(written, index, *, dynamic=False):
     """`index`, checked: inside the array (unless that is `dynamic`), and not written before."""
 
 
-unwritten.infers(lambda written, index, *, dynamic: Spec(index.dtype, ()))
+unwritten.infers(lambda written, index, *, dynamic: Spec(index.dtype, (), index.known))
 
 
 @unwritten.reference

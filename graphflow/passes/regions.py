@@ -7,7 +7,7 @@ variables like any other.  What has no fixed size here (a loop variable that gro
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Collection, Sequence
 
 import numpy as np
 
@@ -32,17 +32,32 @@ class NotNative(Exception):
 class Pending:
     """Slots of a TensorArray whose element shape is not known yet: the first write gives it.
 
-    make(sizes): the tensor of slots, once the sizes of an element are known.
+    make(sizes): the tensor of slots, once the sizes of an element are known.  count: how many slots.
     """
 
-    def __init__(self, op: Operation, dtype: types.DType, make: Callable[[types.Shape], Tensor]):
-        self.op, self.dtype, self._make = op, dtype, make
+    def __init__(self, op: Operation, dtype: types.DType, count: Size, make: Callable[[types.Shape, Size], Tensor], outer: Pending | None = None):
+        self.op, self.dtype, self.count, self._make, self.outer = op, dtype, count, make, outer
         self.tensor: Tensor | None = None
 
     def resolve(self, element: types.Shape) -> Tensor:
         if self.tensor is None:
-            self.tensor = self._make(element)
+            self.tensor = self._make(element, self.count)
         return self.tensor
+
+    def inner(self, make: Callable[[types.Shape, Size], Tensor]) -> Pending:
+        """The same slots seen from inside a region."""
+        return Pending(self.op, self.dtype, self.count, make, self)
+
+    def grow(self, count: Size) -> None:
+        """Makes it `count` slots, if that is more."""
+        if types.less(self.count, count):
+            self.count = count
+            if self.outer is not None:
+                self.outer.grow(count)
+
+
+class Untold:
+    """Slots that a loop fills, while it is not known how many: that loop runs for the number of its iterations only."""
 
 
 class Repeated:
@@ -66,6 +81,7 @@ class Inside(_Walk):
         self.captured: dict[Tensor, Tensor] = {}
         self.saves = {}
         self.taken = {}
+        self.roomy: set[Tensor] = set(parent.roomy)
 
     def walk(self, ops: Sequence[Operation]) -> Inside:
         self.saves = control.saves(ops)
@@ -78,12 +94,12 @@ class Inside(_Walk):
 
     def outside(self, t: Any) -> Any:
         """A value of the parent, inside."""
-        if isinstance(t, Repeated):
+        if isinstance(t, (Repeated, Untold)):
             return t
         if isinstance(t, Pending):
             if t.tensor is not None:
                 return self.outside(t.tensor)
-            return Pending(t.op, t.dtype, lambda element: self.outside(t.resolve(element)))
+            return t.inner(lambda element, count: self.outside(t.resolve(element)))
         if t.op.opdef is opdef.Const:
             return t
         found = self.captured.get(t)
@@ -143,10 +159,49 @@ def array(walk: _Walk, op: Operation) -> None:
     n, dtype = size[()], op.attrs["dtype"]
     if types.less(n, 0):
         raise errors.raised_at(errors.InvalidArgumentError, op, f"Size should be >= 0, but is {types.hint(n)}")
-    slots: Any = Pending(op, dtype, lambda element: zeros(walk, dtype, (n, *element)))  # type: ignore[misc]
-    if types.known(op.attrs["element"]):
-        slots = slots.resolve(op.attrs["element"])
-    walk.env.update(zip(op.outputs, [slots, zeros(walk, types.bool_, (n,))]))
+    slots = Pending(op, dtype, n, lambda element, count: zeros(walk, dtype, (count, *element)))  # type: ignore[misc]
+    mask = Pending(op, types.bool_, n, lambda element, count: zeros(walk, types.bool_, (count,)))
+    element, found = op.attrs["element"][0], [slots, mask]
+    if not op.attrs["dynamic"]:
+        found = [slots.resolve(element) if types.known(element) else slots, mask.resolve(())]
+    walk.env.update(zip(op.outputs, found))
+
+
+def written(walk: _Walk, op: Operation) -> None:
+    """A write to a slot, or the check before it."""
+    slots, index = walk._value(op.inputs[0]), walk._value(op.inputs[1])
+    if slots is None or index is None or any(walk._value(t) is None for t in op.inputs):
+        return
+    if isinstance(slots, Untold):
+        walk.env[op.outputs[0]] = index if op.opdef is control.unwritten else slots
+        return
+    if op.attrs["dynamic"]:
+        walk.env[op.inputs[0]] = _large_enough(walk, op, slots, index)
+    inputs, attrs = resolved(op, [walk._value(t) for t in op.inputs], op), {**op.attrs, "dynamic": False}
+    walk.env.update(zip(op.outputs, _new(walk, op, op.opdef, inputs, attrs, op.opdef.infer(inputs, attrs)).outputs))
+
+
+def _large_enough(walk: _Walk, op: Operation, slots: Any, index: Tensor) -> Any:
+    """Slots of an array that grows, with one at `index`: that is known, or counts the iterations of a loop that has made room."""
+    at = index.known[()] if index.known is not None and index.known.shape == () else None
+    if at is None or types.is_unknown(at):
+        if (index.op.inputs[1] if index.op.opdef is control.unwritten else index) in walk.roomy:
+            return slots
+        raise NotNative(op, "a TensorArray grows at an index that is not the counter of a loop")
+    if isinstance(slots, Pending):
+        slots.grow(at + 1)
+        return slots
+    return _padded(walk, slots, at + 1)
+
+
+def _padded(walk: _Walk, slots: Tensor, count: Size) -> Tensor:
+    from ..ops.array import concat
+
+    have = slots.sizes[0]  # type: ignore[index]
+    if not types.less(have, count):
+        return slots
+    with walk.graph.as_default():
+        return concat(slots, zeros(walk, slots.dtype, (count - have, *slots.sizes[1:])), axis=0)  # type: ignore[index]
 
 
 def resolved(op: Operation, inputs: list[Any], owner: Operation) -> list[Tensor]:
@@ -154,11 +209,18 @@ def resolved(op: Operation, inputs: list[Any], owner: Operation) -> list[Tensor]
     if op.opdef is control.put and isinstance(inputs[0], Pending):
         return [inputs[0].resolve(inputs[2].sizes), *inputs[1:]]
     for i, t in enumerate(inputs):
+        if isinstance(t, Untold):
+            raise NotNative(owner, f"{errors.where(op)} reads a TensorArray that grows in the same loop")
         if isinstance(t, Repeated):
             raise NotNative(owner, f"{errors.where(op)} reads all values of {op.inputs[i].name}")
         if isinstance(t, Pending):
             if t.tensor is None:
                 element = op.inputs[i].sizes
+                if t.dtype is types.bool_ and t.op.attrs["dtype"] is not types.bool_:
+                    element = (types.UNKNOWN,)
+                if op.opdef is control.count_op:
+                    inputs[i] = Static(value=(t.count,), sizes=(), dtype=types.int32)
+                    continue
                 if element is None or not types.known(element[1:]):
                     raise NotNative(owner, f"{errors.where(op)} reads a TensorArray before anything is written to it")
                 t.resolve(element[1:])
@@ -256,8 +318,38 @@ def _new(walk: _Walk, op: Operation, kind: opdef.OpDef, inputs: Sequence[Tensor]
 def loop(walk: _Walk, op: Operation) -> None:
     """A While of the user's graph as a Loop, which also keeps what Saved ops ask for if it is known how many iterations there may be."""
     _remember(walk, op)
-    made = _Loop(walk, op, walk.saves.get(op, []))
-    made.finish()
+    growing = _growing(op)
+    if not growing:
+        _Loop(walk, op, walk.saves.get(op, [])).finish()
+        return
+    probe = _Loop(walk, op, [], untold=growing)
+    probe.walk_inside()
+    trip, exact = probe.how_often()
+    if trip is not None and exact:
+        _Loop(walk, op, walk.saves.get(op, []), room=trip).finish()
+    else:  # run for the number of iterations first
+        probe.emit()
+        walk._block(op, [op.outputs[-1], *op.inputs], value=True)
+
+
+def regrown(walk: _Walk, op: Operation) -> None:
+    """A loop that has run for the number of its iterations runs again, filling arrays that grow."""
+    if not _growing(op):
+        return
+    count = walk._value(op.outputs[-1])
+    if count.known is None or types.is_unknown(count.known[()]):
+        walk._block(op, [op.outputs[-1]], value=True)
+    elif op.attrs["writes"]:
+        raise NotNative(op, "a TensorArray grows in it, but it assigns variables")
+    else:
+        _remember(walk, op)
+        _Loop(walk, op, walk.saves.get(op, []), again=count.known[()], room=count.known[()]).finish()
+
+
+def _growing(op: Operation) -> set[Tensor]:
+    """Loop variables that are slots to which the body writes, making more of them."""
+    body = op.attrs["regions"][1]
+    return {t for t in body.params for w in control.members(body) if w.opdef is control.put and w.attrs["dynamic"] and w.inputs[0] is t}
 
 
 def late(walk: _Walk, op: Operation) -> None:
@@ -271,15 +363,15 @@ def late(walk: _Walk, op: Operation) -> None:
     if count.known is None or types.is_unknown(count.known[()]):
         walk._block(op, [owner.outputs[-1]], value=True)
         return
-    made = _Loop(walk, owner, walk.saves[owner], count.known[()])
-    made.finish()
+    _Loop(walk, owner, walk.saves[owner], again=count.known[()], room=count.known[()] if _growing(owner) else None).finish()
 
 
 class _Loop:
     """One While: variables, in this order: the user's, those it assigns, its counters, what is saved."""
 
-    def __init__(self, walk: _Walk, op: Operation, saved: Sequence[Operation], trip: Size | None = None):
-        self.walk, self.op, self.saved, self.again = walk, op, list(saved), trip
+    def __init__(self, walk: _Walk, op: Operation, saved: Sequence[Operation], again: Size | None = None, room: Size | None = None,
+                 untold: Collection[Tensor] = ()):
+        self.walk, self.op, self.saved, self.again, self.room, self.untold = walk, op, list(saved), again, room, untold
         self.cond, self.body = op.attrs["regions"]
         self.n: int = op.attrs["count"]
         self.writes: tuple[Operation, ...] = op.attrs["writes"]
@@ -291,20 +383,26 @@ class _Loop:
         self.users: list[Tensor | None] = []  # the user's tensors of final values
 
     def finish(self) -> None:
+        self.walk_inside()
+        self.emit()
+
+    def walk_inside(self) -> None:
         walk, op = self.walk, self.op
         starts = [walk._value(t) for t in op.inputs[:self.n]]
         random = any("random" in control.effects(o) for r in (self.cond, self.body) for o in control.members(r))
-        count = self._variable(Slot("iteration"), opdef_constant(walk, 0, types.int32), None)
+        count = self.count = self._variable(Slot("iteration"), opdef_constant(walk, 0, types.int32), None)
         tick = self._variable(Slot("tick"), opdef_constant(walk, 0, types.int64), None) if random else None
         work = self.work = Inside(walk, self.body, op, None if tick is None else self.params[tick])
         ask = self.ask = Inside(walk, self.cond, op, None if tick is None else self.asked[tick])
         self.places: dict[int, int] = {}
+        self.counters: list[int] = []
         for j, start in enumerate(starts):
             self._user_variable(j, start)
         for v in self.writes:
             k = self._variable(Slot(v.name), walk._variable(v), None)
             work.current[v], ask.current[v] = self.params[k], self.asked[k]
         first_write = len(self.slots) - len(self.writes)
+        work.roomy.update(self.params[self.places[j]] for j in self.counters)
         tensors = [s.attrs["tensor"] for s in self.saved]
         work.walk(control.members(self.body, tensors))
         ask.walk(control.members(self.cond))
@@ -318,8 +416,15 @@ class _Loop:
             if tick is not None:
                 self.news[tick] = self.params[tick] + opdef.constant(1, types.int64)
         self._settle()
+
+    def how_often(self) -> tuple[Size | None, bool]:
+        """See `_trip`."""
+        return self._trip(self.ask._value(self.cond.results[0])) if self.again is None else (self.again, True)
+
+    def emit(self) -> None:
+        ask, count = self.ask, self.count
         p = ask._value(self.cond.results[0])
-        trip, exact = self._trip(p) if self.again is None else (self.again, True)
+        trip, exact = self.how_often()
         if self.again is not None:  # the condition has held that often
             p = self._shorter(ask, count)
         keeps = bool(self.saved) and trip is not None
@@ -344,6 +449,13 @@ class _Loop:
 
     def _user_variable(self, j: int, start: Any) -> None:
         work, ask, param = self.work, self.ask, self.body.params[j]
+        if param in self.untold:
+            work.env[param] = ask.env[self.cond.params[j]] = Untold()
+            return
+        if self.room is not None and param in _growing(self.op):
+            start = self._roomy(start)
+        if self.room is not None and self._counts(j):
+            self.counters.append(j)
         if self.body.results[j] is param:  # never changes: no variable but a capture
             work.env[param], ask.env[self.cond.params[j]] = work.outside(start), ask.outside(start)
             if self.again is None:
@@ -355,18 +467,30 @@ class _Loop:
             work.env[param], ask.env[self.cond.params[j]] = self.params[k], self.asked[k]
             return
 
-        def make(element: types.Shape) -> Tensor:
+        def make(element: types.Shape, _: Size) -> Tensor:
             self.inits[k] = outer = start.resolve(element)
             self.params[k] = self.walk.graph.stand_in(Spec(outer.dtype, outer.sizes))
             self.asked[k] = self.walk.graph.stand_in(Spec(outer.dtype, outer.sizes))
             return self.params[k]
 
-        def make_asked(element: types.Shape) -> Tensor:
+        def make_asked(element: types.Shape, _: Size) -> Tensor:
             work._value(param).resolve(element) if self.params[k] is None else None
             return self.asked[k]
 
-        work.env[param] = Pending(start.op, start.dtype, make)
-        ask.env[self.cond.params[j]] = Pending(start.op, start.dtype, make_asked)
+        work.env[param], ask.env[self.cond.params[j]] = start.inner(make), start.inner(make_asked)
+
+    def _roomy(self, start: Any) -> Any:
+        """Slots as many as there are iterations, if they are not more."""
+        if not isinstance(start, Pending):
+            return _padded(self.walk, start, self.room)  # type: ignore[arg-type]
+        start.grow(self.room)  # type: ignore[arg-type]
+        return start
+
+    def _counts(self, j: int) -> bool:
+        """Whether a variable of the user is 0, 1, 2, ..."""
+        start = self.walk._value(self.op.inputs[j])
+        by = control._increment(self.body.params[j], self.body.results[j])
+        return by == 1 and isinstance(start, Tensor) and start.known is not None and start.known.shape == () and start.known[()] == 0
 
     def _settle(self) -> None:
         """Every variable has the same shape in all iterations; slots that nothing was written to drop out."""
@@ -512,5 +636,5 @@ def recalled(walk: _Walk, op: Operation) -> None:
         walk._plain(op, resolved(op, inputs, op))
 
 
-SPECIAL: dict[Any, Callable[[_Walk, Operation], None]] = {control.cond_op: branch, control.while_op: loop, control.array_op: array,
+SPECIAL: dict[Any, Callable[[_Walk, Operation], None]] = {control.put: written, control.unwritten: written, control.cond_op: branch, control.while_op: loop, control.array_op: array,
                                                           control.saved_op: late, control.recall: recalled}

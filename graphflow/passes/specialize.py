@@ -93,6 +93,7 @@ class _Walk:
         self.blocked: list[Operation] = []
         self.wants: set[Key] = set()
         self.saves = control.saves(request.ops)
+        self.roomy: set[Tensor] = set()  # counters of loops for whose iterations growing arrays have room
         self.taken: dict[tuple[Operation, int], Tensor] = {}  # variables as a branch or loop found them
 
     def run(self) -> Stage:
@@ -156,6 +157,10 @@ class _Walk:
                 self._wrote(op)
             for v, t in control.finals(op):  # an earlier stage has run it, and hands on what others read
                 self.current[v], self.written[v] = self.env[t], t
+            if d is control.while_op and op.outputs[-1] in self.bound:
+                from . import regions
+
+                regions.regrown(self, op)
             return
         if d is state.variable_handle:
             return
@@ -173,7 +178,7 @@ class _Walk:
             regions.captured(self, op)
         else:
             self._plain(op, regions.resolved(op, inputs, op) if d.family == "control" or any(
-                isinstance(t, (regions.Pending, regions.Repeated)) for t in inputs) else inputs)  # type: ignore[arg-type]
+                not isinstance(t, Tensor) for t in inputs) else inputs)  # type: ignore[arg-type]
 
     def _value(self, t: Tensor, missing_ok: bool = False) -> Tensor | None:
         if t.op.opdef is state.variable_handle and t not in self.env:
@@ -271,7 +276,8 @@ class _Walk:
                 crossing.update(dict.fromkeys(t for t in op.inputs if t.op in inside and t in self.env))
         crossing.update(dict.fromkeys(t for t in self.request.fetches if t.op in inside))
         crossing.update(dict.fromkeys(t for t in self.written.values() if t.op in inside))
-        outputs = [t for t in crossing if t not in self.bound and t not in self.request.feeds and t.op.opdef is not state.variable_handle]
+        outputs = [t for t in crossing if t not in self.bound and t not in self.request.feeds and t.op.opdef is not state.variable_handle
+                   and t.op.opdef is not opdef.Const and isinstance(self.env[t], Tensor)]
         program = Program(self._input_list(), tuple(self.env[t] for t in outputs), (), ())
         return Stage(program, self.binding, self.blocked, self.wants, outputs)
 
