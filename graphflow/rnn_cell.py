@@ -257,6 +257,15 @@ class LSTMStateTuple(collections.namedtuple("LSTMStateTuple", ("c", "h"))):
         return self.c.dtype
 
 
+def pair_of(cell: Any, state: Any) -> Any:
+    """The two parts of an LSTM's state.  Raises TypeError when it is not made of parts, ValueError when not of two."""
+    if not nest.is_sequence(state):
+        raise TypeError(f"The state of {type(cell).__name__} must be an LSTMStateTuple of c and h, got {state!r}")
+    if len(state) != 2:
+        raise ValueError(f"Expecting state to be a tuple with length 2, got {len(state)} parts: {state!r}")
+    return state
+
+
 class BasicLSTMCell(LayerRNNCell):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; Zaremba et al. 2014).
 
@@ -289,7 +298,7 @@ class BasicLSTMCell(LayerRNNCell):
 
     def call(self, inputs: Tensor, state: Any) -> Any:
         _check_floats([inputs, state])
-        c, h = state if self._state_is_tuple else array_ops.split(state, 2, axis=1)
+        c, h = pair_of(self, state) if self._state_is_tuple else array_ops.split(state, 2, axis=1)
         gates = nn.bias_add(matmul(array_ops.concat([inputs, h], 1), self._kernel), self._bias)
         i, j, f, o = array_ops.split(gates, 4, axis=1)
         new_c = c * math_ops.sigmoid(f + self._forget_bias) + math_ops.sigmoid(i) * self._activation(j)
@@ -344,7 +353,7 @@ class LSTMCell(LayerRNNCell):
     def call(self, inputs: Tensor, state: Any) -> Any:
         _check_floats([inputs, state])
         sigmoid, act = math_ops.sigmoid, self._activation
-        c, h = state if self._state_is_tuple else array_ops.split(state, [self._num_units, self.output_size], axis=1)
+        c, h = pair_of(self, state) if self._state_is_tuple else array_ops.split(state, [self._num_units, self.output_size], axis=1)
         gates = nn.bias_add(matmul(array_ops.concat([inputs, h], 1), self._kernel), self._bias)
         i, j, f, o = array_ops.split(gates, 4, axis=1)
         f = f + self._forget_bias
