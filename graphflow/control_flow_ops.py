@@ -96,7 +96,8 @@ class _Pack:
         self.counts: list[int] = []
         for i, x in enumerate(self.leaves):
             if isinstance(x, Operation):
-                assert pivot is not None
+                if pivot is None:
+                    raise TypeError(f"Can't convert Operation {x.name!r} to Tensor: a loop variable is a tensor")
                 x = self.leaves[i] = with_dependencies([x], pivot)
             parts = [] if x is None else list(x._components()) if hasattr(x, "_components") else [convert_to_tensor(x)]
             self.tensors += parts
@@ -131,8 +132,8 @@ def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, strict: bool = Fa
         What the functions return, of tensors (a tensor stands for an operation).
 
     Raises:
-        TypeError: a function that is not callable, a Python bool or a dtype other than bool as `pred`, results of different dtypes.
-        ValueError: `pred` is not a scalar; the functions return different structures.
+        TypeError: a function that is not callable, a Python bool or a dtype other than bool as `pred`, lists for tuples.
+        ValueError: `pred` is not a scalar; the functions return different structures or dtypes, or nothing.
     """
     true_fn, false_fn = _older("true_fn", true_fn, "fn1", fn1), _older("false_fn", false_fn, "fn2", fn2)
     for word, fn in (("true_fn", true_fn), ("false_fn", false_fn)):
@@ -144,7 +145,7 @@ def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, strict: bool = Fa
     with g.name_scope(name or "cond"):
         p = _predicate(pred, "pred")
         packs, regions = [], []
-        for word, fn in (("true_fn", true_fn), ("false_fn", false_fn)):
+        for fn in (true_fn, false_fn):
             region = control.enter(g, "a branch of tf.cond")
             with g.inside(region):
                 region.name = g.get_name_scope()
@@ -183,6 +184,11 @@ def _predicate(pred: Any, what: str) -> Tensor:
 
 def _same_form(packs: Sequence[_Pack]) -> None:
     a, b = packs
+    for word, x, y in (("true_fn", a, b), ("false_fn", b, a)):
+        if x.structure is None and y.structure is not None:
+            raise ValueError(f"{word} must have a return value.")
+    if not a.leaves and not b.leaves:
+        raise ValueError("true_fn and false_fn must return at least one result.")
     try:
         nest.assert_same_structure(a.structure, b.structure)
     except (ValueError, TypeError) as e:
@@ -238,8 +244,11 @@ def _indexed(branch_fns: Any) -> dict[int, Callable[[], Any]]:
         if not callable(fn):
             raise TypeError(f"fn for key {key} must be callable.")
         if key in found:
-            raise ValueError(f"branch_fns contains the key {key} twice")
+            raise ValueError(f"branch indices (keys) must form contiguous range of [0 to {len(pairs)}) but found {key} twice")
         found[key] = fn
+    if sorted(found) != list(range(len(found))):
+        raise ValueError(f"branch indices (keys) must form contiguous range of [0 to {len(found)}) but found "
+                         f"{{{','.join(map(str, sorted(found)))}}}")
     return found
 
 
@@ -427,16 +436,15 @@ class _Loop:
             given = [given]
         elif isinstance(structure, (list, builtins.tuple)) and len(structure) == 1 and not _matches(structure, given):
             given = [given]
-        if isinstance(structure, list | builtins.tuple) and not hasattr(structure, "_fields") and isinstance(given, list | builtins.tuple):
-            given = type(structure)(given)
+        plain = isinstance(structure, list | builtins.tuple) and not hasattr(structure, "_fields") and isinstance(given, list | builtins.tuple)
         try:
-            nest.assert_same_structure(structure, given)
+            nest.assert_same_structure(structure, type(structure)(given) if plain else given)
         except (ValueError, TypeError) as e:
             raise type(e)(f"body must return loop variables of the structure of loop_vars: {e}") from None
         pack = self.result = _Pack(given)
         for x, y, i, n in zip(self.pack.leaves, pack.leaves, self.pack.counts, pack.counts):
             if i != n:
-                raise TypeError(f"body must return what it takes: got {y!r} for the loop variable {x!r}")
+                raise ValueError(f"body must return what it takes: got {y!r} for the loop variable {x!r}")
         for t, p, s, name in zip(pack.tensors, params, self.shapes, self.named):
             if t.dtype is not p.dtype:
                 raise TypeError(f"The dtype of the loop variable {name} changes: it enters the loop as {p.dtype.name}, but body returns "

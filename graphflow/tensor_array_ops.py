@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from . import graph, types
+from . import errors, graph, types
 from .graph import Tensor
 from .ops import control
 from .ops.opdef import convert_to_tensor
@@ -39,18 +39,29 @@ class TensorArray:
                  element_shape: Any = None, colocate_with_first_write_call: bool = True, name: str | None = None):
         if handle is not None and tensor_array_name:
             raise ValueError("Cannot construct with both handle and tensor_array_name")
-        if handle is not None and size is not None:
-            raise ValueError("Cannot provide both a handle and size at the same time")
+        if handle is not None and not isinstance(handle, Tensor):
+            raise TypeError(f"Handle must be a Tensor, got {handle!r}")
+        if handle is None and size is None:
+            raise ValueError("Size must be provided if handle is not provided")
+        for word, given in (("size", size), ("element_shape", element_shape), ("dynamic_size", dynamic_size),
+                            ("clear_after_read", clear_after_read)):
+            if handle is not None and given is not None:
+                raise ValueError(f"Cannot provide both a handle and {word} at the same time")
         self._dtype = types.as_dtype(dtype)
         self._dynamic, self._infer = bool(dynamic_size), infer_shape
         self._elements: list[types.Shape] = [types.as_shape(element_shape)]  # shared by all values made from this one
-        if flow is not None and isinstance(handle, Tensor):
+        self._slots: types.Size = types.UNKNOWN  # how many there are, if that is a number and stays so
+        if handle is not None:
+            if flow is None:
+                raise ValueError("a TensorArray is its handle and its flow: give both")
             self._flow, self._written = flow, handle
             return
-        n = convert_to_tensor(0 if size is None else size, types.int32 if not isinstance(size, Tensor) else None)
+        n = convert_to_tensor(size, types.int32 if not isinstance(size, Tensor) else None)
         if n.sizes not in ((), None):
             raise ValueError(f"size must be a scalar, got {n!r} of shape {n.shape}")
         self._flow, self._written = control.array_op(n, dtype=self._dtype, element=self._elements, dynamic=self._dynamic, name=name or "TensorArray")
+        if not self._dynamic and self._written.sizes is not None:
+            self._slots = self._written.sizes[0]
 
     # -- what it is
 
@@ -79,6 +90,7 @@ class TensorArray:
     def _with_components(self, tensors: Sequence[Tensor]) -> TensorArray:
         found = object.__new__(TensorArray)
         found._dtype, found._dynamic, found._infer, found._elements = self._dtype, self._dynamic, self._infer, self._elements
+        found._slots = self._slots
         found._flow, found._written = tensors
         return found
 
@@ -139,7 +151,10 @@ class TensorArray:
 
     def stack(self, name: str | None = None) -> Tensor:
         """All elements, one above the other along a new first axis."""
-        return control.slots_op(self._flow, element=self._elements[0] if self._infer else None, name=name or "TensorArrayStack")
+        found = control.slots_op(self._flow, element=self._elements[0] if self._infer else None, name=name or "TensorArrayStack")
+        if found.sizes is not None and types.is_unknown(found.sizes[0]) and not types.is_unknown(self._slots):
+            found.set_shape(types._shape((self._slots, *found.sizes[1:])))
+        return found
 
     def gather(self, indices: Any, name: str | None = None) -> Tensor:
         """The elements at `indices` (a vector), along a new first axis."""
@@ -159,63 +174,74 @@ class TensorArray:
                 found.set_shape(types._shape((types.UNKNOWN, *self._elements[0][1:])))
             return found
 
+    def _rows(self, value: Any) -> Tensor:
+        t = self._value(value)
+        if t.sizes == ():
+            raise ValueError(f"a TensorArray is filled with the rows of a tensor of rank 1 or more, got the scalar {t!r}")
+        return t
+
     def _fill(self, value: Tensor) -> TensorArray:
         """All slots at once."""
-        from .array_ops import fill, shape
+        from .array_ops import concat, fill, pad, shape
 
         self._element(None if value.sizes is None else value.sizes[1:], "unstack")
-        return self._with_components([value, fill(shape(value)[0:1], convert_to_tensor(True))])
+        rows = types.UNKNOWN if value.sizes is None else value.sizes[0]
+        written = fill(shape(value)[0:1], convert_to_tensor(True))
+        if isinstance(rows, int) and isinstance(self._slots, int) and rows != self._slots:
+            if rows > self._slots:
+                raise errors.InvalidArgumentError(None, None, f"TensorArray has {self._slots} slots and is not resizeable, but {rows} values "
+                                                  f"are to be put into it: {value!r}; give size={rows} or dynamic_size=True")
+            more = self._slots - rows
+            value = pad(value, [[0, more], *[[0, 0] for _ in value.sizes[1:]]])  # type: ignore[index]
+            written = concat([written, fill([more], convert_to_tensor(False))], 0)
+        found = self._with_components([value, written])
+        if not isinstance(rows, int) and not self._dynamic:
+            found._slots = types.UNKNOWN
+        return found
 
     def unstack(self, value: Any, name: str | None = None) -> TensorArray:
-        """The rows of `value` as elements 0, 1, ...; the array then has as many slots as rows."""
+        """The rows of `value` as elements 0, 1, ...
+
+        Where the number of rows or of slots is known only at run time, the array has as many slots as there are rows.
+
+        Raises:
+            InvalidArgumentError: more rows than slots.  ValueError: a scalar.
+        """
         with graph.get_default_graph().name_scope(name or "TensorArrayUnstack"):
-            return self._fill(self._value(value))
+            return self._fill(self._rows(value))
 
     def scatter(self, indices: Any, value: Any, name: str | None = None) -> TensorArray:
-        """The rows of `value` at `indices` (a vector)."""
-        from .array_ops import expand_dims, fill, scatter_nd, shape
+        """The rows of `value` at `indices` (a vector): a `write` for each."""
+        from .array_ops import shape
+        from .control_flow_ops import while_loop
 
-        with graph.get_default_graph().name_scope(name or "TensorArrayScatterV3"):
-            t, at = self._value(value), expand_dims(convert_to_tensor(indices), -1)
+        with graph.get_default_graph().name_scope(name or "TensorArrayScatter"):
+            t, at = self._rows(value), convert_to_tensor(indices, None if isinstance(indices, Tensor) else types.int32)
             self._element(None if t.sizes is None else t.sizes[1:], "scatter")
-            n = self.size() if not self._dynamic else _at_least(self.size(), at)
-            from .array_ops import concat
-
-            from .math_ops import cast
-
-            rows = concat([expand_dims(n, 0), shape(t)[1:]], 0)
-            flow = scatter_nd(at, t, rows)
-            mask = cast(scatter_nd(at, fill(shape(at)[0:1], 1), expand_dims(n, 0)), types.bool_)
-            return self._with_components([flow, mask])
+            rows = TensorArray(self._dtype, size=shape(t)[0])._fill(t)
+            _, found = while_loop(lambda i, _: i < shape(at)[0], lambda i, a: (i + 1, a.write(at[i], rows.read(i))), (0, self))
+            return found
 
     def split(self, value: Any, lengths: Any, name: str | None = None) -> TensorArray:
         """`value` cut along its first axis into elements of `lengths`, which must be equal.
 
         Raises:
-            InvalidArgumentError (when run): lengths that are not all the same.
+            InvalidArgumentError: lengths that are not all the same, or do not add up to the rows of `value`.
         """
-        from .array_ops import concat, reshape, shape
+        from .array_ops import concat, identity, reshape, shape
         from .check_ops import assert_equal
+        from .math_ops import cast, reduce_sum
 
         g = graph.get_default_graph()
-        with g.name_scope(name or "TensorArraySplitV3"):
-            t, sizes = self._value(value), convert_to_tensor(lengths)
-            check = assert_equal(sizes, sizes[0], message="TensorArray.split: elements of different lengths are not supported")
-            with g.control_dependencies([check]):
-                from .array_ops import identity
-                from .math_ops import cast
-
-                first = cast(identity(sizes)[0:1], types.int32)
-                return self._fill(reshape(t, concat([shape(sizes), first, shape(t)[1:]], 0)))
+        with g.name_scope(name or "TensorArraySplit"):
+            t, sizes = self._rows(value), cast(convert_to_tensor(lengths), types.int32)
+            checks = [assert_equal(sizes, sizes[0], message="TensorArray.split: elements of different lengths are not supported"),
+                      assert_equal(reduce_sum(sizes), shape(t)[0], message="Expected sum of lengths to be equal to values.shape[0]")]
+            with g.control_dependencies([c for c in checks if c is not None]):
+                return self._fill(reshape(t, concat([shape(sizes), identity(sizes)[0:1], shape(t)[1:]], 0)))
 
     def close(self, name: str | None = None) -> Any:
         """Does nothing: memory is freed when no longer needed."""
         from .control_flow_ops import no_op
 
         return no_op(name)
-
-
-def _at_least(n: Tensor, at: Tensor) -> Tensor:
-    from .math_ops import cast, maximum, reduce_max
-
-    return maximum(n, cast(reduce_max(at), types.int32) + 1)

@@ -186,11 +186,12 @@ def make_cond(pred: Tensor, builders: Sequence[Callable[[], Sequence[Tensor]]], 
 
 
 def finish_cond(g: Graph, pred: Tensor, regions: Sequence[Region]) -> Operation:
-    """The `Cond` of two regions whose results are set.  Raises TypeError where their dtypes differ."""
+    """The `Cond` of two regions whose results are set.  Raises ValueError where their dtypes differ."""
     specs = []
     for a, b in zip(regions[0].results, regions[1].results):
         if a.dtype is not b.dtype:
-            raise TypeError(f"true_fn and false_fn must return the same type: {a.name!r} is {a.dtype.name}, {b.name!r} is {b.dtype.name}")
+            raise ValueError(f"Outputs of true_fn and false_fn must have the same type: {a.name!r} is {a.dtype.name}, {b.name!r} is "
+                             f"{b.dtype.name}; convert one with tf.cast")
         specs.append(Spec(a.dtype, _common(a.sizes, b.sizes)))
     writes = tuple(written_in(regions))
     specs += [Spec(v.outputs[0].dtype, v.outputs[0].sizes) for v in writes]
@@ -303,6 +304,11 @@ def _(size, *, dtype, element, dynamic):
     return [blank.of(element[0]) if types.known(element[0]) else blank, np.zeros(int(size), bool)]
 
 
+def _scalar(index: Tensor) -> None:
+    if index.sizes not in ((), None):
+        raise ValueError(f"Shape must be rank 0 but is rank {len(index.sizes)}: the index of a TensorArray is a scalar")
+
+
 @_control("slots", "index", "value", type="TensorArrayWrite")
 def put(slots, index, value, *, dynamic=False):
     """`slots` with `value` at `index`; with `dynamic` as many slots as that needs.  The index is checked by `unwritten`."""
@@ -310,6 +316,7 @@ def put(slots, index, value, *, dynamic=False):
 
 @put.infers
 def _(slots, index, value, *, dynamic):
+    _scalar(index)
     if slots.sizes is None:
         return Spec(slots.dtype, None if value.sizes is None else (UNKNOWN, *value.sizes))
     if value.sizes is not None:
@@ -324,6 +331,7 @@ def _(slots, index, value, *, dynamic):
     if array.shape[1:] != value.shape:
         raise ValueError(f"TensorArray holds elements of shape {array.shape[1:]}, but one of shape {value.shape} is written")
     more = i + 1 - len(array)
+    value = value.item() if value.dtype == object and not value.shape else value
     out = np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]) if more > 0 else array.copy()
     out[i] = value
     return out
@@ -352,6 +360,7 @@ def row(slots, index):
 
 @row.infers
 def _(slots, index):
+    _scalar(index)
     return Spec(slots.dtype, None if slots.sizes is None else tuple(slots.sizes[1:]))
 
 
@@ -386,7 +395,10 @@ def unwritten(written, index, *, dynamic=False):
     """`index`, checked: inside the array (unless that is `dynamic`), and not written before."""
 
 
-unwritten.infers(lambda written, index, *, dynamic: Spec(index.dtype, (), index.known))
+@unwritten.infers
+def _(written, index, *, dynamic):
+    _scalar(index)
+    return Spec(index.dtype, (), index.known)
 
 
 @unwritten.reference

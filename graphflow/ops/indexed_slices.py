@@ -42,6 +42,12 @@ class IndexedSlices:
     def consumers(self) -> list[Any]:
         return self._values.consumers()
 
+    def _components(self) -> list[Tensor]:
+        return [self._values, self._indices, *([] if self._dense_shape is None else [self._dense_shape])]
+
+    def _with_components(self, tensors: Any) -> IndexedSlices:
+        return IndexedSlices(*tensors)
+
     def _to_dense(self, name: str | None = None) -> Tensor:
         """The dense tensor.  Raises ValueError without a dense shape."""
         from .indexing import unsorted_segment_sum
