@@ -132,10 +132,18 @@ def _(op, dy):
     return [None] * len(op.inputs)
 
 
-@_control("inputs", type="Captured", infer=lambda *inputs, owner, position: Spec(owner.inputs[position].dtype, owner.inputs[position].sizes),
-          no_gradient="a value that is held fixed")
+@_control("inputs", type="Captured", infer=lambda *inputs, owner, position: Spec(owner.inputs[position].dtype, owner.inputs[position].sizes))
 def captured_op(*inputs, owner, position):
     """What input `position` of `owner` was when that ran: the value of a variable that has been assigned since."""
+
+
+@captured_op.grad
+def _(op, dy):
+    handle = op.attrs["owner"].inputs[op.attrs["position"]]
+    return [dy if t is handle else None for t in op.inputs]  # as for any read of a variable
+
+
+captured_op.sparse_gradient = True  # type: ignore[attr-defined]
 
 
 @_control("stack", "index", type="Recall")
@@ -155,14 +163,17 @@ recall.output_dtypes = lambda stack, index: [stack.dtype]
 
 @recall.grad
 def _(op, dy):
-    return _one_row(op.inputs[0], op.inputs[1], dy), None
+    return OneRow(op.inputs[0], op.inputs[1], dy), None
 
 
-def _one_row(like: Tensor, index: Tensor, row: Tensor) -> IndexedSlices:
-    from .array import expand_dims
-    from .array import shape_vector
+class OneRow(IndexedSlices):
+    """A gradient that is zero outside row `index` of `like`."""
 
-    return IndexedSlices(expand_dims(row, axis=0), expand_dims(index, axis=0), shape_vector(like))
+    def __init__(self, like: Tensor, index: Tensor, row: Tensor):
+        from .array import expand_dims, shape_vector
+
+        super().__init__(expand_dims(row, axis=0), expand_dims(index, axis=0), shape_vector(like))
+        self.row = row
 
 
 # ---------------------------------------------------------------- building
@@ -349,7 +360,13 @@ def _(op, index, read):
 @put.grad
 def _(op, dy):
     slots, index, value = op.inputs
-    kept = put(dy, index, graph.OPERATORS["zeros_like"](value)) if gradients.wanted(slots) else None
+    if not gradients.wanted(slots):
+        return None, None, recall(dy, index)
+    kept = put(dy, index, graph.OPERATORS["zeros_like"](value))
+    if op.attrs["dynamic"]:
+        with op.graph.inside(op.region):
+            count = count_op(slots)  # there: only this number is kept, not all the slots
+        kept = graph.OPERATORS["getitem"](kept, slice(None, count))
     return kept, None, recall(dy, index)
 
 
@@ -387,7 +404,7 @@ row.output_dtypes = recall.output_dtypes
 
 @row.grad
 def _(op, dy):
-    return _one_row(op.inputs[0], op.inputs[1], dy), None
+    return OneRow(op.inputs[0], op.inputs[1], dy), None
 
 
 @_control("written", "index", type="TensorArraySlot", no_gradient="an index")
@@ -559,13 +576,11 @@ class _Reader:
     def _make(self, op: Operation) -> Sequence[Tensor]:
         if op.opdef is loop_variable:
             return [self._variable(op.outputs[0])]
-        if op.opdef is state.read_handle:
-            handle = op.inputs[0]
-            if handle.op not in self.owner.attrs["writes"]:
-                with op.graph.inside(self.owner.region):
-                    return [captured_op(*self._anchor(), owner=self.owner, position=self.owner.inputs.index(handle), name="captured")]
-        elif self._again(op):
-            return op.graph.create_op(op.opdef, op.inputs, op.attrs, op.name.rpartition("/")[2]).outputs
+        handle = variable_read(op)
+        if handle is not None and handle.op not in self.owner.attrs["writes"]:
+            return [captured(self.owner, handle)]
+        if handle is None and self._again(op):
+            return again(op, op.inputs)
         return [self._saved(t) for t in op.outputs]
 
     def _again(self, op: Operation) -> bool:
@@ -586,16 +601,46 @@ class _Reader:
             return start + graph.OPERATORS["cast"](self.step(), t.dtype) * constant(by, t.dtype)
         return self._saved(t)
 
-    def _anchor(self) -> list[Tensor]:
-        return [*(self.owner.outputs[-1:] if self.owner.opdef is while_op else ()), *self.owner.inputs]
-
     def _saved(self, t: Tensor) -> Tensor:
-        g = t.graph
-        kept = g._saved.get(t)
-        if kept is None:
-            with g.inside(self.owner.region), g.name_scope(None), g.device(None):
-                kept = g._saved[t] = saved_op(*self._anchor(), owner=self.owner, tensor=t, name=t.op.name + "/saved")
+        kept = saved(self.owner, t)
         return kept if self.step is None else recall(kept, self.step())
+
+
+def _anchor(owner: Operation) -> list[Tensor]:
+    """What an op that looks into `owner` takes as inputs, so that every walk over the graph meets what it depends on."""
+    return [*(owner.outputs[-1:] if owner.opdef is while_op else ()), *owner.inputs]
+
+
+def saved(owner: Operation, t: Tensor) -> Tensor:
+    """What `t`, inside a branch or loop, was: in a loop all its values along a new first axis."""
+    g = owner.graph
+    if t not in g._saved:
+        with g.inside(owner.region), g.name_scope(None), g.device(None):
+            g._saved[t] = saved_op(*_anchor(owner), owner=owner, tensor=t, name=t.op.name + "/saved")
+    return g._saved[t]
+
+
+def variable_read(op: Operation) -> Tensor | None:
+    """The handle of the variable whose value the op gives, if it does no more."""
+    if op.opdef is captured_op:
+        return op.attrs["owner"].inputs[op.attrs["position"]]
+    return op.inputs[0] if op.opdef is state.read_handle else None
+
+
+def captured(owner: Operation, handle: Tensor) -> Tensor:
+    """The value that the variable has for a branch or loop that reads and does not assign it."""
+    with owner.graph.inside(owner.region), owner.graph.name_scope(None), owner.graph.device(None):
+        return captured_op(*_anchor(owner), owner=owner, position=owner.inputs.index(handle), name=handle.op.name + "/captured")
+
+
+def again(op: Operation, inputs: Sequence[Tensor], attrs: dict[str, Any] | None = None) -> tuple[Tensor, ...]:
+    """The outputs of `op` made once more, in the current region."""
+    made = op.graph.create_op(op.opdef, inputs, op.attrs if attrs is None else attrs, op.name.rpartition("/")[2])
+    for old, new in zip(op.outputs, made.outputs):
+        new.sizes = types.merge_shapes(new.sizes, old.sizes)
+    if op in op.graph._overridden:
+        op.graph._overridden[made] = op.graph._overridden[op]
+    return made.outputs
 
 
 def _increment(t: Tensor, result: Tensor) -> int | None:
@@ -609,22 +654,17 @@ def _increment(t: Tensor, result: Tensor) -> int | None:
     return None if value is None else int(value) if result.op.type != "Sub" else -int(value)
 
 
-def _reach(region: Region, start: Sequence[Tensor], more: Sequence[Tensor] = ()) -> set[Tensor]:
-    """Tensors of `region` computed from those in `start`."""
+def _reach(region: Region, start: Sequence[Tensor], more: Sequence[Tensor] = (), smooth: bool = False) -> set[Tensor]:
+    """Tensors of `region` computed from those in `start`; with `smooth`, on ways that a gradient may take."""
     reached = set(start)
     for op in members(region, more):
-        if any(t in reached for t in op.inputs):
-            reached.update(op.outputs)
+        if any(t in reached for t in op.inputs) and not (smooth and gradients.is_flat(op)):
+            reached.update([t for t in op.outputs if t.dtype.is_differentiable] if smooth else op.outputs)
     return reached
 
 
-def _total(walk: Any, x: Tensor) -> Any:
-    """The gradient that arrived at `x`: dense, slices, or None."""
-    return walk._total(x)
-
-
-def _differentiable(tensors: Sequence[Tensor], walk: Any) -> list[Tensor]:
-    return [t for t in dict.fromkeys(tensors) if t.dtype.is_differentiable and (walk is None or t in walk.reached)]
+def _differentiable(tensors: Sequence[Tensor], reached: set[Tensor]) -> list[Tensor]:
+    return [t for t in dict.fromkeys(tensors) if t.dtype.is_differentiable and t in reached]
 
 
 def _inner(region: Region, ys: Sequence[Tensor], dys: Sequence[Any], xs: Sequence[Tensor]) -> Any:
@@ -642,7 +682,7 @@ def _(op, *dys):
     regions, n = op.attrs["regions"], len(op.attrs["regions"][0].results)
     given = [(j, dy) for j, dy in enumerate(dys[:n]) if dy is not None]
     pending = outer.pending.pop(op, [])
-    xs = _differentiable(op.inputs[1:], outer)
+    xs = _differentiable(op.inputs[1:], outer.reached)
     if not xs or not (given or pending):
         return [None] * len(op.inputs)
     readers = [_Reader(op, r, None) for r in regions]
@@ -670,30 +710,62 @@ cond_op.raw_gradient = while_op.raw_gradient = saved_op.raw_gradient = True  # t
 def _(op, *dys):
     outer = gradients._current.get()
     assert outer is not None
-    g, body, n = op.graph, op.attrs["regions"][1], op.attrs["count"]
-    pending = outer.pending.pop(op, [])
-    state_of, taken = _active(op, body, n, outer, [j for j in range(n) if dys[j] is not None], [t for t, _ in pending])
+    return backward(op, dys, outer.pending.pop(op, []), outer.reached)
+
+
+def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]], reached: set[Tensor]) -> list[Any]:
+    """The gradients of the inputs of a While: a loop from its last iteration to its first.
+
+    dys: gradients that arrived at its outputs, None where none did.  pending: tensors of its body, and the gradient of all values
+    that each had, along a first axis.  reached: tensors on the way to an x.
+    """
+    body, n = op.attrs["regions"][1], op.attrs["count"]
+    state_of, taken = _active(op, body, n, reached, [j for j in range(n) if dys[j] is not None], [t for t, _ in pending])
     if not state_of and not taken:
         return [None] * len(op.inputs)
-    if op.attrs["writes"] and any(v.outputs[0] in outer.reached for v in op.attrs["writes"]):
-        raise LookupError(errors.at(op, "No gradient through variables that a loop assigns; carry them as loop variables"))
+    from .XX import identity
+
     reader = _Reader(op, body, lambda: reader.region.params[0])  # type: ignore[union-attr]
+    stacks = [c for c in taken if _one_by_one(c, body)]
+    summed = [c for c in taken if c not in stacks]
     starts = [graph.OPERATORS["to_dense"](dys[j]) if dys[j] is not None else graph.OPERATORS["zeros_like"](op.outputs[j]) for j in state_of]
-    sums = [graph.OPERATORS["zeros_like"](c) for c in taken]
-    first = op.outputs[-1] - constant(1, types.int32)
+    sums = [graph.OPERATORS["zeros_like"](c) for c in summed]
+    rows: list[Tensor] = []  # of `stacks`, inside
 
     def step(k: Tensor, *values: Tensor) -> list[Tensor]:
+        reader.region.reverses = True  # type: ignore[union-attr]
         d_state, totals = values[:len(state_of)], values[len(state_of):]
         ys = [*[body.results[j] for j in state_of], *[t for t, _ in pending]]
         walk = _inner(body, ys, [*d_state, *[recall(d, k) for _, d in pending]], [*[body.params[j] for j in state_of], *taken])
-        new = [_dense_or_zeros(walk._total(body.params[j]), d) for j, d in zip(state_of, d_state)]
-        return [k - constant(1, types.int32), *new, *[_add(total, walk._total(c)) for total, c in zip(totals, taken)]]
+        new = [_dense_or_zeros(walk._total(body.params[j]), d if types.known(body.params[j].sizes) else body.params[j])
+               for j, d in zip(state_of, d_state)]
+        rows.extend(identity(_row_of(walk._total(c), c, body)) for c in stacks)
+        return [k - constant(1, types.int32), *new, *[_add(total, walk._total(c)) for total, c in zip(totals, summed)]]
 
+    first = op.outputs[-1] - constant(1, types.int32)
     shapes = [(), *[body.params[j].sizes for j in state_of], *[t.sizes for t in sums]]
-    back = make_while(lambda k, *_: k >= constant(0, types.int32), step, [first, *starts, *sums], shapes, reader)
-    found: dict[Any, Tensor] = dict(zip(state_of, back.outputs[1:]))
-    by_capture = dict(zip(taken, back.outputs[1 + len(state_of):]))
+    made = make_while(lambda k, *_: k >= constant(0, types.int32), step, [first, *starts, *sums], shapes, reader)
+    found: dict[Any, Tensor] = dict(zip(state_of, made.outputs[1:]))
+    by_capture = dict(zip(summed, made.outputs[1 + len(state_of):]))
+    by_capture.update((c, saved(made, row)) for c, row in zip(stacks, rows))
     return [*[found.get(j) for j in range(n)], *[by_capture.get(t) for t in op.inputs[n:]]]
+
+
+def _one_by_one(c: Tensor, body: Region) -> bool:
+    """Whether `c` holds values of a loop that `body` walks backwards, and each iteration reads its own of them.
+
+    Its gradient then is what the iterations of a loop forwards again give, one above the other: no sum, and any shapes.
+    """
+    users = [op for op in members(body) if c in op.inputs]
+    return body.reverses and c.op.opdef is saved_op and c not in body.results and all(
+        op.opdef is recall and op.inputs[1] is body.params[0] for op in users)
+
+
+def _row_of(d: Any, c: Tensor, body: Region) -> Tensor:
+    if isinstance(d, OneRow):
+        return d.row
+    user = next(op for op in members(body) if c in op.inputs)
+    return graph.OPERATORS["zeros_like"](user.outputs[0]) if d is None else recall(graph.OPERATORS["to_dense"](d), body.params[0])
 
 
 def _add(total: Tensor, d: Any) -> Tensor:
@@ -708,28 +780,24 @@ def _add(total: Tensor, d: Any) -> Tensor:
     return total + d
 
 
-def _active(op: Operation, body: Region, n: int, walk: Any, given: list[int], saved: list[Tensor]) -> tuple[list[int], list[Tensor]]:
+def _active(op: Operation, body: Region, n: int, reached: set[Tensor], given: list[int], kept: list[Tensor]) -> tuple[list[int], list[Tensor]]:
     """Loop variables and captures that lie on a path from an x to a y."""
     variables = [j for j in range(n) if body.params[j].dtype.is_differentiable]
-    around = _differentiable(op.inputs[n:], walk)
-    forward = {j for j in variables if op.inputs[j] in walk.reached}
+    around = _differentiable(op.inputs[n:], reached)
+    forward = {j for j in variables if op.inputs[j] in reached}
     while True:
-        reached = _reach(body, [*[body.params[j] for j in forward], *around], saved)
-        more = {j for j in variables if body.results[j] in reached} - forward
+        found = _reach(body, [*[body.params[j] for j in forward], *around], kept, smooth=True)
+        more = {j for j in variables if body.results[j] in found} - forward
         if not more:
             break
         forward |= more
-    influence = {t: _reach(body, [t], saved) for t in [*[body.params[j] for j in variables], *around]}
+    influence = {t: _reach(body, [t], kept, smooth=True) for t in [*[body.params[j] for j in variables], *around]}
     live = set(given)
     while True:
-        ends = {*[body.results[j] for j in live], *saved}
+        ends = {*[body.results[j] for j in live], *kept}
         more = {j for j in variables if influence[body.params[j]] & ends} - live
         if not more:
             break
         live |= more
-    ends = {*[body.results[j] for j in live], *saved}
+    ends = {*[body.results[j] for j in live], *kept}
     return [j for j in variables if j in forward and j in live], [c for c in around if influence[c] & ends]
-
-
-def tensor(value: Any) -> Tensor:
-    return convert_to_tensor(value)

@@ -88,6 +88,11 @@ def wanted(t: Tensor) -> bool:
     return walk is None or t in walk.reached
 
 
+def is_flat(op: Operation) -> bool:
+    """Whether no gradient passes through `op`."""
+    return bool(op.opdef.no_gradient) and op.graph._overridden.get(op, op.type) not in OVERRIDES
+
+
 class _Walk:
     """One reverse walk: `sums[t]` collects the gradients that arrived at tensor t."""
 

@@ -601,7 +601,7 @@ class _Loop:
         if self.work.effects or self.ask.effects:
             walk.effects.append(new)
         for user, t in zip(self.users, new.outputs):
-            if user is not None and (self.again is None or user.op is not op):
+            if user is not None and (self.again is None or user not in walk.env):
                 walk.env[user] = t
         if self.again is not None:
             return

@@ -278,10 +278,10 @@ class Rows:
         skip = self.jump(runner.JUMP_IF_FALSE, self.flag(home, op.inputs[0]))
         for number, (part, program) in enumerate(zip(u.nest.parts, op.attrs["branches"])):
             self.program(part)
-            for t, out in zip(program.outputs, op.outputs):
-                if t is not None:
-                    b = part.buffers[t]
-                    self.move(self.plan._root(home.buffers[out]), self.plan.alias.get(b, b))
+            given = [out for t, out in zip(program.outputs, op.outputs) if t is not None]
+            for t, out in zip(part.program.outputs, given):  # of the program as it was compiled: its loops may have been rebuilt
+                b = part.buffers[t]
+                self.move(self.plan._root(home.buffers[out]), self.plan.alias.get(b, b))
             if number == 0:
                 end = self.jump(runner.JUMP)
                 skip[runner.AUX] = len(self.rows)

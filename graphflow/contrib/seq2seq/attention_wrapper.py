@@ -142,8 +142,8 @@ class AttentionWrapper(RNNCell):
             state = self._initial_cell_state if self._initial_cell_state is not None else self._cell.zero_state(batch_size, dtype)
             state = self._checked(
                 state, batch_size,
-                f"When calling zero_state of AttentionWrapper {self.name}: Non-matching batch sizes between the memory (encoder output) and "
-                "the requested batch size. Are you using the BeamSearchDecoder? If so, make sure your encoder output has been tiled to "
+                f"When calling zero_state of AttentionWrapper {self.name}: Non-matching batch sizes between the memory (encoder output) "
+                "and the requested batch size. Are you using the BeamSearchDecoder? If so, make sure your encoder output has been tiled to "
                 "beam_width via tf.contrib.seq2seq.tile_batch, and the batch_size= argument passed to zero_state is batch_size * "
                 "beam_width.")
             alignments = [m.initial_alignments(batch_size, dtype) for m in self._mechanisms]

@@ -204,8 +204,9 @@ class BeamSearchDecoder(Decoder):
         expected = tf.TensorShape([batch, self._beam_width]).concatenate(t.shape[1:])
         if batch is not None and total is not None and total != batch * self._beam_width:
             raise ValueError("Unexpected behavior when reshaping between beam width and batch size. The tensor has shape: "
-                             f"{t.shape}. We expected it to have shape (batch_size * beam_width, depth), with {batch} * {self._beam_width}. "
-                             "Perhaps you forgot to create a zero_state with batch_size=encoder_batch_size * beam_width?")
+                             f"{t.shape}. We expected it to have shape (batch_size * beam_width, depth) == "
+                             f"({batch * self._beam_width}, depth). Perhaps you forgot to create a zero_state with "
+                             "batch_size=encoder_batch_size * beam_width?")
         found.set_shape(expected)
         return found
 

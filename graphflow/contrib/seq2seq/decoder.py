@@ -138,8 +138,9 @@ class _Steps:
 def _unless(finished: Any, old: Any, new: Any) -> Any:
     """`new` for the sequences that are not finished, `old` for those that are."""
     if finished.shape.ndims not in (None, 1) and new.shape.ndims not in (None, finished.shape.ndims):
-        raise ValueError(f"impute_finished needs `finished` of shape [batch], or of the shape of what it chooses from; got {finished.shape} "
-                         f"for {new.name!r} of shape {new.shape}. A BeamSearchDecoder moves sequences about: leave impute_finished False")
+        raise ValueError("impute_finished needs `finished` of shape [batch], or of the shape of what it chooses from; got "
+                         f"{finished.shape} for {new.name!r} of shape {new.shape}. A BeamSearchDecoder moves sequences about: leave "
+                         "impute_finished False")
     return tf.where(finished, old, new)
 
 
