@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import abc
 import math
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 from .. import array_ops, control_flow_ops, framework, graph, math_ops, nest, nn, rnn, types
 from ..check_ops import assert_less_equal
@@ -511,12 +511,11 @@ class LayerNormBasicLSTMCell(RNNCell):
         return new_h, LSTMStateTuple(new_c, new_h)
 
 
-def _shards(name: str, rows: int, columns: int, dtype: Any, count: int, initializer: Any = None) -> Tensor:
+def _shards(name: str, rows: int, columns: int, dtype: Any, count: int) -> Tensor:
     """The matrix whose rows are in the variables name_0, name_1, ..."""
     if count > rows:
         raise ValueError(f"Too many shards: shape={[rows, columns]}, num_shards={count}")
-    parts = [get_variable(f"{name}_{k}", [rows // count + (k < rows % count), columns], dtype=dtype, initializer=initializer)
-             for k in range(count)]
+    parts = [get_variable(f"{name}_{k}", [rows // count + (k < rows % count), columns], dtype=dtype) for k in range(count)]
     return parts[0] if count == 1 else array_ops.concat(parts, 0)
 
 
