@@ -11,14 +11,14 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .. import errors, graph, types
+from .. import graph, types
 from ..codegen import ir
 from ..codegen.ir import m
 from ..graph import Graph, Operation, Region, Spec, Tensor
 from ..types import UNKNOWN
 from . import gradients, state
 from .indexed_slices import IndexedSlices
-from .opdef import Const, OpDef, constant, constant_value, convert_to_tensor, primitive
+from .opdef import Const, OpDef, constant, constant_value, primitive
 
 ANY = types.ALL + (types.string,)
 
@@ -38,7 +38,7 @@ def loop_variable(*, spec):
 def members(region: Region, more: Sequence[Tensor] = ()) -> list[Operation]:
     """The ops of `region` (not of regions inside it) that its results and `more` need, in creation order."""
     seen: set[Operation] = set()
-    todo = [t.op for t in (*region.results, *more)]
+    todo = [t.op for t in (*region.results, *region.also, *more)]
     while todo:
         op = todo.pop()
         if op.region is region and op not in seen:
@@ -132,7 +132,11 @@ def _(op, dy):
     return [None] * len(op.inputs)
 
 
-@_control("inputs", type="Captured", infer=lambda *inputs, owner, position: Spec(owner.inputs[position].dtype, owner.inputs[position].sizes))
+def _captured_spec(*inputs: Tensor, owner: Operation, position: int) -> Spec:
+    return Spec(owner.inputs[position].dtype, owner.inputs[position].sizes)
+
+
+@_control("inputs", type="Captured", infer=_captured_spec)
 def captured_op(*inputs, owner, position):
     """What input `position` of `owner` was when that ran: the value of a variable that has been assigned since."""
 
@@ -163,17 +167,16 @@ recall.output_dtypes = lambda stack, index: [stack.dtype]
 
 @recall.grad
 def _(op, dy):
-    return OneRow(op.inputs[0], op.inputs[1], dy), None
+    return _one_row(op.inputs[0], op.inputs[1], dy), None
 
 
-class OneRow(IndexedSlices):
+def _one_row(like: Tensor, index: Tensor, row: Tensor) -> IndexedSlices:
     """A gradient that is zero outside row `index` of `like`."""
+    from .array import expand_dims, shape_vector
 
-    def __init__(self, like: Tensor, index: Tensor, row: Tensor):
-        from .array import expand_dims, shape_vector
-
-        super().__init__(expand_dims(row, axis=0), expand_dims(index, axis=0), shape_vector(like))
-        self.row = row
+    found = IndexedSlices(expand_dims(row, axis=0), expand_dims(index, axis=0), shape_vector(like))
+    found.row = row  # type: ignore[attr-defined]
+    return found
 
 
 # ---------------------------------------------------------------- building
@@ -404,7 +407,7 @@ row.output_dtypes = recall.output_dtypes
 
 @row.grad
 def _(op, dy):
-    return OneRow(op.inputs[0], op.inputs[1], dy), None
+    return _one_row(op.inputs[0], op.inputs[1], dy), None
 
 
 @_control("written", "index", type="TensorArraySlot", no_gradient="an index")
@@ -416,6 +419,9 @@ def unwritten(written, index, *, dynamic=False):
 def _(written, index, *, dynamic):
     _scalar(index)
     return Spec(index.dtype, (), index.known)
+
+
+unwritten.checks = True  # type: ignore[attr-defined]  # it stays where its value is known, too
 
 
 @unwritten.reference
@@ -691,7 +697,7 @@ def _(op, *dys):
         back = reader.region = enter(g, "a branch of tf.cond", reader)
         with g.inside(back):
             here = [(t, d) for t, d in pending if t.op.region is region]
-            walk = _inner(region, [*[region.results[j] for j, _ in given], *[t for t, _ in here]], 
+            walk = _inner(region, [*[region.results[j] for j, _ in given], *[t for t, _ in here]],
                           [*[d for _, d in given], *[d for _, d in here]], xs)
             back.results = [_own(_dense_or_zeros(walk._total(x), x), back) for x in xs]
         built.append(back)
@@ -723,15 +729,13 @@ def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]
     state_of, taken = _active(op, body, n, reached, [j for j in range(n) if dys[j] is not None], [t for t, _ in pending])
     if not state_of and not taken:
         return [None] * len(op.inputs)
-    from .XX import identity
+    from .array import identity
 
     reader = _Reader(op, body, lambda: reader.region.params[0])  # type: ignore[union-attr]
     stacks = [c for c in taken if _one_by_one(c, body)]
     summed = [c for c in taken if c not in stacks]
     starts = [graph.OPERATORS["to_dense"](dys[j]) if dys[j] is not None else graph.OPERATORS["zeros_like"](op.outputs[j]) for j in state_of]
     sums = [graph.OPERATORS["zeros_like"](c) for c in summed]
-    rows: list[Tensor] = []  # of `stacks`, inside
-
     def step(k: Tensor, *values: Tensor) -> list[Tensor]:
         reader.region.reverses = True  # type: ignore[union-attr]
         d_state, totals = values[:len(state_of)], values[len(state_of):]
@@ -739,7 +743,7 @@ def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]
         walk = _inner(body, ys, [*d_state, *[recall(d, k) for _, d in pending]], [*[body.params[j] for j in state_of], *taken])
         new = [_dense_or_zeros(walk._total(body.params[j]), d if types.known(body.params[j].sizes) else body.params[j])
                for j, d in zip(state_of, d_state)]
-        rows.extend(identity(_row_of(walk._total(c), c, body)) for c in stacks)
+        reader.region.also = [identity(_row_of(walk._total(c), c, body)) for c in stacks]  # type: ignore[union-attr]
         return [k - constant(1, types.int32), *new, *[_add(total, walk._total(c)) for total, c in zip(totals, summed)]]
 
     first = op.outputs[-1] - constant(1, types.int32)
@@ -747,7 +751,7 @@ def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]
     made = make_while(lambda k, *_: k >= constant(0, types.int32), step, [first, *starts, *sums], shapes, reader)
     found: dict[Any, Tensor] = dict(zip(state_of, made.outputs[1:]))
     by_capture = dict(zip(summed, made.outputs[1 + len(state_of):]))
-    by_capture.update((c, saved(made, row)) for c, row in zip(stacks, rows))
+    by_capture.update((c, saved(made, row)) for c, row in zip(stacks, made.attrs["regions"][1].also))
     return [*[found.get(j) for j in range(n)], *[by_capture.get(t) for t in op.inputs[n:]]]
 
 
@@ -757,12 +761,12 @@ def _one_by_one(c: Tensor, body: Region) -> bool:
     Its gradient then is what the iterations of a loop forwards again give, one above the other: no sum, and any shapes.
     """
     users = [op for op in members(body) if c in op.inputs]
-    return body.reverses and c.op.opdef is saved_op and c not in body.results and all(
+    return body.reverses and bool(users) and c not in body.results and all(
         op.opdef is recall and op.inputs[1] is body.params[0] for op in users)
 
 
 def _row_of(d: Any, c: Tensor, body: Region) -> Tensor:
-    if isinstance(d, OneRow):
+    if hasattr(d, "row"):
         return d.row
     user = next(op for op in members(body) if c in op.inputs)
     return graph.OPERATORS["zeros_like"](user.outputs[0]) if d is None else recall(graph.OPERATORS["to_dense"](d), body.params[0])
@@ -780,7 +784,8 @@ def _add(total: Tensor, d: Any) -> Tensor:
     return total + d
 
 
-def _active(op: Operation, body: Region, n: int, reached: set[Tensor], given: list[int], kept: list[Tensor]) -> tuple[list[int], list[Tensor]]:
+def _active(op: Operation, body: Region, n: int, reached: set[Tensor], given: list[int],
+            kept: list[Tensor]) -> tuple[list[int], list[Tensor]]:
     """Loop variables and captures that lie on a path from an x to a y."""
     variables = [j for j in range(n) if body.params[j].dtype.is_differentiable]
     around = _differentiable(op.inputs[n:], reached)

@@ -176,6 +176,8 @@ def _array(t: Tensor) -> np.ndarray | None:
 def _values(op: Operation) -> tuple[Tensor, ...] | None:
     """The outputs as constants when their values are known numbers although the inputs are not constant (tf.shape)."""
     found = []
+    if getattr(op.opdef, "checks", False):
+        return None
     for t in op.outputs:
         if t.known is None or any(isinstance(v, types.Dim) for v in t.known.flat):
             return None
