@@ -34,7 +34,8 @@ class Net(NamedTuple):
 
     def cells(self):
         """(features, layer, backward) of each cell, in the order of the weights."""
-        return [(self.units * self.directions if k else self.features, k, bool(d)) for k in range(self.layers) for d in range(self.directions)]
+        wide = self.units * self.directions
+        return [(wide if k else self.features, k, bool(d)) for k in range(self.layers) for d in range(self.directions)]
 
     def shapes(self):
         return [s for n, _, _ in self.cells() for s in CELLS[self.kind].shapes(n, self.units)] + [
@@ -410,23 +411,26 @@ def torch_rnn(torch, net, weights):
     return rnn
 
 
-def torch_step(torch, net, x, y, weights, compiled=False):
+def torch_step(torch, net, x, y, weights):
     rnn, (w, b) = torch_rnn(torch, net, weights), (torch.from_numpy(a.copy()).requires_grad_() for a in weights[-2:])
     optim = torch.optim.Adam([p for p in [*rnn.parameters(), w, b] if p.requires_grad], RATE, BETAS, TINY, fused=True)
-    x, y, m = torch.from_numpy(x), torch.from_numpy(y).long(), net.units
+    x, y, m, count = torch.from_numpy(x), torch.from_numpy(y).long(), net.units, 0
 
     def loss(x, y):
         out = rnn(x)[0]
         last = torch.cat([out[-1, :, :m], out[0, :, m:]], 1)
         return torch.nn.functional.cross_entropy(last @ w + b, y)
-    if compiled:
-        torch._dynamo.config.allow_rnn = True
-        loss = torch.compile(loss)
 
     def step():
+        nonlocal count
+        count += 1
+        optim.param_groups[0]["eps"] = TINY / (1 - BETAS[1] ** count) ** 0.5  # TF1 adds it before v is corrected
         optim.zero_grad()
         value = loss(x, y)
         value.backward()
         optim.step()
-        return value
+        return value.detach()
     return step
+
+
+STEPS = {"graphflow": tf_step, "tensorflow": tf_step, "xla": xla_step, "jax": jax_step, "torch": torch_step}
