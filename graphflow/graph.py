@@ -79,6 +79,7 @@ class Region:
         self.params: list[Tensor] = []
         self.results: list[Tensor] = []
         self.owner: Operation | None = None
+        self.also: list[Tensor] = []  # what it computes besides: only asked for by ops that look into it
         self.reverses = False  # the body of a loop whose first variable counts another loop's iterations down to 0
 
     def around(self, other: Region | None) -> bool:
