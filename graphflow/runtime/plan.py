@@ -205,19 +205,18 @@ class Compiled:
     def _scatter(self, name: str, op: Operation, step: int, may_commit: bool) -> ir.Kernel:
         """Updates in the memory of what they change, where that is read for the last time here."""
         made = lower.lower_scatter(name, op, self.buffers)
-        start, update = made.stages
-        source, target = start.expr, start.target
+        first, update = simplify.linear(made).stages
+        source, target = first.expr, first.target
         if not flags.optimize or source.op != "at" or target in {self.buffers[t] for t in self.program.outputs if t in self.buffers}:
             return made
         old, variable = source.data, {self.buffers[t]: var for var, t in self.program.writes if t in self.buffers}.get(target)
-        linear = simplify.linear(made).stages[0]
-        same = linear.expr.op == "at" and linear.expr.args[0] is linear.index[0] and old.dtype is target.dtype and old.sizes == target.sizes
+        same = source.args[0] is first.index[0] and old.dtype is target.dtype and old.sizes == target.sizes
         elsewhere = any(e.op == "at" and e.data is old for e in ir.walk(update.expr, *update.index))
         if not same or elsewhere or not self._dies(old, step, variable, may_commit):
             return made
         self.alias[target] = self.alias.get(old, old)
         self.updated[target] = {target: old}
-        return ir.Kernel(name, made.buffers, (update,), made.outer)
+        return ir.Kernel(name, made.buffers, (made.stages[1],), made.outer)
 
     def _contraction(self, c: fusion.Cluster, name: str, step: int, may_commit: bool) -> list[Any]:
         """The product, and what follows it on its blocks; an output of that may lie in an operand which is not multiplied."""
