@@ -436,7 +436,7 @@ class _Loop:
             given = [given]
         elif isinstance(structure, (list, builtins.tuple)) and len(structure) == 1 and not _matches(structure, given):
             given = [given]
-        plain = isinstance(structure, list | builtins.tuple) and not hasattr(structure, "_fields") and isinstance(given, list | builtins.tuple)
+        plain = isinstance(given, list | builtins.tuple) and type(structure) in (list, builtins.tuple)
         try:
             nest.assert_same_structure(structure, type(structure)(given) if plain else given)
         except (ValueError, TypeError) as e:

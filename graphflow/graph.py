@@ -82,6 +82,9 @@ class Region:
         self.also: list[Tensor] = []  # what it computes besides: only asked for by ops that look into it
         self.reverses = False  # the body of a loop whose first variable counts another loop's iterations down to 0
 
+    def __repr__(self) -> str:
+        return f"<{self.what} of {self.name!r}>"
+
     def around(self, other: Region | None) -> bool:
         """Whether ops of `other` run inside this region."""
         while other is not None and other is not self:
@@ -407,7 +410,7 @@ class Graph:
         scope = self._state
         region = scope.region
         if any(t.op.region is not region for t in inputs):
-            inputs = [t if t.op.region is region else reachable(region, t, name or opdef.type) for t in inputs]
+            inputs = [t if t.op.region is region else reachable(region, t, (name or opdef.type).rstrip("/")) for t in inputs]
         full = name[:-1] if name and name.endswith("/") else self.unique_name(name or opdef.default_name)
         if full in self._by_name:  # a scope's name used twice for its result
             with self.name_scope(None):

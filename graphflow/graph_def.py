@@ -2,6 +2,8 @@
 
 A `GraphDef` is a list of nodes (name, op, inputs, device, attributes) of plain data; its bytes are JSON text, never pickle.
 Arrays are base64 of their little-endian bytes beside dtype and shape; dtypes, tuples and symbolic sizes are tagged objects.
+A branch or loop describes its regions (`RegionDef`) and says by name which nodes it means (`Ref`); a node made inside a region has the
+number of that as attribute "_region".
 Knows ops only through the registry.
 """
 from __future__ import annotations
@@ -11,17 +13,32 @@ import copy
 import json
 import os
 import tempfile
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
 from . import errors, graph, types
-from .graph import Graph, Operation, Tensor
-from .ops import opdef
+from .graph import Graph, Operation, Region, Spec, Tensor
+from .ops import control, opdef
 
 __all__ = ["GraphDef", "NodeDef", "import_graph_def"]
 
 FORMAT = 1
+
+
+class Ref(NamedTuple):
+    """An operation ("op") or tensor ("op:1") of the graph, as an attribute."""
+
+    name: str
+
+
+class RegionDef(NamedTuple):
+    """A branch or loop body: what tells it from others, the tensors it is given at each run, and those that leave it."""
+
+    number: int
+    what: str
+    params: tuple[Ref, ...]
+    results: tuple[Ref, ...]
 
 
 class NodeDef:
@@ -140,6 +157,12 @@ def encode(value: Any) -> Any:
         return {"slice": [encode(value.start), encode(value.stop), encode(value.step)]}
     if value is Ellipsis:
         return {"ellipsis": True}
+    if isinstance(value, Ref):
+        return {"ref": value.name}
+    if isinstance(value, RegionDef):
+        return {"region": [encode(v) for v in value]}
+    if isinstance(value, Spec):
+        return {"spec": [encode(v) for v in value]}
     if isinstance(value, tuple):
         return {"tuple": [encode(v) for v in value]}
     if isinstance(value, list):
@@ -189,25 +212,74 @@ _DECODERS: dict[str, Any] = {
     "float": float, "complex": lambda d: complex(decode(d[0]), decode(d[1])), "dtype": types.as_dtype, "unknown": lambda d: types.UNKNOWN,
     "bytes": base64.b64decode, "slice": lambda d: slice(*map(decode, d)), "ellipsis": lambda d: Ellipsis,
     "tuple": lambda d: tuple([decode(v) for v in d]), "dict": lambda d: {decode(k): decode(v) for k, v in d},
-    "shape": lambda d: types.TensorShape(decode(d)), "array": _array_from_json}
+    "shape": lambda d: types.TensorShape(decode(d)), "array": _array_from_json, "ref": Ref,
+    "region": lambda d: RegionDef(*map(decode, d)), "spec": lambda d: Spec(*map(decode, d))}
 
 
 # ---------------------------------------------------------------- export
 
 
 def _input_name(t: Tensor) -> str:
-    return t.op.name if t.value_index == 0 else t.name
+    return t.op.name if t.value_index == 0 else f"{t.op.name}:{t.value_index}"
 
 
 def node_of(op: Operation) -> NodeDef:
     """The node of one operation."""
-    return NodeDef(op.name, op.type, [*map(_input_name, op.inputs), *[f"^{c.name}" for c in op.control_inputs]], op.device, op.attrs)
+    attrs = {k: _described(v) for k, v in op.attrs.items()}
+    if op.region is not None:
+        attrs["_region"] = _number(op.region)
+    if op in op.graph._checkpointed:
+        attrs["_checkpointed"] = True
+    return NodeDef(op.name, op.type, [*map(_input_name, op.inputs), *[f"^{c.name}" for c in op.control_inputs]], op.device, attrs)
+
+
+def _number(region: Region) -> int:
+    """A number that no other region of the graph has: that of its owner, and which of the owner's regions it is."""
+    assert region.owner is not None
+    regions = control.regions_of(region.owner)
+    return region.owner.id * 2 + regions.index(region)
+
+
+def _described(value: Any) -> Any:
+    """An attribute with names in place of operations, tensors and regions."""
+    if isinstance(value, Operation):
+        return Ref(value.name)
+    if isinstance(value, Tensor):
+        return Ref(f"{value.op.name}:{value.value_index}")
+    if isinstance(value, Region):
+        return RegionDef(_number(value), value.what, *[tuple([_described(t) for t in x]) for x in (value.params, value.results)])
+    if type(value) in (list, tuple):
+        return type(value)([_described(v) for v in value])
+    return value
+
+
+def mentioned(value: Any) -> Iterator[str]:
+    """The names that an attribute mentions."""
+    if isinstance(value, Ref):
+        yield value.name
+    elif isinstance(value, (list, tuple)) and not isinstance(value, Spec):
+        for v in value:
+            yield from mentioned(v)
+
+
+def needed(n: NodeDef) -> list[str]:
+    """The names of the nodes that `n` cannot do without: inputs, and what its attributes mention."""
+    return [_base(i) for i in (*n.input, *[name for v in n.attr.values() for name in mentioned(v)])]
+
+
+def _abandoned(region: Region | None) -> bool:
+    """Whether a branch or body was given up while it was built, by an error: nothing can use what stands there."""
+    while region is not None and region.owner is not None:
+        region = region.outer
+    return region is not None
 
 
 def export(g: Graph) -> GraphDef:
     """The whole graph, in the order in which it was made."""
     found = GraphDef()
     for op in g.get_operations():
+        if _abandoned(op.region):
+            continue
         node = node_of(op)
         shapes = [t.sizes for t in op.outputs]
         if any(s is not None and s != old.sizes for s, old in zip(shapes, op.opdef.infer(op.inputs, op.attrs))):
@@ -264,6 +336,8 @@ class _Importer:
         self.made: dict[str, Operation] = {}
         self.names: set[str] = set()
         self.used: set[str] = set()
+        self.outside = g._state.region
+        self.regions: dict[int, Region] = {}
 
     def run(self, graph_def: GraphDef) -> None:
         nodes: dict[str, NodeDef] = {}
@@ -274,27 +348,68 @@ class _Importer:
         self.names = set(nodes)
         # What is mapped counts as found when the graph has it, used by a node or not.
         self.used = {k for k in self.mapping if k.lstrip("^").split(":")[0] in nodes}
+        self._enclose(nodes)
         for n in _sorted(nodes):
             self._add(n)
+
+    def _enclose(self, nodes: dict[str, NodeDef]) -> None:
+        """Makes the regions, outer ones first."""
+        found = {d.number: (d, n) for n in nodes.values() for d in n.attr.get("regions", ())}
+
+        def region(number: int, inner: tuple[int, ...] = ()) -> Region:
+            if number not in found or number in inner:
+                raise ValueError(f"graph_def is invalid: no branch or loop owns region {number}")
+            if number not in self.regions:
+                d, owner = found[number]
+                outer = owner.attr.get("_region")
+                self.regions[number] = Region(self.graph, d.what, self.outside if outer is None else region(outer, (*inner, number)))
+            return self.regions[number]
+
+        for number in {*found, *[n.attr["_region"] for n in nodes.values() if "_region" in n.attr]}:
+            region(number)
+
+    def _meant(self, value: Any) -> Any:
+        """An attribute with what its names stand for."""
+        if isinstance(value, Ref):
+            base, colon, index = value.name.partition(":")
+            return self.made[base].outputs[int(index)] if colon else self.made[base]
+        if isinstance(value, RegionDef):
+            region = self.regions[value.number]
+            region.params, region.results = [list(map(self._meant, x)) for x in (value.params, value.results)]
+            return region
+        if type(value) in (list, tuple):
+            return type(value)([self._meant(v) for v in value])
+        return value
 
     def _add(self, n: NodeDef) -> None:
         definition = opdef.REGISTRY.get(n.op)
         if definition is None:
             raise ValueError(f"No op named {n.op} in this version (node {n.name!r}).{errors.suggest(n.op, opdef.REGISTRY)}")
         inputs = [self._tensor(i, n) for i in n.input if not i.startswith("^")]
-        control = [self._operation(i, n) for i in n.input if i.startswith("^")]
-        attrs = {k: v for k, v in n.attr.items() if not k.startswith("_") or k in definition.defaults}
+        waits = [self._operation(i, n) for i in n.input if i.startswith("^")]
+        attrs = {k: self._meant(v) for k, v in n.attr.items() if not k.startswith("_") or k in definition.defaults}
         missing = definition.defaults.keys() - attrs.keys()
         attrs.update({k: definition.defaults[k] for k in missing})
         if any(v is opdef.UNSET for v in attrs.values()):
             raise ValueError(f"node {n.name!r} ({n.op}) lacks the attribute(s) {sorted(k for k, v in attrs.items() if v is opdef.UNSET)}")
         if extra := attrs.keys() - definition.defaults.keys():
             raise ValueError(f"node {n.name!r} ({n.op}) has unknown attribute(s) {sorted(extra)}; known: {sorted(definition.defaults)}")
-        with self.graph.device(n.device or None), self.graph.control_dependencies(control):
+        region = self.regions[n.attr["_region"]] if "_region" in n.attr else self.outside
+        with self.graph.device(n.device or None), self.graph.inside(region), self.graph.control_dependencies(waits):
             op = self.graph.create_op(definition, inputs, attrs, n.name)
+        self._settle(op, n)
         for t, sizes in zip(op.outputs, n.attr.get("_shapes", ())):
             t.sizes = types.merge_shapes(t.sizes, sizes)
         self.made[n.name] = op
+
+    def _settle(self, op: Operation, n: NodeDef) -> None:
+        """What the graph knows of branches and loops."""
+        for region in control.regions_of(op):
+            region.owner, region.name = op, op.name
+        if n.attr.get("_checkpointed"):
+            self.graph._checkpointed.add(op)
+        if op.opdef is control.saved_op:
+            self.graph._saved[op.attrs["tensor"]] = op.outputs[0]
 
     def _tensor(self, name: str, n: NodeDef) -> Tensor:
         full = _canonical(name)
@@ -330,7 +445,7 @@ def _sorted(nodes: dict[str, NodeDef]) -> list[NodeDef]:
             if state.get(name) == 2:
                 stack.pop()
                 continue
-            waiting = [b for b in map(_base, nodes[name].input) if state.get(b) != 2]
+            waiting = [b for b in needed(nodes[name]) if state.get(b) != 2]
             for b in waiting:
                 if b not in nodes:
                     raise ValueError(f"graph_def is invalid at node {name!r}: input {b!r} not found.{errors.suggest(b, nodes)}")

@@ -6,7 +6,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from . import errors, types
-from .graph_def import GraphDef, NodeDef, _base
+from .graph_def import GraphDef, NodeDef, _base, mentioned, needed
 
 __all__ = ["extract_sub_graph", "convert_variables_to_constants", "remove_training_nodes", "must_run_on_cpu",
            "tensor_shape_from_node_def_name"]
@@ -28,7 +28,7 @@ def extract_sub_graph(graph_def: GraphDef, dest_nodes: Sequence[str]) -> GraphDe
             raise ValueError(f"{name} is not in graph.{errors.suggest(name, nodes)}")
         if name not in wanted:
             wanted.add(name)
-            todo.extend(map(_base, nodes[name].input))
+            todo.extend(needed(nodes[name]))
     return GraphDef(NodeDef(n.name, n.op, n.input, n.device, n.attr) for n in graph_def.node if n.name in wanted)
 
 
@@ -60,8 +60,10 @@ def remove_training_nodes(input_graph: GraphDef, protected_nodes: Sequence[str] 
     kept = set(protected_nodes or ())
     dropped = {n.name: n.input[0] for n in input_graph.node
                if n.op in ("Identity", "CheckNumerics") and n.name not in kept and not any(i.startswith("^") for i in n.input)}
-    # A node that others wait for by a control edge stays.
+    # A node that others wait for by a control edge, or mean by its name, stays.
     for n in input_graph.node:
+        for name in [m for v in n.attr.values() for m in mentioned(v)]:
+            dropped.pop(_base(name), None)
         for i in n.input:
             if i.startswith("^"):
                 dropped.pop(i[1:], None)

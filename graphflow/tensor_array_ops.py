@@ -56,10 +56,11 @@ class TensorArray:
                 raise ValueError("a TensorArray is its handle and its flow: give both")
             self._flow, self._written = flow, handle
             return
-        n = convert_to_tensor(size, types.int32 if not isinstance(size, Tensor) else None)
+        n = _index(size)
         if n.sizes not in ((), None):
             raise ValueError(f"size must be a scalar, got {n!r} of shape {n.shape}")
-        self._flow, self._written = control.array_op(n, dtype=self._dtype, element=self._elements, dynamic=self._dynamic, name=name or "TensorArray")
+        self._flow, self._written = control.array_op(n, dtype=self._dtype, element=self._elements, dynamic=self._dynamic,
+                                                       name=name or "TensorArray")
         if not self._dynamic and self._written.sizes is not None:
             self._slots = self._written.sizes[0]
 
@@ -118,7 +119,8 @@ class TensorArray:
     def _value(self, value: Any) -> Tensor:
         t = convert_to_tensor(value, preferred_dtype=self._dtype)
         if t.dtype is not self._dtype:
-            raise TypeError(f"TensorArray dtype is {self._dtype.name} but a value of {t.dtype.name} is written: {t!r}; convert with tf.cast")
+            raise TypeError(f"TensorArray dtype is {self._dtype.name} but a value of {t.dtype.name} is written: {t!r}; "
+                            "convert with tf.cast")
         return t
 
     # -- one element
@@ -130,14 +132,14 @@ class TensorArray:
         with graph.get_default_graph().name_scope(name or "TensorArrayWrite"):
             t = self._value(value)
             self._element(t.sizes, "write")
-            at = unwritten(self._written, convert_to_tensor(index, None if isinstance(index, Tensor) else types.int32), dynamic=self._dynamic)
+            at = unwritten(self._written, _index(index), dynamic=self._dynamic)
             flow = put(self._flow, at, t, dynamic=self._dynamic)
             mask = put(self._written, at, convert_to_tensor(True), dynamic=self._dynamic)
         return self._with_components([flow, mask])
 
     def read(self, index: Any, name: str | None = None) -> Tensor:
         """The element at `index`."""
-        at = convert_to_tensor(index, None if isinstance(index, Tensor) else types.int32)
+        at = _index(index)
         found = control.row(self._flow, at, name=name or "TensorArrayReadV3")
         if self._infer and self._elements[0] is not None:
             found.set_shape(types._shape(self._elements[0]))
@@ -189,8 +191,8 @@ class TensorArray:
         written = fill(shape(value)[0:1], convert_to_tensor(True))
         if isinstance(rows, int) and isinstance(self._slots, int) and rows != self._slots:
             if rows > self._slots:
-                raise errors.InvalidArgumentError(None, None, f"TensorArray has {self._slots} slots and is not resizeable, but {rows} values "
-                                                  f"are to be put into it: {value!r}; give size={rows} or dynamic_size=True")
+                raise errors.InvalidArgumentError(None, None, f"TensorArray has {self._slots} slots and is not resizeable, but {rows} "
+                                                  f"values are put into it: {value!r}; give size={rows} or dynamic_size=True")
             more = self._slots - rows
             value = pad(value, [[0, more], *[[0, 0] for _ in value.sizes[1:]]])  # type: ignore[index]
             written = concat([written, fill([more], convert_to_tensor(False))], 0)
@@ -216,7 +218,7 @@ class TensorArray:
         from .control_flow_ops import while_loop
 
         with graph.get_default_graph().name_scope(name or "TensorArrayScatter"):
-            t, at = self._rows(value), convert_to_tensor(indices, None if isinstance(indices, Tensor) else types.int32)
+            t, at = self._rows(value), _index(indices)
             self._element(None if t.sizes is None else t.sizes[1:], "scatter")
             rows = TensorArray(self._dtype, size=shape(t)[0])._fill(t)
             _, found = while_loop(lambda i, _: i < shape(at)[0], lambda i, a: (i + 1, a.write(at[i], rows.read(i))), (0, self))
@@ -245,3 +247,8 @@ class TensorArray:
         from .control_flow_ops import no_op
 
         return no_op(name)
+
+
+def _index(value: Any) -> Tensor:
+    """An index, a vector of them, or a size, as a tensor: int32 unless it is one already."""
+    return convert_to_tensor(value, None if isinstance(value, Tensor) else types.int32)

@@ -11,7 +11,7 @@ from typing import Any, Iterable, NamedTuple, Sequence
 import numpy as np
 
 from .. import types
-from ..graph import Operation, Tensor
+from ..graph import Operation, Region, Tensor
 
 # Fill colours by family, light enough for black text.
 COLOURS = {"elementwise": "#d7e8fb", "reduction": "#fde2c4", "movement": "#e6e6e6", "contraction": "#f9c9c9", "indexing": "#d9f0d3",
@@ -61,6 +61,9 @@ def to_dot(ops: Iterable[Operation], title: str = "graph") -> str:
         for c in op.control_inputs:
             if c in keys:
                 lines.append(f"  {_quote(keys[c])} -> {_quote(keys[op])} [style=dashed];")
+    for t, op in _leaving(found):
+        if t.op in keys:
+            lines.append(f"  {_quote(keys[t.op])} -> {_quote(keys[op])} [style=dotted, label={_quote(_edge_label(t))}];")
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -68,12 +71,40 @@ def _edge_label(t: Tensor) -> str:
     return (f":{t.value_index} " if len(t.op.outputs) > 1 else "") + spec_text(t)
 
 
+def _leaving(ops: Iterable[Operation]) -> list[tuple[Tensor, Operation]]:
+    """What leaves the branches and loop bodies, with the op that owns them; these are no inputs of it."""
+    found = [(t, op) for op in ops for r in op.attrs.get("regions", ()) for t in r.results if t.op.region is r]
+    return list(dict.fromkeys(found))
+
+
+def _path(op: Operation) -> list[str]:
+    """The clusters around an op: scopes, and in those of a branch or loop one for each of its regions."""
+    regions, region = [], op.region
+    while region is not None:
+        regions.insert(0, region)
+        region = region.outer
+    parts: list[str] = []
+    scopes = op.name.split("/")[:-1]
+    for r in regions:
+        around = r.name.split("/")[:-1]
+        shared = around if scopes[:len(around)] == around else []
+        parts += [*shared[len([p for p in parts if not p.startswith("[")]):], f"[{_region_name(r)}]"]
+    return parts + scopes[len([p for p in parts if not p.startswith("[")]):]
+
+
+def _region_name(region: Region) -> str:
+    owner = region.owner
+    names = {"Cond": ("true_fn", "false_fn"), "While": ("cond", "body")}.get(owner.type if owner else "", ())
+    regions = owner.attrs["regions"] if owner else ()
+    return f"{region.name.split('/')[-1]} {names[regions.index(region)]}" if names and region in regions else region.what
+
+
 def _tree(ops: Iterable[Operation]) -> dict[str, Any]:
     """Nested scopes: names map to a sub-tree, "" to the operations directly inside."""
     root: dict[str, Any] = {"": []}
     for op in ops:
         node = root
-        for part in op.name.split("/")[:-1]:
+        for part in _path(op):
             node = node.setdefault(part or "(empty)", {"": []})
         node[""].append(op)
     return root
@@ -171,6 +202,7 @@ class Layout:
         number = {op: i for i, op in enumerate(self.ops)}
         self.edges: list[tuple[int, int, Tensor | None]] = [(number[t.op], i, t) for i,
                                                             op in enumerate(self.ops) for t in dict.fromkeys(op.inputs) if t.op in number]
+        self.edges += [(number[t.op], number[op], t) for t, op in _leaving(self.ops) if t.op in number]
         self.edges += [(number[c], i, None) for i, op in enumerate(self.ops) for c in op.control_inputs if c in number]
         self.width = [_box_width(op) for op in self.ops]
         self.row = self._rows()
