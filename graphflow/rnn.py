@@ -25,7 +25,7 @@ def transpose_batch_time(x: Tensor) -> Tensor:
     """The first two axes exchanged; a tensor of less than two axes as it is."""
     if x.shape.ndims is None:
         rank = array_ops.rank(x)
-        return array_ops.transpose(x, array_ops.concat([[1, 0], math_ops.range(2, rank)], 0))
+        return array_ops.transpose(x, array_ops.concat([[1, 0], array_ops.range(2, rank)], 0))
     if x.shape.ndims < 2:
         return x
     return array_ops.transpose(x, [1, 0, *range(2, x.shape.ndims)])

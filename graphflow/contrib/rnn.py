@@ -254,7 +254,7 @@ class LSTMBlockWrapper(Layer):
         inside = array_ops.transpose(array_ops.sequence_mask(lengths, steps, dtype=hs.dtype), [1, 0])
         hs = hs * array_ops.expand_dims(inside, -1)
         # The state after `length` steps is row `length` of what the first state stands before.
-        at = array_ops.stack([lengths, math_ops.range(batch)], axis=1)
+        at = array_ops.stack([lengths, array_ops.range(batch)], axis=1)
         final = [array_ops.gather_nd(array_ops.concat([array_ops.expand_dims(first, 0), x], 0), at) for first, x in ((c, cs), (h, hs))]
         return hs, LSTMStateTuple(*final)
 
