@@ -6,11 +6,15 @@ neither the states nor their gradients die out over ten thousand steps.
 """
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from . import recurrent
+from .announced import announced
 from .recurrent import Net
-from .workload import BEST, MS, US, Steady, at_most, at_most_times
+from .worker import peak_memory
+from .workload import BEST, MS, US, Goal, Program, Steady, at_most, at_most_times, fact
 
 STEPS, SIZE = 10_000, 8
 
@@ -275,3 +279,212 @@ lstm = training(f"lstm: training step, {SIZES}", Net("lstm"), Net("lstm", **TINY
 gru = training(f"gru: training step, reset after the product as in cuDNN, {SIZES}", Net("gru"), Net("gru", **TINY), TORCH)
 grucell = training(f"grucell: training step, TF1's GRUCell, {SIZES}", Net("grucell"), Net("grucell", **TINY))
 stacked = training(f"bilstm: training step, 2 layers, bidirectional, {SIZES}", Net("lstm", 2, True), Net("lstm", 2, True, **TINY), TORCH)
+
+
+# ---------------------------------------------------------------- the first step: how long it takes to be compiled
+# Every number is the first step of a fresh process, from the building of the graph on, less a later step, so that what is left does
+# not contain the running of it. Nothing is cached.
+
+SAME_KERNELS = fact("compiled", 0, "compiles nothing")
+
+
+def first_step(side, lib, x, y, weights):
+    """What a fresh process measures; see above."""
+    net, start = Net("lstm", steps=len(x), batch=x.shape[1], features=x.shape[2], units=weights[-2].shape[0]), time.perf_counter()
+    net = net._replace(classes=len(weights[-1]))
+    step = recurrent.STEPS[side](lib, net, x, y, weights)
+    loss = float(step())
+    first, again = time.perf_counter() - start, []
+    for _ in range(3):
+        start = time.perf_counter()
+        step()
+        again.append(time.perf_counter() - start)
+    return {"value": max(first - min(again), 0.0), "result": loss, "step": min(again)}
+
+
+def compiled(steps, goals):
+    w = Program(f"lstm of {steps} steps: building and compiling the training step, empty cache", cache="empty", most=3, goals=goals,
+                aside=("step",), tolerance=(0, 1e-4))
+    net = Net("lstm", steps=steps)
+    w.inputs(lambda quick: (Net("lstm", **{**TINY, "steps": max(steps // 10, 2)}) if quick else net).arrays())
+    w.reference(lambda x, y, *weights: first_loss(x, y, weights))
+    for side in recurrent.STEPS:
+        def program(*_):
+            """Stands for its text."""
+        program.text = (f"def program(lib, x, y, *weights):\n    from benchmarks.loops import first_step\n"
+                        f"    return first_step({side!r}, lib, x, y, weights)\n")
+        w.functions[side] = program
+    return w
+
+
+def first_loss(x, y, weights):
+    cell, given, (w, b) = recurrent.Lstm, weights[:2], weights[-2:]
+    z = recurrent.layer(cell, x.astype(np.float64), given, len(w), False)[0][-1] @ w + b
+    return (np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y]).mean()
+
+
+short = compiled(10, [])
+for many in (100, 1000):
+    compiled(many, [at_most_times(1.2, short)])
+
+
+# ---------------------------------------------------------------- other sizes
+# As `cold` does: the first call with another batch size and another length; `compiled` counts the kernels that are new for it.
+
+resized = Program("lstm: first step with another batch size and length", cache="warm", goals=[SAME_KERNELS], aside=("compiled",),
+                  tolerance=(0, 1e-4))
+
+
+@resized.inputs
+def _(quick):
+    return Net("lstm", **(TINY if quick else {})).arrays()
+
+
+@resized.reference
+def _(x, y, *weights):
+    return recurrent.losses(Net("lstm", units=len(weights[-2])), x, y, weights, 1), first_loss(x[:-1, :-1], y[:-1], weights)
+
+
+@resized.graphflow
+@resized.tensorflow
+def _(tf, x, y, *weights):
+    from benchmarks.recurrent import Net, tf_training
+
+    net = Net("lstm", 1, False, *x.shape, *weights[-2].shape)
+    sess, (px, py), (loss, train) = tf_training(tf, net, weights, ([None, None, net.features], [None]))
+    gradients = tf.gradients(loss, tf.trainable_variables())
+
+    def compiled():
+        stats = sys.modules.get("graphflow.codegen.compile")  # noqa: F821
+        return stats.stats()["compiled"] + stats.stats()["disk_hits"] if stats else 0
+    first = sess.run([loss, gradients], {px: x, py: y})[0]
+    before, start = compiled(), time.perf_counter()  # noqa: F821
+    second = sess.run([loss, gradients], {px: x[:-1, :-1], py: y[:-1]})[0]
+    return {"value": time.perf_counter() - start, "result": [[first], second], "compiled": compiled() - before}  # noqa: F821
+
+
+@resized.jax
+def _(jax, x, y, *weights):
+    from benchmarks.recurrent import Net, jax_loss
+
+    net, weights = Net("lstm", 1, False, *x.shape, *weights[-2].shape), list(weights)
+    f = jax.jit(jax.value_and_grad(lambda w, x, y: jax_loss(jax, net, w, x, y)))
+    first = jax.block_until_ready(f(weights, x, y))[0]
+    start = time.perf_counter()  # noqa: F821
+    second = jax.block_until_ready(f(weights, x[:-1, :-1], y[:-1]))[0]
+    return {"value": time.perf_counter() - start, "result": [[first], second]}  # noqa: F821
+
+
+# ---------------------------------------------------------------- memory of a long backward pass
+# h = h/2 + tanh(A h + b)/2 with states of 64 x 32, so that the states are what counts; the peak of the resident size of a fresh
+# process above that before the gradient, less what a trivial run takes (`engine`).
+
+TENTH = Goal("at most a tenth of that", lambda m: None if not (whole.last and whole.last.median("graphflow") and m.median("graphflow"))
+             else m.median("graphflow") <= 0.1 * whole.last.median("graphflow"))
+whole = Program(f"memory of the gradient of {STEPS} steps, states of 64 x 32 float32", unit="B", aside=("engine", "announced", "step"), most=3,
+                tolerance=(2e-3, 1e-3))
+spared = Program("memory of the same with swap_memory=True (JAX: jax.checkpoint of every 100 steps)", unit="B", most=3, goals=[TENTH],
+                 aside=("engine", "announced", "step"), tolerance=(2e-3, 1e-3))
+
+
+@whole.inputs
+@spared.inputs
+def _(quick):
+    a, h, u = problem(1, 64, 32)
+    return [np.array(100 if quick else STEPS), *(v.astype(np.float32) for v in (a, h, u[0]))]
+
+
+@whole.reference
+@spared.reference
+def _(n, a, h, b):
+    return gradient(a.astype(np.float64), h.astype(np.float64), [b] * int(n))[1]
+
+
+def session_memory(tf, n, a, h, b, **options):
+    """The peak of a Session's gradient for the first state; the states of the loop are all that is large."""
+    base = peak_memory(reset=True)
+    with tf.Graph().as_default():
+        one = tf.placeholder(tf.float32, [])
+        tf.Session().run(one + one, {one: 1.0})
+    engine = peak_memory() - base
+    p = [tf.placeholder(tf.float32, v.shape) for v in (a, h, b)]
+
+    def body(i, h):
+        return i + 1, 0.5 * h + 0.5 * tf.tanh(tf.matmul(p[0], h) + p[2])
+    y = tf.while_loop(lambda i, h: i < int(n), body, (tf.constant(0), p[1]), **options)[1]
+    d, feed, sess = tf.gradients(y, p[1])[0], dict(zip(p, (a, h, b))), tf.Session()
+    value = sess.run(d, feed)
+    used, start = peak_memory() - base - engine, time.perf_counter()
+    sess.run(d, feed)
+    return {"value": used, "result": value, "engine": engine, "step": time.perf_counter() - start, **announced(tf, d, feed, sess)}
+
+
+@whole.graphflow
+@whole.tensorflow
+def _(tf, n, a, h, b):
+    from benchmarks.loops import session_memory
+
+    return session_memory(tf, n, a, h, b)
+
+
+@spared.graphflow
+def _(tf, n, a, h, b):
+    from benchmarks.loops import session_memory
+
+    return session_memory(tf, n, a, h, b, swap_memory=True)
+
+
+def jax_memory(jax, n, a, h, b, block):
+    """The same of JAX; with `block`, only the states between blocks of so many steps are kept."""
+    base = peak_memory(reset=True)
+    jax.block_until_ready(jax.jit(lambda x: x + x)(1.0))
+    engine = peak_memory() - base
+
+    def steps(h, count):
+        return jax.lax.scan(lambda h, _: (0.5 * h + 0.5 * jax.numpy.tanh(a @ h + b), None), h, None, count)[0]
+
+    def y(h):
+        if not block:
+            return steps(h, int(n)).sum()
+        part = jax.checkpoint(lambda h: steps(h, block))
+        return jax.lax.scan(lambda h, _: (part(h), None), h, None, int(n) // block)[0].sum()
+    f = jax.jit(jax.grad(y))
+    value = jax.block_until_ready(f(h))
+    used, start = peak_memory() - base - engine, time.perf_counter()
+    jax.block_until_ready(f(h))
+    return {"value": used, "result": value, "engine": engine, "step": time.perf_counter() - start}
+
+
+@whole.jax
+def _(jax, n, a, h, b):
+    from benchmarks.loops import jax_memory
+
+    return jax_memory(jax, n, a, h, b, 0)
+
+
+@spared.jax
+def _(jax, n, a, h, b):
+    from benchmarks.loops import jax_memory
+
+    return jax_memory(jax, n, a, h, b, 10 if n < 1000 else 100)
+
+
+@whole.torch
+def _(torch, n, a, h, b):
+    from benchmarks.worker import peak_memory
+
+    base = peak_memory(reset=True)
+    one = torch.ones(1, requires_grad=True)
+    (one + one).backward()
+    engine = peak_memory() - base
+    a, b, first = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(h).requires_grad_()
+
+    def step():
+        h = first
+        for _ in range(int(n)):
+            h = 0.5 * h + 0.5 * torch.tanh(a @ h + b)
+        return torch.autograd.grad(h.sum(), first)[0]
+    value = step()
+    used, start = peak_memory() - base - engine, time.perf_counter()  # noqa: F821
+    step()
+    return {"value": used, "result": value, "engine": engine, "step": time.perf_counter() - start}  # noqa: F821

@@ -29,6 +29,7 @@ from .functional_ops import *
 from .graph_def import *
 from .init_ops import *
 from .random_ops import *
+from .sparse_tensor import *
 from .tensor_array_ops import *
 from .state_ops import *
 from .variable_scope import *
@@ -36,7 +37,7 @@ from .variables import *
 from . import math
 from .clip_ops import *
 from .linalg import *
-from . import layers, linalg, losses, train
+from . import layers, linalg, losses, sparse, train
 from . import nn
 from .nn import extract_image_patches
 from . import graph_util
@@ -59,7 +60,7 @@ _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_grap
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary",
           "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
-          "SparseTensor": "sparse tensors", "sparse_placeholder": "sparse tensors", "FIFOQueue": "queues and readers",
+          "FIFOQueue": "queues and readers",
           "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
           "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers", "python_io": "queues and readers",
           "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}

@@ -136,6 +136,8 @@ def identity(input: Any, name: str | None = None) -> Any:
     """The same value as a new tensor."""
     if isinstance(input, IndexedSlices):
         return IndexedSlices(identity(input.values, name), input.indices, input.dense_shape)
+    if hasattr(input, "_components"):  # a SparseTensor
+        return input._with_components([identity(t, name) for t in input._components()])
     return array.identity(input, name=name)
 
 
@@ -161,6 +163,8 @@ def shape(input: Any, name: str | None = None, out_type: Any = types.int32, opti
     """The run-time shape of `input` as a vector of `out_type`."""
     if isinstance(input, IndexedSlices):
         return input.dense_shape
+    if hasattr(input, "dense_shape"):  # a SparseTensor
+        return _cast(input.dense_shape, types.as_dtype(out_type))
     return array.shape_of(input, out_type=types.as_dtype(out_type), name=name)
 
 

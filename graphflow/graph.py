@@ -80,6 +80,7 @@ class Region:
         self.results: list[Tensor] = []
         self.owner: Operation | None = None
         self.also: list[Tensor] = []  # what it computes besides: only asked for by ops that look into it
+        self.twin: Any = None  # what made it as a copy of another region (see ops/checkpoint.py)
         self.reverses = False  # the body of a loop whose first variable counts another loop's iterations down to 0
 
     def __repr__(self) -> str:

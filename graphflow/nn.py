@@ -788,7 +788,7 @@ __all__ = [
     "xw_plus_b", "zero_fraction"]
 
 
-_LATE = ("candidate_sampling", "rnn")  # modules whose functions are loaded when first asked for
+_LATE = ("candidate_sampling", "ctc_ops", "rnn")  # modules whose functions are loaded when first asked for
 
 
 def __getattr__(name: str) -> Any:

@@ -276,11 +276,15 @@ def _size(terms: dict, hint_value: int | None) -> Size:
     return terms.get((), 0) if not any(terms) else Dim(terms, hint_value)
 
 
-_VALUE: dict[str, Any] = {"//": lambda a, b: a // b, "%": lambda a, b: a % b, "max": max, "min": min}
+_VALUE: dict[str, Any] = {"//": lambda a, b: a // b, "%": lambda a, b: a % b, "max": max, "min": min,
+                          "root": lambda a, b: max(math.isqrt(max(a - 1, 0)) + 1, b)}
 
 
 def opaque(op: str, a: Size, b: Size) -> Size:
-    """`a op b` for an operator polynomials are not closed under: `//`, `%`, `max`, `min`."""
+    """`a op b` for an operator polynomials are not closed under: `//`, `%`, `max`, `min`, and `root`.
+
+    `a root b` is the smallest number whose square is at least a, or b if that is larger.
+    """
     if is_unknown(a) or is_unknown(b):
         return UNKNOWN
     if isinstance(a, (int, np.integer)) and isinstance(b, (int, np.integer)):

@@ -23,6 +23,7 @@ from graphflow.ops.opdef import REGISTRY, UNSET, constant
 
 for _module in pkgutil.iter_modules(tf.ops.__path__, "graphflow.ops."):
     importlib.import_module(_module.name)
+importlib.import_module("graphflow.ctc_ops")  # loaded late by the package
 
 # Ops without a case here, and why.
 EXEMPT_FAMILIES = {

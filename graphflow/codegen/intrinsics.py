@@ -39,15 +39,15 @@ _ELEMENT = {
 
 # ---- alias scopes -----------------------------------------------------------------------------------
 
-def _scope_lists(module, scope: int):
-    """(alias.scope, noalias) metadata that tells buffer `scope` apart from every other buffer.
+def _scope_lists(module, scope: int, domain: int = 0):
+    """(alias.scope, noalias) metadata that tells buffer `scope` apart from every other buffer of its domain.
 
     Scopes appear as the text uses them, so the `noalias` lists made earlier grow by each new one.
     """
-    known = module.__dict__.setdefault("_graphflow_scopes", {})
+    known = module.__dict__.setdefault("_graphflow_scopes", {}).setdefault(domain, {})
     if scope not in known:
-        node = module.add_metadata([f"buffer {scope}", module.add_metadata(["graphflow buffers"])])
-        others = module.add_metadata([f"all but buffer {scope}"])       # unique now, filled in below
+        node = module.add_metadata([f"buffer {scope}", module.add_metadata([f"graphflow buffers {domain}" if domain else "graphflow buffers"])])
+        others = module.add_metadata([f"all but buffer {scope} of {domain}"])  # unique now, filled in below
         others.operands = tuple(entry[0] for entry in known.values())
         for _, _, list_of_others in known.values():
             list_of_others.operands += (node,)
@@ -56,9 +56,13 @@ def _scope_lists(module, scope: int):
 
 
 def _in_scope(module, instruction, scope: int):
-    """Mark a load or store; scopes outside 0..63 stay unmarked, that is, they may alias anything."""
+    """Mark a load or store; scopes outside 0..63 stay unmarked, that is, they may alias anything.
+
+    The thousands are the domain: scopes of two domains, as of two kernels inside one (loops.py), may alias.
+    """
+    domain, scope = divmod(scope, 1000)
     if 0 <= scope < _SCOPES:                                           # lists grow as the square
-        mine, others = _scope_lists(module, scope)
+        mine, others = _scope_lists(module, scope, domain)
         instruction.set_metadata("alias.scope", mine)
         instruction.set_metadata("noalias", others)
     return instruction

@@ -284,9 +284,9 @@ def one2many_rnn_seq2seq(encoder_inputs: Sequence[Any], decoder_inputs_dict: dic
         for name, inputs in decoder_inputs_dict.items():
             count = num_decoder_symbols_dict[name]
             with tf.variable_scope(f"one2many_decoder_{name}"):
-                decode = functools.partial(embedding_rnn_decoder, inputs, state, OutputProjectionWrapper(dec_cells_dict[name], count), count,
-                                           embedding_size, None)
-                outputs[name], states[name] = _by(feed_previous, decode)
+                decoder = OutputProjectionWrapper(dec_cells_dict[name], count)
+                outputs[name], states[name] = _by(feed_previous, functools.partial(
+                    embedding_rnn_decoder, inputs, state, decoder, count, embedding_size, None))
     return outputs, states
 
 

@@ -37,8 +37,13 @@ def loop_variable(*, spec):
 
 def members(region: Region, more: Sequence[Tensor] = ()) -> list[Operation]:
     """The ops of `region` (not of regions inside it) that its results and `more` need, in creation order."""
+    return needed(region, (*region.results, *region.also, *more))
+
+
+def needed(region: Region, tensors: Sequence[Tensor]) -> list[Operation]:
+    """The ops of `region` (not of regions inside it) that `tensors` need, in creation order."""
     seen: set[Operation] = set()
-    todo = [t.op for t in (*region.results, *region.also, *more)]
+    todo = [t.op for t in tensors]
     while todo:
         op = todo.pop()
         if op.region is region and op not in seen:
@@ -550,6 +555,20 @@ def stream(counter: Any, tick: Any) -> Any:
     return (int(counter) * _GOLDEN + int(tick) + 1 + 2**63) % 2**64 - 2**63
 
 
+@_control(type="RunCounter", effect="random", infer=lambda *, of: Spec(types.int64, ()), no_gradient="a counter")
+def counter_op(*, of):
+    """The run counter that the random op `of`, inside a loop of this region, has outside of that loop."""
+
+
+def _drawn_spec(*inputs: Tensor, of: Operation) -> list[Spec]:
+    return of.opdef.infer(inputs[:-1], of.attrs)
+
+
+@_control("inputs", type="Drawn", infer=_drawn_spec, no_gradient="random values")
+def drawn_op(*inputs, of):
+    """What the random op `of` gives for the run counter that is the last of `inputs`; its own come before."""
+
+
 def stream_tensor(counter: Tensor, tick: Tensor) -> Tensor:
     """`stream` of int64 scalars, as ops."""
     return counter * constant(_GOLDEN, types.int64) + (tick + constant(1, types.int64))
@@ -571,6 +590,8 @@ class _Reader:
         self.variant = _reach(forward, forward.params)
 
     def __call__(self, t: Tensor) -> Tensor:
+        if self.forward.twin is not None and t.op.region is self.forward.twin.source:
+            t = self.forward.twin(t)  # a gradient function that knows the ops this region repeats
         if t.op.region is not self.forward:
             return t
         found = self.made.get(t.op)
@@ -716,7 +737,12 @@ cond_op.raw_gradient = while_op.raw_gradient = saved_op.raw_gradient = True  # t
 def _(op, *dys):
     outer = gradients._current.get()
     assert outer is not None
-    return backward(op, dys, outer.pending.pop(op, []), outer.reached)
+    from . import checkpoint
+
+    pending = outer.pending.pop(op, [])
+    if op in op.graph._checkpointed and not pending and checkpoint.repeatable(op):
+        return checkpoint.backward(op, dys, outer.reached)
+    return backward(op, dys, pending, outer.reached)
 
 
 def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]], reached: set[Tensor]) -> list[Any]:

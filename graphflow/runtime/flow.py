@@ -80,6 +80,64 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
     return Unit(c, None, reads, writes, nest=Nest("branch", [Compiled(p, inside="branch") for p in branches]))
 
 
+@dataclass(frozen=True)
+class Row:
+    """A buffer that is row `index` of `base`: nothing is copied."""
+
+    base: ir.Buffer
+    index: ir.Buffer
+
+
+def rows(compiled: Any) -> dict[ir.Buffer, Row]:
+    """Values of a loop's body that are made in, or read from, the row of an array to which they would be copied.
+
+    A value that is only made to be put into slots is computed there; a row that a kernel would only copy is read in place.  The index
+    is the same from the begin of the iteration until the last use; nobody writes over what is in the row, or reads it before.
+    """
+    found: dict[ir.Buffer, Row] = {}
+    shared = set(compiled.alias.values())
+    params = {compiled.buffers[t]: what for t, (kind, what) in compiled.inputs.items() if t in compiled.buffers}
+    for u in list(compiled.units):
+        op = u.cluster.ops[0]
+        if u.prologue or len(u.cluster.ops) != 1 or op.opdef not in (control.put, control.recall) or u.emitted is None:
+            continue
+        base, index = compiled.buffers.get(op.inputs[0]), compiled.buffers.get(op.inputs[1])
+        b = compiled.buffers.get(op.inputs[2] if op.opdef is control.put else op.outputs[0])
+        if base not in params or index not in params or b is None or b in params or b in found or b in compiled.alias or b in shared:
+            continue
+        if op.opdef is control.put and not _made_in_place(compiled, u, op, base, b):
+            continue
+        users = [v for v in compiled.units if v is not u and (b in v.reads or b in v.writes or any(
+            compiled.buffers.get(x) is b for x in v.reads if isinstance(x, Tensor)))]
+        if any(v.emitted is None or v.prologue for v in users) or not _counted_last(compiled, index):
+            continue
+        found[b] = Row(base, index)
+        compiled.units.remove(u)
+    return found
+
+
+def _made_in_place(compiled: Any, u: Any, op: Operation, base: ir.Buffer, b: ir.Buffer) -> bool:
+    """Whether the value of a put is made by a kernel of this iteration, and the slots are neither read in it nor copied."""
+    if compiled.alias.get(compiled.buffers[op.outputs[0]]) not in (base, compiled.alias.get(base, base)):
+        return False
+    if b in compiled.arrays or sum(base in v.reads or base in v.writes for v in compiled.units if v is not u):
+        return False
+    makers = [v for v in compiled.units if b in v.writes]
+    return len(makers) == 1 and makers[0].emitted is not None and tuple(b.sizes) == tuple(base.sizes[1:]) and b.dtype is base.dtype
+
+
+def _counted_last(compiled: Any, index: ir.Buffer) -> bool:
+    """Lets the index change at the end of the iteration only.  False where its next value is needed before."""
+    changing = [v for v in compiled.units if any(compiled.alias.get(b) is index for b in v.writes)]
+    for v in changing:
+        twice = sum(compiled.buffers[t] in v.writes for _, t in compiled.program.writes) != len(v.writes)
+        if twice or any(b in w.reads for b in v.writes for w in compiled.units) or any(w.nest for w in compiled.units):
+            return False
+    for v in changing:
+        v.closing = True
+    return True
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -219,8 +277,8 @@ class Rows:
         if u.commits and not self.committed:
             rows.append([runner.COMMIT] + [0] * 7)
             self.committed = True
-        plan.unit_at[len(rows)] = u
         if u.emitted is None:
+            plan.unit_at[len(rows)] = u
             plan.hosts[len(rows)] = u
             rows.append([runner.HOST] + [0] * 7)
             return
@@ -230,16 +288,28 @@ class Rows:
         self.tables += [plan.compiled.entry[source] for source in u.emitted.calls]
         self.sizes += [types.evaluate(s, plan.env) for s in u.emitted.sizes]
         extent = types.evaluate(u.emitted.extent, plan.env)
+        self.used(u.emitted.buffers, at)
+        plan.unit_at[len(rows)] = u
         rows.append([runner.CALL, u.address, at, sat, extent, plan._grain(u.emitted, extent), 0, 0])
 
     def entry(self, b: ir.Buffer) -> int:
-        self.tables.append(plan_entry(self.plan, b, len(self.tables)))
+        self.tables.append(self.plan._table_entry(b, len(self.tables)))
         return len(self.tables) - 1
+
+    def used(self, buffers: Any, at: int) -> None:
+        """Says before an instruction in which row each of its buffers is, the first of them at place `at` of the table."""
+        for k, b in enumerate(buffers):
+            row = self.plan.rows.get(self.plan.alias.get(b, b))
+            if row is not None:
+                self.rows.append([runner.ROW, self.plan.nbytes(b), at + k, self.entry(row.base), self.entry(row.index),
+                                  row.index.dtype.size, 0, 0])
 
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
         """A copy between places that may be bound at each run."""
         if self.plan.nbytes(target):
-            self.rows.append([runner.MOVE, 0, self.entry(target), self.entry(source), self.plan.nbytes(target), 0, 0, 0])
+            places = self.entry(target), self.entry(source)
+            self.used((target, source), places[0])
+            self.rows.append([runner.MOVE, 0, *places, self.plan.nbytes(target), 0, 0, 0])
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
         self.rows.append([op, 0, flag, 0, 0, 0, 0, 0])
@@ -265,12 +335,15 @@ class Rows:
             self.move(spare, changes[k][1])
         for k, (target, source) in enumerate(changes):
             self.move(target, kept.get(k, source))
+        for v in work.units:
+            if v.closing:
+                self.unit(work, v)
         self.jump(runner.JUMP)[runner.AUX] = begin
         out[runner.AUX] = len(self.rows)
 
     def _rest(self, part: Any) -> None:
         for v in part.units:
-            if not v.prologue:
+            if not v.prologue and not v.closing:
                 self.unit(part, v)
 
     def branch(self, home: Any, u: Any) -> None:
@@ -286,10 +359,6 @@ class Rows:
                 end = self.jump(runner.JUMP)
                 skip[runner.AUX] = len(self.rows)
         end[runner.AUX] = len(self.rows)
-
-
-def plan_entry(plan: Any, b: ir.Buffer, position: int) -> int:
-    return plan._table_entry(b, position)
 
 
 def patient(go: Callable[[int], int], state: np.ndarray) -> Callable[[int], int]:

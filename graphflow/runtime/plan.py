@@ -36,6 +36,7 @@ class Unit:
     address: int = field(default=0, metadata={"stored": False})  # see runtime/plan_cache.py
     kernel: ir.Kernel | None = field(default=None, metadata={"stored": False})
     prologue: bool = False  # run when the plan is new or a variable has been written, not at every step
+    closing: bool = False  # the last of an iteration: it changes an index by which others find their rows
     nest: flow.Nest | None = None  # a branch or loop: the programs inside
     home: Any = field(default=None, metadata={"stored": False})  # the Compiled it belongs to
 
@@ -161,6 +162,7 @@ class Compiled:
                 in_variable = any(self._is_variable(b) for b in alias.values())
                 self.units.append(self._once(Unit(c, e, reads, list(written), in_variable, kernel=k), roots))
         self.units.sort(key=lambda u: not u.prologue)  # stable: each part keeps its order
+        self.rows = flow.rows(self) if self.inside == "loop" and flags.optimize else {}
         for u in self.units:
             u.home = self
             u.commits = u.commits and not self.inside
@@ -448,6 +450,7 @@ class Plan:
         self.compiled, self.env, self.store, self.limit = compiled, env, store, limit
         self.programs = flow.programs(compiled)
         self.alias = flow.aliases(compiled)
+        self.rows = {b: r for c in self.programs for b, r in c.rows.items()}
         self.shape = {b: tuple(types.evaluate(s, env) for s in b.sizes) for b in self._all_buffers()}
         if any(s < 0 for shape in self.shape.values() for s in shape):
             raise NegativeSize
@@ -488,7 +491,7 @@ class Plan:
         self.adopted = self._adopted()
         self.fixed = {b: array for p in self.programs for b, array in p.arrays.items()}
         for b in self.shape:
-            if b in self.alias or b in self.fixed or b.dtype.kind == "s":
+            if b in self.alias or b in self.fixed or b in self.rows or b.dtype.kind == "s":
                 continue
             t = c.tensor_of.get(b)
             kind = c.inputs[t][0] if t in c.inputs else ""
@@ -581,6 +584,8 @@ class Plan:
                 r[3] = self.sizes.ctypes.data + 8 * r[3]
             elif r[0] == runner.MOVE:
                 r[2], r[3] = (self.table.ctypes.data + 8 * x for x in r[2:4])
+            elif r[0] == runner.ROW:
+                r[2], r[3], r[4] = (self.table.ctypes.data + 8 * x for x in r[2:5])
         self.code = np.array(rows, np.int64).reshape(-1)
         self.halt = len(rows) - 1
 
@@ -601,6 +606,8 @@ class Plan:
 
     def _table_entry(self, b: ir.Buffer, position: int) -> int:
         root = self.alias.get(b, b)
+        if root in self.rows:
+            return 0
         if root in self.late:
             self.late[root].append(position)
             return 0

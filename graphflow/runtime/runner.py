@@ -27,7 +27,8 @@ from graphflow.runtime import threads as _threads
 # An instruction is 8 int64 words.
 OPCODE, FN, BUFFERS, SIZES, EXTENT, GRAIN, AUX, RESERVED = range(8)
 WORDS = 8
-HALT, CALL, HOST, JUMP, JUMP_IF_FALSE, COMMIT, COPY, MOVE = range(8)  # MOVE: COPY between two places in the table of buffers
+# MOVE: COPY between two places in the table of buffers.  ROW: a place in the table becomes that of a row of an array.
+HALT, CALL, HOST, JUMP, JUMP_IF_FALSE, COMMIT, COPY, MOVE, ROW = range(9)
 
 # State words. The team's room follows them: see _ROOM.
 REASON, CHECK, INTERRUPT, THREADS, PARALLEL_FOR, TIMING, TRAMPOLINE, GATE, COMMITTED, RUN, PIECES, TEAM, NAP, BUSY, LIMIT, DEADLINE = range(16)
@@ -165,6 +166,12 @@ def kernel(B, S, lo, hi):
             st_i64(st, {COMMITTED}, 1, 99)
         elif op == 6:
             copy_bytes(ld_i64(ins, 2, 99), ld_i64(ins, 3, 99), ld_i64(ins, 4, 99))
+        elif op == 8:
+            index = ld_i64(pointer(ld_i64(ins, 4, 99)), 0, 99)
+            k = to_i64(ld_i32(pointer(index), 0, 99))
+            if ld_i64(ins, 5, 99) == 8:
+                k = ld_i64(pointer(index), 0, 99)
+            st_i64(pointer(ld_i64(ins, 2, 99)), 0, ld_i64(pointer(ld_i64(ins, 3, 99)), 0, 99) + k * ld_i64(ins, 1, 99), 99)
         elif op == 7:
             copy_bytes(ld_i64(pointer(ld_i64(ins, 2, 99)), 0, 99), ld_i64(pointer(ld_i64(ins, 3, 99)), 0, 99), ld_i64(ins, 4, 99))
         else:
