@@ -5,7 +5,7 @@ hooks; knows no cluster and no target (rank 3).
 """
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from .. import types
 from ..codegen import ir
 from ..codegen.ir import Expr
 from ..graph import Operation, Tensor
-from .opdef import Const, Opaque
+from .opdef import Const, OpDef, Opaque
 
 Leaf = Callable[[Tensor, tuple[Expr, ...]], "Expr | None"]
 
@@ -105,3 +105,30 @@ def uniform(op: Operation) -> object | None:
     if array.size > 1 and not (array == first).all():
         return None
     return types.bf16_decode(np.asarray(first))[()] if op.attrs["dtype"] is types.bfloat16 else first
+
+
+# ---------------------------------------------------------------- what may fail
+
+_checking: dict[OpDef, bool] = {}
+
+
+def has_check(op: Operation) -> bool:
+    """Whether a kernel of the op may report a failed check (conservative: by the names in its hooks' code)."""
+    found = _checking.get(op.opdef)
+    if found is None:
+        hooks = [h for h in (op.opdef._lower, op.opdef._fold, op.opdef._scatter, op.opdef.scalar) if h is not None]
+        found = _checking[op.opdef] = any("check" in _names(h) for h in hooks)
+    return found
+
+
+def _names(fn: Callable[..., Any]) -> set[str]:
+    code = getattr(fn, "__code__", None)
+    found = set(code.co_names) if code else set()
+    for cell in getattr(fn, "__closure__", None) or ():
+        if callable(cell.cell_contents) and hasattr(cell.cell_contents, "__code__"):
+            found |= set(cell.cell_contents.__code__.co_names)
+    helpers = [getattr(fn, "__globals__", {}).get(n) for n in list(found)]
+    for h in helpers:
+        if callable(h) and hasattr(h, "__code__"):
+            found |= set(h.__code__.co_names)
+    return found

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import types
 from ..graph import Operation, Spec, Tensor
-from ..ops import opdef
+from ..ops import control, opdef
 from ..types import Dim
 from .decompose import is_composite
 from .program import Program, ordered
@@ -23,10 +23,11 @@ def evaluate(program: Program, values: Mapping[Tensor, Any]) -> list[np.ndarray]
     return compute(program.roots(), values, program.effects)
 
 
-def compute(wanted: Sequence[Tensor], values: Mapping[Tensor, Any], effects: Sequence[Operation] = ()) -> list[np.ndarray]:
-    """Any tensors of a program."""
+def compute(wanted: Sequence[Tensor], values: Mapping[Tensor, Any], effects: Sequence[Operation] = (),
+            env: Mapping[str, int] | None = None) -> list[np.ndarray]:
+    """Any tensors of a program; `env` gives symbols that no input's shape tells."""
     have = {t: np.asarray(v) for t, v in values.items()}
-    env: dict[str, int] = {}
+    env = dict(env or {})
     for t, v in have.items():
         env.update(_symbols(t, v))
     for op in ordered([*[t.op for t in wanted], *effects]):
@@ -42,6 +43,8 @@ def _symbols(t: Tensor, value: np.ndarray) -> dict[str, int]:
 
 
 def _run(op: Operation, arrays: list[np.ndarray], env: dict[str, int]) -> list[np.ndarray]:
+    if op.opdef in _NESTED:
+        return _NESTED[op.opdef](op, arrays, env)
     if op.opdef._numpy is not None and not _symbolic(op):
         return op.opdef.evaluate(op, arrays)
     if op.opdef.family == "constant":
@@ -66,3 +69,40 @@ def _spec(t: Tensor, a: np.ndarray) -> Any:
 def _symbolic(op: Operation) -> bool:
     values = [v for t in op.outputs for v in [*(t.sizes or ()), *(() if t.known is None else t.known.flat)]]
     return op.opdef.family == "constant" and any(isinstance(v, Dim) for v in values)
+
+
+# ---------------------------------------------------------------- branches and loops
+
+
+def _loop(op: Operation, arrays: list[np.ndarray], env: dict[str, int]) -> list[np.ndarray]:
+    cond, body = op.attrs["cond"], op.attrs["body"]
+    current, captures = arrays[:len(op.outputs)], arrays[len(op.outputs):]
+    slots = [slot for slot, _ in body.writes]
+    while bool(_inside(cond, dict(zip(slots, current)), captures, env)[0]):
+        current = _inside(body, dict(zip(slots, current)), captures, env)
+    return current
+
+
+def _branch(op: Operation, arrays: list[np.ndarray], env: dict[str, int]) -> list[np.ndarray]:
+    program = op.attrs["branches"][0 if bool(arrays[0]) else 1]
+    found = iter(_inside(program, {}, arrays[1:], env))
+    return [next(found) if t is not None else anything([types.evaluate(n, env) for n in out.sizes or ()], out.dtype)
+            for t, out in zip(program.outputs, op.outputs)]
+
+
+def _inside(program: Program, variables: Mapping[Any, np.ndarray], captures: Sequence[np.ndarray], env: dict[str, int]) -> list[np.ndarray]:
+    values = {t: variables[what] if kind == "variable" else captures[what] for kind, what, t in program.inputs}
+    return compute(program.roots(), values, program.effects, env)
+
+
+def anything(sizes: Sequence[int], dtype: types.DType) -> np.ndarray:
+    """What memory without content may hold: numbers that show where one reads it."""
+    return np.full(sizes, np.nan if dtype.kind in "fc" else dtype.kind == "b" or 77, dtype.np)
+
+
+def _memory(op: Operation, arrays: list[np.ndarray], env: dict[str, int]) -> list[np.ndarray]:
+    sizes, dtype = [types.evaluate(n, env) for n in op.attrs["sizes"]], op.attrs["dtype"]
+    return [anything(sizes, dtype) if op.opdef is control.blank else np.zeros(sizes, dtype.np)]
+
+
+_NESTED = {control.loop_op: _loop, control.branch_op: _branch, control.blank: _memory, control.zeros_op: _memory}

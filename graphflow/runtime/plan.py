@@ -6,7 +6,7 @@ numbers: arena offsets, argument blocks, instructions.  A new batch size makes a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Collection, Sequence, cast
+from typing import Any, Collection, Sequence, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..flags import flags
 from ..graph import Operation, Tensor
 from ..ops import control
 from ..ops.opdef import Const, StandIn
-from ..ops.pull import uniform
+from ..ops.pull import has_check, uniform
 from ..passes import fusion
 from ..passes.program import Program
 from . import flow, memory, runner
@@ -304,31 +304,7 @@ class _Buffers(dict[Tensor, ir.Buffer]):
 
 def _checks(c: fusion.Cluster) -> bool:
     """Whether a kernel of the cluster may report a failed check (conservative: by trying its hooks' text)."""
-    return any(_has_check(op) for op in c.ops)
-
-
-_check_cache: dict[Any, bool] = {}
-
-
-def _has_check(op: Operation) -> bool:
-    hooks = [h for h in (op.opdef._lower, op.opdef._fold, op.opdef._scatter, op.opdef.scalar) if h is not None]
-    key = op.opdef
-    if key not in _check_cache:
-        _check_cache[key] = any("check" in _names(h) for h in hooks)
-    return _check_cache[key]
-
-
-def _names(fn: Callable[..., Any]) -> set[str]:
-    code = getattr(fn, "__code__", None)
-    found = set(code.co_names) if code else set()
-    for cell in getattr(fn, "__closure__", None) or ():
-        if callable(cell.cell_contents) and hasattr(cell.cell_contents, "__code__"):
-            found |= set(cell.cell_contents.__code__.co_names)
-    helpers = [getattr(fn, "__globals__", {}).get(n) for n in list(found)]
-    for h in helpers:
-        if callable(h) and hasattr(h, "__code__"):
-            found |= set(h.__code__.co_names)
-    return found
+    return any(has_check(op) for op in c.ops)
 
 
 def _stored_inputs(ops: Sequence[Operation], buffers: dict[Tensor, Any]) -> set[Tensor]:
