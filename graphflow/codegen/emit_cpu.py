@@ -47,6 +47,7 @@ class Emitted:
     flops: Size = 0
     calls: tuple[str, ...] = ()  # texts of the kernels it calls: their addresses follow the buffers
     writes: tuple[Buffer, ...] = ()  # of a contraction: the buffers it fills
+    table: tuple[Any, ...] = ()  # of a whole loop: the entries of its table, see runtime/flow.py
 
 
 @dataclass

@@ -13,6 +13,7 @@ from .. import graph, types
 from ..codegen import ir
 from ..codegen.schedule import inner_axes
 from ..graph import Operation, Tensor
+from ..passes import regions
 from ..runtime.executable import Executable, Variant
 from ..runtime.plan import Unit
 from ..runtime.store import Store
@@ -52,6 +53,7 @@ class KernelInfo:
     ops: the user's operations in it.  source: the generated text ("" for host ops).  bytes: read and written once.
     flops: floating-point operations.  extent: iterations of the range that threads split.
     prologue: it runs when the plan is new or a variable has been written since, not at every step.
+    depth: how many branches and loops it is in.
     again: it makes what another kernel has made before, because a memory budget did not let that be kept.
     """
 
@@ -65,11 +67,12 @@ class KernelInfo:
     ir: str = ""
     prologue: bool = False
     again: bool = False
+    depth: int = 0
 
     def __str__(self) -> str:
         names = ", ".join(self.ops[:6]) + (f" and {len(self.ops) - 6} more" if len(self.ops) > 6 else "")
         when = " (prologue)" * self.prologue + " (again)" * self.again
-        return f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}{when}"
+        return "  " * self.depth + f"{self.name:28} {self.kind:11} {self.bytes:12,} B {self.flops:14,} flop  {names}{when}"
 
 
 @dataclass
@@ -84,14 +87,20 @@ class Explanation:
     peak_bytes: int
     memory: dict[str, int] = field(default_factory=dict)
     stages: int = 1
+    loops: list[str] = field(default_factory=list)
+    interpreted: str = ""
 
     def why_not(self, op: str) -> list[str]:
         """Why `op` was not fused with its neighbours."""
         return [f"{a} into {b}: {why}" for a, b, why in self.refusals if op in (a, b)]
 
     def __str__(self) -> str:
+        if self.interpreted:
+            return f"{len(self.original)} ops in the graph, run one by one by the interpreter: {self.interpreted}"
         lines = [f"{len(self.original)} ops in the graph, {len(self.optimized)} after optimisation, {len(self.kernels)} kernels"]
         lines += ["", "passes", str(self.passes), "", "kernels"] + [str(k) for k in self.kernels]
+        if self.loops:
+            lines += ["", "branches and loops"] + [f"  {text}" for text in self.loops]
         if self.refusals:
             lines += ["", "not fused"] + [f"  {a} into {b}: {why}" for a, b, why in self.refusals[:40]]
         lines += ["", f"peak memory {self.peak_bytes:,} B (" + ", ".join(f"{k} {v:,}" for k, v in self.memory.items()) + ")"]
@@ -142,7 +151,10 @@ def explain(fetches: Any, feed_dict: Any = None, session: Any = None) -> Explana
     store = _Shapes(session.store if session is not None else None)
     exe = Executable(g, parsed.tensors, parsed.targets, list(feeds), store, getattr(session, "_config", None), feed_array)
     arrays = [feed_array(t, v) for t, v in feeds.items()]
-    variant, plan = exe.first(arrays)
+    try:
+        variant, plan = exe.first(arrays)
+    except regions.NotNative as e:
+        return Explanation(Drawing(ops, "the graph"), Drawing(ops, "as it is"), None, [], [], 0, interpreted=str(e))
     return _explanation(ops, variant, plan, arrays)
 
 
@@ -160,16 +172,41 @@ def _example(t: Tensor) -> np.ndarray:
 def _explanation(ops: list[Operation], variant: Variant, plan: Any, arrays: list[np.ndarray]) -> Explanation:
     c = plan.compiled
     memory = plan.memory()
-    kernels = [_kernel(u, plan) for u in c.units]
+    kernels = [k for u in c.units for k in _kernels(u, plan, 0)]
+    loops = [_told(u, plan) for u in c.every() if u.nest]
     return Explanation(Drawing(ops, "the graph"), Drawing(c.program.ops(), "after optimisation"), variant.report, kernels,
-                       c.fusion.refusals, sum(memory.values()), memory, 2 if variant.stage.blocked else 1)
+                       c.fusion.refusals, sum(memory.values()), memory, 2 if variant.stage.blocked else 1, loops)
+
+
+def _kernels(u: Unit, plan: Any, depth: int) -> list[KernelInfo]:
+    """The instruction, and those inside of it."""
+    if u.cluster.kind == "blank":
+        return []
+    own = _kernel(u, plan)
+    own.depth = depth
+    return [own, *[k for part in (u.nest.parts if u.nest else ()) for v in part.units for k in _kernels(v, plan, depth + 1)]]
+
+
+def _told(u: Unit, plan: Any) -> str:
+    """What becomes of a branch or loop: how long it is known to be, what it carries, what it keeps for its gradient."""
+    op = u.op
+    name = ", ".join(op.origin or (op.name,))
+    if u.nest is None or u.nest.kind == "branch":
+        return f"{name}: a branch, {len(op.outputs)} result(s)"
+    trip = op.attrs["trip"]
+    often = "until its condition fails" if trip is None else f"{'at most ' * op.attrs['checked']}{types.evaluate(trip, plan.env)} iterations"
+    kept = [t for t, i in zip(op.outputs, op.inputs) if i.op.type == "Blank"]
+    nbytes = sum(plan.nbytes(plan.compiled.buffers[t]) for t in kept if t in plan.compiled.buffers)
+    saves = f", keeps {nbytes:,} B of all iterations in {len(kept)} array(s)" if kept else ""
+    made = "one kernel" if u.emitted is not None else f"{sum(len(p.units) for p in u.nest.parts)} instructions an iteration"
+    return f"{name}: a loop, {often}, {len(op.outputs)} variable(s), {made}{saves}"
 
 
 def _kernel(u: Unit, plan: Any) -> KernelInfo:
     names = list(dict.fromkeys(n for op in u.cluster.ops for n in (op.origin or (op.name,))))
     if u.emitted is None:
-        nbytes = sum(plan.nbytes(plan.compiled.buffers[t]) for t in (*u.reads, *u.writes) if t in plan.compiled.buffers)
-        return KernelInfo(u.op.type, "host", names, "", nbytes, 0, 1)
+        nbytes = sum(plan.nbytes(u.home.buffers[t]) for t in (*u.reads, *u.writes) if isinstance(t, Tensor) and t in u.home.buffers)
+        return KernelInfo(u.op.type, u.cluster.kind, names, "", nbytes, 0, 1)
     e = u.emitted
     extent = types.evaluate(e.extent, plan.env)
     flops = _flops(u.kernel, plan.env) if u.kernel is not None else types.evaluate(e.flops, plan.env)

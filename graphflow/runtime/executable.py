@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+import warnings
 from functools import partial
 from threading import get_ident
 from typing import Any, Callable, Sequence
@@ -81,7 +82,7 @@ class Variant:
         if flags.debug >= 1:
             from ..debug import ladder
 
-            ladder.compiled(self.compiled.units)
+            ladder.compiled(self.compiled.every())
 
     def whole(self) -> _Made:
         """All that compiling leaves behind, also where the plan came from disk: from now on it is made of this."""
@@ -177,6 +178,7 @@ class Executable:
         self.shared = not self.limit and all(control.effects(op) <= {None, "read"} for op in self.request.ops)
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
+        self.conditional = any(control.regions_of(op) for op in self.request.ops)
 
     def _interpreted(self, values: Sequence[Any]) -> list[Any]:
         arrays = [self.convert(t, v) for t, v in zip(self.feeds, values)]
@@ -218,6 +220,11 @@ class Executable:
                 found = run.run()
             except regions.NotNative as e:
                 self.fallback = e
+                warnings.warn(f"this request is run op by op, slowly: {e}", stacklevel=4)
+                return self._interpreted(values)
+            except errors.FailedPreconditionError:  # a variable without a value may be read in a branch that is not taken
+                if not self.conditional:
+                    raise
                 return self._interpreted(values)
             results = [own(r, t, t in run.fed) for r, t in zip(found, self.fetches)]
             made = run.again()
@@ -656,6 +663,8 @@ class _Run:
     def _explain_failure(self, plan: Plan, u: Unit, number: int) -> None:
         """Replays the step in the reference interpreter to name the op; nothing has been committed."""
         self._replay()
+        if u.nest is not None:  # a loop as one kernel: which of its parts, and which check of that
+            u, number = u.nest.calls[number >> 32], number & 0xffffffff
         message = u.emitted.checks[number - 1] if u.emitted else "a check failed"
         raise errors.raised_at(errors.InvalidArgumentError, u.op, message)
 

@@ -6,12 +6,14 @@ alone (panels of weights) run once before it.  Knows plans and programs; knows n
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable
 
 import numpy as np
 
-from ..codegen import ir
+from ..codegen import compile as native
+from ..codegen import emit_cpu, ir, loops
+from ..flags import flags
 from ..graph import Operation, Spec, Tensor
 from ..ops import control
 from ..ops.opdef import Const
@@ -28,6 +30,8 @@ class Nest:
 
     kind: str
     parts: list[Any]
+    spare: dict[ir.Buffer, ir.Buffer] = field(default_factory=dict)  # where variables that change places wait, by place
+    calls: list[Any] = field(default_factory=list)  # the units of a loop that is one kernel, in the order of its text
 
 
 def prepared(program: Program) -> Program:
@@ -138,6 +142,144 @@ def _counted_last(compiled: Any, index: ir.Buffer) -> bool:
     return True
 
 
+# ---------------------------------------------------------------- a loop as one kernel
+
+DEADLINE = "deadline"  # in a table: the address of the runner's deadline
+CALLS = 48  # more kernels than these are not put into one
+
+
+class _Aliases:
+    """What `moves` needs before there is a plan."""
+
+    def __init__(self, compiled: Any):
+        self.alias = aliases(compiled)
+
+
+def settle(compiled: Any) -> None:
+    """Loops of small kernels become one kernel each; the others find rows of arrays in place."""
+    if any(u.nest for u in compiled.units):
+        _settle(compiled, _Aliases(compiled))
+
+
+def _settle(home: Any, known: _Aliases) -> None:
+    for u in home.units:
+        if u.nest is None:
+            continue
+        for around, v in _loops(home, u):
+            v.nest.spare = {target: ir.Buffer(target.dtype, target.sizes, "tmp", "spare") for _, target, _ in swaps(known, around, v)}
+        if u.nest.kind == "loop" and flags.optimize and _small(u):
+            u.emitted = _OneKernel(home, u, known).emitted()
+        if u.emitted is None:
+            for part in u.nest.parts:
+                if part.inside == "loop" and flags.optimize:
+                    part.rows = rows(part)
+                _settle(part, known)
+        for part in u.nest.parts:
+            for v in part.units:
+                if v.emitted is not None and (u.emitted is None or v.prologue):
+                    for source in (*v.emitted.calls, v.emitted.source):
+                        native.begin(source)
+    if not home.inside:
+        for u in home.units:
+            if u.nest and u.emitted is not None:
+                for source in (*u.emitted.calls, u.emitted.source):
+                    native.begin(source)
+
+
+def _loops(home: Any, u: Any) -> list[tuple[Any, Any]]:
+    found = [(home, u)] if u.nest.kind == "loop" else []
+    return found + [x for part in u.nest.parts for v in part.units if v.nest for x in _loops(part, v)]
+
+
+def _small(u: Any) -> bool:
+    """Whether everything inside is native, of little work, and not much."""
+    units = [v for part in u.nest.parts for v in part.units if v.cluster.kind != "blank"]
+    return len(units) <= CALLS and all(_small(v) if v.nest else v.emitted is not None and _light(v.emitted) for v in units)
+
+
+def _light(e: emit_cpu.Emitted) -> bool:
+    from .plan import SPLIT
+
+    return not e.source.startswith(";") and (types.hint(e.extent) or 1) * (types.hint(e.work) or 1) <= SPLIT
+
+
+class _OneKernel:
+    """A loop with all that is in it as one kernel."""
+
+    def __init__(self, home: Any, u: Any, known: _Aliases):
+        self.home, self.u, self.known = home, u, known
+        self.table: list[Any] = []
+        self.sizes: list[Any] = []
+
+    def emitted(self) -> emit_cpu.Emitted | None:
+        items = [self.loop(self.home, self.u)]
+        deadline = self.entry(DEADLINE)
+        memory = [self.known.alias.get(x, x) if isinstance(x, ir.Buffer) else None if x == DEADLINE else x for x in self.table]
+        try:
+            text = loops.fused(items, deadline, memory)
+        except loops.Unfit:
+            return None
+        buffers = list(dict.fromkeys(x for x in self.table if isinstance(x, ir.Buffer)))
+        calls = tuple(dict.fromkeys(x for x in self.table if isinstance(x, str) and x != DEADLINE))
+        return emit_cpu.Emitted(text, buffers, self.sizes, 1, 1, [c for v in self.u.nest.calls for c in v.emitted.checks], False,
+                                calls=calls, table=tuple(self.table))
+
+    def entry(self, x: Any) -> int:
+        self.table.append(x)
+        return len(self.table) - 1
+
+    def number(self, n: Any) -> Any:
+        if not isinstance(n, types.Dim):
+            return int(n)
+        self.sizes.append(n)
+        return loops.At(len(self.sizes) - 1)
+
+    def call(self, v: Any) -> loops.Call:
+        e = v.emitted
+        at, sat = len(self.table), len(self.sizes)
+        self.table += [*e.buffers, *e.calls]
+        self.sizes += e.sizes
+        self.u.nest.calls.append(v)
+        return loops.Call(e.source, at, sat, self.number(e.extent))
+
+    def copy(self, target: ir.Buffer, source: ir.Buffer) -> loops.Copy:
+        n = types.product(target.sizes) * target.dtype.size
+        return loops.Copy(self.entry(target), self.entry(source), self.number(n), target.dtype.code)
+
+    def items(self, home: Any, units: Any) -> list[Any]:
+        found: list[Any] = []
+        for v in units:
+            if v.cluster.kind == "blank":
+                continue
+            if v.nest is None:
+                found.append(self.call(v))
+            elif v.nest.kind == "loop":
+                found += [self.call(w) for part in v.nest.parts for w in part.units if w.prologue]
+                found.append(self.loop(home, v))
+            else:
+                found.append(self.branch(home, v))
+        return found
+
+    def loop(self, home: Any, v: Any) -> loops.Loop:
+        ask, work = v.nest.parts
+        cond = self.items(ask, [w for w in ask.units if not w.prologue])
+        flag = self.entry(ask.buffers[ask.program.outputs[0]])
+        body = self.items(work, [w for w in work.units if not w.prologue])
+        changes = moves(self.known, home, v)
+        waiting = {k: v.nest.spare[target] for k, target, _ in swaps(self.known, home, v)}
+        body += [self.copy(spare, changes[k][1]) for k, spare in waiting.items()]
+        body += [self.copy(target, waiting.get(k, source)) for k, (target, source) in enumerate(changes)]
+        return loops.Loop(cond, flag, body)
+
+    def branch(self, home: Any, v: Any) -> loops.If:
+        sides = []
+        for part, program in zip(v.nest.parts, v.op.attrs["branches"]):
+            side = self.items(part, part.units)
+            side += [self.copy(home.buffers[out], part.buffers[t]) for t, out in zip(program.outputs, v.op.outputs) if t is not None]
+            sides.append(side)
+        return loops.If(self.entry(home.buffers[v.op.inputs[0]]), *sides)
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -210,10 +352,13 @@ def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], in
                     touch(b, at)
                 for b in {root(part, x) for part in u.nest.parts for v in part.units if v.prologue for x in v.writes}:
                     first[b], last[b] = begun, at  # made before the first iteration, read in all
-                for _, target, _ in swaps(plan, home, u) if u.nest.kind == "loop" else ():
-                    plan.spare[target] = spare = ir.Buffer(target.dtype, target.sizes, "tmp", "spare")
+                for target, spare in u.nest.spare.items():
+                    plan.spare[target] = spare
                     plan.shape[spare] = plan.shape[target]
                     first[spare], last[spare] = begun, at
+                if u.emitted is not None:  # its text takes all its memory for disjoint
+                    for b in [b for b, when in last.items() if when >= begun]:
+                        first[b], last[b] = min(first[b], begun), at
         end = next(clock)
         for t in home.program.roots():
             if t in home.buffers:
@@ -271,7 +416,12 @@ class Rows:
         plan, rows = self.plan, self.rows
         if u.cluster.kind == "blank":
             return
-        if u.nest is not None:
+        if u.nest is not None and u.emitted is not None:
+            for part in u.nest.parts:
+                for v in part.units:
+                    if v.prologue:
+                        self.unit(part, v)
+        elif u.nest is not None:
             (self.loop if u.nest.kind == "loop" else self.branch)(home, u)
             return
         if u.commits and not self.committed:
@@ -283,9 +433,11 @@ class Rows:
             rows.append([runner.HOST] + [0] * 7)
             return
         at, sat = len(self.tables), len(self.sizes)
-        for b in u.emitted.buffers:
-            self.entry(b)
-        self.tables += [plan.compiled.entry[source] for source in u.emitted.calls]
+        for x in u.emitted.table or (*u.emitted.buffers, *u.emitted.calls):
+            if isinstance(x, ir.Buffer):
+                self.entry(x)
+            else:
+                self.tables.append(plan.state[runner.DEADLINE:].ctypes.data if x == DEADLINE else plan.compiled.entry[x])
         self.sizes += [types.evaluate(s, plan.env) for s in u.emitted.sizes]
         extent = types.evaluate(u.emitted.extent, plan.env)
         self.used(u.emitted.buffers, at)

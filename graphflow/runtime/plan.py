@@ -79,13 +79,17 @@ class Compiled:
         self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
         self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
+        self.rows: dict[ir.Buffer, flow.Row] = {}
         self._units(self.order)
-        if not fused and not inside:
-            self.link()
+        if not inside:
+            flow.settle(self)
+            if not fused:
+                self.link()
 
     def every(self) -> list[Unit]:
         """All units, those of branches and loops included."""
-        return [v for u in self.units for v in (u, *(w for part in (u.nest.parts if u.nest else ()) for w in part.every()))]
+        return [v for u in self.units for v in (u, *(w for part in (u.nest.parts if u.nest else ()) for w in part.every()
+                                                    if u.emitted is None or w.prologue and w in part.units))]
 
     def link(self) -> None:
         """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
@@ -162,7 +166,6 @@ class Compiled:
                 in_variable = any(self._is_variable(b) for b in alias.values())
                 self.units.append(self._once(Unit(c, e, reads, list(written), in_variable, kernel=k), roots))
         self.units.sort(key=lambda u: not u.prologue)  # stable: each part keeps its order
-        self.rows = flow.rows(self) if self.inside == "loop" and flags.optimize else {}
         for u in self.units:
             u.home = self
             u.commits = u.commits and not self.inside
@@ -183,7 +186,7 @@ class Compiled:
             made <= max(HOISTED, 4 * read)) and not (self.inside and u.can_fail)  # a loop may run no iteration at all
         if u.prologue:
             self.invariant.update(u.writes)
-        if u.emitted is not None:
+        if u.emitted is not None and not self.inside:
             for source in (*u.emitted.calls, u.emitted.source):
                 native.begin(source)
         return u

@@ -171,6 +171,12 @@ class Step:
         owner = op.attrs["owner"]
         self.values[op.outputs[0]] = self.taken[owner][op.attrs["position"]]
 
+    def _counter(self, op: Operation) -> None:
+        self.values[op.outputs[0]] = np.int64(self._draw(op.attrs["of"]))
+
+    def _drawn(self, op: Operation) -> None:
+        self.values.update(zip(op.outputs, evaluate(op.attrs["of"], [self.values[t] for t in op.inputs])))
+
     def _write(self, op: Operation, arrays: list[np.ndarray]) -> np.ndarray:
         var = op.inputs[0].op
         if op.opdef is state.assign_op:
@@ -204,7 +210,7 @@ def _rows(t: Tensor, found: list[Any]) -> Any:
 
 _SPECIAL: dict[Any, Callable[[Step, Operation], None]] = {
     control.cond_op: Step._cond, control.while_op: Step._while, control.saved_op: Step._saved, control.captured_op: Step._captured,
-    control.array_op: Step._array}
+    control.array_op: Step._array, control.counter_op: Step._counter, control.drawn_op: Step._drawn}
 
 
 class Reference:
