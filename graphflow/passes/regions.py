@@ -627,6 +627,17 @@ def _hints(sizes: Any) -> Any:
     return tuple(types.hint(n) for n in sizes)
 
 
+def counter(walk: _Walk, op: Operation) -> None:
+    """The run counter of a random op inside a loop that runs again."""
+    of = op.attrs["of"]
+    walk.env[op.outputs[0]] = walk.input(("counter", of), of.outputs[0])
+
+
+def drawn(walk: _Walk, op: Operation) -> None:
+    """A random op of a loop that runs again: the same op, for the run counter it had."""
+    walk._plain(op, [walk._value(t) for t in op.inputs], op.attrs["of"])
+
+
 def recalled(walk: _Walk, op: Operation) -> None:
     """A value of one iteration."""
     inputs = [walk._value(t) for t in op.inputs]
@@ -637,4 +648,5 @@ def recalled(walk: _Walk, op: Operation) -> None:
 
 
 SPECIAL: dict[Any, Callable[[_Walk, Operation], None]] = {control.put: written, control.unwritten: written, control.cond_op: branch, control.while_op: loop, control.array_op: array,
-                                                          control.saved_op: late, control.recall: recalled}
+                                                          control.saved_op: late, control.recall: recalled,
+                                                          control.counter_op: counter, control.drawn_op: drawn}

@@ -225,9 +225,11 @@ class _Walk:
         except ValueError as e:
             raise errors.raised_at(errors.InvalidArgumentError, op, f"Assign requires shapes of both tensors to match: {e}") from None
 
-    def _plain(self, op: Operation, inputs: list[Tensor]) -> None:
-        for name in op.opdef.static:
-            i = op.opdef.params.index(name)
+    def _plain(self, op: Operation, inputs: list[Tensor], of: Operation | None = None) -> None:
+        """Appends `op`, or the random op `of` whose run counter is the last of `inputs`."""
+        kind = of or op
+        for name in kind.opdef.static:
+            i = kind.opdef.params.index(name)
             if i < len(inputs) and not _determined(inputs[i].known):
                 self._block(op, [op.inputs[i]], value=True)
                 return
@@ -237,7 +239,7 @@ class _Walk:
             return
         if op.opdef.effect == "random":
             inputs = [*inputs, self.input(("counter", op), op.outputs[0])]
-        new = Operation(self.graph, op.id, op.name, op.opdef, tuple(inputs), (), op.attrs, specs, op.device, op.site, (op.name,))
+        new = Operation(self.graph, op.id, op.name, kind.opdef, tuple(inputs), (), kind.attrs, specs, op.device, op.site, (op.name,))
         self.env.update(zip(op.outputs, new.outputs))
         if op.opdef.effect == "host":
             self.effects.append(new)
