@@ -27,6 +27,7 @@ class NotNative(Exception):
     def __init__(self, op: Operation, why: str):
         super().__init__(f"{errors.where(op)}: {why}")
         self.op, self.why = op, why
+        self.always = True  # whether for other shapes, too
 
 
 class Pending:
@@ -91,6 +92,15 @@ class Inside(_Walk):
         return self
 
     # -- reading what is outside
+
+    def _infer(self, op: Operation, inputs: list[Tensor]) -> list[Spec]:
+        """What cannot run on these shapes fails where it runs, if it does."""
+        try:
+            return super()._infer(op, inputs)
+        except errors.InvalidArgumentError as e:
+            found = NotNative(self.owner, e.message)
+            found.always = False
+            raise found from None
 
     def outside(self, t: Any) -> Any:
         """A value of the parent, inside."""
