@@ -180,12 +180,14 @@ class Executable:
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
 
-    def _interpreted(self, values: Sequence[Any]) -> list[Any]:
-        arrays = [self.convert(t, v) for t, v in zip(self.feeds, values)]
+    def _interpreted(self, values: Sequence[Any], done: dict[Tensor, np.ndarray] | None = None) -> list[Any]:
+        """done: what has been computed already."""
+        done = done or {}
+        arrays = [*[self.convert(t, v) for t, v in zip(self.feeds, values)], *done.values()]
         with self.store.lock:
             if self.store.inside:
                 self.store.alone()
-            found = Reference(self.fetches, self.targets, self.feeds, self.store)(arrays)
+            found = Reference(self.fetches, self.targets, [*self.feeds, *done], self.store)(arrays)
         return [own(r, t, t in self.feeds) for r, t in zip(found, self.fetches)]
 
     def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None) -> list[Any]:
@@ -219,13 +221,14 @@ class Executable:
             try:
                 found = run.run()
             except regions.NotNative as e:
-                self.fallback = e
-                warnings.warn(f"this request is run op by op, slowly: {e}", stacklevel=4)
-                return self._interpreted(values)
+                if e.always:
+                    self.fallback = e
+                    warnings.warn(f"this request is run op by op, slowly: {e}", stacklevel=4)
+                return self._interpreted(values, run.bound)
             except errors.FailedPreconditionError:  # a variable without a value may be read in a branch that is not taken
                 if not self.conditional:
                     raise
-                return self._interpreted(values)
+                return self._interpreted(values, run.bound)
             results = [own(r, t, t in run.fed) for r, t in zip(found, self.fetches)]
             made = run.again()
             if made is not None:
