@@ -125,7 +125,7 @@ class Step:
 
     def _cond(self, op: Operation) -> None:
         self._remember(op)
-        region = op.attrs["regions"][0 if bool(self._input(op.inputs[0])) else 1]
+        region = op.attrs["regions"][0 if _truth(op, self._input(op.inputs[0])) else 1]
         wanted = [t for t in self._wanted(op) if t.op.region is region]
         results = self._region(region, control.members(region, wanted))
         self.kept[op] = {t: self.values[t] for t in wanted}
@@ -143,7 +143,7 @@ class Step:
         while True:
             self.values.update(zip(cond.params, current))
             self.ticks.append(count)
-            if not bool(self._region(cond, ask)[0]):
+            if not _truth(op, self._region(cond, ask)[0]):
                 self.ticks.pop()
                 break
             self.values.update(zip(body.params, current))
@@ -195,6 +195,12 @@ class Step:
         inner = Step(dict(zip(ins, arrays)), self.store)
         inner.run(graph.topological([t.op for t in outputs], inner.fed))
         return [inner.values[t] for t in outputs]
+
+
+def _truth(op: Operation, value: Any) -> bool:
+    if np.ndim(value):
+        raise errors.raised_at(errors.InvalidArgumentError, op, f"the predicate must be a scalar, got shape {types.shape_text(value.shape)}")
+    return bool(value)
 
 
 class Ragged(list):
