@@ -199,7 +199,7 @@ class BeamSearchDecoder(Decoder):
         t = tf.convert_to_tensor(t)
         if _rank(t) == 0:
             return t
-        found = tf.reshape(t, tf.concat([tf.stack([self._batch_size, self._beam_width]), tf.shape(t)[1:]], 0))
+        found = tf.reshape(t, tf.concat([[-1, self._beam_width], tf.shape(t)[1:]], 0))
         batch, total = self._static_batch, t.shape[0].value
         expected = tf.TensorShape([batch, self._beam_width]).concatenate(t.shape[1:])
         if batch is not None and total is not None and total != batch * self._beam_width:
@@ -214,7 +214,7 @@ class BeamSearchDecoder(Decoder):
         """A tensor of the search as one of the cell."""
         if isinstance(t, tf.TensorArray) or _rank(t) < 2:
             return t
-        found = tf.reshape(t, tf.concat([tf.expand_dims(self._batch_size * self._beam_width, 0), tf.shape(t)[2:]], 0))
+        found = tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], 0))
         batch = self._static_batch
         found.set_shape(tf.TensorShape([None if batch is None else batch * self._beam_width]).concatenate(t.shape[2:]))
         return found
@@ -243,7 +243,7 @@ class BeamSearchDecoder(Decoder):
             attention = state.accumulated_attention_probs + attention * tf.expand_dims(tf.cast(alive, attention.dtype), 2)
         scores = self._scores(total, state, attention)
         classes = tf.shape(logits)[2]
-        flat = lambda x: tf.reshape(x, tf.stack([self._batch_size, self._beam_width * classes]))  # noqa: E731
+        flat = lambda x: tf.reshape(x, tf.concat([tf.shape(x)[:1], [-1]], 0))  # noqa: E731
         best, at = tf.nn.top_k(flat(scores), self._beam_width)
         ids, parents = tf.mod(at, classes), tf.floordiv(at, classes)
         pick = lambda x: tf.gather(x, parents, axis=1, batch_dims=1)  # noqa: E731  the beams that go on

@@ -112,6 +112,7 @@ class TrainingHelper(Helper):
                 raise ValueError(f"Expected sequence_length to be a vector, but received shape: {lengths.shape}")
             with tf.control_dependencies(_within(lengths, tf.shape(nest.flatten(inputs)[0])[0])):
                 self._sequence_length = tf.identity(lengths)
+            self._ends = tf.cast(self._sequence_length, tf.int32)
             self._arrays = nest.map_structure(_readable, inputs)
             self._batch_size = tf.size(lengths)
 
@@ -131,7 +132,7 @@ class TrainingHelper(Helper):
 
     def next_inputs(self, time: Any, outputs: Any, state: Any, name: str | None = None, **unused: Any) -> Any:
         with tf.name_scope(name, "TrainingHelperNextInputs", [time, outputs, state]):
-            finished = time + 1 >= self._sequence_length
+            finished = time + 1 >= self._ends
             return finished, nest.map_structure(lambda a: a.read(time + 1), self._arrays), state
 
 
@@ -197,7 +198,7 @@ class ScheduledEmbeddingTrainingHelper(TrainingHelper):
     def sample(self, time: Any, outputs: Any, state: Any, name: str | None = None) -> Any:  # type: ignore[override]
         with tf.name_scope(name, "ScheduledEmbeddingTrainingHelperSample", [time, outputs, state]):
             ids = drawn(outputs, self._seed)
-            noise = tf.random_uniform([self.batch_size], dtype=self._probability.dtype, seed=self._scheduling_seed)
+            noise = tf.random_uniform(tf.shape(ids), dtype=self._probability.dtype, seed=self._scheduling_seed)
             return tf.where(noise < self._probability, ids, -tf.ones_like(ids))
 
     def next_inputs(self, time: Any, outputs: Any, state: Any, sample_ids: Any, name: str | None = None) -> Any:  # type: ignore[override]
@@ -236,7 +237,7 @@ class ScheduledOutputTrainingHelper(TrainingHelper):
 
     def sample(self, time: Any, outputs: Any, state: Any, name: str | None = None) -> Any:  # type: ignore[override]
         with tf.name_scope(name, "ScheduledOutputTrainingHelperSample", [time, outputs, state]):
-            noise = tf.random_uniform([self.batch_size], dtype=self._probability.dtype, seed=self._seed)
+            noise = tf.random_uniform(tf.shape(nest.flatten(outputs)[0])[:1], dtype=self._probability.dtype, seed=self._seed)
             return tf.cast(noise < self._probability, tf.int32)
 
     def next_inputs(self, time: Any, outputs: Any, state: Any, sample_ids: Any, name: str | None = None) -> Any:  # type: ignore[override]
