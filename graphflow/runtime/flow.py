@@ -275,7 +275,8 @@ class _OneKernel:
         sides = []
         for part, program in zip(v.nest.parts, v.op.attrs["branches"]):
             side = self.items(part, part.units)
-            side += [self.copy(home.buffers[out], part.buffers[t]) for t, out in zip(program.outputs, v.op.outputs) if t is not None]
+            given = [out for t, out in zip(program.outputs, v.op.outputs) if t is not None]  # the part's own program may be rebuilt
+            side += [self.copy(home.buffers[out], part.buffers[t]) for t, out in zip(part.program.outputs, given)]
             sides.append(side)
         return loops.If(self.entry(home.buffers[v.op.inputs[0]]), *sides)
 
