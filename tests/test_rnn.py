@@ -302,3 +302,816 @@ def test_dynamic_is_static_with_gradients(name, rng):
         a, b = sess.run([dynamic, static])
     assert all(g is not None for g in a[1])
     close([a[0], *a[1]], [b[0], *b[1]], 1e-9)
+
+
+# ---------------------------------------------------------------- names of variables
+
+# What TF 1.15 calls the variables of networks.
+NETWORKS = {
+    "dynamic": (lambda c, x: tf.nn.dynamic_rnn(c(), x, dtype=tf.float64), ["rnn/"]),
+    "static": (lambda c, x: tf.nn.static_rnn(c(), tf.unstack(x, axis=1), dtype=tf.float64), ["rnn/"]),
+    "scope": (lambda c, x: tf.nn.dynamic_rnn(c(), x, dtype=tf.float64, scope="encoder"), ["encoder/"]),
+    "bidirectional": (lambda c, x: tf.nn.bidirectional_dynamic_rnn(c(), c(), x, dtype=tf.float64),
+                      ["bidirectional_rnn/fw/", "bidirectional_rnn/bw/"]),
+    "static bidirectional": (lambda c, x: tf.nn.static_bidirectional_rnn(c(), c(), tf.unstack(x, axis=1), dtype=tf.float64),
+                             ["bidirectional_rnn/fw/", "bidirectional_rnn/bw/"]),
+    "stack": (lambda c, x: contrib.stack_bidirectional_dynamic_rnn([c(), c()], [c(), c()], x, dtype=tf.float64),
+              [f"stack_bidirectional_rnn/cell_{k}/bidirectional_rnn/{d}/" for k in (0, 1) for d in ("fw", "bw")]),
+    "static stack": (lambda c, x: contrib.stack_bidirectional_rnn([c(), c()], [c(), c()], tf.unstack(x, axis=1), dtype=tf.float64),
+                     [f"stack_bidirectional_rnn/cell_{k}/{d}/" for k in (0, 1) for d in ("fw", "bw")]),
+}
+WRAPPED = {
+    "plain": (lambda: cells.BasicLSTMCell(U), ["basic_lstm_cell/"]),
+    "dropout": (lambda: cells.DropoutWrapper(cells.BasicLSTMCell(U), 0.5), ["basic_lstm_cell/"]),
+    "device, residual function": (lambda: cells.ResidualWrapper(cells.DeviceWrapper(cells.BasicLSTMCell(U), "/cpu:0"), lambda x, y: y),
+                                  ["basic_lstm_cell/"]),
+    "named": (lambda: cells.BasicLSTMCell(U, name="mine"), ["mine/"]),
+    "multi": (lambda: cells.MultiRNNCell([cells.DropoutWrapper(cells.BasicLSTMCell(U)), cells.BasicLSTMCell(U)]),
+              ["multi_rnn_cell/cell_0/basic_lstm_cell/", "multi_rnn_cell/cell_1/basic_lstm_cell/"]),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_variable_names_of_networks(network, wrapped):
+    build, scopes = NETWORKS[network]
+    make, inner = WRAPPED[wrapped]
+    build(make, tf.placeholder(tf.float64, [2, 3, U]))
+    assert names() == [f"{scope}{cell}{v}" for scope in scopes for cell in inner for v in ("kernel", "bias")]
+
+
+def test_cells_called_by_hand_have_scopes_of_their_own():
+    x, state = tf.zeros([2, 3]), tf.zeros([2, 4])
+    for _ in range(2):
+        cells.GRUCell(4)(x, state)
+    cells.BasicRNNCell(4)(x, state, scope="given")
+    contrib.UGRNNCell(4)(x, state, scope="other")
+    assert {n.split("/")[0] for n in names()} == {"gru_cell", "gru_cell_1", "given", "other"}
+    assert {n for n in names() if n.startswith("given")} == {"given/kernel", "given/bias"}
+
+
+def test_a_cell_used_again_shares_its_variables(rng):
+    cell = cells.MultiRNNCell([cells.BasicLSTMCell(U), cells.GRUCell(U)])
+    x = tf.constant(rng.normal(size=(2, 3, DEPTH)))
+    a, _ = tf.nn.dynamic_rnn(cell, x, dtype=tf.float64)
+    b, _ = tf.nn.dynamic_rnn(cell, x, dtype=tf.float64)
+    c, _ = tf.nn.static_rnn(cell, tf.unstack(x, axis=1), dtype=tf.float64)
+    assert len(names()) == 6
+    with started(rng) as sess:
+        a, b, c = sess.run([a, b, tf.stack(c, 1)])
+    np.testing.assert_array_equal(a, b)
+    close(a, c)
+
+
+def test_reuse(rng):
+    x = tf.constant(rng.normal(size=(2, 3, DEPTH)))
+    outs = []
+    for reuse in (None, True, tf.AUTO_REUSE):
+        with tf.variable_scope("model", reuse=reuse):
+            outs.append(tf.nn.dynamic_rnn(cells.MultiRNNCell([cells.BasicLSTMCell(U)]), x, dtype=tf.float64)[0])
+    assert len(names()) == 2
+    with started(rng) as sess:
+        a, b, c = sess.run(outs)
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(a, c)
+    with pytest.raises(ValueError, match="model/rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel already exists"), tf.variable_scope("model"):
+        tf.nn.dynamic_rnn(cells.MultiRNNCell([cells.BasicLSTMCell(U)]), x, dtype=tf.float64)
+    with pytest.raises(ValueError, match="does not exist"), tf.variable_scope("another", reuse=True):
+        tf.nn.dynamic_rnn(cells.GRUCell(U), x, dtype=tf.float64)
+
+
+def test_one_cell_twice_in_a_stack_shares_weights():
+    cell = cells.GRUCell(4)
+    cells.MultiRNNCell([cell, cell])(tf.zeros([2, 4]), (tf.zeros([2, 4]), tf.zeros([2, 4])))
+    assert {n.rsplit("/", 2)[0] for n in names()} == {"multi_rnn_cell/cell_0/gru_cell"}
+
+
+def test_a_checkpoint_of_one_cell_is_read_by_the_other(rng, tmp_path):
+    """LSTMCell and LSTMBlockCell have the same variables."""
+    data = rng.normal(size=(2, 3, DEPTH))
+    with tf.variable_scope("net"):
+        a, _ = tf.nn.dynamic_rnn(cells.LSTMCell(U, use_peepholes=True), tf.constant(data), dtype=tf.float64)
+    with started(rng) as sess:
+        wanted = sess.run(a)
+        path = tf.train.Saver().save(sess, str(tmp_path / "model"))
+    with tf.Graph().as_default():
+        with tf.variable_scope("net"):
+            b, _ = tf.nn.dynamic_rnn(contrib.LSTMBlockCell(U, use_peephole=True), tf.constant(data), dtype=tf.float64)
+        with tf.Session() as sess:
+            tf.train.Saver().restore(sess, path)
+            np.testing.assert_allclose(sess.run(b), wanted, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- lengths, shapes, states
+
+
+@pytest.mark.parametrize("kind", [tf.int32, tf.int64])
+def test_lengths(rng, kind):
+    """Past their end outputs are zero and states stay; a length past the time axis is as long as that, one below zero is zero."""
+    data = rng.normal(size=(5, 4, DEPTH))
+    x, lengths = tf.placeholder(tf.float64, [None, None, DEPTH]), tf.placeholder(kind, [None])
+    outs, final = tf.nn.dynamic_rnn(cells.GRUCell(U), x, lengths, dtype=tf.float64)
+    assert outs.shape.as_list() == [None, None, U]
+    with started(rng) as sess:
+        w = below(values(sess), "rnn/gru_cell")
+        given = [2, 9, 0, -1, 4]
+        got = sess.run([outs, final], {x: data, lengths: given})
+        out, state = unrolled(np_gru, w, data.transpose(1, 0, 2), np.zeros((5, U)), given)
+        close(got, [out.transpose(1, 0, 2), state])
+        assert np.abs(got[0][1]).min() > 0 and not got[0][2:4].any()
+        # All sequences end before the last step: what is left of the outputs is zero.
+        got = sess.run(outs, {x: data, lengths: [1, 2, 0, 2, 1]})
+        assert got.shape == (5, 4, U) and not got[:, 2:].any() and got[1, 1].all()
+
+
+def test_no_steps_and_no_sequences(rng):
+    """Compiled: the interpreter does not know the batch of what no step has written."""
+    x, lengths = tf.placeholder(tf.float64, [None, None, DEPTH]), tf.placeholder(tf.int32, [None])
+    cell = cells.BasicLSTMCell(U)
+    plain, of_lengths = tf.nn.dynamic_rnn(cell, x, dtype=tf.float64), tf.nn.dynamic_rnn(cell, x, lengths, dtype=tf.float64)
+    slope = tf.gradients(tf.reduce_sum(of_lengths[0]) + tf.reduce_sum(of_lengths[1].c), cell.weights)
+    with flags.override(interpret=0), started(rng) as sess:
+        for batch, steps in ((2, 0), (0, 3), (2, 3)):
+            a, b, g = sess.run([plain, of_lengths, slope], {x: np.ones((batch, steps, DEPTH)), lengths: [0] * batch})
+            assert a[0].shape == b[0].shape == (batch, steps, U)
+            assert a[1].c.shape == b[1].h.shape == (batch, U)
+            assert not b[0].any() and not flat(b[1])[0].any()
+            assert not g[0].any() and g[0].shape == (DEPTH + U, 4 * U)
+
+
+def test_lengths_of_another_number(rng):
+    x, lengths = tf.placeholder(tf.float64, [None, 3, DEPTH]), tf.placeholder(tf.int32, [None])
+    outs, _ = tf.nn.dynamic_rnn(cells.GRUCell(U), x, lengths, dtype=tf.float64)
+    with started(rng) as sess:
+        for wrong in ([1], [1, 2, 3]):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                sess.run(outs, {x: np.ones((2, 3, DEPTH)), lengths: wrong})
+        assert sess.run(outs, {x: np.ones((2, 3, DEPTH)), lengths: [1, 2]}).shape == (2, 3, U)
+
+
+def test_time_major_is_batch_major(rng):
+    x = tf.constant(rng.normal(size=(5, 2, DEPTH)))
+    cell = cells.GRUCell(U)
+    a, state_a = tf.nn.dynamic_rnn(cell, x, [5, 3], dtype=tf.float64, time_major=True)
+    b, state_b = tf.nn.dynamic_rnn(cell, tf.transpose(x, [1, 0, 2]), [5, 3], dtype=tf.float64, swap_memory=True, parallel_iterations=4)
+    assert (a.shape.as_list(), b.shape.as_list()) == ([5, 2, U], [2, 5, U])
+    with started(rng) as sess:
+        a, b, state_a, state_b = sess.run([a, b, state_a, state_b])
+    np.testing.assert_array_equal(a, b.transpose(1, 0, 2))
+    np.testing.assert_array_equal(state_a, state_b)
+
+
+def test_the_graph_of_a_loop_does_not_grow_with_time():
+    def size(build):
+        with tf.Graph().as_default() as g:
+            build()
+            return [op.type for op in g.get_operations()]
+
+    cell = cells.BasicLSTMCell
+    short, long = (size(lambda t=t: tf.nn.dynamic_rnn(cell(4), tf.zeros([2, t, 3]), [1, 2], dtype=tf.float32)) for t in (3, 300))
+    assert short == long and short.count("While") == 1
+    assert len(size(lambda: tf.nn.static_rnn(cell(4), [tf.zeros([2, 3])] * 9, dtype=tf.float32))) > len(
+        size(lambda: tf.nn.static_rnn(cell(4), [tf.zeros([2, 3])] * 3, dtype=tf.float32)))
+
+
+def test_zero_state():
+    n = tf.placeholder(tf.int32, [])
+    cell = cells.MultiRNNCell([cells.LSTMCell(4, num_proj=2), cells.GRUCell(3)])
+    state = cell.zero_state(n, tf.float16)
+    assert isinstance(state[0], LSTMStateTuple) and state[0].dtype is tf.float16
+    assert [s.shape.as_list() for s in flat(state)] == [[None, 4], [None, 2], [None, 3]]
+    assert state[1].op.name.startswith("MultiRNNCellZeroState/GRUCellZeroState/zeros")
+    fixed = cell.zero_state(5, tf.float32)
+    assert [s.shape.as_list() for s in flat(fixed)] == [[5, 4], [5, 2], [5, 3]]
+    with tf.Session() as sess:
+        got = sess.run(state, {n: 3})
+    assert got[0].h.shape == (3, 2) and got[0].h.dtype == np.float16 and not got[1].any()
+
+
+def test_get_initial_state():
+    cell, x = cells.GRUCell(4), tf.placeholder(tf.float64, [7, 2])
+    state = cell.get_initial_state(inputs=x)
+    assert (state.shape.as_list(), state.dtype) == ([7, 4], tf.float64)
+    assert cell.get_initial_state(batch_size=3, dtype=tf.float32).shape.as_list() == [3, 4]
+    for wrong in ({"inputs": x, "batch_size": 6}, {"inputs": x, "dtype": tf.float32}, {"batch_size": 3}, {"dtype": tf.float32}):
+        with pytest.raises(ValueError, match="batch|dtype"):
+            cell.get_initial_state(**wrong)
+
+
+class Pair(cells.RNNCell):
+    """Inputs, states and outputs that are nestings, and sizes of several axes."""
+
+    state_size = (tf.TensorShape([2, 3]), 4)
+    output_size = {"sum": tf.TensorShape([2, 3]), "last": 4}
+
+    def call(self, inputs, state):
+        a, b = inputs
+        w = tf.get_variable("w", [4], dtype=b.dtype)
+        new = state[0] + a, state[1] * 0.5 + b * w
+        return {"sum": new[0] * 2, "last": new[1]}, new
+
+
+def test_nested_inputs_states_and_outputs(rng):
+    a, b = rng.normal(size=(3, 5, 2, 3)), rng.normal(size=(3, 5, 4))
+    outs, final = tf.nn.dynamic_rnn(Pair(), (tf.constant(a), tf.constant(b)), [5, 3, 1], dtype=tf.float64)
+    assert {k: v.shape.as_list() for k, v in outs.items()} == {"sum": [3, 5, 2, 3], "last": [3, 5, 4]}
+    assert names() == ["rnn/pair/w"]
+    steps = list(zip(tf.unstack(tf.constant(a), axis=1), tf.unstack(tf.constant(b), axis=1)))
+    with tf.variable_scope("", reuse=True):
+        static, last = tf.nn.static_rnn(Pair(), steps, dtype=tf.float64, sequence_length=[5, 3, 1])
+    with started(rng) as sess:
+        outs, final, static, last = sess.run([outs, final, static, last])
+    on = (np.arange(5) < np.array([[5], [3], [1]]))[:, :, None, None]
+    np.testing.assert_allclose(outs["sum"], np.where(on, 2 * np.cumsum(a, 1), 0), rtol=1e-12)
+    np.testing.assert_allclose(final[0], (a * on).sum(1), rtol=1e-12)
+    for key in outs:
+        np.testing.assert_allclose(np.stack([s[key] for s in static], 1), outs[key], rtol=1e-12)
+    close(final, last)
+
+
+class Bare:
+    """Like an RNNCell without being one."""
+
+    state_size = output_size = 3
+
+    def zero_state(self, batch_size, dtype):
+        return tf.ones([batch_size, 3], dtype)
+
+    def __call__(self, inputs, state, scope=None):
+        with tf.variable_scope(scope or "bare"):
+            new = state + inputs * tf.get_variable("v", [], initializer=tf.ones_initializer(), dtype=inputs.dtype)
+        return new, new
+
+
+class Old(cells.RNNCell):
+    """As written for early versions: no `super().__init__()`, and `__call__`."""
+
+    def __init__(self, n):
+        self.n = n
+
+    state_size = property(lambda self: self.n)
+    output_size = property(lambda self: self.n)
+
+    def __call__(self, inputs, state, scope=None):
+        with tf.variable_scope(scope or type(self).__name__):
+            new = tf.tanh(tf.layers.dense(tf.concat([inputs, state], 1), self.n, name="mix"))
+        return new, new
+
+
+def test_cells_of_the_user(rng):
+    data = rng.normal(size=(2, 4, 3))
+    ones, _ = tf.nn.dynamic_rnn(Bare(), tf.constant(data), dtype=tf.float64)
+    deep, _ = tf.nn.dynamic_rnn(cells.MultiRNNCell([Old(5), cells.DropoutWrapper(Old(6))]), tf.constant(data), dtype=tf.float64)
+    static, _ = tf.nn.static_rnn(Old(5), tf.unstack(tf.constant(data), axis=1), dtype=tf.float64, scope="s")
+    assert names() == ["rnn/bare/v", *[f"rnn/multi_rnn_cell/cell_{k}/Old/mix/{v}" for k in (0, 1) for v in ("kernel", "bias")],
+                       "s/Old/mix/kernel", "s/Old/mix/bias"]
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        close(sess.run(ones), 1 + np.cumsum(data, 1))
+        assert sess.run(deep).shape == (2, 4, 6) and len(static) == 4
+
+
+# ---------------------------------------------------------------- both directions
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 2, 1]])
+@pytest.mark.parametrize("time_major", [False, True])
+def test_bidirectional(rng, lengths, time_major):
+    data = rng.normal(size=(STEPS, BATCH, DEPTH))
+    x = tf.constant(data if time_major else data.transpose(1, 0, 2))
+    outs, states = tf.nn.bidirectional_dynamic_rnn(cells.GRUCell(U), cells.BasicLSTMCell(U), x, lengths, dtype=tf.float64,
+                                                   time_major=time_major)
+    static = tf.nn.static_bidirectional_rnn(cells.GRUCell(U), cells.BasicLSTMCell(U), tf.unstack(tf.constant(data)), dtype=tf.float64,
+                                            sequence_length=lengths, scope=tf.VariableScope(True, "bidirectional_rnn"))
+    with started(rng) as sess:
+        found = values(sess)
+        outs, states, static = sess.run([outs, states, static])
+    turned = data[::-1] if lengths is None else turn(data, lengths)
+    zeros = np.zeros((BATCH, U))
+    fw, state_fw = unrolled(np_gru, below(found, "bidirectional_rnn/fw/gru_cell"), data, zeros, lengths)
+    bw, state_bw = unrolled(np_lstm, below(found, "bidirectional_rnn/bw/basic_lstm_cell"), turned, LSTMStateTuple(zeros, zeros), lengths)
+    bw = bw[::-1] if lengths is None else turn(bw, lengths)
+    close([a if time_major else a.transpose(1, 0, 2) for a in outs], [fw, bw])
+    close(states, (state_fw, state_bw))
+    close(np.stack(static[0]), np.concatenate([fw, bw], 2))
+    close(static[1:], (state_fw, state_bw))
+
+
+def turn(x, lengths):
+    """Each sequence of [time, batch, ...] from its end, what comes after it unchanged."""
+    x = x.copy()
+    for b, n in enumerate(lengths):
+        x[:n, b] = x[:n, b][::-1]
+    return x
+
+
+def test_stacks_of_both_directions(rng):
+    """Dynamic and static, with the initial states given; the second layer reads both directions of the first."""
+    data = rng.normal(size=(STEPS, BATCH, DEPTH))
+    make = lambda: [cells.GRUCell(U), cells.GRUCell(3)]
+    first = [[tf.constant(rng.normal(size=(BATCH, n))) for n in (U, 3)] for _ in range(2)]
+    out, fw, bw = contrib.stack_bidirectional_dynamic_rnn(make(), make(), tf.constant(data), *first, dtype=tf.float64, time_major=True)
+    static, *ends = contrib.stack_bidirectional_rnn(make(), make(), tf.unstack(tf.constant(data)), *first, dtype=tf.float64, scope="s")
+    assert [v.shape.as_list() for v in tf.global_variables() if v.op.name.endswith("fw/gru_cell/gates/kernel")] == [
+        [DEPTH + U, 2 * U], [2 * U + 3, 6]] * 2
+    with started(rng) as sess:
+        copy = {n.replace("/bidirectional_rnn", "").replace("stack_bidirectional_rnn", "s"): v for n, v in values(sess).items()}
+        for v in tf.global_variables():
+            v.load(copy[v.op.name.replace("/bidirectional_rnn", "").replace("stack_bidirectional_rnn", "s")], sess)
+        out, fw, bw, static, ends = sess.run([out, fw, bw, static, ends])
+    assert out.shape == (STEPS, BATCH, 6)
+    close(out, np.stack(static))
+    close([fw, bw], ends)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (([], [1]), "at least one fw cell"), (([1], []), "at least one bw cell"), ((3, [1]), "cells_fw must be a list"),
+    (([1, 2], [1]), "same depth"), (([1], [1], None, [2]), "initial_states_fw must be a list"),
+    (([1], [1], None, None, (2,)), "initial_states_bw must be a list")])
+def test_stacks_of_wrong_lists(wrong, message):
+    fw, bw, *rest = wrong
+    for fn in (contrib.stack_bidirectional_dynamic_rnn, contrib.stack_bidirectional_rnn):
+        with pytest.raises(ValueError, match=message):
+            fn(fw, bw, *([None] if not rest else [None]), *[[1, 2] if r == [2] else r for r in rest[1:]])
+
+
+# ---------------------------------------------------------------- raw_rnn
+
+
+def test_raw_rnn_is_dynamic_rnn(rng):
+    """The example of TF1's documentation, with a loop state that counts."""
+    data, lengths = rng.normal(size=(STEPS, BATCH, DEPTH)), [4, 2, 1]
+    cell = cells.LSTMCell(U)
+    inputs = tf.TensorArray(tf.float64, STEPS).unstack(tf.constant(data))
+
+    def loop_fn(time, output, state, count):
+        finished = time >= tf.constant(lengths)
+        next_input = tf.cond(tf.reduce_all(finished), lambda: tf.zeros([BATCH, DEPTH], tf.float64), lambda: inputs.read(time))
+        if output is None:
+            return finished, next_input, cell.zero_state(BATCH, tf.float64), None, tf.constant(0)
+        return finished, next_input, state, output, count + 1
+
+    emitted, final, count = tf.nn.raw_rnn(cell, loop_fn)
+    outs, state = tf.nn.dynamic_rnn(cell, tf.constant(data), lengths, dtype=tf.float64, time_major=True)
+    slopes = [tf.gradients(tf.reduce_sum(tf.square(x)), cell.weights) for x in (emitted.stack(), outs)]
+    assert names() == ["rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"]
+    with started(rng) as sess:
+        emitted, final, count, outs, state, slopes = sess.run([emitted.stack(), final, count, outs, state, slopes])
+    assert count == 4 and emitted.shape == (4, BATCH, U)
+    close([emitted, final], [outs[:4], state])
+    close(slopes[0], slopes[1])
+
+
+def test_raw_rnn_feeds_back_what_it_emits(rng):
+    """Emitting something else than the cell's output: what a greedy decoder does; no loop state."""
+    cell = cells.BasicRNNCell(U)
+    w = rng.normal(size=(U, 5))
+    table = rng.normal(size=(5, DEPTH))
+
+    def loop_fn(time, output, state, loop_state):
+        assert loop_state is None or loop_state.dtype is tf.int32
+        if output is None:
+            shapes = tf.zeros([], tf.int64), tf.zeros([5], tf.float64)
+            return tf.zeros([2], tf.bool), tf.constant(table[[0, 1]]), tf.zeros([2, U], tf.float64), shapes, None
+        logits = tf.matmul(output, tf.constant(w))
+        chosen = tf.argmax(logits, 1)
+        return tf.fill([2], time >= 3), tf.gather(tf.constant(table), chosen), state, (chosen, logits), None
+
+    (ids, logits), final, loop_state = tf.nn.raw_rnn(cell, loop_fn, scope="decoder")
+    assert loop_state is None and (ids.dtype, logits.dtype) == (tf.int64, tf.float64)
+    with started(rng) as sess:
+        found = below(values(sess), "decoder/basic_rnn_cell")
+        ids, logits, final = sess.run([ids.stack(), logits.stack(), final])
+    x, h = table[[0, 1]], np.zeros((2, U))
+    for t in range(3):
+        _, h = np_rnn(found, x, h)
+        close(logits[t], h @ w)
+        assert ids[t].tolist() == (h @ w).argmax(1).tolist()
+        x = table[ids[t]]
+    close(final, h)
+    assert ids.shape == (3, 2)
+
+
+def test_raw_rnn_of_wrong_arguments():
+    cell = cells.BasicRNNCell(4)
+    with pytest.raises(TypeError, match="loop_fn must be a callable"):
+        tf.nn.raw_rnn(cell, None)
+    with pytest.raises(TypeError, match="not an RNNCell"):
+        tf.nn.raw_rnn(tf.zeros, lambda *_: None)
+    with pytest.raises(ValueError, match="structure"):
+        tf.nn.raw_rnn(cell, lambda *_: (tf.zeros([2], tf.bool), tf.zeros([2, 3]), (tf.zeros([2, 4]), tf.zeros([2, 4])), None, None))
+    with pytest.raises(ValueError, match="one batch size"):
+        tf.nn.raw_rnn(Pair(), lambda *_: (tf.zeros([2], tf.bool), (tf.zeros([2, 3]), tf.zeros([3, 3])),
+                                          (tf.zeros([2, 2, 3]), tf.zeros([2, 4])), None, None))
+
+
+# ---------------------------------------------------------------- wrappers
+
+
+class Through(cells.RNNCell):
+    """The output is the input; the state is that of an LSTM, of ones."""
+
+    state_size = LSTMStateTuple(4, 4)
+    output_size = 4
+
+    def call(self, inputs, state):
+        return inputs, LSTMStateTuple(tf.ones_like(state.c), tf.ones_like(state.h))
+
+
+def passed(steps=6, **arguments):
+    """Outputs [time, batch, 4] and final state of Through in a DropoutWrapper, over inputs of ones, run twice."""
+    cell = cells.DropoutWrapper(Through(), **arguments)
+    outs, final = tf.nn.dynamic_rnn(cell, tf.ones([steps, 50, 4]), dtype=tf.float32, time_major=True)
+    with tf.Session() as sess:
+        return [sess.run([outs, final]) for _ in range(2)]
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_dropout_of_inputs_and_outputs(what):
+    (a, state), (b, _) = passed(**{f"{what}_keep_prob": 0.25}, seed=1)
+    assert set(np.unique(a)) == {0, 4} and 0.2 < (a > 0).mean() < 0.3
+    assert any((a[0] != a[t]).any() for t in range(1, 6)) and (a != b).any()
+    assert (state.c == 1).all() and (state.h == 1).all()
+
+
+def test_dropout_of_states():
+    """Not of an LSTM's memory, and not of the output; a filter may choose."""
+    a, state = passed(state_keep_prob=0.5)[0]
+    assert (a == 1).all() and (state.c == 1).all() and set(np.unique(state.h)) == {0, 2}
+    _, state = passed(state_keep_prob=0.5, dropout_state_filter_visitor=lambda s: True)[0]
+    assert set(np.unique(state.c)) == set(np.unique(state.h)) == {0, 2} and (state.c != state.h).any()
+    _, state = passed(state_keep_prob=0.5, dropout_state_filter_visitor=lambda s: not isinstance(s, LSTMStateTuple))[0]
+    assert (state.c == 1).all() and (state.h == 1).all()
+    seen = []
+    passed(state_keep_prob=0.5, dropout_state_filter_visitor=lambda s: seen.append(s) or (
+        LSTMStateTuple(c=True, h=False) if isinstance(s, LSTMStateTuple) else True))
+    assert [isinstance(s, LSTMStateTuple) for s in seen] == [True, False]
+
+
+def test_variational_dropout_drops_the_same_at_every_step():
+    (a, state), (b, _) = passed(input_keep_prob=0.5, output_keep_prob=0.5, state_keep_prob=0.5, variational_recurrent=True,
+                                input_size=4, dtype=tf.float32)
+    assert (a == a[0]).all() and set(np.unique(a)) <= {0, 4}
+    assert (a[0] == a[0, 0]).all()  # one draw for the batch, as in TF1
+    assert set(np.unique(state.h)) <= {0, 2} and (state.c == 1).all()
+    many = np.stack([x[0][0, 0] for _ in range(4) for x in passed(input_keep_prob=0.5, variational_recurrent=True, input_size=4,
+                                                                  dtype=tf.float32)])
+    assert (many != many[0]).any()  # each run draws anew
+
+
+def test_dropout_with_a_fed_probability(rng):
+    keep = tf.placeholder(tf.float32, [])
+    outs, _ = tf.nn.dynamic_rnn(cells.DropoutWrapper(Through(), input_keep_prob=keep), tf.ones([2, 50, 4]), dtype=tf.float32)
+    with tf.Session() as sess:
+        assert (sess.run(outs, {keep: 1.0}) == 1).all()
+        assert set(np.unique(sess.run(outs, {keep: 0.5}))) == {0, 2}
+
+
+def test_dropout_seeds():
+    """The op seeds of TF1 for seed=7: the first 31 bits of MD5 of "7input_0", ... (worked out with Python's hashlib)."""
+    import hashlib
+
+    cell = cells.DropoutWrapper(Through(), 0.5, 0.5, seed=7)
+    for what in ("input", "output", "state"):
+        assert cell._seed_of(what, 3) == int(hashlib.md5(f"7{what}_3".encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+    outs = []
+    for _ in range(2):
+        with tf.Graph().as_default():
+            outs.append(passed(input_keep_prob=0.5, seed=7)[0][0])
+    np.testing.assert_array_equal(*outs)
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    ({"input_keep_prob": 1.5}, ValueError, "Parameter input_keep_prob must be between 0 and 1: 1.5"),
+    ({"state_keep_prob": -0.5}, ValueError, "Parameter state_keep_prob"),
+    ({"variational_recurrent": True}, ValueError, "dtype must be provided"),
+    ({"variational_recurrent": True, "dtype": "float32", "input_keep_prob": 0.5}, ValueError, "input_size must be provided"),
+    ({"dropout_state_filter_visitor": 3}, TypeError, "must be callable")])
+def test_dropout_of_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        cells.DropoutWrapper(cells.GRUCell(4), **arguments)
+
+
+def test_wrappers_want_a_cell():
+    for make in (cells.DropoutWrapper, cells.ResidualWrapper, lambda c: cells.DeviceWrapper(c, "/cpu:0"), contrib.HighwayWrapper,
+                 lambda c: contrib.EmbeddingWrapper(c, 3, 4), lambda c: contrib.AttentionCellWrapper(c, 3)):
+        with pytest.raises(TypeError, match="'cell' .* is not an RNNCell: 'output_size' property is missing"):
+            make(tf.tanh)
+
+
+def test_residual_wrapper(rng):
+    x, h = tf.constant(rng.normal(size=(2, U))), tf.constant(rng.normal(size=(2, U)))
+    cell = cells.GRUCell(U)
+    plain, state = cell(x, h)
+    added, same = cells.ResidualWrapper(cell)(x, h)
+    other, _ = cells.ResidualWrapper(cell, lambda i, o: i * o)(x, h)
+    with started(rng) as sess:
+        x, plain, state, added, same, other = sess.run([x, plain, state, added, same, other])
+    np.testing.assert_allclose(added, x + plain)
+    np.testing.assert_allclose(other, x * plain)
+    np.testing.assert_array_equal(state, same)
+    with pytest.raises(ValueError, match="incompatible"):
+        cells.ResidualWrapper(cells.GRUCell(3))(tf.zeros([2, 4]), tf.zeros([2, 3]))
+
+
+def test_highway_wrapper(rng):
+    data, first = rng.normal(size=(2, U)), rng.normal(size=(2, U))
+    for coupled in (True, False):
+        with tf.variable_scope(f"coupled_{coupled}"):
+            out, _ = contrib.HighwayWrapper(cells.BasicRNNCell(U), coupled, carry_bias_init=2.0)(tf.constant(data), tf.constant(first))
+        with tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            w = below(values(sess), f"coupled_{coupled}")
+            out = sess.run(out)
+        assert set(w) == {"basic_rnn_cell/kernel", "basic_rnn_cell/bias", "carry_w", "carry_b"} | (
+            set() if coupled else {"transform_w", "transform_b"})
+        assert (w["carry_b"] == 2).all()
+        carry = sigmoid(data @ w["carry_w"] + 2)
+        transform = 1 - carry if coupled else sigmoid(data @ w["transform_w"] - 2)
+        close(out, data * carry + np_rnn(below(w, "basic_rnn_cell"), data, first)[0] * transform)
+
+
+def test_embedding_wrapper(rng):
+    ids = tf.constant([[1, 2], [0, 2]])
+    cell = contrib.EmbeddingWrapper(cells.BasicRNNCell(U), 3, DEPTH)
+    outs, _ = tf.nn.static_rnn(cell, tf.unstack(ids, axis=1), dtype=tf.float64)
+    assert names()[0] == "rnn/embedding_wrapper/embedding"
+    with started(rng) as sess:
+        w = below(values(sess), "rnn/embedding_wrapper")
+        outs = sess.run(tf.stack(outs))
+    close(outs, unrolled(np_rnn, below(w, "basic_rnn_cell"), w["embedding"][[[1, 0], [2, 2]]], np.zeros((2, U)))[0])
+    with pytest.raises(ValueError, match="must be > 0"):
+        contrib.EmbeddingWrapper(cells.BasicRNNCell(U), 0, 3)
+
+
+def test_wrapped_cells_have_the_weights_of_the_cell():
+    cell = cells.MultiRNNCell([cells.DropoutWrapper(cells.GRUCell(4)), cells.BasicRNNCell(4, trainable=False)])
+    assert cell.weights == []
+    cell(tf.zeros([1, 4]), cell.zero_state(1, tf.float32))
+    assert [v.op.name for v in cell.trainable_variables] == [
+        f"multi_rnn_cell/cell_0/gru_cell/{g}/{v}" for g in ("gates", "candidate") for v in ("kernel", "bias")]
+    assert [v.op.name for v in cell.non_trainable_variables] == [f"multi_rnn_cell/cell_1/basic_rnn_cell/{v}" for v in ("kernel", "bias")]
+    assert len(cell.variables) == 6
+
+
+def test_device_wrapper():
+    cell = cells.DeviceWrapper(cells.GRUCell(4), "/device:CPU:0")
+    out, _ = cell(tf.zeros([1, 4]), cell.zero_state(1, tf.float32))
+    assert out.device.endswith("CPU:0")
+
+
+def test_activations_and_initializers(rng):
+    x, state = tf.constant(rng.normal(size=(2, 3))), tf.zeros([2, 4], tf.float64)
+    by_name, _ = cells.BasicRNNCell(4, activation="relu")(x, state)
+    cells.BasicRNNCell(4, activation=tf.nn.relu, name="other")(x, state)
+    gru = cells.GRUCell(4, kernel_initializer=tf.constant_initializer(0.5), bias_initializer=tf.constant_initializer(0.25))
+    gru(x, state)
+    plain = cells.GRUCell(4)
+    plain(x, state)
+    lstm = cells.LSTMCell(4, initializer=tf.ones_initializer(), use_peepholes=True, num_proj=2)
+    lstm(x, LSTMStateTuple(state, state[:, :2]))
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        assert (sess.run(by_name) >= 0).all()
+        assert [np.unique(w).tolist() for w in sess.run(gru.weights)] == [[0.5], [0.25]] * 2
+        assert [np.unique(w).tolist() for w in sess.run([plain.weights[1], plain.weights[3]])] == [[1], [0]]
+        assert [np.unique(w).tolist() for w in sess.run(lstm.weights)] == [[1], [0], [1], [1], [1], [1]]
+    with pytest.raises(ValueError, match="Unknown activation"):
+        cells.GRUCell(4, activation="no such")
+
+
+# ---------------------------------------------------------------- networks in one piece
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 3, 0]])
+@pytest.mark.parametrize("peephole", [False, True])
+def test_fused_lstm(rng, lengths, peephole):
+    data = rng.normal(size=(STEPS, BATCH, DEPTH))
+    first = LSTMStateTuple(*rng.normal(size=(2, BATCH, U)))
+    fused = contrib.LSTMBlockFusedCell(U, forget_bias=0.5, use_peephole=peephole)
+    outs, final = fused(tf.constant(data), initial_state=mapped(tf.constant, first), sequence_length=lengths)
+    listed, same = fused(tf.unstack(tf.constant(data)), initial_state=mapped(tf.constant, first), sequence_length=lengths)
+    assert names() == [f"lstm_fused_cell/{n}" for n in ["kernel", "bias", *(["w_i_diag", "w_f_diag", "w_o_diag"] if peephole else [])]]
+    assert isinstance(final, LSTMStateTuple) and len(listed) == STEPS
+    with started(rng) as sess:
+        w = below(values(sess), "lstm_fused_cell")
+        outs, final, listed, same = sess.run([outs, final, listed, same])
+    wanted = unrolled(lambda *a: np_lstm(*a, forget_bias=0.5), w, data, first, lengths)
+    close([outs, final], wanted)
+    close([np.stack(listed), same], wanted)
+
+
+def test_fused_lstm_of_wrong_arguments(rng):
+    fused = contrib.LSTMBlockFusedCell(U)
+    x = tf.zeros([3, 2, DEPTH])
+    with pytest.raises(ValueError, match="initial_state or dtype"):
+        fused(x)
+    with pytest.raises(ValueError, match="length 2"):
+        fused(x, initial_state=(x[0],) * 3)
+    with pytest.raises(ValueError, match="expected ndim=3"):
+        contrib.LSTMBlockFusedCell(U)(x[0], dtype=tf.float32)
+    outs, _ = fused(x, dtype=tf.float32, sequence_length=tf.placeholder_with_default([2, 4], [2]))
+    with started(rng) as sess, pytest.raises(tf.errors.InvalidArgumentError):
+        sess.run(outs)
+
+
+def test_gradient_of_the_clipped_block_cell(rng):
+    """TF1's kernels clip c and pass gradients on as if they had not: d h / d x of one step, by hand."""
+    cell = contrib.LSTMBlockCell(1, cell_clip=0.1)
+    x, zero = tf.constant([[2.0]], tf.float64), tf.zeros([1, 1], tf.float64)
+    out, _ = cell(x, LSTMStateTuple(zero, zero))
+    slope = tf.gradients(out, x)[0]
+    with started(rng) as sess:
+        w = below(values(sess), "lstm_cell")
+        out, slope = sess.run([out, slope])
+    k = w["kernel"][0]
+    i, j, f, o = 2 * k + w["bias"]
+    c = np.clip(sigmoid(i) * np.tanh(j), -0.1, 0.1)
+    assert abs(sigmoid(i) * np.tanh(j)) > 0.1
+    close(out, [[sigmoid(o) * np.tanh(c)]])
+    dc = sigmoid(i) * (1 - sigmoid(i)) * k[0] * np.tanh(j) + sigmoid(i) * (1 - np.tanh(j) ** 2) * k[1]
+    close(slope, [[sigmoid(o) * (1 - sigmoid(o)) * k[3] * np.tanh(c) + sigmoid(o) * (1 - np.tanh(c) ** 2) * dc]])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("listed", [False, True])
+def test_fused_adaptors(rng, dynamic, listed):
+    data = rng.normal(size=(STEPS, BATCH, DEPTH))
+    x = tf.unstack(tf.constant(data)) if listed else tf.constant(data)
+    fused = contrib.FusedRNNCellAdaptor(cells.GRUCell(U), use_dynamic_rnn=dynamic)
+    fw, state_fw = fused(x, dtype=tf.float64, sequence_length=[5, 2, 1])
+    bw, state_bw = contrib.TimeReversedFusedRNN(fused)(x, dtype=tf.float64)
+    assert isinstance(fw, list) == isinstance(bw, list) == listed and names()[0] == "rnn/gru_cell/gates/kernel"
+    with started(rng) as sess:
+        w = below(values(sess), "rnn/gru_cell")
+        fw, state_fw, bw, state_bw = sess.run([fw, state_fw, bw, state_bw])
+    close([np.stack(fw), state_fw], unrolled(np_gru, w, data, np.zeros((BATCH, U)), [5, 2, 1]))
+    out, state = unrolled(np_gru, w, data[::-1], np.zeros((BATCH, U)))
+    close([np.stack(bw), state_bw], [out[::-1], state])
+
+
+def test_time_reversed_with_lengths(rng):
+    data = rng.normal(size=(STEPS, BATCH, DEPTH))
+    lengths = [5, 2, 1]
+    bw, _ = contrib.TimeReversedFusedRNN(contrib.LSTMBlockFusedCell(U))(tf.constant(data), dtype=tf.float64, sequence_length=lengths)
+    with started(rng) as sess:
+        w = below(values(sess), "lstm_fused_cell")
+        bw = sess.run(bw)
+    out, _ = unrolled(np_lstm, w, turn(data, lengths), LSTMStateTuple(*np.zeros((2, BATCH, U))), lengths)
+    close(bw, turn(out, lengths))
+
+
+# ---------------------------------------------------------------- saved states
+
+
+class Kept:
+    """A state saver over variables, as TF1's batch_sequences_with_states has one."""
+
+    def __init__(self, sizes):
+        self.kept = {n: tf.get_variable(n, [2, size], tf.float64, tf.zeros_initializer(), trainable=False) for n, size in sizes.items()}
+
+    def state(self, name):
+        return tf.identity(self.kept[name])
+
+    def save_state(self, name, value):
+        return tf.assign(self.kept[name], value)
+
+
+def test_state_saving(rng):
+    """Two halves of a sequence in two runs are the whole in one."""
+    data = rng.normal(size=(4, 2, DEPTH))
+    half = tf.placeholder(tf.float64, [2, 2, DEPTH])
+    cell = cells.BasicLSTMCell(U)
+    saver = Kept({"c": U, "h": U})
+    outs, state = tf.nn.static_state_saving_rnn(cell, tf.unstack(half), saver, ("c", "h"))
+    whole, final = tf.nn.static_rnn(cell, tf.unstack(tf.constant(data)), dtype=tf.float64)
+    assert isinstance(state, LSTMStateTuple)
+    with started(rng) as sess:
+        sess.run([v.initializer for v in saver.kept.values()])
+        pieces = [sess.run([outs, state], {half: data[i:i + 2]}) for i in (0, 2)]
+        whole, final = sess.run([whole, final])
+        close(sess.run([saver.kept["c"], saver.kept["h"]]), final)
+    close(np.stack(pieces[0][0] + pieces[1][0]), np.stack(whole))
+    close(pieces[1][1], final)
+    with pytest.raises(ValueError, match="same type as cell.state_size"):
+        tf.nn.static_state_saving_rnn(cell, [tf.zeros([2, 3])], saver, "c")
+    with pytest.raises(ValueError, match="1 vs. 2"):
+        tf.nn.static_state_saving_rnn(cell, [tf.zeros([2, 3])], saver, ("c",))
+
+
+# ---------------------------------------------------------------- errors
+
+
+def hold(*sizes, dtype=tf.float32):
+    return tf.placeholder(dtype, sizes)
+
+
+LSTM = cells.BasicLSTMCell
+BUILD_ERRORS = {
+    "lengths of rank 2": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), [[1, 2]], dtype=tf.float32), ValueError,
+                          r"sequence_length must be a vector of length batch_size, but saw shape: \(1, 2\)"),
+    "lengths of a number": (lambda: tf.nn.static_rnn(LSTM(4), [hold(2, 3)], dtype=tf.float32, sequence_length=1), ValueError,
+                            "sequence_length must be a vector"),
+    "too many lengths": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), [1, 2, 3], dtype=tf.float32), ValueError, "size 3"),
+    "no dtype": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3)), ValueError, "If there is no initial_state, you must give a dtype"),
+    "no dtype, static": (lambda: tf.nn.static_rnn(LSTM(4), [hold(2, 3)]), ValueError, "you must give a dtype"),
+    "rank 2": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5), dtype=tf.float32), ValueError, "must have rank at least 3"),
+    "rank 1": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2), dtype=tf.float32), ValueError, "to have rank at least 2"),
+    "no depth": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, None), dtype=tf.float32), ValueError, "Input size"),
+    "no depth, static": (lambda: tf.nn.static_rnn(LSTM(4), [hold(2, None)], dtype=tf.float32), ValueError, "Input size"),
+    "no depth, by hand": (lambda: LSTM(4)(hold(2, None), (hold(2, 4), hold(2, 4))), ValueError, "to be known"),
+    "other times": (lambda: tf.nn.dynamic_rnn(Pair(), (hold(2, 5, 3), hold(2, 4, 3)), dtype=tf.float32), ValueError, "Time steps"),
+    "other batches": (lambda: tf.nn.dynamic_rnn(Pair(), (hold(2, 5, 3), hold(3, 5, 3)), dtype=tf.float32), ValueError, "Batch_size"),
+    "other batches, static": (lambda: tf.nn.static_rnn(LSTM(4), [hold(2, 3), hold(3, 3)], dtype=tf.float32), ValueError, "batch size"),
+    "no cell": (lambda: tf.nn.dynamic_rnn(3, hold(2, 5, 3)), TypeError, r"'cell' \(3\) is not an RNNCell: .*is not callable"),
+    "no cell, static": (lambda: tf.nn.static_rnn(tf.tanh, [hold(2, 3)]), TypeError, "not an RNNCell"),
+    "no second cell": (lambda: tf.nn.bidirectional_dynamic_rnn(LSTM(4), None, hold(2, 5, 3)), TypeError, "'cell_bw'"),
+    "no first cell": (lambda: tf.nn.static_bidirectional_rnn(None, LSTM(4), [hold(2, 3)]), TypeError, "'cell_fw'"),
+    "a tensor": (lambda: tf.nn.static_rnn(LSTM(4), hold(2, 5, 3), dtype=tf.float32), TypeError, "inputs must be a sequence"),
+    "an empty list": (lambda: tf.nn.static_rnn(LSTM(4), [], dtype=tf.float32), ValueError, "inputs must not be empty"),
+    "a tensor, both": (lambda: tf.nn.static_bidirectional_rnn(LSTM(4), LSTM(4), hold(2, 5, 3)), TypeError, "inputs must be a sequence"),
+    "an empty list, both": (lambda: tf.nn.static_bidirectional_rnn(LSTM(4), LSTM(4), []), ValueError, "must not be empty"),
+    "a tensor as state": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), initial_state=hold(2, 4)), TypeError, "LSTMStateTuple"),
+    "three states": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), initial_state=(hold(2, 4),) * 3), ValueError, "length 2"),
+    "a plain tuple as state": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), initial_state=(hold(2, 4), hold(2, 4))), TypeError,
+                               "same sequence type"),
+    "a state too wide": (lambda: tf.nn.dynamic_rnn(cells.GRUCell(4), hold(2, 5, 3), initial_state=hold(2, 5)), ValueError, "8 and 7"),
+    "a state of another batch": (lambda: tf.nn.dynamic_rnn(cells.GRUCell(4), hold(2, 5, 3), initial_state=hold(3, 4)), ValueError,
+                                 "2 and 3"),
+    "a state of another dtype": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), dtype=tf.float64), TypeError, "float64"),
+    "states of several dtypes": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3), initial_state=LSTMStateTuple(
+        hold(2, 4), hold(2, 4, dtype=tf.float64))), ValueError, "different inferred_dtypes"),
+    "integers": (lambda: tf.nn.dynamic_rnn(LSTM(4), hold(2, 5, 3, dtype=tf.int32), dtype=tf.float32), ValueError, "floating point"),
+    "integer cell": (lambda: LSTM(4, dtype=tf.int32), ValueError, "RNN cell only supports floating point inputs, but saw dtype: int32"),
+    "rank 3 by hand": (lambda: LSTM(4)(hold(2, 5, 3), (hold(2, 4), hold(2, 4))), ValueError, "expected ndim=2, found ndim=3"),
+    "a stack of nothing": (lambda: cells.MultiRNNCell([]), ValueError, "at least one cell"),
+    "a stack of no list": (lambda: cells.MultiRNNCell(LSTM(4)), TypeError, "must be a list or tuple"),
+    "joined tuples": (lambda: cells.MultiRNNCell([LSTM(4)], state_is_tuple=False), ValueError, "the flag state_is_tuple is not set"),
+    "a state of the stack": (lambda: cells.MultiRNNCell([cells.GRUCell(4)])(hold(2, 3), hold(2, 4)), ValueError,
+                             "Expected state to be a tuple of length 1"),
+    "too short a state of the stack": (lambda: cells.MultiRNNCell([cells.GRUCell(4)] * 2)(hold(2, 3), (hold(2, 4),)), ValueError,
+                                       "Expected state to be a tuple of length 2"),
+    "the base class": (lambda: cells.RNNCell().state_size, NotImplementedError, "Abstract method"),
+    "states of two dtypes": (lambda: LSTMStateTuple(hold(1), hold(1, dtype=tf.float64)).dtype, TypeError, "Inconsistent"),
+    "an unknown argument": (lambda: cells.GRUCell(4, unknown=3), TypeError, "unknown"),
+    "two sizes": (lambda: contrib.GRUBlockCell(3, 4), ValueError, "Exactly one"),
+    "no size": (lambda: contrib.GRUBlockCell(), ValueError, "Exactly one"),
+    "another size of the block": (lambda: contrib.GRUBlockCell(3)(hold(2, 3), hold(2, 4)), ValueError, "cell_size 3 vs 4"),
+    "attention to nothing": (lambda: contrib.AttentionCellWrapper(LSTM(4), 0), ValueError, "greater than zero"),
+    "attention of tuples": (lambda: contrib.AttentionCellWrapper(LSTM(4), 2, state_is_tuple=False), ValueError, "state_is_tuple"),
+    "no projection": (lambda: contrib.IntersectionRNNCell(4)(hold(2, 3), hold(2, 4)), ValueError, "num_in_proj"),
+    "too many shards": (lambda: contrib.CoupledInputForgetGateLSTMCell(2, num_unit_shards=9)(hold(1, 3), (hold(1, 2), hold(1, 2))),
+                        ValueError, "Too many shards"),
+    "no outputs": (lambda: contrib.OutputProjectionWrapper(LSTM(4), 0), ValueError, "must be > 0"),
+}
+
+
+@pytest.mark.parametrize("case", BUILD_ERRORS)
+def test_errors_of_building(case):
+    build, error, message = BUILD_ERRORS[case]
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_names_that_are_not_there():
+    for module, name, message in ((tf.contrib, "rn", "tf.contrib.rn is not in this release. Did you mean 'rnn'"),
+                                  (tf.contrib, "slim", "tf.contrib.slim is not in this release"),
+                                  (contrib, "LSTMBlokCell", "Did you mean 'LSTMBlockCell'"), (tf.nn, "dynamic_rn", "'dynamic_rnn'"),
+                                  (tf.nn, "rnn_cel", "'rnn_cell'")):
+        with pytest.raises(AttributeError, match=message):
+            getattr(module, name)
+    assert "rnn" in dir(tf.contrib) and contrib.BasicLSTMCell is cells.BasicLSTMCell
+
+
+# ---------------------------------------------------------------- compiled
+
+
+@pytest.mark.parametrize("name", ["basic_lstm_cell", "gru_cell", "multi_rnn_cell", "attention_cell_wrapper"])
+def test_compiled(name, rng):
+    """Outputs, states and gradients of compiled loops are the interpreter's, for several numbers of steps and sequences."""
+    x, lengths = tf.placeholder(tf.float64, [None, None, DEPTH]), tf.placeholder(tf.int32, [None])
+    outs, final = tf.nn.dynamic_rnn(TABLE[name][0](), x, lengths, dtype=tf.float64)
+    loss = tf.reduce_sum(tf.square(outs)) + tf.add_n([tf.reduce_sum(s) for s in flat(final)])
+    fetches = [outs, final, tf.gradients(loss, [x, *tf.trainable_variables()])]
+    feeds = [{x: rng.normal(size=(b, t, DEPTH)), lengths: rng.integers(0, t + 2, b)} for b, t in ((3, 4), (2, 7), (1, 1))]
+    with started(rng) as sess:
+        wanted = [sess.run(fetches, f) for f in feeds]
+        now = values(sess)
+    with flags.override(interpret=0), tf.Session() as sess:
+        for v in tf.global_variables():
+            v.load(now[v.op.name], sess)
+        for f, w in zip(feeds, wanted):
+            close(sess.run(fetches, f), w, 1e-9)
+
+
+def test_training_compiled_learns(rng):
+    """An LSTM with Adam learns the sum of its inputs so far."""
+    x = tf.placeholder(tf.float32, [None, 6, 2])
+    outs, _ = tf.nn.dynamic_rnn(cells.BasicLSTMCell(8), x, dtype=tf.float32)
+    loss = tf.reduce_mean(tf.square(tf.layers.dense(outs, 1)[:, :, 0] - tf.cumsum(tf.reduce_sum(x, 2), 1)))
+    tf.set_random_seed(1)
+    step = tf.train.AdamOptimizer(0.02).minimize(loss)
+    with flags.override(interpret=0), started(rng, 0.3) as sess:
+        sess.run([v.initializer for v in tf.global_variables() if v not in tf.trainable_variables()])
+        losses = [sess.run([loss, step], {x: rng.uniform(-0.5, 0.5, size=(16, 6, 2))})[0] for _ in range(150)]
+    assert np.mean(losses[-10:]) < 0.2 * np.mean(losses[:10])
