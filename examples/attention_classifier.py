@@ -123,7 +123,7 @@ def main(argv=None):
         for ids, row, label in zip(test[0], weights, test[2]):
             top = np.argsort(-row)[:4]
             print("part %d: %s" % (label, ", ".join("%s %.2f" % (names[ids[i]], row[i]) for i in top)))
-    return losses, reached, float(baseline), weights
+    return losses, reached, float(baseline), (few[1], weights)
 
 
 if __name__ == "__main__":

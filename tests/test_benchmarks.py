@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import build, chain, cold, conv, harness, limits, matmul, memory, models, profile, report, rows, small, steps
+from benchmarks import (build, chain, cold, conv, harness, limits, loops, matmul, memory, models, profile, recurrent, report, rows, small,
+                        steps)
 from benchmarks.dialects import Numpy
 from benchmarks.workload import BEST, SIDES, UNKNOWN, Measured, Program, at_most, best_of, fact, of_limit, times_as_fast, within
 
@@ -22,10 +23,11 @@ def bench(monkeypatch):
 
 
 NETWORKS = list(models.WORKLOADS.values())
+LOOPS = [w for w in loops.WORKLOADS.values() if not isinstance(w, Program)]
 
 
 @pytest.mark.parametrize("workload", [small.scalar, small.scalar_run, small.fifty, small.rosenbrock, chain.math, rows.layer_norm,
-                                      rows.columns, *list(matmul.WORKLOADS.values())[-3:], *conv.WORKLOADS.values(), *NETWORKS],
+                                      rows.columns, *list(matmul.WORKLOADS.values())[-3:], *conv.WORKLOADS.values(), *NETWORKS, *LOOPS],
                          ids=lambda w: w.name)
 def test_steady_workloads_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
@@ -34,7 +36,7 @@ def test_steady_workloads_run_and_agree_with_numpy(bench, workload):
 
 
 @pytest.mark.parametrize("workload", [cold.first_empty, cold.imported, build.built, build.differentiated, memory.peak,
-                                      next(iter(steps.WORKLOADS.values()))],
+                                      next(iter(steps.WORKLOADS.values())), loops.short, loops.resized, loops.whole, loops.spared],
                          ids=lambda w: w.name)
 def test_programs_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
@@ -66,6 +68,26 @@ def test_a_wrong_network_is_refused(bench, monkeypatch):
     right = models.mlp_step.expected
     monkeypatch.setattr(models.mlp_step, "expected", lambda *a: [right(*a)[0] * 1.02, *right(*a)[1:]])
     assert bench.measure(models.mlp_step, 1).problems["graphflow"].startswith("WRONG RESULT 0")
+
+
+@pytest.mark.parametrize("kind", sorted(recurrent.CELLS))
+def test_gradients_by_hand_of_recurrent_networks(kind):
+    """Against central differences, along a direction for each weight."""
+    net = recurrent.Net(kind, layers=2, both=True, steps=4, batch=3, features=4, units=5, classes=3)
+    x, y, *weights = net.arrays()
+    x, weights, r, h = x.astype(float), [w.astype(float) for w in weights], np.random.RandomState(1), 1e-6
+    found = recurrent.loss_and_gradient(net, x, y, weights)[1]
+    assert [g.shape for g in found] == net.shapes()
+    for i, g in enumerate(found):
+        d = r.normal(size=g.shape)
+        up, down = (recurrent.loss_and_gradient(net, x, y, [w + s * d if i == j else w for j, w in enumerate(weights)])[0] for s in (h, -h))
+        np.testing.assert_allclose((g * d).sum(), (up - down) / (2 * h), rtol=1e-5, atol=1e-8)
+
+
+def test_wrong_losses_of_a_recurrent_network_are_refused(bench, monkeypatch):
+    """A learning rate that is off by a hundredth shows in the tenth loss."""
+    monkeypatch.setattr(recurrent, "RATE", recurrent.RATE * 1.01)
+    assert bench.measure(loops.lstm, 1).problems["graphflow"].startswith("WRONG RESULT 0")
 
 
 def test_what_numpy_does_not_say_is_agreed_upon():
@@ -171,7 +193,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
 
 
 def test_every_workload_is_complete():
-    for module in (small, chain, rows, matmul, conv, models, steps, cold, build, memory):
+    for module in (small, chain, rows, matmul, conv, models, steps, loops, cold, build, memory):
         for w in module.WORKLOADS.values():
             assert "graphflow" in w.functions and set(w.functions) <= set(SIDES)
             assert len(w.make_inputs(True)) and w.expected(*w.make_inputs(True)) is not None

@@ -77,6 +77,42 @@ def test_save_restore(tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-100")
 
 
+def verse(tmp_path):
+    """A text that is quick to learn: lines drawn from two kinds of sentences, those of the second half with words of their own."""
+    r, words = np.random.RandomState(0), (["king", "crown", "sword", "horse"], ["ship", "storm", "island", "sail"])
+    lines = ["ANNA:\nwhere is the %s and the %s of the %s" % tuple(r.choice(words[i >= 300], 3)) + " now" * (i % 2) for i in range(600)]
+    (tmp_path / "verse.txt").write_text("\n\n".join(lines))
+    return str(tmp_path / "verse.txt")
+
+
+def test_char_lstm(tmp_path):
+    """On the text that is there."""
+    history, new, written = run("char_lstm", ["--steps", "150", "--units", "48", "--batch", "16", "--length", "32", "--sample", "120"])
+    assert np.mean(history[-10:]) < history[0] - 2 and new < 4  # bits per character; the frequencies of the letters give 4.8
+    assert len(written) == 120 and len(set(written)) > 8 and " " in written
+
+
+def test_char_lstm_learns_what_repeats(tmp_path):
+    history, new, written = run("char_lstm", ["--data", verse(tmp_path), "--steps", "120", "--units", "48", "--batch", "16", "--length",
+                                              "32", "--sample", "150", "--temperature", "0.3"])
+    assert np.mean(history[-10:]) < 1 and new < 1  # six bits of choice in sixty characters: 0.2
+    assert " of the " in written
+
+
+def test_attention_classifier(tmp_path):
+    """The halves of this text have words of their own."""
+    losses, accuracy, baseline, (lengths, attention) = run("attention_classifier", ["--data", verse(tmp_path), "--steps", "60", "--parts", "2",
+                                                                         "--shortest", "3", "--batch", "32", "--units", "16"])
+    assert np.mean(losses[-10:]) < 0.3 * losses[0] and accuracy > 0.95 > baseline
+    np.testing.assert_allclose(attention.sum(1), 1, rtol=1e-5)
+    assert len(set(lengths)) > 1 and (attention[np.arange(attention.shape[1]) >= lengths[:, None]] == 0).all()
+
+
+def test_attention_classifier_on_real_text():
+    losses, accuracy, baseline, _ = run("attention_classifier", ["--steps", "100"])
+    assert np.mean(losses[-20:]) < 0.95 * losses[0] and accuracy > baseline + 0.05
+
+
 def test_digits(tmp_path):
     for package in ("sklearn", "tqdm", "matplotlib"):
         pytest.importorskip(package)
