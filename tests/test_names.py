@@ -8,7 +8,7 @@ import pytest
 import graphflow
 from graphflow.compat import v1
 
-# By use in public programs, without control flow, recurrent networks, tf.data, summaries, estimators, queues and servers.
+# By use in public programs, without tf.data, summaries, estimators, queues and servers.
 MOST_USED = """
 float32 placeholder Session global_variables_initializer reduce_mean Variable matmul train.AdamOptimizer reshape reduce_sum nn.relu cast
 variable_scope int32 constant argmax zeros square concat train.Saver get_variable random_normal equal nn.softmax shape name_scope
@@ -43,6 +43,12 @@ GraphKeys.SUMMARIES all_variables boolean_mask einsum image.resize_nearest_neigh
 flags.mark_flag_as_required image.central_crop image.crop_to_bounding_box losses.get_total_loss sub assert_positive get_collection_ref
 logging.fatal losses.add_loss nn.conv1d nn.depthwise_conv2d nn.zero_fraction IndexedSlices errors.NotFoundError matrix_transpose
 moving_average_variables nn.sampled_softmax_loss
+cond while_loop map_fn scan TensorArray case foldl nn.dynamic_rnn nn.rnn_cell.BasicLSTMCell nn.rnn_cell.MultiRNNCell
+nn.bidirectional_dynamic_rnn nn.rnn_cell.BasicRNNCell nn.rnn_cell.GRUCell nn.rnn_cell.LSTMCell nn.rnn_cell.DropoutWrapper
+nn.rnn_cell.LSTMStateTuple nn.rnn_cell.RNNCell nn.static_rnn nn.raw_rnn nn.static_bidirectional_rnn contrib.rnn.BasicLSTMCell
+contrib.rnn.MultiRNNCell contrib.rnn.DropoutWrapper contrib.rnn.LSTMCell contrib.rnn.BasicRNNCell contrib.rnn.static_rnn
+contrib.rnn.GRUCell contrib.rnn.static_bidirectional_rnn contrib.rnn.LSTMStateTuple contrib.rnn.RNNCell contrib.rnn.LSTMBlockCell
+contrib.rnn.LSTMBlockFusedCell contrib.rnn.stack_bidirectional_dynamic_rnn contrib.rnn.transpose_batch_time
 """.split()
 
 

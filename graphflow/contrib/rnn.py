@@ -511,7 +511,7 @@ class LayerNormBasicLSTMCell(RNNCell):
         return new_h, LSTMStateTuple(new_c, new_h)
 
 
-def _shards(name: str, rows: int, columns: int, dtype: Any, count: int) -> Tensor:
+def _shards(name: str, rows: int, columns: int, dtype: Any, count: int) -> Any:
     """The matrix whose rows are in the variables name_0, name_1, ..."""
     if count > rows:
         raise ValueError(f"Too many shards: shape={[rows, columns]}, num_shards={count}")
