@@ -127,7 +127,7 @@ def _made_in_place(compiled: Any, u: Any, op: Operation, base: ir.Buffer, b: ir.
     if b in compiled.arrays or sum(base in v.reads or base in v.writes for v in compiled.units if v is not u):
         return False
     makers = [v for v in compiled.units if b in v.writes]
-    return len(makers) == 1 and makers[0].emitted is not None and tuple(b.sizes) == tuple(base.sizes[1:]) and b.dtype is base.dtype
+    return bool(makers) and all(v.emitted is not None for v in makers) and tuple(b.sizes) == tuple(base.sizes[1:]) and b.dtype is base.dtype
 
 
 def _counted_last(compiled: Any, index: ir.Buffer) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import types
 from ..codegen import compile as native
-from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, simplify, windows
+from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, segments, simplify, windows
 from ..flags import flags
 from ..graph import Operation, Tensor
 from ..ops import control
@@ -152,7 +152,10 @@ class Compiled:
                 # uniform constants have no buffer
                 self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))
                 continue
-            for k in self._kernels(c, f"k{i}", i, i >= free_from):
+            made = self._kernels(c, f"k{i}", i, i >= free_from)
+            targets = [k.stages[0].target for k in made if isinstance(k, ir.Kernel)]
+            self.parted = {b for b in targets if targets.count(b) > 1}  # results that several kernels make a part of
+            for k in made:
                 if isinstance(k, emit_cpu.Emitted):
                     in_variable = any(self._is_variable(b) for b in k.writes)
                     reads = [b for b in k.buffers if b not in k.writes]
@@ -205,7 +208,7 @@ class Compiled:
         if flags.check:
             ir.verify(made)
         made = simplify.linear(made)
-        return windows.pieces(made) or schedule.split(made)
+        return windows.pieces(made) or [k for part in (segments.cut(made) if flags.optimize else [made]) for k in schedule.split(part)]
 
     def _scatter(self, name: str, op: Operation, step: int, may_commit: bool) -> ir.Kernel:
         """Updates in the memory of what they change, where that is read for the last time here."""
@@ -238,7 +241,7 @@ class Compiled:
     def _in_place(self, k: ir.Kernel, step: int, may_commit: bool, taken: Collection[ir.Buffer] = ()) -> dict[ir.Buffer, ir.Buffer]:
         """Results that may take the memory of an operand read for the last time here, at the same index."""
         alias: dict[ir.Buffer, ir.Buffer] = {}
-        if not flags.optimize or any(s.combine or s.scan for s in k.stages) or len({s.axes for s in k.stages}) != 1:
+        if not flags.optimize or k.stages[0].target in self.parted or any(s.combine or s.scan for s in k.stages) or len({s.axes for s in k.stages}) != 1:
             return alias
         writes = dict(self.program.writes)
         variable_of = {self.buffers[t]: var for var, t in writes.items() if t in self.buffers}
