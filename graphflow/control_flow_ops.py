@@ -365,10 +365,6 @@ class _Loop:
         self.cond, self.body, self.back_prop, self.swap = cond, body, back_prop, swap
         self.pack = _Pack(loop_vars)
         self.inits = list(self.pack.tensors)
-        if not back_prop:
-            from .ops.elementwise import stop_gradient
-
-            self.inits = [stop_gradient(t) if t.dtype.is_differentiable else t for t in self.inits]
         self.shapes = self._shapes(invariants)
         self.named: list[str] = [_name_of(x, i) for i, (x, n) in enumerate(zip(self.pack.leaves, self.pack.counts)) for _ in range(n)]
         self.maximum = None
