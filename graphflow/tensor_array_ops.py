@@ -101,7 +101,8 @@ class TensorArray:
 
         if not graph.get_default_graph()._state.control:
             return self
-        return self._with_components([self._flow, identity(self._written)])
+        known = self._flow.sizes is not None and types.known(self._flow.sizes[1:])  # slots without a shape cannot be copied
+        return self._with_components([identity(self._flow) if known else self._flow, identity(self._written)])
 
     def grad(self, source: str, flow: Any = None, name: str | None = None) -> Any:
         raise NotImplementedError("TensorArray.grad is how TF1 differentiates its loops; here call tf.gradients")
