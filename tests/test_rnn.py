@@ -464,6 +464,17 @@ def test_time_major_is_batch_major(rng):
     np.testing.assert_array_equal(state_a, state_b)
 
 
+def test_keeping_less_of_the_forward_pass(rng):
+    """`swap_memory` changes no gradient."""
+    x = tf.constant(rng.normal(size=(9, 2, DEPTH)))
+    cell = cells.LSTMCell(U)
+    outs = [tf.nn.dynamic_rnn(cell, x, dtype=tf.float64, time_major=True, swap_memory=swap)[0] for swap in (False, True)]
+    slopes = [tf.gradients(tf.reduce_sum(tf.square(out)), [x, *cell.weights]) for out in outs]
+    with started(rng) as sess:
+        a, b = sess.run(slopes)
+    close(a, b)
+
+
 def test_the_graph_of_a_loop_does_not_grow_with_time():
     def size(build):
         with tf.Graph().as_default() as g:
@@ -883,6 +894,35 @@ def test_activations_and_initializers(rng):
         assert [np.unique(w).tolist() for w in sess.run(lstm.weights)] == [[1], [0], [1], [1], [1], [1]]
     with pytest.raises(ValueError, match="Unknown activation"):
         cells.GRUCell(4, activation="no such")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("skip", [False, True])
+def test_convolutional_lstm(rng, rank, skip):
+    """Against an LSTM at each place: with kernels of one element the convolution is a product."""
+    space = [3, 2, 2][:rank]
+    data = rng.normal(size=(2, 4, *space, DEPTH))
+    make = getattr(contrib, f"Conv{rank}DLSTMCell")
+    cell = make(input_shape=[*space, DEPTH], output_channels=U, kernel_shape=[1] * rank, skip_connection=skip)
+    outs, final = tf.nn.dynamic_rnn(cell, tf.constant(data), [4, 2], dtype=tf.float64)
+    assert outs.shape.as_list() == [2, 4, *space, U + (DEPTH if skip else 0)] and final.c.shape.as_list() == [2, *space, U]
+    scope = f"rnn/conv_{rank}d_lstm_cell"
+    assert {v.op.name: v.shape.as_list() for v in tf.global_variables()} == {
+        f"{scope}/kernel": [*[1] * rank, DEPTH + U, 4 * U], f"{scope}/biases": [4 * U]}
+    with started(rng) as sess:
+        w = below(values(sess), scope)
+        outs, final = sess.run([outs, final])
+    w = {"kernel": w["kernel"].reshape(DEPTH + U, 4 * U), "bias": w["biases"]}
+    places = np.moveaxis(data.reshape(2, 4, -1, DEPTH), 1, 0).reshape(4, -1, DEPTH)
+    wanted, state = unrolled(np_lstm, w, places, LSTMStateTuple(*np.zeros((2, places.shape[1], U))),
+                             np.repeat([4, 2], places.shape[1] // 2))
+    close(np.moveaxis(outs[..., :U], 1, 0).reshape(wanted.shape), wanted)
+    close([s.reshape(-1, U) for s in final], state)
+    if skip:
+        close(outs[0, ..., U:], data[0])
+        assert not outs[1, 2:].any()
+    with pytest.raises(ValueError, match="Invalid input_shape"):
+        make(input_shape=[3], output_channels=U, kernel_shape=[1] * rank)
 
 
 # ---------------------------------------------------------------- networks in one piece

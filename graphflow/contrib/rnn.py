@@ -23,13 +23,13 @@ from ..rnn_cell import (BasicLSTMCell, BasicRNNCell, DeviceWrapper, DropoutWrapp
 from ..tensor_array_ops import TensorArray
 from ..variable_scope import get_variable, get_variable_scope, variable_scope
 
-__all__ = ["AttentionCellWrapper", "BasicLSTMCell", "BasicRNNCell", "CompiledWrapper", "CoupledInputForgetGateLSTMCell", "DeviceWrapper",
-           "DropoutWrapper", "EmbeddingWrapper", "FusedRNNCell", "FusedRNNCellAdaptor", "GRUBlockCell", "GRUBlockCellV2", "GRUCell",
-           "HighwayWrapper", "IndRNNCell", "InputProjectionWrapper", "IntersectionRNNCell", "LSTMBlockCell", "LSTMBlockFusedCell",
-           "LSTMBlockWrapper", "LSTMCell", "LSTMStateTuple", "LayerNormBasicLSTMCell", "LayerRNNCell", "MultiRNNCell", "NASCell",
-           "OutputProjectionWrapper", "RNNCell", "ResidualWrapper", "TimeReversedFusedRNN", "UGRNNCell", "best_effort_input_batch_size",
-           "stack_bidirectional_dynamic_rnn", "stack_bidirectional_rnn", "static_bidirectional_rnn", "static_rnn",
-           "static_state_saving_rnn", "transpose_batch_time"]
+__all__ = ["AttentionCellWrapper", "BasicLSTMCell", "BasicRNNCell", "CompiledWrapper", "Conv1DLSTMCell", "Conv2DLSTMCell",
+           "Conv3DLSTMCell", "ConvLSTMCell", "CoupledInputForgetGateLSTMCell", "DeviceWrapper", "DropoutWrapper", "EmbeddingWrapper",
+           "FusedRNNCell", "FusedRNNCellAdaptor", "GRUBlockCell", "GRUBlockCellV2", "GRUCell", "HighwayWrapper", "IndRNNCell",
+           "InputProjectionWrapper", "IntersectionRNNCell", "LSTMBlockCell", "LSTMBlockFusedCell", "LSTMBlockWrapper", "LSTMCell",
+           "LSTMStateTuple", "LayerNormBasicLSTMCell", "LayerRNNCell", "MultiRNNCell", "NASCell", "OutputProjectionWrapper", "RNNCell",
+           "ResidualWrapper", "TimeReversedFusedRNN", "UGRNNCell", "best_effort_input_batch_size", "stack_bidirectional_dynamic_rnn",
+           "stack_bidirectional_rnn", "static_bidirectional_rnn", "static_rnn", "static_state_saving_rnn", "transpose_batch_time"]
 
 
 def __getattr__(name: str) -> Any:
@@ -677,6 +677,72 @@ class IndRNNCell(LayerRNNCell):
     def call(self, inputs: Tensor, state: Tensor) -> Any:
         output = self._activation(nn.bias_add(matmul(inputs, self._kernel_w) + state * self._kernel_u, self._bias))
         return output, output
+
+
+class ConvLSTMCell(RNNCell):
+    """An LSTM over images: its products are convolutions with "SAME" padding (Shi et al. 2015).
+
+    Variables: kernel [*kernel_shape, channels + output_channels, 4 output_channels], biases [4 output_channels] (zeros).
+
+    Args:
+        conv_ndims: 1, 2 or 3.
+        input_shape: sizes of an input without the batch, channels last.
+        skip_connection: the inputs are joined to the outputs (not to the state).
+
+    Raises:
+        ValueError: an `input_shape` of another rank than `conv_ndims` says.
+    """
+
+    def __init__(self, conv_ndims: int, input_shape: Sequence[int], output_channels: int, kernel_shape: Sequence[int],
+                 use_bias: bool = True, skip_connection: bool = False, forget_bias: float = 1.0, initializers: Any = None,
+                 name: str = "conv_lstm_cell"):
+        super().__init__(name=name)
+        if conv_ndims not in (1, 2, 3) or conv_ndims != len(input_shape) - 1:
+            raise ValueError(f"Invalid input_shape {list(input_shape)} for conv_ndims={conv_ndims}.")
+        self._space, self._channels, self._depth = [int(n) for n in input_shape[:-1]], output_channels, int(input_shape[-1])
+        self._kernel_shape, self._use_bias, self._skip, self._forget_bias = list(kernel_shape), use_bias, skip_connection, forget_bias
+
+    @property
+    def state_size(self) -> Any:
+        size = types.TensorShape([*self._space, self._channels])
+        return LSTMStateTuple(size, size)
+
+    @property
+    def output_size(self) -> types.TensorShape:
+        return types.TensorShape([*self._space, self._channels + (self._depth if self._skip else 0)])
+
+    def call(self, inputs: Tensor, state: Any) -> Any:
+        c, h = pair_of(self, state)
+        x = array_ops.concat([inputs, h], -1)
+        kernel = get_variable("kernel", [*self._kernel_shape, depth_of(x.shape), 4 * self._channels], dtype=x.dtype)
+        gates = nn.convolution(x, kernel, "SAME")
+        if self._use_bias:
+            gates = gates + get_variable("biases", [4 * self._channels], dtype=x.dtype, initializer=zeros_initializer())
+        i, j, f, o = array_ops.split(gates, 4, axis=len(self._space) + 1)
+        new_c = math_ops.sigmoid(f + self._forget_bias) * c + math_ops.sigmoid(i) * math_ops.tanh(j)
+        new_h = math_ops.tanh(new_c) * math_ops.sigmoid(o)
+        return array_ops.concat([new_h, inputs], -1) if self._skip else new_h, LSTMStateTuple(new_c, new_h)
+
+
+class Conv1DLSTMCell(ConvLSTMCell):
+    """`ConvLSTMCell` of inputs [batch, width, channels]."""
+
+    def __init__(self, name: str = "conv_1d_lstm_cell", **kwargs: Any):
+        super().__init__(1, name=name, **kwargs)
+
+
+class Conv2DLSTMCell(ConvLSTMCell):
+    """`ConvLSTMCell` of inputs [batch, height, width, channels]."""
+
+    def __init__(self, name: str = "conv_2d_lstm_cell", **kwargs: Any):
+        super().__init__(2, name=name, **kwargs)
+
+
+class Conv3DLSTMCell(ConvLSTMCell):
+    """`ConvLSTMCell` of inputs [batch, depth, height, width, channels]."""
+
+    def __init__(self, name: str = "conv_3d_lstm_cell", **kwargs: Any):
+        super().__init__(3, name=name, **kwargs)
 
 
 # ---------------------------------------------------------------- stacks of bidirectional networks
