@@ -11,7 +11,7 @@ from typing import Any, Callable, Sequence
 
 from . import graph, nest, types
 from .graph import Operation, Tensor
-from .ops import checkpoint, control
+from .ops import checkpoint, control  # noqa: F401  (checkpoint: the gradient of loops with swap_memory)
 from .ops.opdef import OpDef, constant, convert_to_tensor
 
 __all__ = ["no_op", "group", "tuple", "with_dependencies", "cond", "case", "switch_case", "while_loop"]
