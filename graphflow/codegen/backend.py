@@ -50,15 +50,15 @@ def compile_object(source: str) -> bytes:
         return _target_machine().emit_object(_parsed(source))
     with global_compiler_lock:
         module = _module(source)
-        _optimise(module)
-        return _target_machine().emit_object(module)
+        _optimise(module, source)
+        return _target_machine(_loops(source)).emit_object(module)
 
 
 def optimised_ir(source: str) -> str:
     """The optimised LLVM IR of a kernel text, for people and tests."""
     with global_compiler_lock:
         module = _module(source)
-        _optimise(module)
+        _optimise(module, source)
         return str(module)
 
 
@@ -68,8 +68,8 @@ def assembly(source: str) -> str:
         return _target_machine().emit_assembly(_parsed(source))
     with global_compiler_lock:
         module = _module(source)
-        _optimise(module)
-        return _target_machine().emit_assembly(module)
+        _optimise(module, source)
+        return _target_machine(_loops(source)).emit_assembly(module)
 
 
 def _parsed(source: str) -> llvm.ModuleRef:
@@ -90,7 +90,7 @@ def _module(source: str) -> llvm.ModuleRef:
     namespace = _namespace(_words(tree))
     exec(compile(tree, "<kernel>", "exec"), namespace)
     try:
-        return _translated(tree, namespace)
+        return _translated(tree, namespace, _loops(source))
     except translate.Unsupported:
         return _lower(namespace["kernel"])
 
@@ -132,8 +132,8 @@ def _flags() -> compiler.Flags:
     return flags
 
 
-def _translated(tree: ast.Module, namespace: dict) -> llvm.ModuleRef:
-    made, library = translate.module(tree, namespace, _ARGUMENTS, symbol())
+def _translated(tree: ast.Module, namespace: dict, loops: bool = False) -> llvm.ModuleRef:
+    made, library = translate.module(tree, namespace, _ARGUMENTS, symbol(), hasty=loops)
     module = llvm.parse_assembly(str(made))
     for needed in library._linking_libraries:
         module.link_in(needed._get_module_for_linking(), preserve=True)
@@ -167,15 +167,21 @@ def _hide(module: llvm.ModuleRef) -> None:
 
 # ---- LLVM module -> object code ---------------------------------------------------------------------
 
+def _loops(source: str) -> bool:
+    """Whether a text is a loop around kernels (see loops.py)."""
+    return source.startswith("# loop:")
+
+
 @per_isa
-def _target_machine() -> llvm.TargetMachine:
+def _target_machine(loops: bool = False) -> llvm.TargetMachine:
+    """loops: elements from several places are loaded one by one, since LLVM moves loads out of a loop, but no gathers."""
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(cpu=cpu(), features=features(), opt=3,
-                                        reloc="pic", codemodel="default")
+    given = ",".join(filter(None, [features(), "+prefer-no-gather" if loops and "+avx512f" in features() else ""]))
+    return target.create_target_machine(cpu=cpu(), features=given, opt=3, reloc="pic", codemodel="default")
 
 
-def _optimise(module: llvm.ModuleRef) -> None:
+def _optimise(module: llvm.ModuleRef, source: str = "") -> None:
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_vectorization = options.slp_vectorization = True
-    passes = llvm.create_pass_builder(_target_machine(), options)
+    passes = llvm.create_pass_builder(_target_machine(_loops(source)), options)
     passes.getModulePassManager().run(module, passes)

@@ -46,7 +46,7 @@ def _scope_lists(module, scope: int, domain: int = 0):
     """
     known = module.__dict__.setdefault("_graphflow_scopes", {}).setdefault(domain, {})
     if scope not in known:
-        node = module.add_metadata([f"buffer {scope}", module.add_metadata([f"graphflow buffers {domain}" if domain else "graphflow buffers"])])
+        node = module.add_metadata([f"buffer {scope}", module.add_metadata([f"graphflow buffers {domain}"])])
         others = module.add_metadata([f"all but buffer {scope} of {domain}"])  # unique now, filled in below
         others.operands = tuple(entry[0] for entry in known.values())
         for _, _, list_of_others in known.values():

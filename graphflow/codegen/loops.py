@@ -12,8 +12,9 @@ for `compile_kernels`; lo and hi are not read.  Items, whose positions are those
 
 The result is 0; or `k << 32 | n` where check n of the k-th Call failed (from 0, as the items are written); or -1: "paused".
 A kernel given a `deadline`, the position in B of an int64 to compare the cycle counter with, pauses its outermost loop from
-time to time once that has passed.  Everything is in memory then, and another call goes on at the loop's condition; so such
-a kernel begins with that loop, and what stands behind the loop runs when it is done.
+time to time once that has passed.  Everything is in memory then, and another call goes on at the loop's condition, which is computed
+once more (it must not change what it reads); so such a kernel begins with that loop, and what stands behind the loop runs when it
+is done.
 
 `memory` says which entries of B are which memory: entries of equal keys are the same address, entries of different keys are
 disjoint for as long as the kernel runs (two buffers that share memory at different times have one key, or none: None may
@@ -26,6 +27,7 @@ when the kernel returns.  Knows the emitter's spelling; knows no op and no plan 
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from dataclasses import dataclass
 from typing import Hashable, Sequence, Union
@@ -62,9 +64,9 @@ class Copy:
 class Loop:
     """Turns as long as the byte at B[flag] is nonzero after `cond`."""
 
-    cond: Sequence["Item"]
+    cond: Sequence[Item]
     flag: int
-    body: Sequence["Item"]
+    body: Sequence[Item]
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class If:
     """`then` if the byte at B[flag] is nonzero, else `other`."""
 
     flag: int
-    then: Sequence["Item"]
-    other: Sequence["Item"] = ()
+    then: Sequence[Item]
+    other: Sequence[Item] = ()
 
 
 Item = Union[Call, Copy, Loop, If]
@@ -98,6 +100,7 @@ UNKNOWN = 99                                       # an alias scope that may be 
 SCOPES = 60                                        # those of buffers; `intrinsics` knows 64
 DOMAIN = 1000                                      # scope numbers of one Call begin at a multiple, where `memory` is not known
 WIDTH = {"f32": 4, "f64": 8, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8, "b1": 1, "c64": 8, "c128": 16}
+SHORT = 16                                         # terms of a sum that is written out
 UNROLL = 64                                        # bytes of a copy that is written as elements
 # Turns between two looks at the clock: as many as take about so many of its cycles, but not more than so many.
 FEWEST, MOST, CYCLES = 16, 1 << 14, 1 << 18
@@ -150,34 +153,43 @@ class _Fused:
     # -- items
 
     def block(self, items: Sequence[Item], outermost: bool = False) -> list[ast.stmt]:
+        """A failed check waits until what stands in one line with it is done: a kernel that fails goes on with safe numbers, and
+        an exit in the middle would keep LLVM from moving loads out of the loop."""
         made: list[ast.stmt] = []
+        checks: list[ast.stmt] = []
         for k, item in enumerate(items):
             if isinstance(item, Call):
-                made += self.call(item)
+                statements, check = self.call(item)
+                made += statements
+                checks += check
             elif isinstance(item, Copy):
                 made += self.copy(item)
-            elif isinstance(item, If):
-                made += self.branch(item)
             else:
-                made += self.loop(item, outermost and k == 0)
-        return made
+                made, checks = [*made, *checks], []
+                made += self.branch(item) if isinstance(item, If) else self.loop(item, outermost and k == 0)
+        return [*made, *checks]
 
     def loop(self, item: Loop, outermost: bool) -> list[ast.stmt]:
-        leave = "more = False\n    break" if outermost else "break"
-        turn = [*self.block(item.cond), *_lines(f"if {self.flag(item.flag)} == False:\n    {leave}"), *self.block(item.body)]
+        """The condition stands before the loop and at its end: then the body runs whenever the loop does, and LLVM moves out of it
+        what stays the same."""
+        cond, body, again = self.block(item.cond), self.block(item.body), self.flag(item.flag)
         if not outermost:
-            return _filled("while True:\n    TURN", TURN=turn)
+            return _filled(f"COND\nwhile {again}:\n    BODY\n    COND", COND=cond, BODY=body)
         self.pointers[-1] = "qd"
-        self.before += _lines(f"turns = {FEWEST}\nmore = True\nbegun = cycles()\nlast = ld_i64(qd, 0, {UNKNOWN})")
-        return _filled("while more:\n"
-                       "    for turn in range(turns):\n"
-                       "        TURN\n"
-                       "    if more:\n"
+        self.before += _lines(f"turns = {FEWEST}\nbegun = cycles()\nlast = ld_i64(qd, 0, {UNKNOWN})")
+        return _filled("COND\n"
+                       f"while {again}:\n"
+                       "    turn = 0\n"
+                       f"    while {again} & (turn < turns):\n"
+                       "        BODY\n"
+                       "        turn = turn + 1\n"
+                       "        COND\n"
+                       f"    if {again}:\n"
                        "        now = cycles()\n"
                        "        if now > last:\n"
                        "            return -1\n"
                        f"        turns = select(now - begun < {CYCLES}, min(2 * turns, {MOST}), max(turns // 2, 1))\n"
-                       "        begun = now", TURN=turn)
+                       "        begun = now", COND=cond, BODY=body)
 
     def branch(self, item: If) -> list[ast.stmt]:
         then, other = self.block(item.then), self.block(item.other)
@@ -209,16 +221,16 @@ class _Fused:
                     for s in _lines(f"st_{t}({to}, {k}, ld_{t}({source}, {k}, {self.scope(item.source)}), {self.scope(item.to)})")]
         return _lines(f"copy_bytes(address({to}), address({source}), {self.number(item.nbytes)})")
 
-    def call(self, item: Call) -> list[ast.stmt]:
+    def call(self, item: Call) -> tuple[list[ast.stmt], list[ast.stmt]]:
         number, self.calls = self.calls, self.calls + 1
         part = _Part(self, item, number)
         self.head += part.head
         self.before += part.before
-        return part.body
+        return part.body, part.check
 
 
 class _Part(ast.NodeTransformer):
-    """A text made ready to stand among others: `head` outside the function, `before` the loops, `body` in place."""
+    """A text made ready to stand among others: `head` outside the function, `before` the loops, `body` in place, `check` some time after."""
 
     def __init__(self, whole: _Fused, item: Call, number: int):
         self.whole, self.item, self.number = whole, item, number
@@ -241,6 +253,7 @@ class _Part(ast.NodeTransformer):
         self.head = [self.visit(s) for s in head]
         self.before: list[ast.stmt] = []
         self.body: list[ast.stmt] = []
+        self.check: list[ast.stmt] = []
         fixed = {*self.of, *(n.id for s in head for n in ast.walk(s) if isinstance(n, ast.Name))}
         for s in statements:
             self._place(s, fixed)
@@ -267,13 +280,16 @@ class _Part(ast.NodeTransformer):
         """Before the loops what depends on the tables only, the rest in place."""
         if _buffer(s) is not None and s.targets[0].id in self.of:  # type: ignore[attr-defined]
             return
-        if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name) and self.times[s.targets[0].id] == 1:
-            read = {n.id for n in ast.walk(s.value) if isinstance(n, ast.Name)} & (self.local | {"lo", "hi"})
-            if read <= fixed and all(isinstance(n.func, ast.Name) and _SAME.match(n.func.id) for n in ast.walk(s.value) if isinstance(n, ast.Call)):
-                fixed.add(s.targets[0].id)
+        name = _target(s)
+        if name is not None and self.times[name] == 1:
+            read = {n.id for n in ast.walk(s) if isinstance(n, ast.Name) and n.id != name} & (self.local | {"lo", "hi"})
+            called = [n.func for n in ast.walk(s) if isinstance(n, ast.Call)]
+            if read <= fixed and all(isinstance(f, ast.Name) and _SAME.match(f.id) for f in called):
+                fixed.add(name)
                 self.before.append(self.visit(s))
                 return
-        if isinstance(s, ast.If) and not s.orelse and ast.unparse(s.test) == "lo < hi" and isinstance(self.item.extent, int) and self.item.extent > 0:
+        always = isinstance(self.item.extent, int) and self.item.extent > 0
+        if always and isinstance(s, ast.If) and not s.orelse and ast.unparse(s.test) == "lo < hi":
             self.body += [self.visit(x) for x in s.body]
             return
         self.body.append(self.visit(s))
@@ -289,7 +305,7 @@ class _Part(ast.NodeTransformer):
                 self.before = [s for s in self.before if s is not setting[0]]
                 return
         found = ast.unparse(self.visit(value))     # type: ignore[type-var]
-        self.body += _lines(f"if {found} != 0:\n    return {self.number << 32} + {found}")
+        self.check = _lines(f"if {found} != 0:\n    return {self.number << 32} + {found}")
 
     # -- names and tables
 
@@ -299,7 +315,7 @@ class _Part(ast.NodeTransformer):
     def visit_Name(self, n: ast.Name) -> ast.AST:
         if n.id in self.of:
             return ast.Name(self.whole.pointer(self.of[n.id]), n.ctx)
-        if n.id in self.local:
+        if n.id in self.local or n.id.rpartition("_")[0] in self.local:
             return ast.Name(self.name(n.id), n.ctx)
         if n.id == "lo":
             return ast.Constant(0)
@@ -322,6 +338,12 @@ class _Part(ast.NodeTransformer):
         if _ACCESS.match(word):
             n.args[-1] = ast.Constant(self._scope(n.args[-1]))
         return made
+
+    def visit_For(self, n: ast.For) -> ast.AST | list[ast.stmt]:
+        terms = _terms(n)
+        if terms is None:
+            return self.generic_visit(n)
+        return [self.visit(s) for s in terms]
 
     def _table(self, word: str, table: str, index: ast.expr, start: int) -> ast.AST:
         if not (isinstance(index, ast.Constant) and isinstance(index.value, int)):
@@ -351,10 +373,49 @@ def _times(function: ast.FunctionDef) -> dict[str, int]:
 
 def _buffer(s: ast.stmt) -> int | None:
     """k of `name = buf(B, k)`."""
-    if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name) and isinstance(s.value, ast.Call) \
-            and isinstance(s.value.func, ast.Name) and s.value.func.id == "buf" and isinstance(s.value.args[1], ast.Constant):
-        return s.value.args[1].value
+    if _target(s) is not None and isinstance(s.value, ast.Call) and isinstance(s.value.func, ast.Name) \
+            and s.value.func.id == "buf" and isinstance(s.value.args[1], ast.Constant):  # type: ignore[attr-defined]
+        return s.value.args[1].value  # type: ignore[attr-defined]
     return None
+
+
+def _target(s: ast.stmt) -> str | None:
+    """The name that a plain assignment sets."""
+    return s.targets[0].id if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name) else None
+
+
+def _terms(n: ast.For) -> list[ast.stmt] | None:
+    """A short sum as statements: its terms are added two by two, so that the sum waits for few additions."""
+    *before, last = n.body
+    name = _target(last)
+    limits = n.iter.args if isinstance(n.iter, ast.Call) else []
+    if name is None or len(limits) != 1 or not isinstance(limits[0], ast.Constant) or not 2 < limits[0].value <= SHORT or n.orelse:
+        return None
+    found = re.fullmatch(rf"radd\({name}, (\w+)\)", ast.unparse(last.value))  # type: ignore[attr-defined]
+    inner = [_target(s) for s in before]
+    if not found or None in inner or len(set(inner)) < len(inner) or name in inner or found[1] not in inner \
+            or any(isinstance(x, ast.Name) and x.id == name for s in before for x in ast.walk(s)):
+        return None
+    made, terms = [], []
+    for k in range(limits[0].value):
+        made += [_Numbered(n.target.id, k, set(inner)).visit(x) for s in before for x in _lines(ast.unparse(s))]  # type: ignore[attr-defined]
+        terms.append(f"{found[1]}_{k}")
+    while len(terms) > 1:
+        rest = terms[len(terms) // 2 * 2:]
+        terms = [f"({a} + {b})" for a, b in zip(terms[::2], terms[1::2])] + rest  # not `radd`: LLVM would make a chain of them
+    return [*made, *_lines(f"{name} = radd({name}, {terms[0]})")]
+
+
+class _Numbered(ast.NodeTransformer):
+    """The k-th turn of a loop that is written out."""
+
+    def __init__(self, counter: str, k: int, inner: set):
+        self.counter, self.k, self.inner = counter, k, inner
+
+    def visit_Name(self, n: ast.Name) -> ast.AST:
+        if n.id == self.counter:
+            return ast.Constant(self.k)
+        return ast.Name(f"{n.id}_{self.k}", n.ctx) if n.id in self.inner else n
 
 
 def _lines(text: str) -> list[ast.stmt]:
@@ -365,8 +426,8 @@ def _filled(text: str, **blocks: list[ast.stmt]) -> list[ast.stmt]:
     """The statements of `text`, where a line that is one of the words stands for statements."""
     class Fill(ast.NodeTransformer):
         def visit_Expr(self, n: ast.Expr):
-            return blocks.get(n.value.id, n) if isinstance(n.value, ast.Name) else n
-    return [Fill().visit(s) for s in _lines(text)]
+            return copy.deepcopy(blocks[n.value.id]) if isinstance(n.value, ast.Name) else n
+    return Fill().visit(ast.parse(text)).body
 
 
 # ---------------------------------------------------------------- memory of one element as a variable

@@ -36,8 +36,10 @@ class Unsupported(Exception):
     """The text says something that only Numba understands."""
 
 
-def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str):
+def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str, hasty: bool = False):
     """(an llvmlite IR module that defines `symbol` with the text's function `kernel`, the libraries it needs).
+
+    hasty: results are waited for, as in a loop whose turns depend on each other: `vecmath` makes its chains short.
 
     Raises:
         Unsupported: leave it to Numba.
@@ -50,6 +52,7 @@ def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str):
     context.refresh()
     library = context.codegen().create_library("kernel")
     made = library.create_ir_module("kernel")
+    made.hasty = hasty
     function = ir.Function(made, ir.FunctionType(I64, [context.get_value_type(t) for t in arguments]), symbol)
     function.attributes.add("nounwind")
     try:

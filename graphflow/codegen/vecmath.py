@@ -181,12 +181,29 @@ def narrow(x, k):
     return x if k is F64 else V(x.b, x.b.fptrunc(x.v, k.f), k)
 
 
-def poly(x, coefficients):
-    """c0 + c1 x + c2 x^2 + ... by Horner's rule; throughput, not latency, limits a vector loop."""
+def poly(x, coefficients, small=False):
+    """c0 + c1 x + c2 x^2 + ... by Horner's rule; throughput, not latency, limits a vector loop.
+
+    In a module that is `hasty` (see translate.py) latency does: all but the first two terms, or all of a sum that is `small` beside
+    what it is added to, by Estrin's scheme.
+    """
     *rest, y = coefficients
+    if getattr(x.b.module, "hasty", False):
+        exact = 0 if small else 2
+        *rest, y = *coefficients[:exact], _estrin(x, coefficients[exact:]) if len(coefficients) > exact else y
     for c in reversed(rest):
         y = fma(y, x, c)
     return y
+
+
+def _estrin(x, coefficients):
+    """Neighbours joined by x, pairs by x^2, fours by x^4, ..."""
+    terms = list(coefficients)
+    while len(terms) > 1:
+        odd = terms[len(terms) // 2 * 2:]
+        terms = [fma(x, b, a) for a, b in zip(terms[::2], terms[1::2])] + odd
+        x = x * x
+    return terms[0]
 
 
 def clamp(x, lo, hi):
@@ -248,7 +265,7 @@ def exp_shifted(x):
 
 def expm1_poly(r, table=None):
     """exp(r) - 1 for |r| <= ln2/2."""
-    return fma(r * r, poly(r, table or T.EXP[r.k.name]), r)
+    return fma(r * r, poly(r, table or T.EXP[r.k.name], small=True), r)
 
 
 def exp_clamp(x):
@@ -270,7 +287,7 @@ def expm1_quarter(x):
     t = fma(n, -hi, x)
     r = fma(n, -lo, t)
     lost = fma(n, -lo, t - r)                 # what the second step rounded away
-    p = fma(r * r, poly(r, T.EXP[x.k.name]), lost) + r
+    p = fma(r * r, poly(r, T.EXP[x.k.name], small=True), lost) + r
     s = pow2(i - 2)
     return fma(p, s, s - 0.25)
 
@@ -471,9 +488,18 @@ def is_whole(y):
 
 @vec(2.5, 2.5)
 def tanh(x):
-    """E/(E + 2) with E = expm1(2|x|), |x| held where tanh rounds to 1; relative accuracy near 0."""
-    q = expm1_quarter(clamp(fabs(x) * 2.0, None, x.k.pick(20.0, 40.0)))
-    return keep_tiny(x, copysign(q / (q + 0.5), x), 2.0 ** -60)
+    """E/(E + 2) with E = expm1(2|x|), 1 where tanh rounds to that, x where it rounds to x; relative accuracy near 0."""
+    a, k = fabs(x), x.k
+    # exp(2a) = 4 s (1 + 2 (r + e)) without a step that doubles. The second part of ln2 comes late, as a change d of r that is small
+    # for these few n: exp(2 (r + d)) = exp(2r) + 2d (1 + 2r) within rounding.
+    hi, lo = k.split(LN2)
+    shifted = fma(a, 2.0 * LOG2E[0], k.magic)
+    n, s = shifted - k.magic, pow2(bits(shifted) - (k.pattern(k.magic) + 1))
+    r, d = fma(n, -0.5 * hi, a), n * (-0.5 * lo)
+    e = fma(r * r, poly(r, [c * 2.0 ** i for i, c in enumerate(T.EXP[k.name], 1)], small=True), fma(d, r + r, d))
+    q = fma(e, s, fma(r, s, s * 0.5 - 0.25))
+    tiny, one = a < 2.0 ** -60, a > k.pick(10.0, 20.0)
+    return where(tiny | one, where(one, copysign(1.0, x), x), copysign(q / (q + 0.5), x))
 
 
 @vec(2.5, 2.5)
