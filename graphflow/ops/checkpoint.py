@@ -28,9 +28,10 @@ def _root_spec(n: Tensor) -> Spec:
     return Spec(n.dtype, (), None if found is None or types.is_unknown(found) else np.array(found, object))
 
 
-@primitive("control", type="SegmentLength", dtypes=types.INTEGER, infer=_root_spec, no_gradient="a number of iterations")
+@primitive("control", type="SegmentLength", dtypes=types.INTEGER, same=("n",), static=("n",), infer=_root_spec,
+           no_gradient="a number of iterations")
 def segment_length(n):
-    """The smallest number whose square is at least `n`; not less than 1."""
+    """The smallest number whose square is at least `n`; not less than 1.  Static: the length of what is kept."""
 
 
 segment_length.reference(lambda n: types.opaque("root", int(n), 1))
