@@ -307,6 +307,42 @@ def test_dynamic_is_static_with_gradients(name, rng):
     close([a[0], *a[1]], [b[0], *b[1]], 1e-9)
 
 
+# Figures of TensorFlow 2.21 (tf.compat.v1, cells of tf_keras' legacy_cells): inputs sin(0), sin(1), ... of shape [2, 4, 3], lengths 4
+# and 2, each variable cos(1), cos(2), ...; outputs of the first sequence, the final h, and sum and sum of squares of the gradient of
+# the sum of squared outputs by the first variable.
+FIGURES = {
+    "rnn": (lambda: cells.BasicRNNCell(2),
+            [-0.03480030122346649, -0.09282064960535376, 0.8184497853049981, -0.6739680245510893, 0.8484711277571151, 0.5830500484337049,
+             0.8097553499150106, -0.9473097542155916],
+            [0.8097553499150106, -0.9473097542155916, 0.5236450793897842, -0.9483663346567722], [5.417467857611445, 12.62834167549568]),
+    "gru": (lambda: cells.GRUCell(2),
+            [-0.020427811590156584, -0.046613680649644586, 0.6769436509937502, -0.5817796356309155, 0.5057952317746107,
+             -0.006987592695323508, 0.8386748526677726, -0.7635191987700652],
+            [0.8386748526677726, -0.7635191987700652, 0.6032781701890951, -0.7570578647322047], [1.301697060768491, 0.6870714083195107]),
+    "basic_lstm": (lambda: cells.BasicLSTMCell(2),
+                   [-0.013614446978275973, 0.05399596656249643, -0.5947613975062712, -0.10740851873512791, -0.13225477069206626,
+                    0.05333783338032543, -0.7406604755088145, -0.045397437336323426],
+                   [-0.7406604755088145, -0.045397437336323426, -0.504427201681728, -0.0052033861647621926],
+                   [-1.0720383496120607, 0.4253888843289062]),
+    "lstm": (lambda: cells.LSTMCell(2, use_peepholes=True, num_proj=1),
+             [-0.028860269545814082, -0.2514448395079386, -0.08903618253732924, -0.3196852378275751],
+             [-0.3196852378275751, -0.25620454176376306], [0.11818390876671332, 0.08078591405263016]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_tensorflow(name):
+    make, first, last, slope = FIGURES[name]
+    outs, final = tf.nn.dynamic_rnn(make(), tf.constant(np.sin(np.arange(24.0)).reshape(2, 4, 3)), [4, 2], dtype=tf.float64)
+    gradient = tf.gradients(tf.reduce_sum(tf.square(outs)), tf.trainable_variables()[0])[0]
+    with tf.Session() as sess:
+        for v in tf.global_variables():
+            sizes = v.shape.as_list()
+            v.load(np.cos(np.arange(np.prod(sizes)) + 1).reshape(sizes), sess)
+        outs, h, g = sess.run([outs, getattr(final, "h", final), gradient])
+    close([outs[0].ravel(), h.ravel(), np.array([g.sum(), (g * g).sum()])], [np.array(x) for x in (first, last, slope)], 1e-12)
+
+
 # ---------------------------------------------------------------- names of variables
 
 # What TF 1.15 calls the variables of networks.
