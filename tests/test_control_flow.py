@@ -74,6 +74,14 @@ def test_cond_of_slices():
     assert [v.tolist() for v in run([x.values, x.indices])] == [[2.0], [1]]
 
 
+def test_sparse_tensors_in_branches_and_loops():
+    a, b = tf.SparseTensor([[0, 0]], [1.0], [2, 2]), tf.SparseTensor([[1, 1]], [2.0], [2, 2])
+    x = tf.cond(flag(False), lambda: a, lambda: b)
+    _, y = tf.while_loop(lambda i, _: i < 3, lambda i, s: (i + 1, tf.SparseTensor(s.indices, s.values * 2.0, s.dense_shape)), (0, a))
+    found = run([tf.sparse_tensor_to_dense(x), tf.sparse_tensor_to_dense(y)])
+    assert [v.tolist() for v in found] == [[[0, 0], [0, 2]], [[8, 0], [0, 0]]]
+
+
 @pytest.mark.parametrize("taken", [True, False])
 def test_cond_runs_effects_of_one_branch(taken):
     v = tf.Variable(1.0)

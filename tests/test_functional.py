@@ -121,6 +121,11 @@ def test_elements_are_checked(name):
         getattr(tf, name)(3, X)
 
 
+def test_sparse_elements_are_refused():
+    with pytest.raises(TypeError, match=r"SparseTensor\(input.indices, map_fn\(fn, input.values\)"):
+        tf.map_fn(lambda r: r, tf.SparseTensor([[0, 0]], [1.0], [2, 2]))
+
+
 def test_unequal_rows_when_it_runs():
     a, b = (tf.placeholder(tf.float64, [None]) for _ in range(2))
     y = tf.map_fn(lambda t: t[0] + t[1], (a, b), dtype=tf.float64)
