@@ -595,10 +595,11 @@ class Graph:
         return obj
 
     def is_feedable(self, tensor: Any) -> bool:
-        return True
+        return self.is_fetchable(tensor)
 
     def is_fetchable(self, tensor_or_op: Any) -> bool:
-        return True
+        """Whether it stands outside of all branches and loops."""
+        return getattr(tensor_or_op, "op", tensor_or_op).region is None
 
     def _consumers_of(self, tensor: Tensor) -> list[Operation]:
         if self._consumer_cache[0] != self._version:
