@@ -162,6 +162,8 @@ def zeros(walk: _Walk, dtype: types.DType, sizes: Any) -> Tensor:
 
 def array(walk: _Walk, op: Operation) -> None:
     """A new TensorArray: zeros, once the shape of its elements is known."""
+    if op.attrs["dtype"].kind == "s":
+        raise NotNative(op, "no kernel works on strings")
     size = walk._value(op.inputs[0]).known
     if size is None or types.is_unknown(size[()]):
         walk._block(op, [op.inputs[0]], value=True)
