@@ -148,7 +148,7 @@ class AttentionWrapper(RNNCell):
                 "beam_width.")
             alignments = [m.initial_alignments(batch_size, dtype) for m in self._mechanisms]
             return AttentionWrapperState(
-                cell_state=state, time=tf.zeros([], tf.int32), attention=zeros(batch_size, self._attention_layer_size, dtype),
+                cell_state=state, time=tf.constant(0, tf.int32), attention=zeros(batch_size, self._attention_layer_size, dtype),
                 alignments=self._item_or_tuple(alignments),
                 attention_state=self._item_or_tuple(m.initial_state(batch_size, dtype) for m in self._mechanisms),
                 alignment_history=self._item_or_tuple(

@@ -130,7 +130,9 @@ class BeamSearchDecoder(Decoder):
         output_layer: a tf.layers.Layer from outputs to logits, or None.
         length_penalty_weight: a number or scalar tensor; 0 switches it off.
         coverage_penalty_weight: a number; 0 switches it off, others need an AttentionWrapper.
-        reorder_tensor_arrays: TensorArrays in the final cell state are stacked, in the order of the sequences found.
+        reorder_tensor_arrays: TensorArrays in the final cell state, as an AttentionWrapper's `alignment_history`, are stacked, and rows
+            go to the sequences they were computed for.  (TF1 gives row t of the beam that ends up in this place after step t, not of
+            the one that was there when the step was made.)
 
     `dynamic_decode` gives (FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths); the lengths of the sequences found are those
     in the state.
@@ -199,15 +201,14 @@ class BeamSearchDecoder(Decoder):
         t = tf.convert_to_tensor(t)
         if _rank(t) == 0:
             return t
-        found = tf.reshape(t, tf.concat([[-1, self._beam_width], tf.shape(t)[1:]], 0))
         batch, total = self._static_batch, t.shape[0].value
-        expected = tf.TensorShape([batch, self._beam_width]).concatenate(t.shape[1:])
         if batch is not None and total is not None and total != batch * self._beam_width:
             raise ValueError("Unexpected behavior when reshaping between beam width and batch size. The tensor has shape: "
                              f"{t.shape}. We expected it to have shape (batch_size * beam_width, depth) == "
                              f"({batch * self._beam_width}, depth). Perhaps you forgot to create a zero_state with "
                              "batch_size=encoder_batch_size * beam_width?")
-        found.set_shape(expected)
+        found = tf.reshape(t, tf.concat([[-1, self._beam_width], tf.shape(t)[1:]], 0))
+        found.set_shape(tf.TensorShape([batch, self._beam_width]).concatenate(t.shape[1:]))
         return found
 
     def _merge(self, t: Any, size: Any = None) -> Any:
@@ -265,8 +266,10 @@ class BeamSearchDecoder(Decoder):
 
     def _scores(self, total: Any, state: BeamSearchDecoderState, attention: Any) -> Any:
         scores = total
-        weight = tf.convert_to_tensor(self._length_penalty_weight, name="penalty_factor")
-        weight.set_shape(())
+        weight = self._length_penalty_weight
+        weight = weight if isinstance(weight, tf.Tensor) else tf.convert_to_tensor(weight, dtype=total.dtype, name="penalty_factor")
+        if weight.shape.ndims not in (None, 0):
+            raise ValueError(f"length_penalty_weight should be a scalar, but saw shape: {weight.shape}")
         if tf.get_static_value(weight) is None or tf.get_static_value(weight) != 0:
             grows = tf.one_hot(self._end_token, tf.shape(total)[2], on_value=0.0, off_value=1.0, dtype=total.dtype)
             alive = tf.expand_dims(tf.cast(tf.logical_not(state.finished), total.dtype), 2)
@@ -305,7 +308,11 @@ class BeamSearchDecoder(Decoder):
                                "current shape %s. Consider setting reorder_tensor_arrays to False to disable TensorArray reordering during "
                                "the beam search.", batch, self._beam_width, shape)
             return t
-        return gather_tree_from_array(t, parents, lengths)
+        # A step was made by the beams it began with; its parents say which of them went on.
+        rows = tf.reshape(t.stack(), tf.concat([tf.shape(parents), [-1]], 0))
+        found = tf.reshape(gather_tree_from_array(tf.gather(rows, parents, axis=2, batch_dims=2), parents, lengths), tf.shape(t.stack()))
+        found.set_shape(tf.TensorShape([None]).concatenate(shape))
+        return found
 
 
 def _rank(t: Any) -> int:

@@ -83,7 +83,7 @@ def dynamic_decode(decoder: Any, output_time_major: bool = False, impute_finishe
             finished = tf.logical_or(finished, 0 >= limit)
         blank = nest.map_structure(lambda size, dtype: zeros(decoder.batch_size, size, dtype), decoder.output_size, decoder.output_dtype)
         slots = _slots(limit, blank)
-        arrays = nest.map_structure(lambda x, size: _array(x, size, slots), blank, decoder.output_size)
+        arrays = nest.map_structure(lambda x: _array(x, slots), blank)
         steps = _Steps(decoder, blank if impute_finished else None)
         time, arrays, state, _, _, lengths = tf.while_loop(
             steps.go_on, steps.step, (tf.constant(0, tf.int32), arrays, state, inputs, finished, tf.zeros_like(finished, dtype=tf.int32)),
@@ -108,8 +108,10 @@ def _slots(limit: Any, blank: Any) -> int | None:
     return max(int(count), 0) if size <= SLOTS else None
 
 
-def _array(blank: Any, size: Any, slots: int | None) -> Any:
-    return tf.TensorArray(blank.dtype, size=slots or 0, dynamic_size=slots is None, element_shape=blank.shape)
+def _array(blank: Any, slots: int | None) -> Any:
+    found = tf.TensorArray(blank.dtype, size=slots or 0, dynamic_size=slots is None, element_shape=blank.shape)
+    # Without any step, the outputs still have the size of the batch.
+    return found if blank.shape.is_fully_defined() else found.unstack(tf.expand_dims(blank, 0)[:0])
 
 
 class _Steps:
