@@ -276,7 +276,8 @@ def _size(terms: dict, hint_value: int | None) -> Size:
     return terms.get((), 0) if not any(terms) else Dim(terms, hint_value)
 
 
-_VALUE: dict[str, Any] = {"//": lambda a, b: a // b, "%": lambda a, b: a % b, "max": max, "min": min,
+# Dividing by a size of 0 happens in indices of arrays without elements only.
+_VALUE: dict[str, Any] = {"//": lambda a, b: a // b if b else 0, "%": lambda a, b: a % b if b else 0, "max": max, "min": min,
                           "root": lambda a, b: max(math.isqrt(max(a - 1, 0)) + 1, b)}
 
 
@@ -288,6 +289,8 @@ def opaque(op: str, a: Size, b: Size) -> Size:
     if is_unknown(a) or is_unknown(b):
         return UNKNOWN
     if isinstance(a, (int, np.integer)) and isinstance(b, (int, np.integer)):
+        if op in ("//", "%") and not b:
+            raise ZeroDivisionError("integer division or modulo by zero")
         return int(_VALUE[op](int(a), int(b)))
     ha, hb = hint(a), hint(b)
     return Dim({((op, a, b),): 1}, None if ha is None or hb is None else _VALUE[op](ha, hb))

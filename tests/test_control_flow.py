@@ -213,6 +213,12 @@ def test_tensors_inside_cannot_be_used_outside(what):
     assert "test_control_flow.py:" in str(e.value)
     with pytest.raises(tf.errors.InaccessibleTensorError, match="cannot be fetched"):
         run(inner[0])
+    with pytest.raises(ValueError, match="may not be fed"):
+        run(tf.constant(1), {inner[0]: 3})
+    g = tf.get_default_graph()
+    assert not g.is_fetchable(inner[0])
+    assert not g.is_feedable(inner[0])
+    assert g.is_feedable(tf.constant(1))
 
 
 def test_nan_in_the_predicate():
@@ -486,6 +492,12 @@ def test_loops_that_depend_on_each_other():
     x = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2.0), (0, tf.ones([2])))[1]
     y = tf.while_loop(lambda i, _: i < 2, lambda i, y: (i + 1, y + x), (0, x))[1]
     np.testing.assert_array_equal(run(y), [24.0, 24.0])
+
+
+def test_a_variable_that_keeps_its_value():
+    x = tf.placeholder_with_default([1.0, 2.0], [2])
+    _, y, z = tf.while_loop(lambda i, *_: i < 5, lambda i, y, z: (i + 1, tf.reshape(y, [2]), z * 1.0), (0, x, x))
+    assert plain(run([y, z])) == [[1.0, 2.0], [1.0, 2.0]]
 
 
 def test_swapped_variables():

@@ -260,7 +260,7 @@ def test_maximum_and_minimum():
     np.testing.assert_array_equal(dense_of(run(tf.sparse_minimum(sparse(A), sparse(B)))), np.minimum(A, B))
 
 
-@pytest.mark.parametrize("dense", [2.0, np.array([1.0, 2, 3]), np.arange(1.0, 5)[:, None], A + 1], ids=["number", "row", "column", "matrix"])
+@pytest.mark.parametrize("dense", [2.0, np.array([1.0, 2, 3]), np.arange(1.0, 5)[:, None], A + 1], ids=["0d", "row", "column", "matrix"])
 def test_times_and_over_dense(dense):
     np.testing.assert_allclose(dense_of(run(sparse(A) * dense)), A * dense)
     np.testing.assert_allclose(dense_of(run(sparse(A) / dense)), A / dense)

@@ -88,6 +88,11 @@ def test_dtypes(dtype, values):
     assert run(ta.stack()).tolist() == values
 
 
+def test_fed_strings():
+    word = tf.placeholder(tf.string, [])
+    assert run(tf.TensorArray(tf.string, 2).write(0, word).stack(), {word: "word"}).tolist()[0] == "word"
+
+
 def test_names():
     ta = array(2, name="slots").write(0, 1.0, name="w")
     found = [ta.stack(name="all"), ta.read(0, name="one"), ta.size("count"), ta.gather([0], name="some")]

@@ -236,6 +236,21 @@ def prefetch(typing, p):
     return types.none(types.voidptr), code
 
 
+def _move(typing, to, source, nbytes, scope, scope_to):
+    """Copy a literal number of bytes, 16, 32 or 64, as one vector; alias scopes of the load and of the store."""
+    count, of, at = _literal(nbytes, "move: the bytes"), _literal(scope, "move: the alias scope"), _literal(scope_to, "move: the alias scope")
+
+    def code(context, builder, signature, args):
+        vector = ir.VectorType(I64, count // 8).as_pointer()
+        value = _in_scope(builder.module, builder.load(builder.bitcast(args[1], vector), align=1), of)
+        _in_scope(builder.module, builder.store(value, builder.bitcast(args[0], vector), align=1), at)
+        return context.get_dummy_value()
+    return types.none(types.voidptr, types.voidptr, nbytes, scope, scope_to), code
+
+
+move = _named(_move, "move")
+
+
 def _make_rows(name, copies):
     """`copy_<t>(to, from, n)` and `zero_<t>(to, n)`: short rows by whole vectors, the last one masked."""
     _, memory, size = _ELEMENT[name]

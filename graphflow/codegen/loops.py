@@ -20,7 +20,7 @@ is done.
 disjoint for as long as the kernel runs (two buffers that share memory at different times have one key, or none: None may
 overlap anything).  With it numbers that go around a loop are kept in registers.  Without it any two Calls may touch the same memory.
 
-How: each text is renamed apart, lo and hi become numbers, `return bad` a test, and what only depends on the tables (pointers,
+How: sums of few terms are written out, each text is renamed apart, lo and hi become numbers, `return bad` a test, and what only depends on the tables (pointers,
 sizes) moves before the loops.  A memory of one element which is only ever loaded and stored becomes a variable, written back
 when the kernel returns.  Knows the emitter's spelling; knows no op and no plan (rank 4).
 """
@@ -216,6 +216,8 @@ class _Fused:
             return []
         known = UNKNOWN not in (self.scope(item.to), self.scope(item.source))
         t = item.dtype if item.dtype in WIDTH else {1: "u8", 2: "i16", 4: "i32"}.get(item.nbytes, "i64")  # type: ignore[arg-type]
+        if known and item.nbytes in (16, 32, 64):
+            return _lines(f"move({to}, {source}, {item.nbytes}, {self.scope(item.source)}, {self.scope(item.to)})")
         if known and isinstance(item.nbytes, int) and item.nbytes <= UNROLL and item.nbytes % WIDTH[t] == 0:
             return [s for k in range(item.nbytes // WIDTH[t])
                     for s in _lines(f"st_{t}({to}, {k}, ld_{t}({source}, {k}, {self.scope(item.source)}), {self.scope(item.to)})")]
@@ -250,6 +252,12 @@ class _Part(ast.NodeTransformer):
         self.of: dict[str, int] = {}               # pointers to buffers, by their position in B
         self.owner: dict[int, int] = {}            # alias scopes, by the same
         self._find(statements)
+        reads: dict[str, int] = {}
+        for n in ast.walk(function):
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load):
+                reads[n.id] = reads.get(n.id, 0) + 1
+        zeros = {_target(s) or "" for s in head if re.fullmatch(r"\w+ = np\.float(32|64)\(0\.0\)", ast.unparse(s))}
+        statements = _shortened(statements, reads, zeros)
         self.head = [self.visit(s) for s in head]
         self.before: list[ast.stmt] = []
         self.body: list[ast.stmt] = []
@@ -339,12 +347,6 @@ class _Part(ast.NodeTransformer):
             n.args[-1] = ast.Constant(self._scope(n.args[-1]))
         return made
 
-    def visit_For(self, n: ast.For) -> ast.AST | list[ast.stmt]:
-        terms = _terms(n)
-        if terms is None:
-            return self.generic_visit(n)
-        return [self.visit(s) for s in terms]
-
     def _table(self, word: str, table: str, index: ast.expr, start: int) -> ast.AST:
         if not (isinstance(index, ast.Constant) and isinstance(index.value, int)):
             raise Unfit("a text that computes positions in its tables")
@@ -384,8 +386,71 @@ def _target(s: ast.stmt) -> str | None:
     return s.targets[0].id if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name) else None
 
 
-def _terms(n: ast.For) -> list[ast.stmt] | None:
-    """A short sum as statements: its terms are added two by two, so that the sum waits for few additions."""
+def _shortened(body: list[ast.stmt], reads: dict[str, int], zeros: set[str]) -> list[ast.stmt]:
+    """Statements that are waited for less: short sums are written out and added two by two, together with a number added to the sum;
+    a product with the result of a function is multiplied and added at once (LLVM would choose the other product of two)."""
+    made: list[ast.stmt] = []
+    waiting: dict[str, list[str]] = {}             # sums that are added up where they are used
+    at: dict[str, ast.expr] = {}                   # values by name, in order
+    for k, s in enumerate(body):
+        if isinstance(s, (ast.For, ast.If, ast.While)):
+            s.body = _shortened(s.body, reads, zeros)
+            s.orelse = _shortened(s.orelse, reads, zeros)
+        found = _terms(s) if isinstance(s, ast.For) else None
+        if found:
+            statements, name, terms = found
+            made += statements
+            start = at.get(name)
+            if isinstance(start, ast.Name) and start.id in zeros and reads[name] == 2 and any(name in _addends(x) for x in body[k + 1:]):
+                waiting[name] = terms
+            else:
+                made += _lines(f"{name} = radd({name}, {_tree(terms)})")
+            continue
+        added = _addends(s)
+        held = next((n for n in added if n in waiting), None)
+        if held is not None:
+            first, *rest = waiting.pop(held)
+            other = added[1 - added.index(held)]
+            s.value = ast.parse(_tree([f"({first} + {other})", *rest]), mode="eval").body  # type: ignore[attr-defined]
+        late = max(added, key=lambda n: list(at).index(n) if n in at else -1, default="")
+        factors = _factors(at.get(late), at)
+        if held is None and factors and added[0] != added[1]:
+            s.value = ast.parse(f"fma_({factors}, {added[1 - added.index(late)]})", mode="eval").body  # type: ignore[attr-defined]
+        name = _target(s)
+        if name is not None:
+            at.pop(name, None)
+            at[name] = s.value  # type: ignore[attr-defined]
+        made.append(s)
+    return made
+
+
+def _factors(e: ast.expr | None, at: dict[str, ast.expr]) -> str:
+    """The two names in `a * b` where one is the result of a function of floats."""
+    if not (isinstance(e, ast.BinOp) and isinstance(e.op, ast.Mult) and isinstance(e.left, ast.Name) and isinstance(e.right, ast.Name)):
+        return ""
+    made = [at.get(n.id) for n in (e.left, e.right)]
+    function = any(isinstance(v, ast.Call) and isinstance(v.func, ast.Name) and re.match(r"(?!ld_|to_|bits_)[a-z0-9_]+_f(32|64)$", v.func.id)
+                   for v in made)
+    return f"{e.left.id}, {e.right.id}" if function else ""
+
+
+def _addends(s: ast.stmt) -> list[str]:
+    """The names in `x = a + b`."""
+    v = s.value if _target(s) is not None else None  # type: ignore[attr-defined]
+    if isinstance(v, ast.BinOp) and isinstance(v.op, ast.Add) and isinstance(v.left, ast.Name) and isinstance(v.right, ast.Name):
+        return [v.left.id, v.right.id]
+    return []
+
+
+def _tree(terms: list[str]) -> str:
+    """Their sum, by pairs. Not by `radd`: LLVM would make a chain of it."""
+    while len(terms) > 1:
+        terms = [f"({a} + {b})" for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) // 2 * 2:]
+    return terms[0]
+
+
+def _terms(n: ast.For) -> tuple[list[ast.stmt], str, list[str]] | None:
+    """A short sum: the statements that make its terms, the name it is added to, and the terms."""
     *before, last = n.body
     name = _target(last)
     limits = n.iter.args if isinstance(n.iter, ast.Call) else []
@@ -396,14 +461,10 @@ def _terms(n: ast.For) -> list[ast.stmt] | None:
     if not found or None in inner or len(set(inner)) < len(inner) or name in inner or found[1] not in inner \
             or any(isinstance(x, ast.Name) and x.id == name for s in before for x in ast.walk(s)):
         return None
-    made, terms = [], []
+    made: list[ast.stmt] = []
     for k in range(limits[0].value):
         made += [_Numbered(n.target.id, k, set(inner)).visit(x) for s in before for x in _lines(ast.unparse(s))]  # type: ignore[attr-defined]
-        terms.append(f"{found[1]}_{k}")
-    while len(terms) > 1:
-        rest = terms[len(terms) // 2 * 2:]
-        terms = [f"({a} + {b})" for a, b in zip(terms[::2], terms[1::2])] + rest  # not `radd`: LLVM would make a chain of them
-    return [*made, *_lines(f"{name} = radd({name}, {terms[0]})")]
+    return made, name, [f"{found[1]}_{k}" for k in range(limits[0].value)]
 
 
 class _Numbered(ast.NodeTransformer):

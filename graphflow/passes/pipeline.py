@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 from .. import types
 from ..flags import flags
 from ..graph import Operation
-from ..ops import control, opdef
+from ..ops import control as forms
+from ..ops import opdef
 from . import algebra as _algebra
 from . import rewrite as rules
 from . import stability as _stability
 from .attention import attention
+from .control import control
 from .cse import cse
 from .decompose import decompose
 from .fold import bypass, fold, folded, shapes
@@ -61,15 +63,21 @@ def plainly_inside(program: Program) -> Program:
     return _inside(program, lambda p: run(p, passes=MINIMAL))
 
 
+def smaller(program: Program) -> Program:
+    """Branches and loops without what leaves them, and tidied up."""
+    after = control(program)
+    return program if after is program else _inside(after, lambda p: run(p, passes=TIDY))
+
+
 def _inside(program: Program, change: Callable[[Program], Program]) -> Program:
     def changed(op: Operation, inputs: Any) -> Any:
-        if op.opdef not in (control.loop_op, control.branch_op):
+        if op.opdef not in (forms.loop_op, forms.branch_op):
             return None
         attrs = {k: change(v) if isinstance(v, Program) else tuple(map(change, v)) if k == "branches" else v for k, v in op.attrs.items()}
         specs = [opdef.Spec(t.dtype, t.sizes, t.known) for t in op.outputs]
         return Operation(op.graph, op.id, op.name, op.opdef, inputs, op.control_inputs, attrs, specs, op.device, op.site,
                          op.origin or (op.name,)).outputs
-    return rebuild(program, changed) if any(op.opdef in (control.loop_op, control.branch_op) for op in program.ops()) else program
+    return rebuild(program, changed) if any(op.opdef in (forms.loop_op, forms.branch_op) for op in program.ops()) else program
 
 
 PIPELINE: tuple[Pass, ...] = (
@@ -84,12 +92,16 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold again", fold),      # ... compute with constants ...
     Pass("cse again", cse),        # ... and share the parts of each other (softmax and its gradient)
     Pass("inside", inside),        # branches and loops: what is inside is in the form of what is around
+    Pass("control", smaller),      # after inside: it looks for products of primitives; before algebra: what leaves a loop is ordinary
     Pass("layout", layout),        # after decompose: bodies are primitives; before algebra: what it brings to a product becomes a flag
     Pass("algebra", algebra),      # the last to change formulas; it folds the constants it makes
     Pass("bypass last", bypass),   # two transposes became one that keeps the order
     Pass("cse last", cse),         # rules made ops that other places have too (square of `x**2` and `x*x`)
     Pass("dead state", dead_state),  # last: `v = v * 1` stores the old value only now
 )
+
+# What is worth doing again in a branch or loop that work has left.
+TIDY = tuple(p for p in PIPELINE if p.name in ("algebra", "bypass last", "cse last"))
 
 # What must happen before kernels can be made: nothing else runs with flags.optimize=0.
 MINIMAL = tuple(p for p in PIPELINE if p.name in ("shapes", "decompose", "shapes again")) + (Pass("inside", plainly_inside),)

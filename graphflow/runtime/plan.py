@@ -80,6 +80,7 @@ class Compiled:
         self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
         self.rows: dict[ir.Buffer, flow.Row] = {}
+        self.parted: set[ir.Buffer] = set()  # results of which several kernels make a part each
         self._units(self.order)
         if not inside:
             flow.settle(self)
@@ -93,6 +94,8 @@ class Compiled:
 
     def link(self) -> None:
         """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
+        for u in self.units:
+            u.home = u.home or self
         native_units = [u for u in self.every() if u.emitted]
         called = list(dict.fromkeys(s for u in native_units for s in u.emitted.calls))  # type: ignore[union-attr]
         addresses = native.compile_kernels([*called, *[u.emitted.source for u in native_units]])  # type: ignore[union-attr]
@@ -154,7 +157,7 @@ class Compiled:
                 continue
             made = self._kernels(c, f"k{i}", i, i >= free_from)
             targets = [k.stages[0].target for k in made if isinstance(k, ir.Kernel)]
-            self.parted = {b for b in targets if targets.count(b) > 1}  # results that several kernels make a part of
+            self.parted = {b for b in targets if targets.count(b) > 1}
             for k in made:
                 if isinstance(k, emit_cpu.Emitted):
                     in_variable = any(self._is_variable(b) for b in k.writes)

@@ -41,7 +41,7 @@ MOST = 4 << 20  # bytes of constants made by passes that are stored; programs wi
 # Flags that no kernel and no plan depends on.  All others are part of the key.
 _IRRELEVANT = {"debug", "check", "dot", "interpret", "threads", "strict_feeds", "cache_dir"}
 # Attributes of Compiled that are not stored: they are read only while it is made, or by people, or are addresses.
-_PASSING = {"program", "fusion", "last_use", "entry"}
+_PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted"}
 
 
 Opened = Callable[[], "list[fusion.Cluster]"]
