@@ -296,13 +296,12 @@ def _dense_at(sp: SparseTensor, dense: Any, what: str) -> Tensor:
 def out_of_order(indices: np.ndarray, shape: np.ndarray, what: str = "") -> str | None:
     """TF's message for the first of `indices` [N, rank] that is out of bounds, out of order or repeated; None if there is none."""
     bounds = ((indices < 0) | (indices >= shape)).any(1)
-    order = np.zeros(len(indices), bool)
-    same = np.zeros(len(indices), bool)
+    order, same = np.zeros((2, len(indices)), bool)
     if len(indices) > 1:
-        same[1:] = (indices[1:] == indices[:-1]).all(1)
-        step = indices[1:] - indices[:-1]
-        first = (step != 0).argmax(1) if indices.shape[1] else np.zeros(len(step), int)
-        order[1:] = np.take_along_axis(step, first[:, None], 1)[:, 0] < 0 if indices.shape[1] else False
+        step = np.diff(indices, axis=0)
+        same[1:] = ~step.any(1)
+        if indices.shape[1]:  # the first dimension in which a row differs from the one before decides
+            order[1:] = np.take_along_axis(step, (step != 0).argmax(1)[:, None], 1)[:, 0] < 0
     bad = np.flatnonzero(bounds | order | same)
     if not len(bad):
         return None
