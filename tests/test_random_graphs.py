@@ -2,7 +2,8 @@
 
 A program is a list of lines of Python, each making one tensor of those before it; what fails is printed as a script that
 runs by itself.  Values stay tame, and ops that jump (comparisons, floor, argmax, casts to integers) read only tensors
-whose numbers are exact, so that a difference is a bug and not rounding.
+whose numbers are exact, so that a difference is a bug and not rounding.  Some programs have loops and branches, two deep, whose
+bodies are such lines; written out (iterations one after the other, both branches and a choice) they mean the same.
 
 GRAPHFLOW_RANDOM=<n> draws n programs a test instead of the few that fit into a test run; `python tests/test_random_graphs.py
 <first seed> <count> [size]` walks seeds without hypothesis, which is the quick way to look for bugs.
@@ -91,8 +92,9 @@ import graphflow as tf
 from graphflow.flags import flags
 from test_random_graphs import Program, compare
 import test_random_graphs
+from test_random_graphs import branch, like, loop, repeat
 def build():
-{chr(10).join('    ' + line for line in self.lines)}
+{chr(10).join('    ' + line.replace(chr(10), chr(10) + '    ') for line in self.lines)}
     return locals()
 feeds = {{
 {feeds}
@@ -136,22 +138,53 @@ class Stuck(Exception):
 class Maker:
     """Grows a program with choices of `rng` (a random.Random)."""
 
-    def __init__(self, rng: random.Random, size: int, floats: bool = False, state: bool = True):
+    def __init__(self, rng: random.Random, size: int, floats: bool = False, state: bool = True, control: bool = False, pure: bool = False):
         self.rng, self.p, self.floats = rng, Program(), floats
-        self.count, self.state = 0, state and not floats
+        self.count, self.state = 0, state and not floats and not pure
+        self.depth, self.pure = 0, pure or floats and control  # bodies around; whether all that runs twice gives the same twice
+        self.recipes = RECIPES + CONTROL * (len(RECIPES) // (4 * len(CONTROL))) if control else RECIPES
         self.p.seed = rng.randrange(1000)
         p0 = [3, 1, 5] if floats else rng.choice([[3, 1, 7], [4, 2], [1, 5], [2, 17, 3], [0, 4], [3, 0], [33, 2]])
         self.p.batches = p0
         for _ in range(rng.randrange(1, 4)):
             self.feed()
-        for _ in range(size):
+        if control:
+            self.draw(1, CONTROL)
+        self.draw(size, self.recipes)
+        if control:
+            self.draw(1, CONTROL)
+        self.finish()
+
+    def draw(self, count: int, recipes: list) -> None:
+        """As many lines by these recipes."""
+        for _ in range(count):
             for _attempt in range(20):
                 try:
-                    rng.choice(RECIPES)(self)
+                    self.rng.choice(recipes)(self)
                     break
                 except Stuck:
                     continue
-        self.finish()
+
+    def body(self, params: list[Value], size: int) -> tuple[list[str], list[Value]]:
+        """Lines of a function of `params`, and the values that it has made."""
+        p = self.p
+        lines, values, state = p.lines, p.values, self.state
+        p.lines, p.values, self.state = [], [*values, *params], False
+        self.depth += 1
+        try:
+            self.draw(size, self.recipes)
+            return p.lines, p.values[len(values):]
+        finally:
+            self.depth -= 1
+            p.lines, p.values, self.state = lines, values, state
+
+    def back(self, lines: list[str], values: list[Value], x: Value, start: str) -> str:
+        """The name of a new value of the shape and dtype of `x`, out of `start` and what a body has made."""
+        fit = [v for v in values if v.dtype == x.dtype and joined(v.shape, x.shape) == x.shape]
+        name = self.name()
+        with_ = " + ".join([start, *[v.name for v in fit[-2:]]])
+        lines.append(f"{name} = like({squeezed(with_, x)}, {x.name})")
+        return name
 
     # -- choosing
 
@@ -244,6 +277,11 @@ class Maker:
         leaves = [v.name for v in p.values if used.count(v.name + ",") + used.count(v.name + ")") + used.count(v.name + " ") <= 1]
         names = dict.fromkeys([*leaves[-6:], *[v.name for v in p.values if rng.random() < 0.15], p.values[-1].name])
         p.fetches = [n for n in names if not self.floats or next(v for v in p.values if v.name == n).is_float][:10] or [p.values[-1].name]
+
+
+def squeezed(text: str, v: Value) -> str:
+    """`text` within the bound that all loop variables have."""
+    return f"tf.tanh(({text}) * 0.5) * 4" if v.is_float else f"tf.floormod({text}, tf.constant(7, tf.{v.dtype}))"
 
 
 def joined(a, b):
@@ -702,6 +740,8 @@ def scatter_state(m):
 
 @recipe(1)
 def draw(m):
+    if m.pure:
+        raise Stuck
     shape = tuple(m.rng.choice([1, 2, 3, 5]) for _ in range(m.rng.randrange(0, 3)))
     kind = m.choice(["random_uniform", "random_normal", "truncated_normal"])
     m.add(f"tf.{kind}({list(shape)}, seed={m.rng.randrange(9)})", shape, "float32", 6, False)
@@ -709,6 +749,8 @@ def draw(m):
 
 @recipe(1)
 def dropout(m):
+    if m.pure:
+        raise Stuck
     x = m.float(lambda v: v.dtype == "float32")
     m.add(f"tf.nn.dropout({x.name}, keep_prob=0.5, seed={m.rng.randrange(9)})", x.shape, x.dtype, 2 * x.bound, False)
 
@@ -716,7 +758,7 @@ def dropout(m):
 @recipe(1)
 def by_data(m):
     """A number of rows that depends on values."""
-    if m.floats or 0 in m.p.batches:
+    if m.floats or 0 in m.p.batches or m.depth:
         raise Stuck
     x = m.number(lambda v: v.rank > 0 and v.exact and not isinstance(v.shape[0], str) and v.shape[0] > 0
                  and v.dtype not in ("float16", "bfloat16"))
@@ -746,6 +788,151 @@ def by_size(m):
         m.add(f"tf.cast(tf.size({x.name}), tf.float32) * 0.25", (), "float32", 300, True, False)
 
 
+# -- loops and branches
+
+CONTROL: list = []
+WRITTEN_OUT = False  # loops and branches as what they mean
+SWAP = False
+
+
+def loop(n, body, *start):
+    """`body(i, *values)` n times."""
+    if not WRITTEN_OUT:
+        return tf.while_loop(lambda i, *_: i < n, lambda i, *v: (i + 1, *body(i, *v)), [0, *start], swap_memory=SWAP)[1:]
+    for i in range(n):
+        start = body(tf.constant(i), *start)
+    return start
+
+
+def repeat(n, body, *start):
+    """`body(i, *values)` as often as the int32 scalar says, at most 4 times."""
+    if not WRITTEN_OUT:
+        return loop(n, body, *start)
+    for i in range(4):
+        start = [chosen(i < n, new, old) for new, old in zip(body(tf.constant(i), *start), start)]
+    return start
+
+
+def branch(p, yes, no):
+    if not WRITTEN_OUT:
+        return tf.cond(p, yes, no)
+    return [chosen(p, a, b) for a, b in zip(yes(), no())]
+
+
+def chosen(p, a, b):
+    return tf.where(tf.fill(tf.shape(a), p), a, b)
+
+
+def like(t, x):
+    """`t` with what is known of the shape of `x`."""
+    t = tf.identity(t)
+    t.set_shape(x.shape)
+    return t
+
+
+def control(weight=1):
+    def add(fn):
+        CONTROL.extend([fn] * weight)
+        return fn
+    return add
+
+
+def function(name: str, params: list[str], lines: list[str], results: list[str]) -> str:
+    body = "\n".join([*lines, f"return [{', '.join(results)}]"])
+    return f"def {name}({', '.join(params)}):\n    " + body.replace("\n", "\n    ")
+
+
+def variables_of_a_loop(m) -> list[Value]:
+    if m.depth >= 2:
+        raise Stuck
+    kinds = ("float32", "float64") if m.floats or m.rng.random() < 0.7 else ("int32", "int64")
+    found = [m.pick(lambda v: v.dtype in kinds and v.rank <= 3 and not v.name.startswith("v")) for _ in range(m.rng.choice([1, 1, 2, 3]))]
+    return found if m.floats else [*found, m.pick(lambda v: v.dtype in ("int32", "float32") and v.rank <= 2)]
+
+
+def a_loop(m, call: str, extra: str = "", known: tuple = ()) -> None:
+    """`call`: the text before the function; `extra`: a line at the start of the body that makes the value `known` of the iteration."""
+    starts = variables_of_a_loop(m)
+    tag = m.name()
+    params = [Value(m.name(), x.shape, x.dtype, 4.0 if x.is_float else 7.0, x.exact and not x.is_float) for x in starts]
+    i = Value(m.name(), (), "int32", 4.0, True, False)
+    seen = [Value(m.name(), *known)] if known else []
+    lines, made = m.body([i, *params, *seen], m.rng.randrange(1, 5))
+    if seen:
+        lines.insert(0, f"{seen[0].name} = {extra.format(i=i.name)}")
+    back = [m.back(lines, made, p, p.name) for p in params]
+    text = function(f"body_{tag}", [i.name, *[p.name for p in params]], lines, back)
+    begin = ", ".join(squeezed(x.name, x) for x in starts)
+    m.p.lines.append(f"{tag} = None\n{text}\n{tag} = {call.format(body=f'body_{tag}', start=begin)}")
+    for k, p in enumerate(params):
+        v = Value(m.name(), p.shape, p.dtype, p.bound, not p.is_float, p.is_float)
+        m.p.lines.append(f"{v.name} = {tag}[{k}]")
+        m.p.values.append(v)
+
+
+def number_by_data(m) -> str:
+    """0 to 3, as an int32 scalar that only the data tell."""
+    x = m.number(lambda v: v.exact and v.bound < 60 and v.dtype in ("float32", "float64", "int32", "int64") and v.rank <= 3)
+    return f"tf.floormod(tf.cast(tf.reduce_sum({x.name}) * 2, tf.int32), 4)"
+
+
+@control(3)
+def counted(m):
+    a_loop(m, f"loop({m.rng.choice([0, 1, 2, 3, 3, 4])}, {{body}}, {{start}})")
+
+
+@control(2)
+def by_its_data(m):
+    a_loop(m, f"repeat({number_by_data(m)}, {{body}}, {{start}})")
+
+
+@control(2)
+def over_rows(m):
+    """A loop that reads the rows of an array, and one more that collects values in another."""
+    x = m.pick(lambda v: v.rank > 0 and not isinstance(v.shape[0], str) and 0 < v.shape[0] <= 5 and v.dtype in ("float32", "float64", "int32"))
+    if m.depth >= 2:
+        raise Stuck
+    ta = m.name()
+    m.p.lines.append(f"{ta} = tf.TensorArray(tf.{x.dtype}, {x.shape[0]}).unstack({x.name})")
+    a_loop(m, f"loop({x.shape[0]}, {{body}}, {{start}})", f"{ta}.read({x.shape[0] - 1} - {{i}})" if m.rng.random() < 0.5 else f"{ta}.read({{i}})",
+           (x.shape[1:], x.dtype, x.bound, x.exact))
+
+
+@control(2)
+def collected(m):
+    if m.depth >= 2:
+        raise Stuck
+    kinds = ("float32", "float64") if m.floats else ("float32", "float64", "int32")
+    x = m.pick(lambda v: v.dtype in kinds and v.rank <= 2)
+    n, tag, i = m.rng.choice([1, 2, 3]), m.name(), Value(m.name(), (), "int32", 4.0, True, False)
+    p = Value(m.name(), x.shape, x.dtype, 4.0 if x.is_float else 7.0, x.exact and not x.is_float)
+    ta = m.name()
+    lines, made = m.body([i, p], m.rng.randrange(1, 4))
+    last = m.back(lines, made, p, p.name)
+    write = f"{ta}.write({m.choice([i.name, f'{n - 1} - {i.name}'])}, {m.choice([last, p.name])})"
+    text = function(f"body_{tag}", [i.name, p.name, ta], lines, [last, write])
+    m.p.lines.append(f"{tag} = None\n{text}\n{tag} = loop({n}, body_{tag}, {squeezed(x.name, x)}, "
+                     f"tf.TensorArray(tf.{x.dtype}, {n}))[1].stack()")
+    m.p.values.append(Value(tag, (n, *x.shape), x.dtype, p.bound, not x.is_float, x.is_float))
+
+
+@control(3)
+def branches(m):
+    if m.depth >= 2:
+        raise Stuck
+    x = m.pick(lambda v: v.dtype in (("float32", "float64") if m.floats else ("float32", "float64", "int32")) and v.rank <= 3
+               and not v.name.startswith("v"))
+    p, tag, texts = number_by_data(m), m.name(), []
+    for side in ("yes", "no"):
+        lines, made = m.body([], m.rng.randrange(0, 4))
+        back = m.back(lines, made, x, f"{x.name} * {m.rng.choice([1, 2])}")
+        texts.append(function(f"{side}_{tag}", [], lines, [back]))
+    m.p.lines.append(f"{tag} = None\n" + "\n".join(texts) + f"\n{tag} = branch({p} > 1, yes_{tag}, no_{tag})")
+    v = Value(m.name(), x.shape, x.dtype, 4.0 if x.is_float else 7.0, not x.is_float and x.exact, x.is_float)
+    m.p.lines.append(f"{v.name} = {tag}[0] if isinstance({tag}, list) else {tag}")
+    m.p.values.append(v)
+
+
 # ---------------------------------------------------------------- running
 
 
@@ -753,7 +940,7 @@ SCALE = None
 
 
 def build(p: Program) -> dict:
-    scope = {"tf": tf, "np": np}
+    scope = {"tf": tf, "np": np, "loop": loop, "repeat": repeat, "branch": branch, "like": like}
     for line in p.lines:
         exec(line, scope)
     return scope
@@ -864,6 +1051,33 @@ def compare_gradients(p: Program) -> None:
     same(gradients(p), wanted, Program(fetches=["loss", *["gradient"] * 9], half=p.half), "gradient", 1, 10.0)
 
 
+@contextmanager
+def forms(written_out=False, swap=False):
+    with mock.patch.object(sys.modules[__name__], "WRITTEN_OUT", written_out), mock.patch.object(sys.modules[__name__], "SWAP", swap):
+        yield
+
+
+def compare_forms(p: Program) -> None:
+    """Loops and branches, interpreted and compiled, are what they mean."""
+    scale = min(p.scale(), 50)
+    with forms(written_out=True):
+        wanted = execute(p, interpret=1)
+    same(execute(p, interpret=1), wanted, p, "interpreted loops", scale)
+    same(execute(p), wanted, p, "compiled loops", scale)
+
+
+def compare_slopes(p: Program, compiled: bool = True) -> None:
+    """The gradients of loops, also of those that are computed again, are those of what they mean."""
+    note = Program(fetches=["loss", *["gradient"] * 9], half=p.half)
+    with forms(written_out=True):
+        wanted = gradients(p, interpret=1)
+    same(gradients(p, interpret=1), wanted, note, "interpreted loops", 1, 10.0)
+    with forms(swap=True):
+        same(gradients(p, interpret=1), wanted, note, "interpreted loops, checkpointed", 1, 10.0)
+    if compiled:
+        same(gradients(p), wanted, note, "compiled loops", 1, 10.0)
+
+
 def checked(p: Program, check) -> None:
     """Runs a check; a failure comes with its script."""
     try:
@@ -876,6 +1090,29 @@ def checked(p: Program, check) -> None:
 programs = st.builds(lambda r, size: Maker(r, size).p, st.randoms(use_true_random=False, note_method_calls=False), st.integers(3, 14))
 float_programs = st.builds(lambda r, size: Maker(r, size, floats=True).p, st.randoms(use_true_random=False, note_method_calls=False),
                            st.integers(3, 9))
+
+
+def with_control(**options):
+    return st.builds(lambda r, size: Maker(r, size, control=True, **options).p, st.randoms(use_true_random=False, note_method_calls=False),
+                     st.integers(2, 7))
+
+
+@profile(8)
+@given(with_control(pure=True))
+def test_loops_and_branches_are_what_they_mean(p):
+    checked(p, compare_forms)
+
+
+@profile(4)
+@given(with_control())
+def test_loops_and_branches_with_state_and_random_numbers(p):
+    checked(p, lambda p: compare(p, optimize=1))
+
+
+@profile(6)
+@given(with_control(floats=True))
+def test_gradients_of_loops_and_branches(p):
+    checked(p, compare_slopes)
 
 
 @profile(16)
@@ -956,6 +1193,16 @@ def main(first: int, count: int, size: int = 10, what: str = "ogpnt") -> None:
         for letter, check in checks.items():
             if letter in what and (letter in "ot" or seed % 4 == 0):
                 bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size)).p, check, f"seed {seed} {letter}")
+        if "c" in what:
+            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True, pure=True).p, compare_forms, f"seed {seed} forms")
+            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True).p, lambda p: compare(p, optimize=1),
+                              f"seed {seed} loops")
+        if "s" in what:
+            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True, floats=True).p, compare_slopes,
+                              f"seed {seed} slopes")
+        if "i" in what:
+            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True, floats=True).p,
+                              lambda p: compare_slopes(p, False), f"seed {seed} interpreted slopes")
         if "g" in what and seed % 2 == 0:
             bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), floats=True).p, compare_gradients,
                               f"seed {seed} gradients")

@@ -39,7 +39,7 @@ segment_length.lowers(lambda op, index, read: m.cast(
     m.max(m.ceil(m.sqrt(m.cast(read(0, []), types.float64))), ir.const(1.0, types.float64)), op.outputs[0].dtype))
 
 
-@primitive("control", type="TensorArrayWritten", dtypes=types.ALL, same=("slots", "value"), 
+@primitive("control", type="TensorArrayWritten", dtypes=types.ALL, same=("slots", "value"),
            infer=lambda slots, *_: Spec(slots.dtype, slots.sizes))
 def written_op(slots, index, value):
     """`slots`, which nobody reads; its gradient is that of writing `value` at `index`."""
