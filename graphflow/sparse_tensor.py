@@ -296,10 +296,11 @@ def _dense_at(sp: SparseTensor, dense: Any, what: str) -> Tensor:
 def out_of_order(indices: np.ndarray, shape: np.ndarray, what: str = "") -> str | None:
     """TF's message for the first of `indices` [N, rank] that is out of bounds, out of order or repeated; None if there is none."""
     bounds = ((indices < 0) | (indices >= shape)).any(1)
-    order, same = np.zeros((2, len(indices)), bool)
+    order, same = np.zeros(len(indices), bool), np.zeros(len(indices), bool)
+    bounds = np.asarray(bounds)
     if len(indices) > 1:
         step = np.diff(indices, axis=0)
-        same[1:] = ~step.any(1)
+        same[1:] = np.logical_not(step.any(1))
         if indices.shape[1]:  # the first dimension in which a row differs from the one before decides
             order[1:] = np.take_along_axis(step, (step != 0).argmax(1)[:, None], 1)[:, 0] < 0
     bad = np.flatnonzero(bounds | order | same)
