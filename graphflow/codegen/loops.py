@@ -20,8 +20,8 @@ is done.
 disjoint for as long as the kernel runs (two buffers that share memory at different times have one key, or none: None may
 overlap anything).  With it numbers that go around a loop are kept in registers.  Without it any two Calls may touch the same memory.
 
-How: sums of few terms are written out, each text is renamed apart, lo and hi become numbers, `return bad` a test, and what only depends on the tables (pointers,
-sizes) moves before the loops.  A memory of one element which is only ever loaded and stored becomes a variable, written back
+How: sums of few terms are written out, each text is renamed apart, lo and hi become numbers, `return bad` a test, and what only
+depends on the tables (pointers, sizes) moves before the loops.  A memory of one element which is only ever loaded and stored becomes a variable, written back
 when the kernel returns.  Knows the emitter's spelling; knows no op and no plan (rank 4).
 """
 from __future__ import annotations
@@ -278,11 +278,11 @@ class _Part(ast.NodeTransformer):
                     self._owned(n)
 
     def _owned(self, n: ast.Call) -> None:
-        scope = n.args[-1]
-        if isinstance(n.args[0], ast.Name) and n.args[0].id in self.of and isinstance(scope, ast.Constant):
-            position = self.of[n.args[0].id]
-            if self.whole.entry(self.owner.setdefault(scope.value, position)) != self.whole.entry(position):
-                self.owner[scope.value] = -1       # one scope for two memories: then it tells nothing
+        scope = _int(n.args[-1])
+        if isinstance(n.args[0], ast.Name) and n.args[0].id in self.of and scope is not None:
+            position, known = self.of[n.args[0].id], self.owner.setdefault(scope, self.of[n.args[0].id])
+            if known >= 0 and self.whole.entry(known) != self.whole.entry(position):
+                self.owner[scope] = -1             # one scope for two memories: then it tells nothing
 
     def _place(self, s: ast.stmt, fixed: set[str]) -> None:
         """Before the loops what depends on the tables only, the rest in place."""
@@ -348,16 +348,18 @@ class _Part(ast.NodeTransformer):
         return made
 
     def _table(self, word: str, table: str, index: ast.expr, start: int) -> ast.AST:
-        if not (isinstance(index, ast.Constant) and isinstance(index.value, int)):
+        k = _int(index)
+        if k is None:
             raise Unfit("a text that computes positions in its tables")
-        return ast.parse(f"{word}({table}, {start + index.value})", mode="eval").body
+        return ast.parse(f"{word}({table}, {start + k})", mode="eval").body
 
-    def _scope(self, scope: ast.expr) -> int:
-        if not isinstance(scope, ast.Constant) or scope.value >= 64:
+    def _scope(self, node: ast.expr) -> int:
+        scope = _int(node)
+        if scope is None or not 0 <= scope < 64:
             return UNKNOWN
         if self.whole.memory is None:
-            return DOMAIN * (self.number + 1) + scope.value
-        owner = self.owner.get(scope.value, -1)
+            return DOMAIN * (self.number + 1) + scope
+        owner = self.owner.get(scope, -1)
         return UNKNOWN if owner < 0 else self.whole.scope(owner)
 
 
@@ -375,10 +377,13 @@ def _times(function: ast.FunctionDef) -> dict[str, int]:
 
 def _buffer(s: ast.stmt) -> int | None:
     """k of `name = buf(B, k)`."""
-    if _target(s) is not None and isinstance(s.value, ast.Call) and isinstance(s.value.func, ast.Name) \
-            and s.value.func.id == "buf" and isinstance(s.value.args[1], ast.Constant):  # type: ignore[attr-defined]
-        return s.value.args[1].value  # type: ignore[attr-defined]
-    return None
+    v = s.value if _target(s) is not None else None  # type: ignore[attr-defined]
+    return _int(v.args[1]) if isinstance(v, ast.Call) and isinstance(v.func, ast.Name) and v.func.id == "buf" else None
+
+
+def _int(n: ast.AST | None) -> int | None:
+    """A literal int."""
+    return n.value if isinstance(n, ast.Constant) and type(n.value) is int else None
 
 
 def _target(s: ast.stmt) -> str | None:
@@ -429,8 +434,8 @@ def _factors(e: ast.expr | None, at: dict[str, ast.expr]) -> str:
     if not (isinstance(e, ast.BinOp) and isinstance(e.op, ast.Mult) and isinstance(e.left, ast.Name) and isinstance(e.right, ast.Name)):
         return ""
     made = [at.get(n.id) for n in (e.left, e.right)]
-    function = any(isinstance(v, ast.Call) and isinstance(v.func, ast.Name) and re.match(r"(?!ld_|to_|bits_)[a-z0-9_]+_f(32|64)$", v.func.id)
-                   for v in made)
+    words = [v.func.id for v in made if isinstance(v, ast.Call) and isinstance(v.func, ast.Name)]
+    function = any(re.match(r"(?!ld_|to_|bits_)[a-z0-9_]+_f(32|64)$", w) for w in words)
     return f"{e.left.id}, {e.right.id}" if function else ""
 
 
@@ -454,17 +459,24 @@ def _terms(n: ast.For) -> tuple[list[ast.stmt], str, list[str]] | None:
     *before, last = n.body
     name = _target(last)
     limits = n.iter.args if isinstance(n.iter, ast.Call) else []
-    if name is None or len(limits) != 1 or not isinstance(limits[0], ast.Constant) or not 2 < limits[0].value <= SHORT or n.orelse:
+    count = _int(limits[0]) if len(limits) == 1 else None
+    if name is None or count is None or not 2 < count <= SHORT or n.orelse:
         return None
     found = re.fullmatch(rf"radd\({name}, (\w+)\)", ast.unparse(last.value))  # type: ignore[attr-defined]
     inner = [_target(s) for s in before]
     if not found or None in inner or len(set(inner)) < len(inner) or name in inner or found[1] not in inner \
-            or any(isinstance(x, ast.Name) and x.id == name for s in before for x in ast.walk(s)):
+            or any(isinstance(x, ast.Name) and x.id == name for s in before for x in ast.walk(s)) or _carried(before, inner):
         return None
     made: list[ast.stmt] = []
-    for k in range(limits[0].value):
+    for k in range(count):
         made += [_Numbered(n.target.id, k, set(inner)).visit(x) for s in before for x in _lines(ast.unparse(s))]  # type: ignore[attr-defined]
-    return made, name, [f"{found[1]}_{k}" for k in range(limits[0].value)]
+    return made, name, [f"{found[1]}_{k}" for k in range(count)]
+
+
+def _carried(body: list[ast.stmt], targets: list[str | None]) -> bool:
+    """Whether a statement reads what it or a later one sets: a value of the turn before, as a second sum does."""
+    return any(isinstance(x, ast.Name) and x.id in targets[k:] for k, s in enumerate(body)
+               for x in ast.walk(s.value))  # type: ignore[attr-defined]
 
 
 class _Numbered(ast.NodeTransformer):
@@ -544,4 +556,4 @@ def _element(n: ast.AST) -> tuple[str, str, str, object] | None:
     if not found or not isinstance(n.args[0], ast.Name):  # type: ignore[attr-defined]
         return None
     at = n.args[1]  # type: ignore[attr-defined]
-    return found[1], found[2], n.args[0].id, at.value if isinstance(at, ast.Constant) else None  # type: ignore[attr-defined]
+    return found[1], found[2], n.args[0].id, _int(at)  # type: ignore[attr-defined]
