@@ -238,7 +238,7 @@ def prefetch(typing, p):
 
 def _move(typing, to, source, nbytes, scope, scope_to):
     """Copy a literal number of bytes, 16, 32 or 64, as one vector; alias scopes of the load and of the store."""
-    count, of, at = _literal(nbytes, "move: the bytes"), _literal(scope, "move: the alias scope"), _literal(scope_to, "move: the alias scope")
+    count, of, at = (_literal(n, f"move: {what}") for n, what in ((nbytes, "the bytes"), (scope, "the scope"), (scope_to, "the scope")))
 
     def code(context, builder, signature, args):
         vector = ir.VectorType(I64, count // 8).as_pointer()

@@ -12,17 +12,17 @@ for `compile_kernels`; lo and hi are not read.  Items, whose positions are those
 
 The result is 0; or `k << 32 | n` where check n of the k-th Call failed (from 0, as the items are written); or -1: "paused".
 A kernel given a `deadline`, the position in B of an int64 to compare the cycle counter with, pauses its outermost loop from
-time to time once that has passed.  Everything is in memory then, and another call goes on at the loop's condition, which is computed
-once more (it must not change what it reads); so such a kernel begins with that loop, and what stands behind the loop runs when it
-is done.
+time to time once that has passed.  Everything is in memory then, and another call goes on at the loop's condition, which is
+computed once more (it must not change what it reads); so such a kernel begins with that loop, and what stands behind the loop
+runs when it is done.
 
 `memory` says which entries of B are which memory: entries of equal keys are the same address, entries of different keys are
-disjoint for as long as the kernel runs (two buffers that share memory at different times have one key, or none: None may
-overlap anything).  With it numbers that go around a loop are kept in registers.  Without it any two Calls may touch the same memory.
+disjoint for as long as the kernel runs.  Buffers that share memory at different times, or in part, have no key: None may
+overlap anything.  With it numbers that go around a loop are kept in registers.  Without it any two Calls may touch the same memory.
 
 How: sums of few terms are written out, each text is renamed apart, lo and hi become numbers, `return bad` a test, and what only
-depends on the tables (pointers, sizes) moves before the loops.  A memory of one element which is only ever loaded and stored becomes a variable, written back
-when the kernel returns.  Knows the emitter's spelling; knows no op and no plan (rank 4).
+depends on the tables (pointers, sizes) moves before the loops.  A memory of one element which is only ever loaded and stored
+becomes a variable, written back when the kernel returns.  Knows the emitter's spelling; knows no op and no plan (rank 4).
 """
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class _Fused:
 
 
 class _Part(ast.NodeTransformer):
-    """A text made ready to stand among others: `head` outside the function, `before` the loops, `body` in place, `check` some time after."""
+    """A text made ready to stand among others: `head` outside the function, `before` the loops, `body` in place, `check` after it."""
 
     def __init__(self, whole: _Fused, item: Call, number: int):
         self.whole, self.item, self.number = whole, item, number
