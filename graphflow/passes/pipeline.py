@@ -54,8 +54,11 @@ def dead_state(program: Program) -> Program:
 
 
 def inside(program: Program) -> Program:
-    """The programs of branches and loops, each through the whole pipeline."""
-    return _inside(program, lambda p: run(p))
+    """The programs of branches and loops, each through the whole pipeline.
+
+    But `dead state`: the writes of a body are the outputs of its loop by position, those of variables that keep their value too.
+    """
+    return _inside(program, lambda p: run(p, passes=tuple(q for q in current() if q.function is not dead_state)))
 
 
 def plainly_inside(program: Program) -> Program:
