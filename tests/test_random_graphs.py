@@ -889,13 +889,14 @@ def by_its_data(m):
 @control(2)
 def over_rows(m):
     """A loop that reads the rows of an array, and one more that collects values in another."""
-    x = m.pick(lambda v: v.rank > 0 and not isinstance(v.shape[0], str) and 0 < v.shape[0] <= 5 and v.dtype in ("float32", "float64", "int32"))
+    x = m.pick(lambda v: v.rank > 0 and not isinstance(v.shape[0], str) and 0 < v.shape[0] <= 5
+               and v.dtype in ("float32", "float64", "int32"))
     if m.depth >= 2:
         raise Stuck
     ta = m.name()
     m.p.lines.append(f"{ta} = tf.TensorArray(tf.{x.dtype}, {x.shape[0]}).unstack({x.name})")
-    a_loop(m, f"loop({x.shape[0]}, {{body}}, {{start}})", f"{ta}.read({x.shape[0] - 1} - {{i}})" if m.rng.random() < 0.5 else f"{ta}.read({{i}})",
-           (x.shape[1:], x.dtype, x.bound, x.exact))
+    at = m.choice(["{i}", f"{x.shape[0] - 1} - {{i}}"])
+    a_loop(m, f"loop({x.shape[0]}, {{body}}, {{start}})", f"{ta}.read({at})", (x.shape[1:], x.dtype, x.bound, x.exact))
 
 
 @control(2)
@@ -974,7 +975,7 @@ def gradients(p: Program, **options) -> list:
         scope = build(p)
         loss = tf.add_n([tf.reduce_sum(tf.cast(scope[n], tf.float32)) for n in p.fetches])
         feeds = [scope[n] for n in p.feeds]
-        found = [tf.convert_to_tensor(g) for g in tf.gradients(loss, feeds) if g is not None]
+        found = [tf.convert_to_tensor(g) for g in tf.gradients(loss, feeds, unconnected_gradients="zero")]
         with tf.Session() as sess:
             return [sess.run([loss, *found], {scope[k]: v for k, v in p.arrays(n).items()}) for n in p.batches]
 
@@ -1194,7 +1195,8 @@ def main(first: int, count: int, size: int = 10, what: str = "ogpnt") -> None:
             if letter in what and (letter in "ot" or seed % 4 == 0):
                 bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size)).p, check, f"seed {seed} {letter}")
         if "c" in what:
-            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True, pure=True).p, compare_forms, f"seed {seed} forms")
+            bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True, pure=True).p, compare_forms,
+                              f"seed {seed} forms")
             bad += not _quiet(Maker(random.Random(seed), rng.randrange(2, size), control=True).p, lambda p: compare(p, optimize=1),
                               f"seed {seed} loops")
         if "s" in what:

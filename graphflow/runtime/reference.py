@@ -219,15 +219,24 @@ _SPECIAL: dict[Any, Callable[[Step, Operation], None]] = {
     control.array_op: Step._array, control.counter_op: Step._counter, control.drawn_op: Step._drawn}
 
 
+def _inside(op: Operation) -> list[Operation]:
+    """The ops in the regions of `op`, those of regions inside them included."""
+    found = [o for region in control.regions_of(op) for o in control.members(region)]
+    return found + [inner for o in found for inner in _inside(o)]
+
+
 class Reference:
     """A step of a graph as a callable: feeds in, fetched arrays out; variables are committed only at the end."""
 
     def __init__(self, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any):
         self.fetches, self.feeds, self.store = fetches, feeds, store
         self.ops = graph.topological([*[t.op for t in fetches if t not in set(feeds)], *targets], set(feeds))
+        # A random op in a branch or loop has been drawn from once when the step ends, also where it did not run.
+        self.random = [o for op in self.ops for o in _inside(op) if o.opdef.effect == "random" and o.opdef is not control.counter_op]
 
     def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         step = Step(dict(zip(self.feeds, arrays)), self.store)
+        step.drawn.update((op, self.store.draws(op)) for op in self.random)
         step.run(self.ops)
         results = [np.array(self._value(step, t), copy=True) for t in self.fetches]
         self.store.commit(step.written, step.drawn)
