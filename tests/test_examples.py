@@ -101,8 +101,8 @@ def test_char_lstm_learns_what_repeats(tmp_path):
 
 def test_attention_classifier(tmp_path):
     """The halves of this text have words of their own."""
-    losses, accuracy, baseline, (lengths, attention) = run("attention_classifier", ["--data", verse(tmp_path), "--steps", "60", "--parts", "2",
-                                                                         "--shortest", "3", "--batch", "32", "--units", "16"])
+    losses, accuracy, baseline, (lengths, attention) = run("attention_classifier", [
+        "--data", verse(tmp_path), "--steps", "60", "--parts", "2", "--shortest", "3", "--batch", "32", "--units", "16"])
     assert np.mean(losses[-10:]) < 0.3 * losses[0] and accuracy > 0.95 > baseline
     np.testing.assert_allclose(attention.sum(1), 1, rtol=1e-5)
     assert len(set(lengths)) > 1 and (attention[np.arange(attention.shape[1]) >= lengths[:, None]] == 0).all()
