@@ -128,8 +128,8 @@ def flatten_feeds(g: Graph, feed_dict: Any) -> dict[Tensor, Any]:
             _flatten_feed(g, key, value, out)
     for t in out:
         if t.op.region is not None:
-            raise ValueError(f"Tensor {t.name!r} may not be fed: it is inside {t.op.region.what} ({t.op.region.name!r}). Feed what that reads"
-                             + _line(t))
+            raise ValueError(f"Tensor {t.name!r} may not be fed: it is inside {t.op.region.what} ({t.op.region.name!r}). "
+                             "Feed what that reads" + _line(t))
     return out
 
 
