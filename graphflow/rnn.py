@@ -31,8 +31,8 @@ def transpose_batch_time(x: Tensor) -> Tensor:
     return array_ops.transpose(x, [1, 0, *range(2, x.shape.ndims)])
 
 
-def _batch_size(inputs: Sequence[Tensor]) -> Any:
-    """Of time-major inputs: an int if one of them knows it, else a scalar tensor."""
+def best_effort_input_batch_size(inputs: Sequence[Tensor]) -> Any:
+    """The batch size of time-major inputs: an int if one of them knows it, else a scalar tensor."""
     for x in inputs:
         if x.shape.ndims is not None and x.shape.ndims < 2:
             raise ValueError(f"Expected input tensor {x.name} to have rank at least 2, but saw shape: {x.shape}")
@@ -135,7 +135,7 @@ def dynamic_rnn(cell: Any, inputs: Any, sequence_length: Any = None, initial_sta
         if not time_major:
             flat = [transpose_batch_time(x) for x in flat]
         lengths = None if sequence_length is None else _lengths(sequence_length)
-        batch = _batch_size(flat)
+        batch = best_effort_input_batch_size(flat)
         state = _first_state(cell, initial_state, batch, dtype)
         if lengths is not None:
             lengths = _one_for_each(lengths, batch)

@@ -443,7 +443,7 @@ class MultiRNNCell(RNNCell):
         return inputs, tuple(news) if self._state_is_tuple else array_ops.concat(news, 1)
 
 
-class _Wrapper(RNNCell):
+class CellWrapper(RNNCell):
     """A cell that does something around another's step; it makes no variables and opens no scope."""
 
     def __init__(self, cell: Any, *args: Any, **kwargs: Any):
@@ -495,7 +495,7 @@ def _one_level(structure: Any) -> Any:
     return type(structure)(*[0 for _ in structure]) if hasattr(structure, "_fields") else type(structure)(0 for _ in structure)
 
 
-class DropoutWrapper(_Wrapper):
+class DropoutWrapper(CellWrapper):
     """Drops inputs, outputs and states of a cell.
 
     Args:
@@ -592,7 +592,7 @@ class DropoutWrapper(_Wrapper):
         return self._dropped("output", output), new
 
 
-class ResidualWrapper(_Wrapper):
+class ResidualWrapper(CellWrapper):
     """Adds the inputs to the outputs of a cell.
 
     Args:
@@ -618,7 +618,7 @@ class ResidualWrapper(_Wrapper):
         return nest.map_structure(lambda x, y: x + y, inputs, outputs)
 
 
-class DeviceWrapper(_Wrapper):
+class DeviceWrapper(CellWrapper):
     """A cell whose ops stand under `tf.device(device)`."""
 
     def __init__(self, cell: Any, device: Any, **kwargs: Any):

@@ -21,19 +21,44 @@ _COMPARE = {"lt": (lambda a, b: a[1] < b[0], lambda a, b: a[0] >= b[1]), "le": (
 
 
 def cut(kernel: Kernel) -> list[Kernel]:
-    """The kernels that compute the parts, or the kernel itself."""
-    if len(kernel.stages) != 1:
-        return [kernel]
-    stage = kernel.stages[0]
-    if stage.combine or stage.scan or (types.hint(types.product(a.extent for a in stage.axes)) or 0) < WORTH:
-        return [kernel]
-    for axis in stage.axes:
-        points = _points(stage.expr, axis)
-        if points and axis.bound is None:
+    """The kernel with stages cut into parts; several kernels where an outer axis is cut.
+
+    Parts of equal length run over one axis, that of other stages if one has their length: they share a loop, and what they compute.
+    """
+    for number, stage in enumerate(kernel.stages):
+        if stage.combine or stage.scan or (types.hint(types.product(a.extent for a in stage.axes)) or 0) < WORTH:
+            continue
+        if any(e.op == "at" and e.data is stage.target for s in kernel.stages for e in ir.walk(s.expr, *s.index)):
+            continue
+        for axis in stage.axes:
+            points = _points(stage.expr, axis) if axis.bound is None else []
             ends = [0, *points, axis.extent]
-            if len(ends) - 1 <= MOST and all(b - a >= LEAST for a, b in zip(ends, ends[1:])):  # type: ignore[operator]
-                return [k for a, b in zip(ends, ends[1:]) for k in cut(_part(kernel, stage, axis, a, b))]  # type: ignore[arg-type]
+            parts = list(zip(ends, ends[1:]))
+            if not points or len(parts) > MOST or any(b - a < LEAST for a, b in parts):  # type: ignore[operator]
+                continue
+            if axis not in kernel.outer:
+                lengths = {b - a: _axis(kernel, axis, b - a) for a, b in parts}  # type: ignore[operator]
+                made = [_part(stage, axis, lengths[b - a], a) for a, b in parts]  # type: ignore[operator, arg-type]
+                return cut(_with(kernel, [*kernel.stages[:number], *made, *kernel.stages[number + 1:]], kernel.outer))
+            if len(kernel.stages) == 1:
+                found = []
+                for a, b in parts:
+                    part = Axis(b - a)  # type: ignore[operator]
+                    found += cut(_with(kernel, [_part(stage, axis, part, a)], tuple(part if x is axis else x for x in kernel.outer)))  # type: ignore[arg-type]
+                return found
     return [kernel]
+
+
+def _axis(kernel: Kernel, cut_: Axis, extent: int) -> Axis:
+    """An axis of that length which other stages have, or a new one."""
+    return next((a for s in kernel.stages for a in s.axes if a is not cut_ and a not in kernel.outer and a.extent == extent and a.bound is None
+                 and not s.combine), Axis(extent))
+
+
+def _with(kernel: Kernel, stages: list[Stage], outer: tuple[Axis, ...]) -> Kernel:
+    used = {e.data for s in stages for e in ir.walk(s.expr, *s.index, *([s.init] if s.init is not None else [])) if e.op == "at"}
+    used |= {s.target for s in stages}
+    return Kernel(kernel.name, tuple(b for b in kernel.buffers if b in used), tuple(stages), outer)
 
 
 def _points(expr: Expr, axis: Axis) -> list[int]:
@@ -59,16 +84,13 @@ def _shifted(e: Expr, axis: Axis) -> int | None:
     return None
 
 
-def _part(kernel: Kernel, stage: Stage, axis: Axis, begin: int, end: int) -> Kernel:
-    part = Axis(end - begin)
-    at = ir.axis(part) + begin
-    place = {axis: at}
-    ranges = {a: (0, a.extent - 1) for a in stage.axes if isinstance(a.extent, int)} | {part: (0, part.extent - 1)}  # type: ignore[operator]
+def _part(stage: Stage, axis: Axis, part: Axis, begin: int) -> Stage:
+    """The elements of a stage from `begin` on along `axis`, as many as `part` has."""
+    place = {axis: ir.axis(part) + begin}
+    axes = tuple(part if a is axis else a for a in stage.axes)
+    ranges = {a: (0, a.extent - 1) for a in axes if isinstance(a.extent, int)}
     expr = _settled(ir.substitute(stage.expr, place), ranges)  # type: ignore[arg-type]
-    index = tuple(ir.substitute(i, place) for i in stage.index)
-    new = replace(stage, axes=tuple(part if a is axis else a for a in stage.axes), index=index, expr=expr)
-    used = {e.data for e in ir.walk(expr, *index) if e.op == "at"} | {stage.target}
-    return Kernel(kernel.name, tuple(b for b in kernel.buffers if b in used), (new,), tuple(part if a is axis else a for a in kernel.outer))
+    return replace(stage, axes=axes, index=tuple(ir.substitute(i, place) for i in stage.index), expr=expr)  # type: ignore[arg-type]
 
 
 def _settled(root: Expr, ranges: dict[Axis, Interval]) -> Expr:

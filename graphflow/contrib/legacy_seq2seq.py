@@ -14,7 +14,8 @@ import graphflow as tf
 from .. import nest
 from ..rnn import static_rnn
 from ..rnn_cell import RNNCell
-from ._projections import EmbeddingWrapper, OutputProjectionWrapper, linear
+from .rnn import EmbeddingWrapper, OutputProjectionWrapper
+from .rnn import _linear as linear
 
 __all__ = ["attention_decoder", "basic_rnn_seq2seq", "embedding_attention_decoder", "embedding_attention_seq2seq", "embedding_rnn_decoder",
            "embedding_rnn_seq2seq", "embedding_tied_rnn_seq2seq", "model_with_buckets", "one2many_rnn_seq2seq", "rnn_decoder",

@@ -16,10 +16,10 @@ from ..init_ops import constant_initializer, random_uniform_initializer, zeros_i
 from ..layers.base import Layer
 from ..ops.contraction import matmul
 from ..ops.opdef import constant, convert_to_tensor
-from ..rnn import _batch_size as best_effort_input_batch_size
-from ..rnn import static_bidirectional_rnn, static_rnn, static_state_saving_rnn, transpose_batch_time
-from ..rnn_cell import (BasicLSTMCell, BasicRNNCell, DeviceWrapper, DropoutWrapper, GRUCell, LayerRNNCell, LSTMCell, LSTMStateTuple,
-                        MultiRNNCell, ResidualWrapper, RNNCell, _Wrapper, activation_of, assert_like_rnncell, depth_of, pair_of, zeros)
+from ..rnn import best_effort_input_batch_size, static_bidirectional_rnn, static_rnn, static_state_saving_rnn, transpose_batch_time
+from ..rnn_cell import (BasicLSTMCell, BasicRNNCell, CellWrapper, DeviceWrapper, DropoutWrapper, GRUCell, LayerRNNCell, LSTMCell,
+                        LSTMStateTuple, MultiRNNCell, ResidualWrapper, RNNCell, activation_of, assert_like_rnncell, depth_of, pair_of,
+                        zeros)
 from ..tensor_array_ops import TensorArray
 from ..variable_scope import get_variable, get_variable_scope, variable_scope
 
@@ -451,7 +451,7 @@ class HighwayWrapper(_Around):
         return nest.map_structure(self._highway, inputs, outputs), new
 
 
-class CompiledWrapper(_Wrapper):
+class CompiledWrapper(CellWrapper):
     """The cell itself: everything is compiled here."""
 
     def __init__(self, cell: Any, compile_stateful: bool = False):

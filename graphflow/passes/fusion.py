@@ -181,7 +181,7 @@ class _Fuser:
         stack = [t.op for t in op.inputs]
         while stack:
             p = stack.pop()
-            if self.kinds[p] == "map" and is_moved(p):
+            if self.kinds[p] == "map" and is_moved(p) and p.opdef.variadic is None:  # a concatenation is packed one by one
                 stack.extend(t.op for t in p.inputs)
             elif p.inputs or self.kinds[p] != "map":
                 out.add(p)

@@ -156,7 +156,7 @@ class Compiled:
                 self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))
                 continue
             made = self._kernels(c, f"k{i}", i, i >= free_from)
-            targets = [k.stages[0].target for k in made if isinstance(k, ir.Kernel)]
+            targets = [s.target for k in made if isinstance(k, ir.Kernel) for s in k.stages]
             self.parted = {b for b in targets if targets.count(b) > 1}
             for k in made:
                 if isinstance(k, emit_cpu.Emitted):
@@ -244,7 +244,7 @@ class Compiled:
     def _in_place(self, k: ir.Kernel, step: int, may_commit: bool, taken: Collection[ir.Buffer] = ()) -> dict[ir.Buffer, ir.Buffer]:
         """Results that may take the memory of an operand read for the last time here, at the same index."""
         alias: dict[ir.Buffer, ir.Buffer] = {}
-        if not flags.optimize or k.stages[0].target in self.parted or any(s.combine or s.scan for s in k.stages) or len({s.axes for s in k.stages}) != 1:
+        if not flags.optimize or any(s.combine or s.scan for s in k.stages) or len({s.axes for s in k.stages}) != 1:
             return alias
         writes = dict(self.program.writes)
         variable_of = {self.buffers[t]: var for var, t in writes.items() if t in self.buffers}
@@ -257,7 +257,7 @@ class Compiled:
                     where.setdefault(e.data, set()).add(e.args[0])
                     first.setdefault(e.data, number)
         for number, s in enumerate(k.stages):
-            if s.target.role != "out" or s.target in outputs:
+            if s.target.role != "out" or s.target in outputs or s.target in self.parted:
                 continue
             for b, places in where.items():
                 if b in taken or first[b] > number:  # a later stage would read what this one has overwritten

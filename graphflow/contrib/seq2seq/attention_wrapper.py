@@ -94,7 +94,7 @@ class AttentionWrapper(RNNCell):
         self._attention_layers: Any = None
         depths = [m.values.shape[-1].value for m in mechanisms]
         if attention_layer_size is not None:
-            depths = _one_each(attention_layer_size, mechanisms, "attention_layer_size must contain exactly one integer")
+            depths = list(_one_each(attention_layer_size, mechanisms, "attention_layer_size must contain exactly one integer"))
             self._attention_layers = tuple(tf.layers.Dense(n, name="attention_layer", use_bias=False, dtype=m.dtype)
                                            for n, m in zip(depths, mechanisms))
         elif attention_layer is not None:

@@ -126,11 +126,11 @@ class TrainingHelper(Helper):
         with tf.name_scope(name, "TrainingHelperInitialize"):
             return tf.equal(0, self._sequence_length), nest.map_structure(lambda a: a.read(0), self._arrays)
 
-    def sample(self, time: Any, outputs: Any, name: str | None = None, **unused: Any) -> Any:
+    def sample(self, time: Any, outputs: Any, name: str | None = None, **unused: Any) -> Any:  # type: ignore[override]
         with tf.name_scope(name, "TrainingHelperSample", [time, outputs]):
             return chosen(outputs)
 
-    def next_inputs(self, time: Any, outputs: Any, state: Any, name: str | None = None, **unused: Any) -> Any:
+    def next_inputs(self, time: Any, outputs: Any, state: Any, name: str | None = None, **unused: Any) -> Any:  # type: ignore[override]
         with tf.name_scope(name, "TrainingHelperNextInputs", [time, outputs, state]):
             finished = time + 1 >= self._ends
             return finished, nest.map_structure(lambda a: a.read(time + 1), self._arrays), state
