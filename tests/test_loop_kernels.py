@@ -234,10 +234,10 @@ def test_calls_see_what_others_stored_through_other_entries(memory):
 
 
 def test_memory_that_is_reused_is_of_unknown_memory():
-    """Two results at one place, one after the other, and a third that overlaps both: all without a key."""
+    """Two results whose places overlap: without a key."""
     room, i, flag, total = np.zeros(12, np.int64), i32(0), np.ones(1, FLAG), np.arange(4)
-    body = [Call(SHIFT, 2, 1, 4), Call(DOUBLE, 3, 1, 4), Call(SHIFT, 5, 1, 4), Call(INCREASE, 0, 1, 1)]
-    #          i, flag, total, part, room[2:], part[2:], total
+    apart = lanes("apart", "st_i64(p1, i0, ld_i64(p0, i0, 99) * 2, 99)", buffers=2)
+    body = [Call(SHIFT, 2, 1, 4), Call(apart, 3, 1, 4), Call(SHIFT, 5, 1, 4), Call(INCREASE, 0, 1, 1)]
     buffers = [i, flag, total, room, room[2:], room[2:], total]
     want, space = np.arange(4), np.zeros(12, np.int64)
     for _ in range(3):
@@ -245,8 +245,7 @@ def test_memory_that_is_reused_is_of_unknown_memory():
         for k in range(4):
             space[2 + k] = space[k] * 2
         want = space[2:6] + 1
-    fn = native([Loop([Call(LESS, 0, 0, 1)], 1, [body[0], Call(lanes("apart", "st_i64(p1, i0, ld_i64(p0, i0, 99) * 2, 99)", buffers=2), 3, 1, 4),
-                                                 *body[2:]])], memory=["i", "f", "total", None, None, None, "total"])
+    fn = native([Loop([Call(LESS, 0, 0, 1)], 1, body)], memory=["i", "f", "total", None, None, None, "total"])
     assert called(fn, buffers, [3]) == 0
     np.testing.assert_array_equal(total, want)
 
@@ -335,7 +334,8 @@ def test_functions_in_loops_keep_their_bounds(name, t):
     if name == "log":
         x = np.abs(x) + kind(1e-30)
     y = np.empty_like(x)
-    assert called(native([Call(lanes(name, f"st_{t}(p1, i0, {name}_{t}(ld_{t}(p0, i0, 0)), 1)", buffers=2), 0, 0, At(0))]), [x, y], [len(x)]) == 0
+    text = lanes(name, f"st_{t}(p1, i0, {name}_{t}(ld_{t}(p0, i0, 0)), 1)", buffers=2)
+    assert called(native([Call(text, 0, 0, At(0))]), [x, y], [len(x)]) == 0
     want = exact(x.astype(np.longdouble))
     ulp = np.spacing(np.abs(want).astype(kind)).astype(np.longdouble)
     assert float(np.max(np.abs(y - want) / ulp)) <= vecmath.BOUNDS[f"{name}_{t}"] + 0.01
