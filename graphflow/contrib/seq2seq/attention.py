@@ -276,6 +276,8 @@ def _monotonic(score: Any, previous: Any, sigmoid_noise: float, mode: str, seed:
 class _Monotonic(_Mechanism):
     """Begins at the first row, and adds a learned bias to the scores."""
 
+    _score_bias_init: float
+
     def initial_alignments(self, batch_size: Any, dtype: Any) -> Any:
         return tf.one_hot(tf.zeros([batch_size], tf.int32), self._alignments_size, dtype=dtype)
 
