@@ -306,9 +306,14 @@ def rows_added(loop: Open) -> bool:
         if filled(v.init) is None or filled(v.init) != 0:
             continue
         with opdef.scratch(o):
-            loop.assign(v, forms.put(v.param, k.param, _reshaped(x, v.init.sizes[1:])))  # type: ignore[index]
+            x = x.op.inputs[0] if x.op.opdef in (ops.ExpandDims, ops.Reshape) else x
+            loop.assign(v, forms.put(v.param, k.param, x if _alike(x.sizes, v.init.sizes[1:]) else _reshaped(x, v.init.sizes[1:])))  # type: ignore
         return True
     return False
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return len(a) == len(b) and all(types.same(x, y) is True for x, y in zip(a, b))
 
 
 def sums_after(loop: Open) -> bool:
@@ -348,8 +353,7 @@ def _terms(loop: Open, v: Variable) -> list[Tensor]:
         if len(on) != 1 or loop.readers(on[0]) != [o]:
             return []
         more = [x for x in o.inputs if x is not on[0]]
-        if any(x.sizes is None or len(x.sizes) != len(t.sizes) or any(types.same(a, b) is not True for a, b in zip(x.sizes, t.sizes))  # type: ignore
-               for x in more):
+        if not all(_alike(x.sizes, t.sizes) for x in more):
             return []
         found, t = found + more, on[0]
     return found if loop.new(v) is not v.param and sum(new is loop.new(v) for new in loop.news.values()) == 1 \
