@@ -323,7 +323,8 @@ class _Part(ast.NodeTransformer):
     def visit_Name(self, n: ast.Name) -> ast.AST:
         if n.id in self.of:
             return ast.Name(self.whole.pointer(self.of[n.id]), n.ctx)
-        if n.id in self.local or n.id.rpartition("_")[0] in self.local:
+        written, _, k = n.id.rpartition("_")       # a sum that is written out counts its names; to_i64 is no copy of a local `to`
+        if n.id in self.local or (k.isdigit() and written in self.local):
             return ast.Name(self.name(n.id), n.ctx)
         if n.id == "lo":
             return ast.Constant(0)
@@ -342,8 +343,11 @@ class _Part(ast.NodeTransformer):
         word = n.func.id if isinstance(n.func, ast.Name) else ""
         if word in ("buf", "size") and isinstance(n.args[0], ast.Name) and n.args[0].id in ("B", "S"):
             return self._table(word, n.args[0].id, n.args[1], self.item.buffers_at if word == "buf" else self.item.sizes_at)
+        position = self.of.get(n.args[0].id) if _ACCESS.match(word) and isinstance(n.args[0], ast.Name) else None
         made = self.generic_visit(n)
-        if _ACCESS.match(word):
+        if position is not None and self.whole.memory is not None:  # also where the text says "anything": here is known what it may be
+            n.args[-1] = ast.Constant(self.whole.scope(position))
+        elif _ACCESS.match(word):
             n.args[-1] = ast.Constant(self._scope(n.args[-1]))
         return made
 
