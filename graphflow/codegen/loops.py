@@ -452,9 +452,11 @@ def _addends(s: ast.stmt) -> list[str]:
 
 
 def _tree(terms: list[str]) -> str:
-    """Their sum, by pairs. Not by `radd`: LLVM would make a chain of it."""
+    """Their sum, by pairs of one of the first half with one of the second, which is there later. Not by `radd`: LLVM would make a
+    chain of it."""
     while len(terms) > 1:
-        terms = [f"({a} + {b})" for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) // 2 * 2:]
+        half = len(terms) // 2
+        terms = [f"({a} + {b})" for a, b in zip(terms[:half], terms[half:])] + terms[2 * half:]
     return terms[0]
 
 
