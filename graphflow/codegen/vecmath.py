@@ -181,19 +181,29 @@ def narrow(x, k):
     return x if k is F64 else V(x.b, x.b.fptrunc(x.v, k.f), k)
 
 
-def poly(x, coefficients, small=False):
+def poly(x, coefficients):
     """c0 + c1 x + c2 x^2 + ... by Horner's rule; throughput, not latency, limits a vector loop.
 
-    In a module that is `hasty` (see translate.py) latency does: all but the first two terms, or all of a sum that is `small` beside
-    what it is added to, by Estrin's scheme.
+    In a module that is `hasty` (see translate.py) latency does: all but the first two terms by Estrin's scheme.
     """
     *rest, y = coefficients
-    if getattr(x.b.module, "hasty", False):
-        exact = 0 if small else 2
-        *rest, y = *coefficients[:exact], _estrin(x, coefficients[exact:]) if len(coefficients) > exact else y
+    if _hasty(x) and len(coefficients) > 2:
+        *rest, y = *coefficients[:2], _estrin(x, coefficients[2:])
     for c in reversed(rest):
         y = fma(y, x, c)
     return y
+
+
+def tail(x, coefficients, rest):
+    """rest + c0 x^2 + c1 x^3 + ..., small beside what it will be added to."""
+    if not _hasty(x) or len(coefficients) < 6:
+        return fma(x * x, poly(x, coefficients), rest)
+    x2 = x * x
+    return fma(x2 * (x2 * x2), _estrin(x, coefficients[4:]), fma(x2, _estrin(x, coefficients[:4]), rest))
+
+
+def _hasty(x):
+    return getattr(x.b.module, "hasty", False)
 
 
 def _estrin(x, coefficients):
@@ -265,7 +275,7 @@ def exp_shifted(x):
 
 def expm1_poly(r, table=None):
     """exp(r) - 1 for |r| <= ln2/2."""
-    return fma(r * r, poly(r, table or T.EXP[r.k.name], small=True), r)
+    return tail(r, table or T.EXP[r.k.name], r)
 
 
 def exp_clamp(x):
@@ -287,7 +297,7 @@ def expm1_quarter(x):
     t = fma(n, -hi, x)
     r = fma(n, -lo, t)
     lost = fma(n, -lo, t - r)                 # what the second step rounded away
-    p = fma(r * r, poly(r, T.EXP[x.k.name], small=True), lost) + r
+    p = tail(r, T.EXP[x.k.name], lost) + r
     s = pow2(i - 2)
     return fma(p, s, s - 0.25)
 
@@ -496,7 +506,7 @@ def tanh(x):
     shifted = fma(a, 2.0 * LOG2E[0], k.magic)
     n, s = shifted - k.magic, pow2(bits(shifted) - (k.pattern(k.magic) + 1))
     r, d = fma(n, -0.5 * hi, a), n * (-0.5 * lo)
-    e = fma(r * r, poly(r, [c * 2.0 ** i for i, c in enumerate(T.EXP[k.name], 1)], small=True), fma(d, r + r, d))
+    e = tail(r, [c * 2.0 ** i for i, c in enumerate(T.EXP[k.name], 1)], fma(d, r + r, d))
     q = fma(e, s, fma(r, s, s * 0.5 - 0.25))
     tiny, one = a < 2.0 ** -60, a > k.pick(10.0, 20.0)
     return where(tiny | one, where(one, copysign(1.0, x), x), copysign(q / (q + 0.5), x))
