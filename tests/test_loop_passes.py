@@ -270,6 +270,30 @@ def test_what_may_fail_stays(graph, data):
     assert "GatherV2" in body_types(after)
 
 
+def test_what_may_fail_is_not_lifted_either(graph, data):
+    """Rows made of a value that cannot be computed, in a loop that runs no iteration."""
+    w, n, t_ = data(4, B), data(dtype=types.int32, value=9), types.symbol("t", 0)
+    x = data(t_, B)
+
+    def body(i, a, take):
+        return [up(i), forms.put(a, i, op.Add(forms.row(take(x), i), op.GatherV2(take(w), take(n), axis=0, batch_dims=0)))]
+    outs = loop(graph, lambda i, a, take: op.Less(i, size(t_)), body, [integer(0), zeros(t_, B)])
+    after, _ = smaller(data.program(outs[1]), data)
+    assert after.outputs[0].op.opdef is forms.loop_op
+
+
+def test_rows_that_the_condition_reads_are_checked(graph, data):
+    """It is asked once more than the body runs, when the counter is past the last row."""
+    x = data(T + 1, B)
+
+    def going(i, a, take):
+        return op.LogicalAnd(op.Less(i, integer(T)), op.Less(op.Max(forms.row(take(x), i), axis=(0,), keepdims=False), dense(99.0)))
+    outs = loop(graph, going, lambda i, a, take: [up(i), op.Add(a, forms.row(take(x), i))], [integer(0), data(B)])
+    after, names = smaller(data.program(outs[1]), data)
+    assert "rows without a check" in names
+    assert "TensorArrayRead" in [o.type for o in only(after).attrs["cond"].ops()] and "TensorArrayRead" not in body_types(after)
+
+
 def test_moves_and_small_numbers_that_are_spread_stay(graph, data):
     x, w, s = data(B, D), data(D, B), data(1)
 
@@ -544,6 +568,21 @@ def test_loops_inside_loops_and_branches(graph, data):
     program = data.program(sides[0])
     after = pipeline.run(program)
     np.testing.assert_allclose(evaluate.evaluate(after, data.values)[0], evaluate.evaluate(program, data.values)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_loops_are_looked_at_after_what_is_inside_them(graph, data):
+    """What is inside must be primitives that stand directly on each other."""
+    def body(i, h, total, take):
+        return [up(i), op.Tanh(h), op.Add(total, op.Identity(op.MatMul(h, h, **{**PLAIN, "transpose_a": True})))]
+    outs = loop(graph, below(T), body, [integer(0), data(B, H), zeros(H, H)])
+    names = [p.name for p in pipeline.PIPELINE]
+    rest = [p for p in pipeline.PIPELINE if p.name != "control"]
+    rest.insert(names.index("inside"), pipeline.PIPELINE[names.index("control")])
+    found = []
+    for passes in (pipeline.PIPELINE, rest):
+        after = pipeline.run(data.program(outs[2]), passes=passes)
+        found.append(body_types(after).count("MatMul"))
+    assert found == [0, 1]
 
 
 def test_explain_tells(graph, data):

@@ -165,7 +165,7 @@ def unchanging(loop: Open) -> bool:
     if not found or len(found) == len(loop.variables):
         return False
     for v in found:
-        loop.outside(v.init) if loop.readers(v.param) else None
+        loop.outside(v.init)
         loop.replace({v.param: v.init})
         loop.drop(v, outer(v.init))
     return True
@@ -304,7 +304,9 @@ def write_once(loop: Open) -> bool:
     changed = False
     for v in list(loop.variables):
         asks = [o for o in loop.readers(v.param) if o.opdef is forms.unwritten]
-        if v.init.dtype is not types.bool_ or not asks or filled(v.init) or filled(v.init) is None or not _fits(loop, v.init):
+        if v.init.dtype is not types.bool_ or filled(v.init) is None or filled(v.init):
+            continue
+        if not asks or loop.asking & {*asks} or not _fits(loop, v.init):
             continue
         new = loop.new(v)
         if any(o.inputs[1] not in indexes for o in asks) or not loop.only_reads(v, new.op, *asks):
@@ -322,7 +324,7 @@ def in_range(loop: Open) -> bool:
     found: dict[Operation, Tensor] = {}
     for o in loop.program.ops():
         at = _row_index(o)
-        if at is not None and at in indexes and _fits(loop, o.inputs[0]):
+        if at is not None and at in indexes and _fits(loop, o.inputs[0]) and o not in loop.asking:
             with opdef.scratch(o):
                 found[o] = forms.recall(o.inputs[0], at)
     if found:
@@ -361,7 +363,7 @@ def read_first(loop: Open) -> bool:
         if new.opdef is not forms.put or new.inputs[0] is not v.param or new.inputs[1] not in indexes or new.inputs[2] is v.param:
             continue
         reads = [o for o in loop.readers(v.param) if o.opdef is forms.recall and o.inputs[1] is new.inputs[1]]
-        if reads and loop.only_reads(v, new, *reads):
+        if reads and not loop.asking & {*reads} and loop.only_reads(v, new, *reads):
             with opdef.scratch(new):
                 found.update({o.outputs[0]: forms.recall(loop.outside(v.init), o.inputs[1]) for o in reads})
     if found:

@@ -43,13 +43,15 @@ def lifted(loop: Open, t: Tensor, k: Variable) -> Late | None:
         return None
     if o.opdef is forms.recall:
         x, at = o.inputs
-        fits = at is k.param and x not in loop.variant and types.same(x.sizes[0], loop.trip)  # type: ignore[index, arg-type]
+        fits = at is k.param and loop.safe(x) and types.same(x.sizes[0], loop.trip)  # type: ignore[index, arg-type]
         return outer(x) if fits else None
     make = _MOVES.get(o.opdef.type) if o.opdef.family == "movement" else _elementwise if o.opdef.family == "elementwise" else None
     if make is None or has_check(o):
         return None
     parts = [_part(loop, x, k) if x in loop.variant else outer(x) for x in o.inputs]
-    if any(p is None for p in parts) or make is not _elementwise and any(x not in loop.variant for x in o.inputs[:_data(o)]):
+    if any(p is None for p in parts) or not all(x in loop.variant or loop.safe(x) for x in o.inputs):
+        return None
+    if make is not _elementwise and any(x not in loop.variant for x in o.inputs[:_data(o)]):
         return None
     moving = [x in loop.variant for x in o.inputs]
     return _after(parts, lambda found: make(o, found, moving))  # type: ignore[arg-type]
@@ -128,11 +130,16 @@ def stacked(loop: Open, t: Tensor, k: Variable) -> Late | None:
         return None if any(p is None for p in parts) else _after(parts, lambda made: _MOVES["ConcatV2"](t.op, made, None))
     if found is None:
         sizes = (loop.trip, *t.sizes)  # type: ignore[misc]
-        if t.dtype.kind == "s" or elements(t) * t.dtype.size * (types.hint(loop.trip) or 0) > STACK:  # type: ignore[arg-type]
+        if not _affordable(loop, t):
             return None
         v = loop.add(f"{t.op.name}/stack", memory(loop, sizes, t.dtype), lambda param: forms.put(param, k.param, t))
         return Late((v,), lambda final: final(v), clean=True)
     return found
+
+
+def _affordable(loop: Open, t: Tensor) -> bool:
+    """Whether all values of `t` may be kept."""
+    return t.dtype.kind != "s" and elements(t) * t.dtype.size * (types.hint(loop.trip) or 0) <= STACK  # type: ignore[arg-type]
 
 
 def visited_only(loop: Open, rows: Late, k: Variable, fill: Any = 0) -> Late:
@@ -171,6 +178,8 @@ def known_rows(loop: Open) -> bool:
         if not types.same(v.init.sizes[0], loop.trip):  # type: ignore[index, arg-type]
             continue
         x = o.inputs[2]
+        if x not in loop.variant and not loop.safe(x):
+            continue
         if x in loop.variant:
             final = lifted(loop, x, k)  # type: ignore[arg-type]
         else:
@@ -187,7 +196,7 @@ def known_rows(loop: Open) -> bool:
 def _weights(loop: Open, o: Operation) -> bool:
     """Whether `o` is a product [m, k] [k, n] of a matrix that varies, not transposed, and one that stays the same."""
     return o.opdef is ops.MatMul and not o.attrs["transpose_a"] and not o.attrs["conj_a"] and not o.attrs["conj_b"] \
-        and o.inputs[0] in loop.variant and o.inputs[1] not in loop.variant
+        and o.inputs[0] in loop.variant and loop.safe(o.inputs[1])
 
 
 def _cut(w: Tensor, axis: int, start: Any, size: Any) -> Tensor:
@@ -267,7 +276,7 @@ def products_before(loop: Open) -> bool:
     k = chosen(loop)
     found: dict[Tensor, Tensor] = {}
     for o in loop.program.ops() if k is not None else ():
-        if not _weights(loop, o):
+        if not _weights(loop, o) or o in loop.asking or not _affordable(loop, o.outputs[0]):
             continue
         rows = lifted(loop, o.inputs[0], k)  # type: ignore[arg-type]
         if rows is None or rows.uses:
@@ -331,7 +340,6 @@ def sums_after(loop: Open) -> bool:
             changed = True
             rest = [t for t in terms if t not in late]
             if not rest:
-                loop.outside(v.init)
                 loop.drop(v, _added(outer(v.init), list(late.values())))
                 continue
             one = loop.add(v.slot.name, v.init, lambda param, rest=rest: _chain(loop.op, param, rest))  # type: ignore[misc]
@@ -423,7 +431,7 @@ def products_after(loop: Open) -> bool:
         if not types.same(v.init.sizes[0], loop.trip) or sum(new is o.outputs[0] for new in loop.news.values()) > 1:  # type: ignore
             continue
         while t.op.opdef.family == "elementwise" and not has_check(t.op) and len(loop.readers(t)) == 1 and not loop.is_next(t) and sum(
-                x in loop.variant for x in t.op.inputs) == 1:
+                x in loop.variant for x in t.op.inputs) == 1 and all(x in loop.variant or loop.safe(x) for x in t.op.inputs):
             path.append(t.op)
             t = next(x for x in t.op.inputs if x in loop.variant)
         if not _weights(loop, t.op) or len(loop.readers(t)) != 1 or loop.is_next(t):

@@ -83,8 +83,8 @@ class Open:
         captures = {t: inputs[n + j] for kind, j, t in body.inputs if kind == "capture"}
         asked = {t: of[what] if kind == "variable" else inputs[n + what] for kind, what, t in cond.inputs}
         work, ask = substitute(body, captures), substitute(cond, asked)
-        self.set(Program((), ask.outputs, work.writes, (*ask.effects, *work.effects)))
         self.asks = len(ask.effects)
+        self.set(Program((), ask.outputs, work.writes, (*ask.effects, *work.effects)))
 
     # -- the graph inside
 
@@ -94,6 +94,14 @@ class Open:
         self.news: dict[Slot, Tensor] = dict(program.writes)  # type: ignore[arg-type]
         self._variant: set[Tensor] | None = None
         self._readers: dict[Tensor, list[Operation]] | None = None
+        self._asking: set[Operation] | None = None
+
+    @property
+    def asking(self) -> set[Operation]:
+        """Ops of the condition: they run once more than the body, with counters one step further."""
+        if self._asking is None:
+            self._asking = set(_until(Program((), (self.cond,), (), self.program.effects[:self.asks]), self.outer))
+        return self._asking
 
     def new(self, v: Variable) -> Tensor:
         """The next value of `v`."""
@@ -127,7 +135,6 @@ class Open:
             v = Variable(Slot(name), init, g.stand_in(Spec(init.dtype, init.sizes)))
             value = new(v.param)
         self.variables.append(v)
-        self.outer.add(init)
         p = self.program
         self.set(Program((), p.outputs, (*p.writes, (v.slot, value)), p.effects))  # type: ignore[arg-type]
         return v
@@ -162,9 +169,16 @@ class Open:
         return not others and self.cond is not v.param and all(o in allowed for o in self.readers(v.param))
 
     def outside(self, t: Tensor) -> Tensor:
-        """Marks `t`, which depends on outer tensors only, as computed before the loop."""
-        self.outer.add(t)
+        """Marks `t`, which depends on outer tensors only, as computed before the loop (unless the loop makes it as cheaply itself)."""
+        if not _repeated(t):
+            self.outer.add(t)
         return t
+
+    def safe(self, t: Tensor) -> bool:
+        """Whether `t`, the same in all iterations, may be computed although there may be none: nothing it needs inside can fail."""
+        def may_fail(o: Operation) -> bool:
+            return bool(o.opdef.effect or o.opdef.family in ("control", "host", "linalg") and o.inputs or has_check(o))
+        return t not in self.variant and not any(map(may_fail, _until(Program((), (t,)), self.outer)))
 
     # -- what counts
 
