@@ -372,6 +372,17 @@ def test_what_is_made_of_rows_needs_no_loop(graph, data):
     assert "rows that need no loop" in names and len(only(after).outputs) == 2
 
 
+def test_what_is_kept_of_the_state_is_not_made_again(graph, data):
+    """The loop computes these functions of its state anyway: they are kept, not computed from what else is kept."""
+    def body(i, h, a, b, take):
+        z = op.Mul(h, dense(0.5))
+        gate = op.Sigmoid(z)
+        return [up(i), op.Mul(gate, op.Cos(h)), forms.put(a, i, z), forms.put(b, i, gate)]
+    outs = loop(graph, below(T), body, [integer(0), data(B), blank(T, B), blank(T, B)])
+    after, _ = smaller(data.program(*outs[1:]), data)
+    assert len(only(after).outputs) == 4 and [o.type for o in after.ops()].count("Sigmoid") == 0
+
+
 def test_a_kept_counter_is_the_index(graph, data):
     x = data(T, B)
     kept = loop(graph, below(T), lambda i, s, take: [up(i), forms.put(s, i, i)], [integer(0), blank(T, dtype=types.int32)])

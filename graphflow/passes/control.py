@@ -220,13 +220,15 @@ def _key(o: Operation, inputs: list[Any]) -> Any:
 
 def known_trip(loop: Open) -> bool:
     """iterations are known: counters are compared with known numbers."""
-    if loop.exact:
-        return False
     parts, stack = [], [loop.cond]
     while stack:
         t = stack.pop()
         stack.extend(t.op.inputs) if t.op.opdef is ops.LogicalAnd else parts.append(t)
     parts = list({cse.key(t.op): t for t in parts}.values())
+    if len(parts) == 1 and parts[0] is not loop.cond:  # two counters that became one
+        loop.ask(parts[0])
+    if loop.exact:
+        return False
     limits = [(n, t) for t in parts if (n := _limit(loop, t, parts)) is not None]
     if not limits:
         return False
@@ -238,8 +240,7 @@ def known_trip(loop: Open) -> bool:
         return False
     loop.trip, loop.checked = least, not exact
     if exact:
-        p = loop.program
-        loop.set(Program((), (at,), p.writes, p.effects))
+        loop.ask(at)
     return True
 
 

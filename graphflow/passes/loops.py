@@ -34,8 +34,11 @@ def memory(loop: Open, sizes: Any, dtype: types.DType) -> Tensor:
 # ---------------------------------------------------------------- lifting
 
 
-def lifted(loop: Open, t: Tensor, k: Variable) -> Late | None:
-    """All values of `t`, that of the iteration where index `k` is j in row j; None where they are made one from another."""
+def lifted(loop: Open, t: Tensor, k: Variable, kept: bool = True) -> Late | None:
+    """All values of `t`, that of the iteration where index `k` is j in row j; None where they are made one from another.
+
+    kept: also from what the loop writes to slots.
+    """
     o = t.op
     if t is k.param:
         return Late((), lambda final: _numbers(loop.trip, t.dtype))
@@ -48,7 +51,7 @@ def lifted(loop: Open, t: Tensor, k: Variable) -> Late | None:
     make = _MOVES.get(o.opdef.type) if o.opdef.family == "movement" else _elementwise if o.opdef.family == "elementwise" else None
     if make is None or has_check(o):
         return None
-    parts = [_part(loop, x, k) if x in loop.variant else outer(x) for x in o.inputs]
+    parts = [(_part(loop, x, k) if kept else lifted(loop, x, k, False)) if x in loop.variant else outer(x) for x in o.inputs]
     if any(p is None for p in parts) or not all(x in loop.variant or loop.safe(x) for x in o.inputs):
         return None
     if make is not _elementwise and any(x not in loop.variant for x in o.inputs[:_data(o)]):
@@ -181,7 +184,8 @@ def known_rows(loop: Open) -> bool:
         if x not in loop.variant and not loop.safe(x):
             continue
         if x in loop.variant:
-            final = lifted(loop, x, k)  # type: ignore[arg-type]
+            twice = x.dtype.kind in "fc" and x.op.opdef.family == "elementwise" and loop.readers(x) != [o]
+            final = None if twice else lifted(loop, x, k, kept=False)  # type: ignore[arg-type]
         else:
             same = v.init.sizes
             final = Late((), lambda final, x=x, same=same: ops.BroadcastTo(x, size_vector(same)))  # type: ignore[misc]

@@ -143,6 +143,11 @@ class Open:
         p = self.program
         self.set(Program((), p.outputs, tuple((s, value if s is v.slot else t) for s, t in p.writes), p.effects))
 
+    def ask(self, cond: Tensor) -> None:
+        """Another condition."""
+        p = self.program
+        self.set(Program((), (cond,), p.writes, p.effects))
+
     @property
     def variant(self) -> set[Tensor]:
         """Tensors that may differ between iterations."""
