@@ -273,10 +273,10 @@ def backward(op: Operation, dys: Sequence[Any], reached: set[Tensor]) -> list[An
         given: list[Any] = [None] * len(again.outputs)
         for j, d in zip(state_of, d_state):
             given[place[j]] = d
-        found = control.backward(again, given, [], {*[again.inputs[place[j]] for j in state_of], *here})
+        found = control.backward(again, given, [], {*[again.inputs[place[j]] for j in state_of], *here}, dict(zip(here, totals)))
         by_capture = dict(zip(again.inputs[1 + len(starts):], found[1 + len(starts):]))
         new = [control._dense_or_zeros(found[place[j]], starts[j]) for j in state_of]
-        return [i - constant(1, types.int32), *new, *[control._add(s, by_capture.get(c)) for s, c in zip(totals, here)]]
+        return [i - constant(1, types.int32), *new, *[s if (d := by_capture.get(c)) is None else d for s, c in zip(totals, here)]]
 
     shapes = [(), *[body.params[j].sizes for j in state_of], *[t.sizes for t in sums]]
     made = control.make_while(lambda i, *_: i >= constant(0, types.int32), step,

@@ -745,11 +745,12 @@ def _(op, *dys):
     return backward(op, dys, pending, outer.reached)
 
 
-def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]], reached: set[Tensor]) -> list[Any]:
+def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]], reached: set[Tensor],
+             begun: dict[Tensor, Tensor] | None = None) -> list[Any]:
     """The gradients of the inputs of a While: a loop from its last iteration to its first.
 
     dys: gradients that arrived at its outputs, None where none did.  pending: tensors of its body, and the gradient of all values
-    that each had, along a first axis.  reached: tensors on the way to an x.
+    that each had, along a first axis.  reached: tensors on the way to an x.  begun: what to add the gradients of captures to.
     """
     body, n = op.attrs["regions"][1], op.attrs["count"]
     state_of, taken = _active(op, body, n, reached, [j for j in range(n) if dys[j] is not None], [t for t, _ in pending])
@@ -761,7 +762,7 @@ def backward(op: Operation, dys: Sequence[Any], pending: list[tuple[Tensor, Any]
     stacks = [c for c in taken if _one_by_one(c, body)]
     summed = [c for c in taken if c not in stacks]
     starts = [graph.OPERATORS["to_dense"](dys[j]) if dys[j] is not None else graph.OPERATORS["zeros_like"](op.outputs[j]) for j in state_of]
-    sums = [graph.OPERATORS["zeros_like"](c) for c in summed]
+    sums = [begun[c] if begun and c in begun else graph.OPERATORS["zeros_like"](c) for c in summed]
     def step(k: Tensor, *values: Tensor) -> list[Tensor]:
         reader.region.reverses = True  # type: ignore[union-attr]
         d_state, totals = values[:len(state_of)], values[len(state_of):]
