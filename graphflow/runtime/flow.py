@@ -26,10 +26,18 @@ from . import runner
 
 @dataclass
 class Nest:
-    """The compiled programs of a branch (then, else) or loop (condition, body)."""
+    """The compiled programs of a branch (then, else) or loop (condition, body), and what connects their memory with that around.
+
+    given: by part, where its inputs are, as buffers of the program around.  flag: what decides: whether there is another iteration
+    (of the condition), which branch is taken (of the program around).  results: by part, what is copied at its end, to where: the next
+    values of loop variables, the results of a branch.
+    """
 
     kind: str
     parts: list[Any]
+    given: list[dict[ir.Buffer, ir.Buffer]]
+    flag: ir.Buffer
+    results: list[list[tuple[ir.Buffer, ir.Buffer]]]
     spare: dict[ir.Buffer, ir.Buffer] = field(default_factory=dict)  # where variables that change places wait, by place
     calls: list[Any] = field(default_factory=list)  # the units of a loop that is one kernel, in the order of its text
 
@@ -79,9 +87,27 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
         for t, init in zip(op.outputs, op.inputs):
             root = compiled.buffers[init]
             compiled.alias[compiled.buffers[t]] = compiled.alias.get(root, root)
-        return Unit(c, None, reads, writes, nest=Nest("loop", parts))
+        ask, work = parts
+        changes = [(b, work.buffers[t]) for b, (_, t) in zip(writes, work.program.writes)]
+        return Unit(c, None, reads, writes, nest=Nest("loop", parts, [_given(compiled, op, p) for p in parts],
+                                                      ask.buffers[ask.program.outputs[0]], [[], changes]))
     branches = [Program(p.inputs, tuple(t for t in p.outputs if t is not None), p.writes, p.effects) for p in op.attrs["branches"]]
-    return Unit(c, None, reads, writes, nest=Nest("branch", [Compiled(p, inside="branch") for p in branches]))
+    parts = [Compiled(p, inside="branch") for p in branches]
+    results = [[(b, part.buffers[t]) for t, b in zip(part.program.outputs, [b for t, b in zip(p.outputs, writes) if t is not None])]
+               for part, p in zip(parts, op.attrs["branches"])]  # the part's own program may be rebuilt
+    return Unit(c, None, reads, writes, nest=Nest("branch", parts, [_given(compiled, op, p) for p in parts], compiled.buffers[op.inputs[0]],
+                                                  results))
+
+
+def _given(home: Any, op: Operation, part: Any) -> dict[ir.Buffer, ir.Buffer]:
+    """Where the inputs of a program inside `op` are, as buffers of the program around it."""
+    found = {}
+    variables = [slot for kind, slot, _ in op.attrs["body"].inputs if kind == "variable"] if op.opdef is control.loop_op else []
+    first = len(variables) if op.opdef is control.loop_op else 1
+    for t, (kind, what) in part.inputs.items():
+        if t in part.buffers:
+            found[part.buffers[t]] = home.buffers[op.inputs[variables.index(what) if kind == "variable" else first + what]]
+    return found
 
 
 @dataclass(frozen=True)
@@ -165,10 +191,10 @@ def _settle(home: Any, known: _Aliases) -> None:
     for u in home.units:
         if u.nest is None:
             continue
-        for around, v in _loops(home, u):
-            v.nest.spare = {target: ir.Buffer(target.dtype, target.sizes, "tmp", "spare") for _, target, _ in swaps(known, around, v)}
+        for v in _loops(u):
+            v.nest.spare = {target: ir.Buffer(target.dtype, target.sizes, "tmp", "spare") for _, target, _ in swaps(known, v)}
         if u.nest.kind == "loop" and flags.optimize and _small(u):
-            u.emitted = _OneKernel(home, u, known).emitted()
+            u.emitted = _OneKernel(u, known).emitted()
         if u.emitted is None:
             for part in u.nest.parts:
                 if part.inside == "loop" and flags.optimize:
@@ -186,9 +212,8 @@ def _settle(home: Any, known: _Aliases) -> None:
                     native.begin(source)
 
 
-def _loops(home: Any, u: Any) -> list[tuple[Any, Any]]:
-    found = [(home, u)] if u.nest.kind == "loop" else []
-    return found + [x for part in u.nest.parts for v in part.units if v.nest for x in _loops(part, v)]
+def _loops(u: Any) -> list[Any]:
+    return [u] * (u.nest.kind == "loop") + [x for part in u.nest.parts for v in part.units if v.nest for x in _loops(v)]
 
 
 def _small(u: Any) -> bool:
@@ -206,13 +231,13 @@ def _light(e: emit_cpu.Emitted) -> bool:
 class _OneKernel:
     """A loop with all that is in it as one kernel."""
 
-    def __init__(self, home: Any, u: Any, known: _Aliases):
-        self.home, self.u, self.known = home, u, known
+    def __init__(self, u: Any, known: _Aliases):
+        self.u, self.known = u, known
         self.table: list[Any] = []
         self.sizes: list[Any] = []
 
     def emitted(self) -> emit_cpu.Emitted | None:
-        items = [self.loop(self.home, self.u)]
+        items = [self.loop(self.u)]
         deadline = self.entry(DEADLINE)
         memory = [self.known.alias.get(x, x) if isinstance(x, ir.Buffer) else None if x == DEADLINE else x for x in self.table]
         try:
@@ -246,7 +271,7 @@ class _OneKernel:
         n = types.product(target.sizes) * target.dtype.size
         return loops.Copy(self.entry(target), self.entry(source), self.number(n), target.dtype.code)
 
-    def items(self, home: Any, units: Any) -> list[Any]:
+    def items(self, units: Any) -> list[Any]:
         found: list[Any] = []
         for v in units:
             if v.cluster.kind == "blank":
@@ -255,30 +280,26 @@ class _OneKernel:
                 found.append(self.call(v))
             elif v.nest.kind == "loop":
                 found += [self.call(w) for part in v.nest.parts for w in part.units if w.prologue]
-                found.append(self.loop(home, v))
+                found.append(self.loop(v))
             else:
-                found.append(self.branch(home, v))
+                found.append(self.branch(v))
         return found
 
-    def loop(self, home: Any, v: Any) -> loops.Loop:
+    def loop(self, v: Any) -> loops.Loop:
         ask, work = v.nest.parts
-        cond = self.items(ask, [w for w in ask.units if not w.prologue])
-        flag = self.entry(ask.buffers[ask.program.outputs[0]])
-        body = self.items(work, [w for w in work.units if not w.prologue])
-        changes = moves(self.known, home, v)
-        waiting = {k: v.nest.spare[target] for k, target, _ in swaps(self.known, home, v)}
+        cond = self.items([w for w in ask.units if not w.prologue])
+        flag = self.entry(v.nest.flag)
+        body = self.items([w for w in work.units if not w.prologue])
+        changes = moves(self.known, v)
+        waiting = {k: v.nest.spare[target] for k, target, _ in swaps(self.known, v)}
         body += [self.copy(spare, changes[k][1]) for k, spare in waiting.items()]
         body += [self.copy(target, waiting.get(k, source)) for k, (target, source) in enumerate(changes)]
         return loops.Loop(cond, flag, body)
 
-    def branch(self, home: Any, v: Any) -> loops.If:
-        sides = []
-        for part, program in zip(v.nest.parts, v.op.attrs["branches"]):
-            side = self.items(part, part.units)
-            given = [out for t, out in zip(program.outputs, v.op.outputs) if t is not None]  # the part's own program may be rebuilt
-            side += [self.copy(home.buffers[out], part.buffers[t]) for t, out in zip(part.program.outputs, given)]
-            sides.append(side)
-        return loops.If(self.entry(home.buffers[v.op.inputs[0]]), *sides)
+    def branch(self, v: Any) -> loops.If:
+        sides = [[*self.items(part.units), *[self.copy(target, source) for target, source in results]]
+                 for part, results in zip(v.nest.parts, v.nest.results)]
+        return loops.If(self.entry(v.nest.flag), *sides)
 
 
 # ---------------------------------------------------------------- memory
@@ -289,26 +310,14 @@ def programs(compiled: Any) -> list[Any]:
     return [compiled, *[p for u in compiled.units if u.nest for part in u.nest.parts for p in programs(part)]]
 
 
-def outer_buffers(home: Any, u: Any, part: Any) -> dict[ir.Buffer, ir.Buffer]:
-    """Where the inputs of a program inside `u` are, as buffers of the program around it."""
-    op, found = u.op, {}
-    variables = [slot for kind, slot, _ in op.attrs["body"].inputs if kind == "variable"] if u.nest.kind == "loop" else []
-    first = len(variables) if u.nest.kind == "loop" else 1
-    for t, (kind, what) in part.inputs.items():
-        if t in part.buffers:
-            outside = op.inputs[variables.index(what)] if kind == "variable" else op.inputs[first + what]
-            found[part.buffers[t]] = home.buffers[outside]
-    return found
-
-
 def aliases(compiled: Any) -> dict[ir.Buffer, ir.Buffer]:
     """Buffers that are the memory of another, with that."""
     found = dict(compiled.alias)
 
     def visit(home: Any) -> None:
         for u in home.units:
-            for part in u.nest.parts if u.nest else ():
-                found.update(outer_buffers(home, u, part))
+            for part, given in zip(u.nest.parts, u.nest.given) if u.nest else ():
+                found.update(given)
                 found.update(part.alias)
                 visit(part)
     visit(compiled)
@@ -361,40 +370,30 @@ def lifetimes(plan: Any) -> tuple[dict[ir.Buffer, int], dict[ir.Buffer, int], in
                     for b in [b for b, when in last.items() if when >= begun]:
                         first[b], last[b] = min(first[b], begun), at
         end = next(clock)
-        for t in home.program.roots():
-            if t in home.buffers:
-                touch(root(home, t), end)
-        if home.inside:
-            for t in home.inputs:
-                if t in home.buffers:
-                    touch(root(home, t), end)
+        for b in (*home.ends, *home.given):
+            touch(root(home, b), end)
         for b in kept:
             touch(b, end)
         return begin
 
     visit(c)
     end = next(clock)
-    for t in c.program.roots():
-        if t in c.buffers:
-            last[root(c, t)] = end
+    for b in c.ends:
+        last[root(c, b)] = end
     for b in {x for u in c.units if not u.prologue for x in u.reads} & c.invariant:
         last[plan.alias.get(b, b)] = end  # later runs read it again
     return first, last, end
 
 
-def moves(plan: Any, around: Any, u: Any) -> list[tuple[ir.Buffer, ir.Buffer]]:
+def moves(plan: Any, u: Any) -> list[tuple[ir.Buffer, ir.Buffer]]:
     """Values to copy at the end of an iteration: (where the variable is, where its next value is)."""
-    body, found = u.nest.parts[1], []
-    for out, (_, t) in zip(u.op.outputs, body.program.writes):
-        target, source = (plan.alias.get(b, b) for b in (around.buffers[out], body.buffers[t]))
-        if source is not target:
-            found.append((target, source))
-    return found
+    found = [(plan.alias.get(target, target), plan.alias.get(source, source)) for target, source in u.nest.results[1]]
+    return [(target, source) for target, source in found if source is not target]
 
 
-def swaps(plan: Any, around: Any, u: Any) -> list[tuple[int, ir.Buffer, ir.Buffer]]:
+def swaps(plan: Any, u: Any) -> list[tuple[int, ir.Buffer, ir.Buffer]]:
     """Moves whose source is another variable's place: it is read before anything arrives there."""
-    found = moves(plan, around, u)
+    found = moves(plan, u)
     targets = {target for target, _ in found}
     return [(k, target, source) for k, (target, source) in enumerate(found) if source in targets]
 
@@ -411,9 +410,9 @@ class Rows:
 
     def program(self, home: Any) -> None:
         for u in home.units:
-            self.unit(home, u)
+            self.unit(u)
 
-    def unit(self, home: Any, u: Any) -> None:
+    def unit(self, u: Any) -> None:
         plan, rows = self.plan, self.rows
         if u.cluster.kind == "blank":
             return
@@ -421,9 +420,9 @@ class Rows:
             for part in u.nest.parts:
                 for v in part.units:
                     if v.prologue:
-                        self.unit(part, v)
+                        self.unit(v)
         elif u.nest is not None:
-            (self.loop if u.nest.kind == "loop" else self.branch)(home, u)
+            (self.loop if u.nest.kind == "loop" else self.branch)(u)
             return
         if u.commits and not self.committed:
             rows.append([runner.COMMIT] + [0] * 7)
@@ -468,46 +467,42 @@ class Rows:
         self.rows.append([op, 0, flag, 0, 0, 0, 0, 0])
         return self.rows[-1]
 
-    def flag(self, home: Any, t: Tensor) -> int:
-        b = home.buffers[t]
-        return self.plan.address[self.plan.alias.get(b, b)]
+    def flag(self, u: Any) -> int:
+        return self.plan.address[self.plan.alias.get(u.nest.flag, u.nest.flag)]
 
-    def loop(self, home: Any, u: Any) -> None:
+    def loop(self, u: Any) -> None:
         ask, work = u.nest.parts
         for part in (ask, work):  # what stays the same in all iterations
             for v in part.units:
                 if v.prologue:
-                    self.unit(part, v)
+                    self.unit(v)
         begin = len(self.rows)
         self._rest(ask)
-        out = self.jump(runner.JUMP_IF_FALSE, self.flag(ask, ask.program.outputs[0]))
+        out = self.jump(runner.JUMP_IF_FALSE, self.flag(u))
         self._rest(work)
-        changes = moves(self.plan, home, u)
-        kept = {k: self.plan.spare[target] for k, target, _ in swaps(self.plan, home, u)}
+        changes = moves(self.plan, u)
+        kept = {k: self.plan.spare[target] for k, target, _ in swaps(self.plan, u)}
         for k, spare in kept.items():
             self.move(spare, changes[k][1])
         for k, (target, source) in enumerate(changes):
             self.move(target, kept.get(k, source))
         for v in work.units:
             if v.closing:
-                self.unit(work, v)
+                self.unit(v)
         self.jump(runner.JUMP)[runner.AUX] = begin
         out[runner.AUX] = len(self.rows)
 
     def _rest(self, part: Any) -> None:
         for v in part.units:
             if not v.prologue and not v.closing:
-                self.unit(part, v)
+                self.unit(v)
 
-    def branch(self, home: Any, u: Any) -> None:
-        op = u.op
-        skip = self.jump(runner.JUMP_IF_FALSE, self.flag(home, op.inputs[0]))
-        for number, (part, program) in enumerate(zip(u.nest.parts, op.attrs["branches"])):
+    def branch(self, u: Any) -> None:
+        skip = self.jump(runner.JUMP_IF_FALSE, self.flag(u))
+        for number, (part, results) in enumerate(zip(u.nest.parts, u.nest.results)):
             self.program(part)
-            given = [out for t, out in zip(program.outputs, op.outputs) if t is not None]
-            for t, out in zip(part.program.outputs, given):  # of the program as it was compiled: its loops may have been rebuilt
-                b = part.buffers[t]
-                self.move(self.plan._root(home.buffers[out]), self.plan.alias.get(b, b))
+            for target, source in results:
+                self.move(self.plan.alias.get(target, target), self.plan.alias.get(source, source))
             if number == 0:
                 end = self.jump(runner.JUMP)
                 skip[runner.AUX] = len(self.rows)

@@ -76,6 +76,8 @@ class Compiled:
         self.alias: dict[ir.Buffer, ir.Buffer] = {}
         self.updated: dict[ir.Buffer, dict[ir.Buffer, ir.Buffer]] = {}  # by result of a scatter: the memory it changes
         self._declare()
+        self.ends = [self.buffers[t] for t in program.roots() if t in self.buffers]  # what must exist at the end
+        self.given = [self.buffers[t] for t in self.inputs if inside and t in self.buffers]  # of a branch or loop: what comes from outside
         self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
         self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
@@ -94,8 +96,9 @@ class Compiled:
 
     def link(self) -> None:
         """The addresses of all kernels; their texts are compiled where no cache has them.  All that a stored plan still needs."""
-        for u in self.units:
-            u.home = u.home or self
+        for c in flow.programs(self):
+            for u in c.units:
+                u.home = u.home or c
         native_units = [u for u in self.every() if u.emitted]
         called = list(dict.fromkeys(s for u in native_units for s in u.emitted.calls))  # type: ignore[union-attr]
         addresses = native.compile_kernels([*called, *[u.emitted.source for u in native_units]])  # type: ignore[union-attr]
@@ -538,10 +541,6 @@ class Plan:
                 if isinstance(b, ir.Buffer)} | {c.buffers[t] for u in c.units if u.host for t in u.writes}
         written = {c.buffers[t] for _, t in c.program.writes if t in c.buffers}
         return {c.buffers[t] for t in c.program.outputs} & made - written - set(c.alias)
-
-    def _root(self, x: Any) -> ir.Buffer:
-        b = self.compiled.buffers[x] if isinstance(x, Tensor) else x
-        return self.alias.get(b, b)
 
     # -- instructions
 
