@@ -369,6 +369,8 @@ class _Fuser:
 
     def _multiplies(self, producer: _Node, reader: _Node) -> bool:
         """Whether inlining computes elements again that hoisting does not save."""
+        if reader.fold and producer.work > SMALL_WORK and reader.work > elements(producer.sizes) and self._chain(producer) > CHEAP:
+            return True  # over other axes too: a query against every row of a memory
         if producer.cost <= CHEAP:
             return False
         more = elements([a.extent for a in reader.axes]) > elements(producer.sizes)
@@ -378,6 +380,17 @@ class _Fuser:
             if t.op is producer.op and more and not self._prefix(index, reader):
                 return True
         return False
+
+    def _chain(self, producer: _Node) -> int:
+        """What an element of the producer costs, with the values of its kernel that it is made of."""
+        seen, stack = {producer.op: producer}, [producer]
+        while stack:
+            for t, _ in stack.pop().reads:
+                n = self.nodes.get(t.op)
+                if n is not None and n.cluster is producer.cluster and not n.fold and n.op not in seen:
+                    seen[n.op] = n
+                    stack.append(n)
+        return sum(n.cost for n in seen.values())
 
     def _prefix(self, index: Sequence[Expr], reader: _Node) -> bool:
         """The element depends on leading axes only, so the emitter hoists it out of the inner loop."""

@@ -84,11 +84,11 @@ class Open:
         asked = {t: of[what] if kind == "variable" else inputs[n + what] for kind, what, t in cond.inputs}
         work, ask = substitute(body, captures), substitute(cond, asked)
         self.asks = len(ask.effects)
-        self.set(Program((), ask.outputs, work.writes, (*ask.effects, *work.effects)))
+        self.hold(Program((), ask.outputs, work.writes, (*ask.effects, *work.effects)))
 
     # -- the graph inside
 
-    def set(self, program: Program) -> None:
+    def hold(self, program: Program) -> None:
         program.__dict__["_order"] = _until(program, self.outer)
         self.program = program
         self.news: dict[Slot, Tensor] = dict(program.writes)  # type: ignore[arg-type]
@@ -116,18 +116,18 @@ class Open:
         return self.trip is not None and not self.checked
 
     def change(self, change: Callable[[Operation, tuple[Tensor, ...]], Any]) -> None:
-        self.set(rebuild(self.program, change))
+        self.hold(rebuild(self.program, change))
 
     def replace(self, mapping: dict[Tensor, Tensor]) -> None:
         """Other tensors in the place of some; those that come from outside must be in `outer` already."""
-        self.set(substitute(self.program, mapping))
+        self.hold(substitute(self.program, mapping))
 
     def drop(self, v: Variable, final: Late) -> None:
         """Takes out a variable that nothing inside reads any more; `final` is its final value."""
         self.finals[v] = final
         self.variables.remove(v)
         p = self.program
-        self.set(Program((), p.outputs, tuple((s, t) for s, t in p.writes if s is not v.slot), p.effects))
+        self.hold(Program((), p.outputs, tuple((s, t) for s, t in p.writes if s is not v.slot), p.effects))
 
     def add(self, name: str, init: Tensor, new: Callable[[Tensor], Tensor]) -> Variable:
         """A new variable; `new` makes its next value from it."""
@@ -136,17 +136,17 @@ class Open:
             value = new(v.param)
         self.variables.append(v)
         p = self.program
-        self.set(Program((), p.outputs, (*p.writes, (v.slot, value)), p.effects))  # type: ignore[arg-type]
+        self.hold(Program((), p.outputs, (*p.writes, (v.slot, value)), p.effects))  # type: ignore[arg-type]
         return v
 
     def assign(self, v: Variable, value: Tensor) -> None:
         p = self.program
-        self.set(Program((), p.outputs, tuple((s, value if s is v.slot else t) for s, t in p.writes), p.effects))
+        self.hold(Program((), p.outputs, tuple((s, value if s is v.slot else t) for s, t in p.writes), p.effects))
 
     def ask(self, cond: Tensor) -> None:
         """Another condition."""
         p = self.program
-        self.set(Program((), (cond,), p.writes, p.effects))
+        self.hold(Program((), (cond,), p.writes, p.effects))
 
     @property
     def variant(self) -> set[Tensor]:
@@ -255,7 +255,7 @@ class Open:
         if len(live) < len(self.variables):
             keep = {v.slot for v in live}
             p = self.program
-            self.set(Program((), p.outputs, tuple((s, t) for s, t in p.writes if s in keep), p.effects))
+            self.hold(Program((), p.outputs, tuple((s, t) for s, t in p.writes if s in keep), p.effects))
             self.variables = live
         captures: dict[Tensor, int] = {}
         p, old = self.program, self.op

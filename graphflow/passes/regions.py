@@ -536,7 +536,7 @@ class _Loop:
         least = found[0]
         for n in found[1:]:
             least = n if types.less(n, least) else least
-        return least, len(parts) == 1
+        return least, len(found) == len(parts)  # the first to fail ends it
 
     def _bound(self, t: Tensor) -> Size | None:
         """Iterations after which a comparison of a counter with a known number fails."""

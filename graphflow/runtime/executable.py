@@ -180,20 +180,22 @@ class Executable:
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
 
-    def _interpreted(self, values: Sequence[Any], done: dict[Tensor, np.ndarray] | None = None) -> list[Any]:
+    def _interpreted(self, values: Sequence[Any], done: dict[Tensor, np.ndarray] | None = None, timeout: float | None = None) -> list[Any]:
         """done: what has been computed already."""
-        done = done or {}
+        again = control.saves(self.request.ops)  # what looks into a branch or loop needs it to run here
+        done = {t: a for t, a in (done or {}).items() if t.op not in again}
         arrays = [*[self.convert(t, v) for t, v in zip(self.feeds, values)], *done.values()]
         with self.store.lock:
             if self.store.inside:
                 self.store.alone()
-            found = Reference(self.fetches, self.targets, [*self.feeds, *done], self.store)(arrays)
+            limit = timeout if timeout is not None else self.timeout / 1000 or None
+            found = Reference(self.fetches, self.targets, [*self.feeds, *done], self.store)(arrays, limit)
         return [own(r, t, t in self.feeds) for r, t in zip(found, self.fetches)]
 
     def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None) -> list[Any]:
         """Results of one run on feed values in the order of `feeds`, which `convert` checks and makes arrays of."""
         if self.fallback is not None:
-            return self._interpreted(values)
+            return self._interpreted(values, None, timeout)
         store, again = self.store, timeout is None and timeline is None
         if again and self.shared and self.idle:
             try:
@@ -224,11 +226,11 @@ class Executable:
                 if e.always:
                     self.fallback = e
                     warnings.warn(f"this request is run op by op, slowly: {e}", stacklevel=4)
-                return self._interpreted(values, run.bound)
+                return self._interpreted(values, run.bound, timeout)
             except errors.FailedPreconditionError:  # a variable without a value may be read in a branch that is not taken
                 if not self.conditional:
                     raise
-                return self._interpreted(values, run.bound)
+                return self._interpreted(values, run.bound, timeout)
             results = [own(r, t, t in run.fed) for r, t in zip(found, self.fetches)]
             made = run.again()
             if made is not None:

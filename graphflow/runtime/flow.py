@@ -217,7 +217,9 @@ def _loops(u: Any) -> list[Any]:
 
 
 def _small(u: Any) -> bool:
-    """Whether everything inside is native, of little work, and not much."""
+    """Whether everything inside is native, of little work, and not much; a loop inside must end by itself: only the outermost pauses."""
+    if any(v.nest and v.nest.kind == "loop" and v.op.attrs["trip"] is None for part in u.nest.parts for v in part.every()):
+        return False
     units = [v for part in u.nest.parts for v in part.units if v.cluster.kind != "blank"]
     return len(units) <= CALLS and all(_small(v) if v.nest else v.emitted is not None and _light(v.emitted) for v in units)
 

@@ -5,6 +5,7 @@ Knows ops only through the registry; knows no kernel and no Session (rank 4).
 """
 from __future__ import annotations
 
+import time
 from typing import Any, Callable, Iterable
 
 import numpy as np
@@ -41,6 +42,7 @@ class Step:
         self.store = store
         self.written: dict[Operation, np.ndarray] = {}
         self.drawn: dict[Operation, int] = {}
+        self.end: float | None = None  # when loops stop
         self.ticks: list[int] = []  # iterations of the loops around
         self.saves: dict[Operation, list[Operation]] = {}
         self.kept: dict[Operation, dict[Tensor, Any]] = {}  # by branch or loop: what Saved ops ask for
@@ -141,6 +143,8 @@ class Step:
         rows: dict[Tensor, list[Any]] = {t: [] for t in wanted}
         count = 0
         while True:
+            if self.end is not None and time.monotonic() > self.end:
+                raise errors.raised_at(errors.DeadlineExceededError, op, f"Timed out after {count} iterations; no variable has changed")
             self.values.update(zip(cond.params, current))
             self.ticks.append(count)
             if not _truth(op, self._region(cond, ask)[0]):
@@ -234,8 +238,10 @@ class Reference:
         # A random op in a branch or loop has been drawn from once when the step ends, also where it did not run.
         self.random = [o for op in self.ops for o in _inside(op) if o.opdef.effect == "random" and o.opdef is not control.counter_op]
 
-    def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, arrays: list[np.ndarray], timeout: float | None = None) -> list[np.ndarray]:
+        """Raises DeadlineExceededError when a loop is still running after `timeout` seconds."""
         step = Step(dict(zip(self.feeds, arrays)), self.store)
+        step.end = None if timeout is None else time.monotonic() + timeout
         step.drawn.update((op, self.store.draws(op)) for op in self.random)
         step.run(self.ops)
         results = [np.array(self._value(step, t), copy=True) for t in self.fetches]
