@@ -252,7 +252,8 @@ def parts_of_products(loop: Open) -> bool:
         if all(free) or not any(free):
             continue
         with opdef.scratch(o):
-            total, start = None, 0
+            total: Tensor | None = None
+            start: Any = 0
             for group, _ in _groups(parts, [(f, x in loop.variant) for f, x in zip(free, parts)]):
                 size = sum((x.sizes[1] for x in group), 0)
                 w = loop.outside(_cut(o.inputs[1], 1 if o.attrs["transpose_b"] else 0, start, size))

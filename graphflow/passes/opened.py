@@ -353,7 +353,7 @@ def value(t: Tensor, depth: int = 4) -> Any:
     if t.sizes != () or t.dtype.kind not in "iu":
         return None
     if t.known is not None:
-        found = t.known[()]
+        found: Any = t.known[()]
         return None if types.is_unknown(found) else found if isinstance(found, types.Dim) else int(found)
     if t.op.opdef is opdef.Const:
         return int(t.op.attrs["value"])
