@@ -87,12 +87,12 @@ def accuracy(sess, model, data, batch):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a text file; default: the shared text, else Python's manual")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--parts", type=int, default=6, help="classes")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--units", type=int, default=32)
-    parser.add_argument("--shortest", type=int, default=20, help="words of a paragraph that takes part")
-    parser.add_argument("--longest", type=int, default=60, help="words of a paragraph that are read")
+    parser.add_argument("--shortest", type=int, default=25, help="words of a paragraph that takes part")
+    parser.add_argument("--longest", type=int, default=80, help="words of a paragraph that are read")
     options = parser.parse_args(argv)
 
     found = paragraphs(read(options.data), options.parts, options.shortest, options.longest)
@@ -111,7 +111,7 @@ def main(argv=None):
         sess.run(tf.global_variables_initializer())
         for step in range(options.steps):
             which = order.randint(0, len(train[0]), options.batch)
-            losses.append(float(sess.run([model.loss, model.train], model.feed(train, which, keep=0.4))[0]))
+            losses.append(float(sess.run([model.loss, model.train], model.feed(train, which, keep=0.3))[0]))
             if (step + 1) % 100 == 0:
                 now = accuracy(sess, model, test, 256)
                 print("step %5d  %5.1f s  loss %.3f  held-out accuracy %.1f %%" % (step + 1, time.time() - started, np.mean(losses[-100:]),
