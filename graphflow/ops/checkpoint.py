@@ -24,7 +24,7 @@ from .opdef import constant, primitive
 
 
 def _root_spec(n: Tensor) -> Spec:
-    found = None if n.known is None else types.opaque("root", n.known[()], 1)
+    found = None if n.known is None else types.opaque("root", n.known[()], 1)  # type: ignore[arg-type]
     return Spec(n.dtype, (), None if found is None or types.is_unknown(found) else np.array(found, object))
 
 

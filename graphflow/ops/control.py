@@ -24,7 +24,7 @@ ANY = types.ALL + (types.string,)
 
 
 def _control(*variadic: str, **traits: Any) -> Any:
-    return primitive("control", dtypes=ANY, same=("-",), input_dtypes={n: ANY for n in variadic}, **traits)
+    return primitive("control", dtypes=ANY, same=("-",), input_dtypes=dict.fromkeys(variadic, ANY), **traits)
 
 
 # ---------------------------------------------------------------- regions
@@ -259,7 +259,7 @@ def make_while(cond: Callable[..., Tensor], body: Callable[..., Sequence[Tensor]
             if bring is not None and build is body:
                 bring.region = region
             found = build(*region.params)
-            region.results = [_own(t, region) for t in (found if isinstance(found, (list, tuple)) else [found])]
+            region.results = [_own(t, region) for t in (found if isinstance(found, (list, tuple)) else [found])]  # type: ignore[arg-type]
         regions.append(region)
     return finish_while(g, inits, regions)
 
