@@ -51,7 +51,7 @@ class _Round:
         for o in self.program.ops():
             inputs = tuple([self.new.get(t, t) for t in o.inputs])
             copy = with_inputs(o, inputs, tuple([self.ops.get(c, c) for c in o.control_inputs]))
-            effect = copy in (o,) and o in self.program.effects or o in self.program.effects
+            effect = o in self.program.effects
             needed = [j for j, t in enumerate(o.outputs) if t in self.read]
             found = None
             if o.opdef is forms.loop_op:
