@@ -3,7 +3,8 @@
 The key is the content of the specialised program (ops, attributes, constants, sizes, order of inputs, outputs and
 writes) with everything its kernels depend on besides: flags, rules and passes, this package's source, the machine.
 The value is what `Compiled` needs to make plans, as JSON: units with their kernel texts, buffers, symbolic sizes,
-constants that passes made, guards.  It holds no address and no code: texts go through the kernel cache.  What only
+constants that passes made, guards.  Branches and loops hold programs, so all of this is said of programs in programs too; of
+the ops in them plans need nothing but what the host runs.  It holds no address and no code: texts go through the kernel cache.  What only
 people look at (clusters, Kernel IR, reports) is not stored; `Variant.whole` compiles again when somebody asks.
 
 A `Compiled` is written attribute by attribute and dataclass by dataclass, so that new fields are stored by themselves; a
@@ -29,12 +30,13 @@ from .. import types
 from ..codegen import compile as native, tune
 from ..flags import TABLE, flags
 from ..graph import Operation, Spec, Tensor
-from ..ops import opdef
+from ..ops import control, opdef
 from ..passes import fusion, pipeline, rewrite
 from ..passes.program import Program
 from ..types import Dim, DType
+from . import flow
 
-FORMAT = 1
+FORMAT = 2
 FEWEST = 12  # ops of a program that is worth a file
 LONG = 48  # characters of a text that is written once: kernels share their source
 MOST = 4 << 20  # bytes of constants made by passes that are stored; programs with more are not
@@ -42,6 +44,7 @@ MOST = 4 << 20  # bytes of constants made by passes that are stored; programs wi
 _IRRELEVANT = {"debug", "check", "dot", "interpret", "threads", "strict_feeds", "cache_dir"}
 # Attributes of Compiled that are not stored: they are read only while it is made, or by people, or are addresses.
 _PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted"}
+_OUTSIDE = {"tensor_of", "inputs", "order"}  # ... of the outermost program alone: nobody asks for them inside
 
 
 Opened = Callable[[], "list[fusion.Cluster]"]
@@ -74,7 +77,7 @@ def key(program: Program, *more: Any) -> str | None:
 
     `more`: anything else that the caller's compilation depends on.
     """
-    if any(op.opdef in fusion.CONTROL for op in program.ops()) or len(program.ops()) < FEWEST or pipeline._added or not usable():
+    if pipeline._added or not usable() or len(_everything(program)) < FEWEST:
         return None
     try:
         content = (FORMAT, more, _rules(rewrite.changes), _flags(), tune.generation(), _Content(program).parts())
@@ -106,11 +109,33 @@ def _own(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).startswith("graphflow.")
 
 
+def _inside(op: Operation) -> tuple[Program, ...]:
+    """The programs of a branch or loop."""
+    if op.opdef is control.loop_op:
+        return op.attrs["cond"], op.attrs["body"]
+    return op.attrs["branches"] if op.opdef is control.branch_op else ()
+
+
+def _everything(program: Program) -> list[Operation]:
+    """All ops, those of branches and loops included, each once, in an order that the content of the program decides."""
+    found: dict[Operation, None] = {}
+
+    def visit(p: Program) -> None:
+        for op in p.ops():
+            if op not in found:
+                found[op] = None
+                for part in _inside(op):
+                    visit(part)
+    visit(program)
+    return list(found)
+
+
 class _Content:
     """A program as plain values that are equal for programs that compile to the same."""
 
     def __init__(self, program: Program):
         self.program = program
+        self.places: dict[Operation, int] = {}
         self.numbers: dict[Tensor, int] = {}
         self.things: dict[Any, int] = {}
         self.sizes: dict[Any, Any] = {}
@@ -118,28 +143,35 @@ class _Content:
         self.opaque: dict[bytes, int] = {}
 
     def parts(self) -> list[Any]:
-        p, number = self.program, self.numbers
+        return self._parts(self.program)
+
+    def _parts(self, p: Program) -> list[Any]:
+        number, places = self.numbers, self.places
         parts: list[Any] = []
         for kind, what, t in p.inputs:
             number[t] = len(number)
-            static = self.shape(what.outputs[0].sizes) if kind == "variable" else None
-            parts.append((kind, self.thing(what), t.dtype.name, self.shape(t.sizes), self.value(t.known), static))
-        places: dict[Operation, int] = {}
+            static = self.shape(what.outputs[0].sizes) if kind == "variable" and isinstance(what, Operation) else None
+            name = what if kind == "capture" else self.thing(what)
+            parts.append((kind, name, t.dtype.name, self.shape(t.sizes), self.value(t.known), static))
         for op in p.ops():
             if op.opdef is opdef.StandIn:
                 if op.outputs[0] not in number:
                     raise Unstorable("a value from nowhere")
+                continue
+            if op in places:  # programs inside share constants with those around
+                parts.append(places[op])
                 continue
             places[op] = len(places)
             parts.append((op.opdef.type, [number[t] for t in op.inputs], [places.get(c, -1) for c in op.control_inputs],
                           self.attrs(op), [(t.dtype.name, self.shape(t.sizes)) for t in op.outputs]))
             for t in op.outputs:
                 number[t] = len(number)
-        parts.append(([number[t] for t in p.outputs], [(self.thing(v), number[t]) for v, t in p.writes], [places[e] for e in p.effects]))
+        parts.append(([None if t is None else number[t] for t in p.outputs], [(self.thing(v), number[t]) for v, t in p.writes],
+                      [places[e] for e in p.effects]))
         return parts
 
     def thing(self, what: Any) -> int:
-        """Variables, feeds and random ops by their order."""
+        """Variables, loop variables, feeds and random ops by their order."""
         return self.things.setdefault(what, len(self.things))
 
     def shape(self, sizes: Any) -> Any:
@@ -156,6 +188,8 @@ class _Content:
             own = self.own[d] = _own(d)
         if not own:
             raise Unstorable(f"op {d.name!r}")
+        if d in fusion.CONTROL:
+            return [self._parts(p) for p in _inside(op)], [(k, self.value(op.attrs[k])) for k in ("trip", "checked") if k in op.attrs]
         if d.effect == "host":  # the op itself is run, whatever its attributes are
             return [(k, "called" if callable(v) else self.value(v)) for k, v in op.attrs.items()]
         if d.family == "random":  # its stream comes with the key, which is an input
@@ -222,7 +256,7 @@ class _Writer:
         self.inputs = {t: i for i, (_, _, t) in enumerate(program.inputs)}
         self.things = {**{v: ["write", i] for i, (v, _) in enumerate(program.writes)},
                        **{what: ["what", i] for i, (_, what, _) in enumerate(program.inputs)}}  # of the user's graph
-        self.ops = {op: i for i, op in enumerate(program.ops())}
+        self.ops = {op: i for i, op in enumerate(_everything(program))}
         self.attrs = {id(op.attrs): i for op, i in self.ops.items() if op.attrs}
         self.arrays = {id(op.attrs["value"]): i for op, i in self.ops.items() if op.opdef is opdef.Const}
         self.objects: list[Any] = []
@@ -236,11 +270,12 @@ class _Writer:
         p = compiled.program
         if p.inputs != self.program.inputs:
             raise Unstorable("a program whose inputs have changed")
-        self.constants(compiled)
         try:
-            for u in compiled.units:  # before any tensor that they make
-                if u.host:
-                    self.value(u.op)
+            for c in flow.programs(compiled):
+                self.constants(c)
+                for u in c.units:  # before any tensor that they make
+                    if u.host:
+                        self.value(u.op)
             return {"attributes": [[k, self.value(v)] for k, v in vars(compiled).items() if k not in _PASSING],
                     "outputs": [self.value(t) for t in p.outputs],
                     "writes": [[[v for v, _ in self.program.writes].index(v), self.value(t)] for v, t in p.writes],
@@ -310,6 +345,8 @@ class _Writer:
             return self._operation(v)
         if isinstance(v, np.ndarray):
             return self._array(v)
+        if type(v).__name__ == "Compiled":
+            return ["nested", *[[k, self.value(x)] for k, x in vars(v).items() if k not in _PASSING and k not in _OUTSIDE]]
         if dataclasses.is_dataclass(v) and type(v).__name__ in _classes():
             return ["object", type(v).__name__, *[self.value(getattr(v, f)) for f in _fields(v.__class__)]]
         raise Unstorable(f"a {type(v).__name__}")
@@ -351,7 +388,7 @@ def _classes() -> dict[str, Any]:
     from ..codegen import contract, emit_cpu, ir
     from . import plan
 
-    modules = (contract, emit_cpu, ir, plan)
+    modules = (contract, emit_cpu, flow, ir, plan)
     found = {c.__name__: c for m in modules for c in vars(m).values() if isinstance(c, type) and dataclasses.is_dataclass(c)
              and c.__module__.startswith("graphflow.")}
     for name in ("Kernel", "Stage", "Fold", "Scatter", "Axis", "Cluster", "Schedule"):  # Kernel IR is not stored
@@ -391,12 +428,13 @@ class Closed:
 class _Reader:
     def __init__(self, entry: dict[str, Any], program: Program, opened: Opened):
         self.entry, self.program, self.opened = entry, program, opened
-        self.described, self.texts, self.ops = entry["objects"], entry["texts"], program.ops()
+        self.described, self.texts, self.ops = entry["objects"], entry["texts"], _everything(program)
         self.objects: list[Any] = [None] * len(self.described)
         self.dims: dict[str, Dim] = {}
 
     def whole(self, compiled_class: Any) -> tuple[Any, list[types.Guard]]:
         e, p = self.entry, self.program
+        self.compiled_class = compiled_class
         compiled = compiled_class.__new__(compiled_class)
         for name, v in e["attributes"]:
             setattr(compiled, name, self.value(v))
@@ -456,6 +494,12 @@ class _Reader:
             return found
         found = self.objects[n] = getattr(self, "_" + d[0].replace(" ", "_"))(*d[1:])
         return found
+
+    def _nested(self, *attributes: Any) -> Any:
+        compiled = self.compiled_class.__new__(self.compiled_class)
+        for name, v in attributes:
+            setattr(compiled, name, self.value(v))
+        return compiled
 
     def _write(self, i: int) -> Any:
         return self.program.writes[i][0]
