@@ -276,3 +276,12 @@ def test_a_fold_that_needs_another_waits_for_its_bands():
     assert [len(k.outer) for k in parts] == [2, 1, 2, 1]
     between = {s.target for s in parts[1].stages} & {e.data for s in parts[2].stages for e in ir.walk(s.expr) if e.op == "at"}
     assert between and all(b.role != "tmp" for b in between)
+
+
+@pytest.mark.parametrize("columns", [144, 256, 300, 511])
+def test_columns_on_two_threads(columns):
+    """Pieces of few columns are whole strips: a strip that began before the first column would write outside of the result."""
+    x = tf.placeholder(tf.float32, [None, columns])
+    value = np.random.default_rng(columns).standard_normal((30000, columns)).astype(np.float32)
+    with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=2)) as sess:
+        np.testing.assert_allclose(sess.run(tf.reduce_sum(x, 0), {x: value}), value.sum(0, dtype=np.float64), atol=2e-2)

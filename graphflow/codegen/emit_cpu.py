@@ -43,7 +43,7 @@ class Emitted:
     extent: Size
     work: Size
     checks: list[str]
-    lanes: bool
+    lanes: int  # where threads split lanes: the fewest that a piece may have, else 0
     flops: Size = 0
     calls: tuple[str, ...] = ()  # texts of the kernels it calls: their addresses follow the buffers
     writes: tuple[Buffer, ...] = ()  # of a contraction: the buffers it fills
@@ -131,7 +131,7 @@ class _Emitter:
         extent, work = self._arranged()
         self.line("return bad")
         return Emitted(self._text(), self.buffers, [*self.sizes, *[bits for _, bits in self.parameters.values()]], extent, work,
-                       list(self.checks), not self.plan.rows and self.plan.lane is not None)
+                       list(self.checks), max(self.strip, 1) if not self.plan.rows and self.plan.lane is not None else 0)
 
     def _arranged(self) -> tuple[Size, Size]:
         """All loops; the extent of the parallel range, and the work of one iteration of it."""

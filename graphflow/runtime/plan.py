@@ -606,7 +606,7 @@ class Plan:
         grain = -(-extent // min(pieces + pieces % 2, extent))
         if not e.lanes:
             return grain
-        unit = emit_cpu.TILE if extent >= 8 * emit_cpu.TILE else LANES
+        unit = emit_cpu.TILE if extent >= 8 * emit_cpu.TILE else max(LANES, e.lanes)  # whole strips: the last of a piece overlaps others
         return -(-grain // unit) * unit
 
     def _copies(self) -> list[list[Any]]:
