@@ -240,7 +240,7 @@ class _Loop:
 
         made = control.make_while(lambda i, *_: i < self.segments, work,
                                   [constant(0, types.int32), *[self.op.inputs[j] for j in self.carried]],
-                                  [(), *[self.body.params[j].sizes for j in self.carried]])
+                                  [(), *[self.body.params[j].sizes for j in self.carried]], compact=True)
         return {j: control.saved(made, p) for j, p in zip(self.carried, made.attrs["regions"][1].params[1:])}
 
 
@@ -280,7 +280,7 @@ def backward(op: Operation, dys: Sequence[Any], reached: set[Tensor]) -> list[An
 
     shapes = [(), *[body.params[j].sizes for j in state_of], *[t.sizes for t in sums]]
     made = control.make_while(lambda i, *_: i >= constant(0, types.int32), step,
-                              [loop.segments - constant(1, types.int32), *states, *sums], shapes)
+                              [loop.segments - constant(1, types.int32), *states, *sums], shapes, compact=True)
     found: dict[Any, Any] = dict(zip(state_of, made.outputs[1:]))
     for j in state_of:
         if body.params[j] in loop.blank and body.results[j].op.attrs.get("dynamic"):

@@ -108,7 +108,7 @@ def cond_op(pred, *captures, regions, specs, writes):
 
 
 @_control("inputs", type="While", default_name="Exit", infer=lambda *_, specs, **__: list(specs))
-def while_op(*inputs, regions, specs, writes, count):
+def while_op(*inputs, regions, specs, writes, count, compact=False):
     """Runs the second region (body) while the first (condition) gives True.
 
     inputs: initial values of the `count` loop variables, then captures.  Outputs: final values of the loop variables, the
@@ -247,7 +247,7 @@ def _common(a: types.Shape, b: types.Shape) -> types.Shape:
 
 
 def make_while(cond: Callable[..., Tensor], body: Callable[..., Sequence[Tensor]], inits: Sequence[Tensor], shapes: Sequence[types.Shape],
-               bring: Any = None) -> Operation:
+               bring: Any = None, compact: bool = False) -> Operation:
     """A `While` over loop variables of the given static shapes; `cond` and `body` take them as tensors."""
     g = graph.get_default_graph()
     regions = []
@@ -261,16 +261,16 @@ def make_while(cond: Callable[..., Tensor], body: Callable[..., Sequence[Tensor]
             found = build(*region.params)
             region.results = [_own(t, region) for t in (found if isinstance(found, (list, tuple)) else [found])]  # type: ignore[arg-type]
         regions.append(region)
-    return finish_while(g, inits, regions)
+    return finish_while(g, inits, regions, compact)
 
 
-def finish_while(g: Graph, inits: Sequence[Tensor], regions: Sequence[Region]) -> Operation:
+def finish_while(g: Graph, inits: Sequence[Tensor], regions: Sequence[Region], compact: bool = False) -> Operation:
     """The `While` of a condition and a body whose params and results are set."""
     writes = tuple(written_in(regions))
     specs = [Spec(p.dtype, p.sizes) for p in regions[1].params]
     specs += [Spec(v.outputs[0].dtype, v.outputs[0].sizes) for v in writes] + [Spec(types.int32, ())]
     inputs = [*inits, *_with_handles(captures(regions), writes)]
-    return _owned(g, while_op, inputs, regions, {"specs": tuple(specs), "writes": writes, "count": len(inits)})
+    return _owned(g, while_op, inputs, regions, {"specs": tuple(specs), "writes": writes, "count": len(inits), "compact": compact})
 
 
 # ---------------------------------------------------------------- slots of an array
@@ -494,11 +494,12 @@ count_op.reference(lambda like: np.int32(like.shape[0]))
 
 
 @_control("inputs", type="Loop", infer=lambda *_, specs, **__: list(specs), no_gradient="made by the compiler")
-def loop_op(*inputs, cond, body, specs, trip, checked):
+def loop_op(*inputs, cond, body, specs, trip, checked, compact=False):
     """A loop as two programs over symbolic sizes.  inputs: initial values of the variables, one for each output, then captures.
 
     cond, body: programs (passes/program.py).  Their inputs are ("variable", `Slot`, tensor) for each loop variable and ("capture",
     position, tensor) for others; the body's `writes` give each variable its next value; the condition's output is a bool scalar.
+    compact: nothing more is to be kept of all iterations, not even to make products of many at once (see ops/checkpoint.py).
     trip: the number of iterations as a size, where that is known before it runs, else None.  checked: whether it is at most that.
     """
 

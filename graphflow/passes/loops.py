@@ -142,7 +142,7 @@ def stacked(loop: Open, t: Tensor, k: Variable) -> Late | None:
 
 def _affordable(loop: Open, t: Tensor) -> bool:
     """Whether all values of `t` may be kept."""
-    return t.dtype.kind != "s" and elements(t) * t.dtype.size * (types.hint(loop.trip) or 0) <= STACK  # type: ignore[arg-type]
+    return not loop.compact and t.dtype.kind != "s" and elements(t) * t.dtype.size * (types.hint(loop.trip) or 0) <= STACK  # type: ignore[arg-type]
 
 
 def visited_only(loop: Open, rows: Late, k: Variable, fill: Any = 0) -> Late:

@@ -72,6 +72,7 @@ class Open:
         inputs = [told(t) for t in inputs]
         self.trip: Size | None = op.attrs["trip"]
         self.checked: bool = op.attrs["checked"]
+        self.compact: bool = op.attrs["compact"]
         of = {slot: t for kind, slot, t in body.inputs if kind == "variable"}
         self.variables = [Variable(slot, init, of[slot]) for (slot, _), init in zip(body.writes, inputs)]
         self.original = list(self.variables)
@@ -262,7 +263,8 @@ class Open:
         cond = self._program(Program((), p.outputs, (), p.effects[:self.asks]), captures)
         body = self._program(Program((), (), p.writes, p.effects[self.asks:]), captures)
         specs = [Spec(v.init.dtype, v.init.sizes) for v in live]
-        attrs = {"cond": cond, "body": body, "specs": tuple(specs), "trip": self.trip, "checked": self.checked}
+        attrs = {"cond": cond, "body": body, "specs": tuple(specs), "trip": self.trip, "checked": self.checked,
+                 "compact": self.compact}
         new = Operation(old.graph, old.id, old.name, old.opdef, (*[v.init for v in live], *captures), old.control_inputs, attrs, specs,
                         old.device, old.site, old.origin or (old.name,))
         made, results = dict(zip(live, new.outputs)), {}  # type: dict[Variable, Tensor], dict[Variable, Tensor]

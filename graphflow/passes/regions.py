@@ -608,7 +608,8 @@ class _Loop:
         if any(t.dtype.kind == "s" for t in self.inits):
             raise NotNative(op, "strings are loop variables")
         specs = [Spec(t.dtype, t.sizes) for t in self.inits]
-        attrs = {"cond": cond, "body": body, "specs": tuple(specs), "trip": trip, "checked": not exact}
+        attrs = {"cond": cond, "body": body, "specs": tuple(specs), "trip": trip, "checked": not exact,
+                 "compact": op.attrs.get("compact", False)}
         new = _new(walk, op, control.loop_op, [*self.inits, *captures], attrs, specs)
         if self.work.effects or self.ask.effects:
             walk.effects.append(new)
