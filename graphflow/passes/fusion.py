@@ -119,6 +119,11 @@ def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
     raise NotImplementedError(f"op {op.name!r} ({op.type}) has no kernel, no reference and was not decomposed")
 
 
+def _joins(op: Operation) -> bool:
+    """A concatenation: read in place, each element would have to look which part it is in."""
+    return sum(t.dtype is op.outputs[0].dtype for t in op.inputs) > 1 and op.opdef.variadic == "values"
+
+
 def _is_mask(op: Operation) -> bool:
     """A comparison with a number, as in the gradient of relu: made again where it is used, it costs less than a mask in memory."""
     return op.opdef.result == "bool" and len(op.inputs) == 2 and any(t.op.opdef is Const and uniform(t.op) is not None for t in op.inputs)
@@ -181,7 +186,7 @@ class _Fuser:
         stack = [t.op for t in op.inputs]
         while stack:
             p = stack.pop()
-            if self.kinds[p] == "map" and is_moved(p) and p.opdef.variadic is None:  # a concatenation is packed one by one
+            if self.kinds[p] == "map" and is_moved(p) and not _joins(p):
                 stack.extend(t.op for t in p.inputs)
             elif p.inputs or self.kinds[p] != "map":
                 out.add(p)
