@@ -313,5 +313,5 @@ def test_compute_gradient():
 def test_unknown_names_say_what_is_near_or_comes_later():
     with pytest.raises(AttributeError, match="Did you mean 'reduce_mean'"):
         tf.reduce_meen
-    with pytest.raises(AttributeError, match="sparse tensors"):
-        tf.SparseTensor
+    with pytest.raises(AttributeError, match="queues and readers"):
+        tf.FIFOQueue
