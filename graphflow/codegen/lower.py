@@ -11,6 +11,7 @@ from ..graph import Operation, Tensor
 from ..ops.pull import Pull
 from . import ir
 from .ir import Axis, Buffer, Expr, Kernel, Stage
+from .schedule import HEAVY
 
 
 def lower(name: str, staged: Sequence[Operation], outputs: Sequence[Tensor], depth: int, stored: Mapping[Tensor, Buffer]) -> Kernel:
@@ -30,20 +31,33 @@ class _Lowering:
         self.outer = [Axis(s) for s in staged[0].outputs[0].sizes[:depth]]  # type: ignore[index]
         self.own = {t for op in staged for t in op.outputs}
         self.pull = Pull(self.leaf)
+        self.made: dict[Tensor, Stage] = {}
+        self.points = 0  # at which the stage in hand reads
 
     def leaf(self, t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
         if t in self.local:
             return _load_local(self.local[t], index)
         if t in self.own:
-            return None
+            return self._made_before(t, index)
         buffer = self.stored.get(t)
         if buffer is None:
             return None
         self.buffers.setdefault(buffer)
         return ir.load(buffer, index)
 
+    def _made_before(self, t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
+        """The stored value of an earlier stage, where reading it at more points than it has would compute something heavy again."""
+        s = self.made.get(t)
+        if s is None or s.target.role != "out" or s.target.dtype is not t.dtype.compute or self.points < 2 * _count(t.sizes):
+            return None
+        return ir.load(s.target, index) if any(e.op in HEAVY for e in ir.walk(s.expr)) else None
+
     def kernel(self, name: str) -> Kernel:
-        stages = [self.stage(op) for op in self.staged]
+        stages = []
+        for op in self.staged:
+            self.points = max([_count(op.outputs[0].sizes), *[_count(t.sizes) for t in op.inputs if t.dtype is op.outputs[0].dtype]])
+            stages.append(self.stage(op))
+            self.made[op.outputs[0]] = stages[-1]
         outs = [s.target for s in stages]
         return Kernel(name, tuple(dict.fromkeys([*self.buffers, *outs])), tuple(stages),
                       tuple(a for a in self.outer if not types.same(a.extent, 1)))
@@ -75,6 +89,10 @@ class _Lowering:
         if t in self.outputs:
             return self.stored[t]
         return Buffer(t.dtype.compute, t.sizes, "tmp", "tmp")  # type: ignore[arg-type]
+
+
+def _count(sizes: types.Shape) -> int:
+    return types.hint(types.product(sizes)) or 0  # type: ignore[arg-type]
 
 
 class _Inner:
