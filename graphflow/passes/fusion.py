@@ -374,7 +374,7 @@ class _Fuser:
 
     def _multiplies(self, producer: _Node, reader: _Node) -> bool:
         """Whether inlining computes elements again that hoisting does not save."""
-        if reader.fold and producer.work > SMALL_WORK and reader.work > elements(producer.sizes) and self._chain(producer) > CHEAP:
+        if reader.fold and reader.work > max(SMALL_WORK, elements(producer.sizes)) and self._chain(producer) > CHEAP:
             return True  # over other axes too: a query against every row of a memory
         if producer.cost <= CHEAP:
             return False
