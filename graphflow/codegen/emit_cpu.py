@@ -14,7 +14,7 @@ from .. import types
 from ..types import DType, Size
 from . import ir
 from .ir import Axis, Buffer, Expr, Stage
-from .schedule import Schedule, inner_axes, scatters, softmaxes
+from .schedule import HEAVY, Schedule, inner_axes, scatters, softmaxes
 from .simplify import stride
 
 # Lanes whose accumulators are kept in first-level cache.  As many as leave several tasks to threads: a row of a tile is
@@ -146,13 +146,13 @@ class _Emitter:
         return self.plan.lane.extent, self._work()
 
     def _work(self) -> Size:
-        """Elements touched per iteration of the parallel range."""
+        """Elements touched per iteration of the parallel range, each counted more for functions that take long."""
         inner: Size = 1
         for s in self.kernel.stages:
             n = types.product(a.extent for a in inner_axes(s, self.kernel))
             if (types.hint(n) or 0) > (types.hint(inner) or 0):
                 inner = n
-        return inner
+        return inner * (1 + 3 * len({e for s in self.kernel.stages for e in ir.walk(s.expr) if e.op in HEAVY}))
 
     def _rows(self, body) -> tuple[Size, Size]:
         rows = self.plan.rows
