@@ -198,6 +198,33 @@ def test_ops_on_the_host_are_those_of_the_new_program(compilations):
     assert len(compilations) == count
 
 
+def test_the_order_of_feeds_is_always_the_same(compilations):
+    def chained(*xs):
+        y = xs[0]
+        for x in xs[1:]:
+            y = tf.tanh(y) * 2.0 - x
+        return y
+    wanted = X
+    for k in range(1, 9):
+        wanted = np.tanh(wanted) * 2 - X * np.float32(k)
+    for _ in range(5):
+        np.testing.assert_allclose(ran(chained, *[X * np.float32(max(k, 1)) for k in range(9)]), wanted, rtol=1e-4, atol=1e-5)
+    assert len(compilations) == 1
+
+
+def test_functions_that_gave_the_gradients_do_not_matter(compilations):
+    def doubled(by):
+        @tf.custom_gradient
+        def f(x):
+            return tf.tanh(x), lambda dy: dy * by
+        return lambda x: tf.gradients(tf.exp(f(x)), x)[0]
+    for _ in range(2):
+        np.testing.assert_allclose(ran(doubled(2.0), X), 2 * np.exp(np.tanh(X)), rtol=1e-5)
+    assert len(compilations) == 1
+    np.testing.assert_allclose(ran(doubled(3.0), X), 3 * np.exp(np.tanh(X)), rtol=1e-5)
+    assert len(compilations) == 2
+
+
 def test_a_failed_check_names_the_op_of_the_new_program(compilations):
     def gathered(name):
         return lambda x: tf.gather(tf.tanh(x), tf.cast(x[:, 0], tf.int32) + 99, name=name)

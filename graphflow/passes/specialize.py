@@ -64,7 +64,7 @@ class Specializer:
     """Makes stages for one request: fetches, targets and fed tensors of a user's graph."""
 
     def __init__(self, fetches: Sequence[Tensor], targets: Sequence[Operation], feeds: Sequence[Tensor]):
-        self.fetches, self.feeds = list(fetches), set(feeds)
+        self.fetches, self.feeds = list(fetches), dict.fromkeys(feeds)  # in order: so are the inputs of programs
         self.ops = topological([*[t.op for t in fetches if t not in self.feeds], *targets], self.feeds)
 
     def stage(self, shapes: Any, values: Any, bound: dict[Tensor, Any], valued: set[Key]) -> Stage:

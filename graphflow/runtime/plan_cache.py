@@ -45,6 +45,7 @@ _IRRELEVANT = {"debug", "check", "dot", "interpret", "threads", "strict_feeds", 
 # Attributes of Compiled that are not stored: they are read only while it is made, or by people, or are addresses.
 _PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted"}
 _OUTSIDE = {"tensor_of", "inputs", "order"}  # ... of the outermost program alone: nobody asks for them inside
+_BUILDING = {"backward"}  # attributes that only the building of gradients reads
 
 
 Opened = Callable[[], "list[fusion.Cluster]"]
@@ -194,7 +195,7 @@ class _Content:
             return [(k, "called" if callable(v) else self.value(v)) for k, v in op.attrs.items()]
         if d.family == "random":  # its stream comes with the key, which is an input
             return [(k, self.value(v)) for k, v in op.attrs.items() if k not in ("seed", "seed2")]
-        return [(k, self.value(v)) for k, v in op.attrs.items()] if op.attrs else ()
+        return [(k, self.value(v)) for k, v in op.attrs.items() if k not in _BUILDING] if op.attrs else ()
 
     def value(self, v: Any) -> Any:
         kind = type(v)
