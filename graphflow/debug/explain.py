@@ -198,6 +198,7 @@ def _told(u: Unit, plan: Any) -> str:
     kept = [t for t, i in zip(op.outputs, op.inputs) if i.op.type == "Blank"]
     nbytes = sum(plan.nbytes(plan.compiled.buffers[t]) for t in kept if t in plan.compiled.buffers)
     saves = f", keeps {nbytes:,} B of all iterations in {len(kept)} array(s)" if kept else ""
+    saves += ", checkpointed: each of its iterations computes again what it needs" if op.attrs.get("compact") else ""
     made = "one kernel" if u.emitted is not None else f"{sum(len(p.units) for p in u.nest.parts)} instructions an iteration"
     return f"{name}: a loop, {often}, {len(op.outputs)} variable(s), {made}{saves}"
 

@@ -120,7 +120,8 @@ class Step:
         return [self._input(t) for t in region.results]
 
     def _remember(self, op: Operation) -> None:
-        self.taken[op] = {i: self._input(t) for i, t in enumerate(op.inputs) if t.op.opdef is state.variable_handle}
+        self.taken[op] = {i: self._input(t) for i, t in enumerate(op.inputs) if t.op.opdef is state.variable_handle
+                          and (t in self.values or self.has(t.op))}
 
     def _wanted(self, op: Operation) -> list[Tensor]:
         return [s.attrs["tensor"] for s in self.saves.get(op, ())]
