@@ -498,6 +498,12 @@ class Graph:
         else:
             wanted = [self.as_graph_element(c) for c in control_inputs]
             new = [c.op if isinstance(c, Tensor) else c for c in wanted]
+            for c in new:
+                if c.region is not None and not c.region.around(state.region):
+                    raise errors.InaccessibleTensorError(
+                        f"Cannot depend on {c.name!r} because it is inside {c.region.what} ({c.region.name!r}): it runs only when that does. "
+                        "Make it a dependency of what the function returns: with tf.control_dependencies([...]) inside it"
+                        + (f"\n  defined at {c.site}" if c.site else ""))
             new = [c for c in new if c.region is state.region]  # what stands outside has run before this region does
             state.control = tuple(dict.fromkeys((*before, *new)))
         try:

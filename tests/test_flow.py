@@ -194,3 +194,19 @@ def test_cut_parts_are_the_whole():
         places = np.add.outer(np.arange(16) * 84, np.arange(s.axes[1].extent)).reshape(-1) + [0, 20, 52][parts.stages.index(s)]
         pieces[places] = made[places]
     np.testing.assert_array_equal(pieces, whole.reshape(-1))
+
+
+def test_nothing_outside_depends_on_an_op_inside():
+    """Silently, it would never run; the message says what to do."""
+    v, inside = tf.Variable(0.0), []
+
+    def branch():
+        inside.append(tf.assign_add(v, 1.0))
+        return tf.constant(1.0)
+
+    tf.cond(tf.placeholder(tf.bool, []), branch, lambda: tf.constant(2.0))
+    with pytest.raises(ValueError, match="inside a branch of tf.cond"):
+        with tf.control_dependencies(inside):
+            tf.no_op()
+    with pytest.raises(ValueError, match="inside a branch of tf.cond"):
+        tf.group(*inside)
