@@ -72,7 +72,7 @@ class Open:
         inputs = [told(t) for t in inputs]
         self.trip: Size | None = op.attrs["trip"]
         self.checked: bool = op.attrs["checked"]
-        self.compact: bool = op.attrs["compact"]
+        self.compact: bool = op.attrs.get("compact", False)
         of = {slot: t for kind, slot, t in body.inputs if kind == "variable"}
         self.variables = [Variable(slot, init, of[slot]) for (slot, _), init in zip(body.writes, inputs)]
         self.original = list(self.variables)

@@ -190,7 +190,8 @@ class _Content:
         if not own:
             raise Unstorable(f"op {d.name!r}")
         if d in fusion.CONTROL:
-            return [self._parts(p) for p in _inside(op)], [(k, self.value(op.attrs[k])) for k in ("trip", "checked") if k in op.attrs]
+            rest = [(k, self.value(v)) for k, v in op.attrs.items() if k not in ("cond", "body", "branches", "specs")]
+            return [self._parts(p) for p in _inside(op)], rest
         if d.effect == "host":  # the op itself is run, whatever its attributes are
             return [(k, "called" if callable(v) else self.value(v)) for k, v in op.attrs.items()]
         if d.family == "random":  # its stream comes with the key, which is an input
