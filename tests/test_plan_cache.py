@@ -401,6 +401,17 @@ def test_whatever_changes_a_loop_misses(compilations, other):
     assert len(compilations) == count + 1
 
 
+@pytest.mark.parametrize("attribute, value", [("trip", 3), ("trip", None), ("checked", True), ("compact", True), ("made up", 1)])
+def test_all_that_is_said_of_a_loop_is_part_of_the_key(compilations, monkeypatch, attribute, value):
+    ran(repeated(), X)
+    program = compilations[-1]
+    loop, = [op for op in program.ops() if op.type == "Loop"]
+    before = plan_cache.key(program)
+    assert before is not None and loop.attrs.get(attribute) != value
+    monkeypatch.setitem(loop.attrs, attribute, value)
+    assert plan_cache.key(program) not in (before, None)
+
+
 def test_a_changed_branch_misses(compilations):
     def made(by):
         return lambda x: tf.cond(tf.reduce_sum(x) > 1e6, lambda: x * by, lambda: tf.tanh(x))
