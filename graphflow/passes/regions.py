@@ -243,8 +243,8 @@ def resolved(op: Operation, inputs: list[Any], owner: Operation) -> list[Tensor]
 # ---------------------------------------------------------------- branches
 
 
-def branch(walk: _Walk, op: Operation) -> None:
-    """A Cond of the user's graph as a Branch."""
+def branch(walk: _Walk, op: Operation, again: bool = False) -> None:
+    """A Cond of the user's graph as a Branch.  again: an earlier stage has run it; only what is saved of it is wanted now."""
     _remember(walk, op)
     regions, writes = op.attrs["regions"], op.attrs["writes"]
     n, saved = len(regions[0].results), walk.saves.get(op, [])
@@ -260,8 +260,12 @@ def branch(walk: _Walk, op: Operation) -> None:
                       *[side._value(s.attrs["tensor"]) if s.attrs["tensor"].op.region is region else None for s in saved]])
         sides.append(side)
     users = [*op.outputs, *[s.outputs[0] for s in saved]]
+    if again and any(side.effects for side in sides):
+        raise NotNative(op, "its gradient needs to run it again, but it has effects")
     places = []
     for j, user in enumerate(users):
+        if again and j < len(op.outputs):
+            continue
         a, b = _met(op, sides, found, j, saved_value=j >= len(op.outputs))
         if isinstance(a, Pending) or isinstance(b, Pending):
             walk.env[user] = _untouched(walk, op, regions[0].results[j])
@@ -276,7 +280,7 @@ def branch(walk: _Walk, op: Operation) -> None:
     new = _new(walk, op, control.branch_op, [pred, *captures], {"branches": programs, "specs": tuple(specs)}, specs)
     for j, t in zip(places, new.outputs):
         walk.env[users[j]] = t
-    for k, v in enumerate(writes):
+    for k, v in enumerate(() if again else writes):
         walk.current[v], walk.written[v] = walk.env[op.outputs[n + k]], op.outputs[n + k]
     if any(side.effects for side in sides):
         walk.effects.append(new)
@@ -365,10 +369,13 @@ def _growing(op: Operation) -> set[Tensor]:
 
 
 def late(walk: _Walk, op: Operation) -> None:
-    """A Saved whose loop has run without keeping anything: it runs again, now that the number of its iterations is known."""
+    """A Saved whose owner has run without keeping anything: it runs again; a loop once the number of its iterations is known."""
     owner = op.attrs["owner"]
     if owner.attrs["writes"]:
         raise NotNative(owner, "its gradient needs to run it again, but it assigns variables")
+    if owner.opdef is control.cond_op:
+        branch(walk, owner, again=True)
+        return
     count = walk._value(owner.outputs[-1])
     if count is None:
         return
