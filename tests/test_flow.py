@@ -210,3 +210,25 @@ def test_nothing_outside_depends_on_an_op_inside():
             tf.no_op()
     with pytest.raises(ValueError, match="inside a branch of tf.cond"):
         tf.group(*inside)
+
+
+def test_long_steps_go_on_where_they_paused():
+    """Runs that were long before go through another thread; a pause of a loop there must not begin the step anew."""
+    calls = []
+    n = tf.placeholder(tf.int32, [])
+    a = tf.ones([64, 64]) / 64
+    _, y = tf.while_loop(lambda i, h: i < n, lambda i, h: (i + 1, tf.tanh(tf.matmul(a, h)) + 0.5), [0, tf.ones([64, 64])])
+    from graphflow.runtime import runner
+
+    real = runner.execute_interruptible
+
+    def counted(code, pc, state, timeout_s=None):
+        calls.append(pc)
+        return real(code, pc, state, timeout_s)
+
+    with tf.Session() as sess, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "execute_interruptible", counted)
+        want = sess.run(y, {n: 60000})
+        for _ in range(3):
+            np.testing.assert_allclose(sess.run(y, {n: 60000}), want, rtol=1e-4)  # a fixed point
+    assert calls.count(0) <= 3 and len(calls) > 3  # each step began once, and was taken up again

@@ -324,6 +324,8 @@ class Fast:
         """A plan that took long the last time, where Ctrl-C can reach it."""
         start = time.perf_counter()
         pc = runner.execute_interruptible(self.plan.code, pc, self.plan.state)
+        while self.plan.state[runner.REASON] == runner.PAUSED:  # a loop lets Python look around, and goes on
+            pc = runner.execute_interruptible(self.plan.code, pc, self.plan.state)
         if time.perf_counter() - start <= LONG:
             self.go = self.plan.go
         return pc
