@@ -501,7 +501,8 @@ class Graph:
             for c in new:
                 if c.region is not None and not c.region.around(state.region):
                     raise errors.InaccessibleTensorError(
-                        f"Cannot depend on {c.name!r} because it is inside {c.region.what} ({c.region.name!r}): it runs only when that does. "
+                        f"Cannot depend on {c.name!r} because it is inside {c.region.what} ({c.region.name!r}): it runs only when that "
+                        "does. "
                         "Make it a dependency of what the function returns: with tf.control_dependencies([...]) inside it"
                         + (f"\n  defined at {c.site}" if c.site else ""))
             new = [c for c in new if c.region is state.region]  # what stands outside has run before this region does

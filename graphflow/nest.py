@@ -49,7 +49,8 @@ def pack_sequence_as(structure: Any, flat_sequence: Sequence[Any]) -> Any:
     count = len(flatten(structure))
     flat = list(flat_sequence)
     if len(flat) != count:
-        raise ValueError(f"Could not pack sequence: the structure has {count} leaves, {len(flat)} values were given. Structure: {structure}")
+        raise ValueError(f"Could not pack sequence: the structure has {count} leaves, {len(flat)} values were given. "
+                         f"Structure: {structure}")
     return _pack(structure, iter(flat))
 
 
@@ -62,7 +63,8 @@ def _pack(structure: Any, values: Iterator[Any]) -> Any:
 def assert_same_structure(nest1: Any, nest2: Any, check_types: bool = True) -> None:
     """Raises ValueError when the structures differ, TypeError when only the types of their sequences do."""
     if is_sequence(nest1) != is_sequence(nest2):
-        raise ValueError(f"The two structures don't have the same nested structure.\n\nFirst structure: {nest1}\n\nSecond structure: {nest2}")
+        raise ValueError(f"The two structures don't have the same nested structure.\n\nFirst structure: {nest1}\n\n"
+                         f"Second structure: {nest2}")
     if not is_sequence(nest1):
         return
     same = type(nest1) is type(nest2) or isinstance(nest1, dict) and isinstance(nest2, dict)
@@ -73,7 +75,8 @@ def assert_same_structure(nest1: Any, nest2: Any, check_types: bool = True) -> N
         raise ValueError(f"The two dictionaries don't have the same set of keys: {list(nest1)} and {list(nest2)}")
     a, b = _parts(nest1), _parts(nest2)
     if len(a) != len(b):
-        raise ValueError(f"The two structures don't have the same number of elements.\n\nFirst structure: {nest1}\n\nSecond structure: {nest2}")
+        raise ValueError(f"The two structures don't have the same number of elements.\n\nFirst structure: {nest1}\n\n"
+                         f"Second structure: {nest2}")
     for x, y in zip(a, b):
         assert_same_structure(x, y, check_types)
 

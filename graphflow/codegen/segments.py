@@ -7,6 +7,7 @@ selects.  Knows Kernel IR and intervals of indices; knows no op and no target (r
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .. import types
 from . import ir
@@ -32,27 +33,27 @@ def cut(kernel: Kernel) -> list[Kernel]:
             continue
         for axis in stage.axes:
             points = _points(stage.expr, axis) if axis.bound is None else []
-            ends = [0, *points, axis.extent]
+            ends: list[Any] = [0, *points, axis.extent]
             parts = list(zip(ends, ends[1:]))
-            if not points or len(parts) > MOST or any(b - a < LEAST for a, b in parts):  # type: ignore[operator]
+            if not points or len(parts) > MOST or any(b - a < LEAST for a, b in parts):
                 continue
             if axis not in kernel.outer:
-                lengths = {b - a: _axis(kernel, axis, b - a) for a, b in parts}  # type: ignore[operator]
-                made = [_part(stage, axis, lengths[b - a], a) for a, b in parts]  # type: ignore[operator, arg-type]
+                lengths = {b - a: _axis(kernel, axis, b - a) for a, b in parts}
+                made = [_part(stage, axis, lengths[b - a], a) for a, b in parts]
                 return cut(_with(kernel, [*kernel.stages[:number], *made, *kernel.stages[number + 1:]], kernel.outer))
             if len(kernel.stages) == 1:
                 found = []
                 for a, b in parts:
-                    part = Axis(b - a)  # type: ignore[operator]
-                    found += cut(_with(kernel, [_part(stage, axis, part, a)], tuple(part if x is axis else x for x in kernel.outer)))  # type: ignore[arg-type]
+                    part = Axis(b - a)
+                    found += cut(_with(kernel, [_part(stage, axis, part, a)], tuple(part if x is axis else x for x in kernel.outer)))
                 return found
     return [kernel]
 
 
 def _axis(kernel: Kernel, cut_: Axis, extent: int) -> Axis:
     """An axis of that length which other stages have, or a new one."""
-    return next((a for s in kernel.stages for a in s.axes if a is not cut_ and a not in kernel.outer and a.extent == extent and a.bound is None
-                 and not s.combine), Axis(extent))
+    return next((a for s in kernel.stages for a in s.axes if a is not cut_ and a not in kernel.outer and a.extent == extent
+                 and a.bound is None and not s.combine), Axis(extent))
 
 
 def _with(kernel: Kernel, stages: list[Stage], outer: tuple[Axis, ...]) -> Kernel:
@@ -118,13 +119,13 @@ def _settled(root: Expr, ranges: dict[Axis, Interval]) -> Expr:
         if op == "select" and a[0].op == "const":
             return a[1] if a[0].data else a[2]
         if op in ("land", "lor"):
-            for x, y in ((a[0], a[1]), (a[1], a[0])):
-                if x.op == "const":
-                    return y if bool(x.data) == (op == "land") else x
+            for p, q in ((a[0], a[1]), (a[1], a[0])):
+                if p.op == "const":
+                    return q if bool(p.data) == (op == "land") else p
         if op == "add" and new.dtype.kind == "f":  # what other parts add
-            for x, y in ((a[0], a[1]), (a[1], a[0])):
-                if x.op == "const" and x.data == 0:
-                    return y
+            for p, q in ((a[0], a[1]), (a[1], a[0])):
+                if p.op == "const" and p.data == 0:
+                    return q
         return new
 
     return ir.rewrite(root, change)

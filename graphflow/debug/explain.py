@@ -194,7 +194,8 @@ def _told(u: Unit, plan: Any) -> str:
     if u.nest is None or u.nest.kind == "branch":
         return f"{name}: a branch, {len(op.outputs)} result(s)"
     trip = op.attrs["trip"]
-    often = "until its condition fails" if trip is None else f"{'at most ' * op.attrs['checked']}{types.evaluate(trip, plan.env)} iterations"
+    most = "at most " if op.attrs["checked"] else ""
+    often = "until its condition fails" if trip is None else f"{most}{types.evaluate(trip, plan.env)} iterations"
     kept = [t for t, i in zip(op.outputs, op.inputs) if i.op.type == "Blank"]
     nbytes = sum(plan.nbytes(plan.compiled.buffers[t]) for t in kept if t in plan.compiled.buffers)
     saves = f", keeps {nbytes:,} B of all iterations in {len(kept)} array(s)" if kept else ""

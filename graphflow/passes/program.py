@@ -49,7 +49,8 @@ class Program:
         return out
 
     def with_roots(self, change: Callable[[Tensor], Tensor], effect: Callable[[Operation], Operation]) -> Program:
-        return replace(self, outputs=tuple([t if t is None else change(t) for t in self.outputs]), writes=tuple((v, change(t)) for v, t in self.writes),
+        outputs = tuple([t if t is None else change(t) for t in self.outputs])
+        return replace(self, outputs=outputs, writes=tuple((v, change(t)) for v, t in self.writes),
                        effects=tuple(map(effect, self.effects)))
 
 

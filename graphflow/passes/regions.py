@@ -36,7 +36,8 @@ class Pending:
     make(sizes): the tensor of slots, once the sizes of an element are known.  count: how many slots.
     """
 
-    def __init__(self, op: Operation, dtype: types.DType, count: Size, make: Callable[[types.Shape, Size], Tensor], outer: Pending | None = None):
+    def __init__(self, op: Operation, dtype: types.DType, count: Size, make: Callable[[types.Shape, Size], Tensor],
+                 outer: Pending | None = None):
         self.op, self.dtype, self.count, self._make, self.outer = op, dtype, count, make, outer
         self.tensor: Tensor | None = None
 
@@ -156,6 +157,12 @@ class Inside(_Walk):
         return Program(tuple(inputs), tuple(outputs), tuple(writes), tuple(self.effects))  # type: ignore[arg-type]
 
 
+def number(t: Tensor) -> Size | None:
+    """The value of an integer scalar, where it is known as a size."""
+    value: Any = None if t.known is None or t.known.shape != () else t.known[()]
+    return None if value is None or types.is_unknown(value) else value
+
+
 def zeros(walk: _Walk, dtype: types.DType, sizes: Any) -> Tensor:
     return walk.graph.create_op(control.zeros_op, (), {"sizes": tuple(sizes), "dtype": dtype}).outputs[0]
 
@@ -164,16 +171,17 @@ def array(walk: _Walk, op: Operation) -> None:
     """A new TensorArray: zeros, once the shape of its elements is known."""
     if op.attrs["dtype"].kind == "s":
         raise NotNative(op, "no kernel works on strings")
-    size = walk._value(op.inputs[0]).known
-    if size is None or types.is_unknown(size[()]):
+    n = number(walk._value(op.inputs[0]))
+    if n is None:
         walk._block(op, [op.inputs[0]], value=True)
         return
-    n, dtype = size[()], op.attrs["dtype"]
+    dtype = op.attrs["dtype"]
     if types.less(n, 0):
         raise errors.raised_at(errors.InvalidArgumentError, op, f"Size should be >= 0, but is {types.hint(n)}")
     slots = Pending(op, dtype, n, lambda element, count: zeros(walk, dtype, (count, *element)))  # type: ignore[misc]
     mask = Pending(op, types.bool_, n, lambda element, count: zeros(walk, types.bool_, (count,)))
-    element, found = op.attrs["element"][0], [slots, mask]
+    element: types.Shape = op.attrs["element"][0]
+    found: list[Any] = [slots, mask]
     if not op.attrs["dynamic"]:
         found = [slots.resolve(element) if types.known(element) else slots, mask.resolve(())]
     walk.env.update(zip(op.outputs, found))
@@ -195,8 +203,8 @@ def written(walk: _Walk, op: Operation) -> None:
 
 def _large_enough(walk: _Walk, op: Operation, slots: Any, index: Tensor) -> Any:
     """Slots of an array that grows, with one at `index`: that is known, or counts the iterations of a loop that has made room."""
-    at = index.known[()] if index.known is not None and index.known.shape == () else None
-    if at is None or types.is_unknown(at):
+    at = number(index)
+    if at is None:
         if (index.op.inputs[1] if index.op.opdef is control.unwritten else index) in walk.roomy:
             return slots
         raise NotNative(op, "a TensorArray grows at an index that is not the counter of a loop")
@@ -324,7 +332,8 @@ def _met(op: Operation, sides: Sequence[Inside], found: list[list[Any]], j: int,
     return a, b
 
 
-def _new(walk: _Walk, op: Operation, kind: opdef.OpDef, inputs: Sequence[Tensor], attrs: dict[str, Any], specs: Sequence[Spec]) -> Operation:
+def _new(walk: _Walk, op: Operation, kind: opdef.OpDef, inputs: Sequence[Tensor], attrs: dict[str, Any],
+         specs: Sequence[Spec]) -> Operation:
     return Operation(walk.graph, op.id, op.name, kind, tuple(inputs), (), attrs, specs, op.device, op.site, (op.name,))
 
 
@@ -353,13 +362,14 @@ def regrown(walk: _Walk, op: Operation) -> None:
     if not _growing(op):
         return
     count = walk._value(op.outputs[-1])
-    if count.known is None or types.is_unknown(count.known[()]):
+    trip = number(count)
+    if trip is None:
         walk._block(op, [op.outputs[-1]], value=True)
     elif op.attrs["writes"]:
         raise NotNative(op, "a TensorArray grows in it, but it assigns variables")
     else:
         _remember(walk, op)
-        _Loop(walk, op, walk.saves.get(op, []), again=count.known[()], room=count.known[()]).finish()
+        _Loop(walk, op, walk.saves.get(op, []), again=trip, room=trip).finish()
 
 
 def _growing(op: Operation) -> set[Tensor]:
@@ -379,10 +389,11 @@ def late(walk: _Walk, op: Operation) -> None:
     count = walk._value(owner.outputs[-1])
     if count is None:
         return
-    if count.known is None or types.is_unknown(count.known[()]):
+    trip = number(count)
+    if trip is None:
         walk._block(op, [owner.outputs[-1]], value=True)
         return
-    _Loop(walk, owner, walk.saves[owner], again=count.known[()], room=count.known[()] if _growing(owner) else None).finish()
+    _Loop(walk, owner, walk.saves[owner], again=trip, room=trip if _growing(owner) else None).finish()
 
 
 class _Loop:
@@ -552,10 +563,10 @@ class _Loop:
         kind, (a, b) = t.op.type, t.op.inputs
         if a not in self.asked:
             kind, a, b = _TURNED[kind], b, a
-        if a not in self.asked or b.known is None or b.known.shape != () or types.is_unknown(b.known[()]):
+        if a not in self.asked or number(b) is None:
             return None
         k = self.asked.index(a)
-        start, step, limit = self.inits[k].known, self._step(k), b.known[()]
+        start, step, limit = self.inits[k].known, self._step(k), number(b)
         if start is None or types.is_unknown(start[()]) or not step:
             return None
         start = start[()]
@@ -576,7 +587,7 @@ class _Loop:
         a, b = new.op.inputs
         if b is old and new.op.type == "Add":
             a, b = b, a
-        value = b.known[()] if a is old and b.known is not None and b.known.shape == () else None
+        value = number(b) if a is old else None
         if value is None or isinstance(value, types.Dim):
             return None
         return int(value) if new.op.type == "Add" else -int(value)
@@ -593,12 +604,13 @@ class _Loop:
 
     def _keep(self, count: int, trip: Size) -> None:
         for s in self.saved:
-            t = self.work._value(s.attrs["tensor"])
+            t: Any = self.work._value(s.attrs["tensor"])
             if isinstance(t, Pending):
                 raise NotNative(self.op, "its gradient needs a TensorArray that nothing is written to")
             if t.known is not None and not any(map(types.is_unknown, t.known.flat)):
                 with self.walk.graph.as_default():
-                    self.walk.env[s.outputs[0]] = Repeated(Static(value=tuple(t.known.flat), sizes=t.known.shape, dtype=t.dtype))
+                    self.walk.env[s.outputs[0]] = Repeated(Static(  # type: ignore[assignment]
+                        value=tuple(t.known.flat), sizes=t.known.shape, dtype=t.dtype))
                 continue
             start = self.walk.graph.create_op(control.blank, (), {"sizes": (trip, *t.sizes), "dtype": t.dtype}).outputs[0]
             k = self._variable(Slot(s.name), start, s.outputs[0])
@@ -667,6 +679,7 @@ def recalled(walk: _Walk, op: Operation) -> None:
         walk._plain(op, resolved(op, inputs, op))
 
 
-SPECIAL: dict[Any, Callable[[_Walk, Operation], None]] = {control.put: written, control.unwritten: written, control.cond_op: branch, control.while_op: loop, control.array_op: array,
+SPECIAL: dict[Any, Callable[[_Walk, Operation], None]] = {control.put: written, control.unwritten: written, control.cond_op: branch,
+                                                          control.while_op: loop, control.array_op: array,
                                                           control.saved_op: late, control.recall: recalled,
                                                           control.counter_op: counter, control.drawn_op: drawn}

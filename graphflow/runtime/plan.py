@@ -182,7 +182,8 @@ class Compiled:
     def _unwritten(self) -> set[ir.Buffer]:
         """Constants, and variables that the program only reads; in a loop what it reads from outside."""
         if self.inside:
-            return {self.buffers[t] for t, (kind, _) in self.inputs.items() if kind == "capture" and self.inside == "loop" and t in self.buffers}
+            kept = [t for t, (kind, _) in self.inputs.items() if kind == "capture" and self.inside == "loop"]
+            return {self.buffers[t] for t in kept if t in self.buffers}
         written = {var for var, _ in self.program.writes}
         return {*self.arrays, *(self.buffers[t] for t, (kind, what) in self.inputs.items()
                                 if kind == "variable" and what not in written and t in self.buffers)}
@@ -191,7 +192,8 @@ class Compiled:
         """Puts `u` in the prologue if it computes the same at every step, unless much memory would be kept for little work."""
         made, read = (sum(fusion.elements(b.sizes) * b.dtype.size for b in x) for x in (u.writes, u.reads))
         changes = any(op.opdef is control.start for op in u.cluster.ops)  # a loop writes there
-        u.prologue = bool(flags.optimize) and not changes and self.inside != "branch" and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
+        allowed = bool(flags.optimize) and not changes and self.inside != "branch"
+        u.prologue = allowed and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
             made <= max(HOISTED, 4 * read)) and not (self.inside and u.can_fail)  # a loop may run no iteration at all
         if u.prologue:
             self.invariant.update(u.writes)

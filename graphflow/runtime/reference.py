@@ -158,7 +158,7 @@ class Step:
                 rows[t].append(self.values[t])
             count += 1
         self.kept[op] = {t: _rows(t, found) for t, found in rows.items()}
-        self.values.update(zip(op.outputs, [*current, *[self.variable(v) for v in op.attrs["writes"]], np.int32(count)]))
+        self.values.update(zip(op.outputs, [*current, *[self.variable(v) for v in op.attrs["writes"]], np.array(count, np.int32)]))
 
     def _saved(self, op: Operation) -> None:
         t = op.attrs["tensor"]
@@ -177,7 +177,7 @@ class Step:
         self.values[op.outputs[0]] = self.taken[owner][op.attrs["position"]]
 
     def _counter(self, op: Operation) -> None:
-        self.values[op.outputs[0]] = np.int64(self._draw(op.attrs["of"]))
+        self.values[op.outputs[0]] = np.array(self._draw(op.attrs["of"]), np.int64)
 
     def _drawn(self, op: Operation) -> None:
         self.values.update(zip(op.outputs, evaluate(op.attrs["of"], [self.values[t] for t in op.inputs])))
@@ -204,7 +204,8 @@ class Step:
 
 def _truth(op: Operation, value: Any) -> bool:
     if np.ndim(value):
-        raise errors.raised_at(errors.InvalidArgumentError, op, f"the predicate must be a scalar, got shape {types.shape_text(value.shape)}")
+        shape = types.shape_text(value.shape)
+        raise errors.raised_at(errors.InvalidArgumentError, op, f"the predicate must be a scalar, got shape {shape}")
     return bool(value)
 
 
