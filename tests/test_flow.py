@@ -232,3 +232,17 @@ def test_long_steps_go_on_where_they_paused():
         for _ in range(3):
             np.testing.assert_allclose(sess.run(y, {n: 60000}), want, rtol=1e-4)  # a fixed point
     assert calls.count(0) <= 3 and len(calls) > 3  # each step began once, and was taken up again
+
+
+@pytest.mark.parametrize("units", [3, 80])
+def test_check_2_follows_jumps(units):
+    """Every kernel of every iteration is compared, in loops of one kernel (few units) and of instructions."""
+    fetches, x = lstm(32, 6, 70, units)
+    value = np.random.default_rng(8).standard_normal((32, 6, 70))
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        want = sess.run(fetches, {x: value})
+        with flags.override(check=2), tf.Session() as again:
+            again.run(tf.global_variables_initializer())
+            for a, b in zip(again.run(fetches, {x: value}), want):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

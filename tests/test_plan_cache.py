@@ -391,7 +391,8 @@ def repeated(less=tf.less, by=3.0, times=4, swap=False, shift=0.0):
     return build
 
 
-@pytest.mark.parametrize("other", [dict(less=tf.less_equal), dict(by=2.0), dict(times=5), dict(swap=True), dict(shift=1.0)], ids=str)
+@pytest.mark.parametrize("other", [dict(less=tf.less_equal), dict(by=2.0), dict(times=5), dict(swap=True), dict(shift=1.0)],
+                         ids=["condition", "number", "times", "order", "shift"])
 def test_whatever_changes_a_loop_misses(compilations, other):
     plain, count = ran(repeated(), X), len(compilations)
     found = ran(repeated(**other), X)
