@@ -29,12 +29,19 @@ def transposes(p):
 
 
 def moved_elements(p):
-    """Elements that the program's transposes move, those of one tensor in one order counted once."""
-    found = {}
+    """Elements that the program's transposes move, those of one tensor in one order counted once.
+
+    What is made of constants and of variables that the program does not write is moved once for all steps: it does not count.
+    """
+    written, found = {v for v, _ in p.writes}, {}
+    varies = {t for kind, what, t in p.inputs if kind != "variable" or what in written}
+    for o in p.ops():
+        if any(t in varies for t in o.inputs):
+            varies.update(o.outputs)
     for o in transposes(p):
         x, perm = o.inputs[0], full_perm(o)
         order = tuple(a for a in perm if x.sizes[a] != 1)
-        if order != tuple(sorted(order)) and x.op.opdef is not opdef.Const:
+        if order != tuple(sorted(order)) and x in varies:
             found[x, order] = types.hint(types.product(x.sizes))
     return sum(found.values())
 
