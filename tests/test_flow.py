@@ -246,3 +246,19 @@ def test_check_2_follows_jumps(units):
             again.run(tf.global_variables_initializer())
             for a, b in zip(again.run(fetches, {x: value}), want):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_loop_that_cannot_be_run_again_says_so():
+    v, x = tf.Variable(0.0), tf.placeholder(tf.float32, [])
+
+    def body(i, a):
+        with tf.control_dependencies([tf.assign_add(v, 1.0)]):
+            return i + 1, a * x
+
+    _, y = tf.while_loop(lambda i, _: i < 4, body, [0, x], swap_memory=True)
+    with pytest.warns(UserWarning, match="swap_memory=True has no effect"):
+        g = tf.gradients(y, x)[0]
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        assert sess.run(g, {x: 2.0}) == 5 * 2.0 ** 4
+        assert sess.run(v) == 4.0

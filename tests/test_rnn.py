@@ -14,7 +14,7 @@ BATCH, STEPS, DEPTH, UNITS = 3, 5, 4, 6
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=0), tf.Graph().as_default():
         yield
 
 

@@ -28,6 +28,8 @@ NEXT_ROW = 1 << 10, 1 << 15
 STREAM, BLOCK = 1 << 24, 1024
 # Elements along a side of the squares in which a transposition goes, largest first.
 SQUARES = 32, 16
+# Elements that take as long as one exp or tanh, about: so threads share few elements that take long.
+SLOW = 3
 # Elements added up before the sum joins the total: short sums are accurate sums.
 SUM = 2048
 
@@ -152,7 +154,7 @@ class _Emitter:
             n = types.product(a.extent for a in inner_axes(s, self.kernel))
             if (types.hint(n) or 0) > (types.hint(inner) or 0):
                 inner = n
-        return inner * (1 + 3 * len({e for s in self.kernel.stages for e in ir.walk(s.expr) if e.op in HEAVY}))
+        return inner * (1 + SLOW * len({e for s in self.kernel.stages for e in ir.walk(s.expr) if e.op in HEAVY}))
 
     def _rows(self, body) -> tuple[Size, Size]:
         rows = self.plan.rows

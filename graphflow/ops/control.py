@@ -7,11 +7,12 @@ Knows regions, the gradient walk and shapes; knows no pass and no kernel (rank 3
 """
 from __future__ import annotations
 
+import warnings
 from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .. import graph, types
+from .. import errors, graph, types
 from ..codegen import ir
 from ..codegen.ir import m
 from ..graph import Graph, Operation, Region, Spec, Tensor
@@ -190,18 +191,6 @@ def _one_row(like: Tensor, index: Tensor, row: Tensor) -> IndexedSlices:
 def enter(g: Graph, what: str, bring: Any = None) -> Region:
     """A new region inside the current one."""
     return Region(g, what, g._state.region, bring)
-
-
-def make_cond(pred: Tensor, builders: Sequence[Callable[[], Sequence[Tensor]]], brings: Any = (None, None)) -> Operation:
-    """A `Cond` whose regions hold what the builders make and return; both give tensors of equal dtypes."""
-    g = graph.get_default_graph()
-    regions = []
-    for build, bring in zip(builders, brings):
-        region = enter(g, "a branch of tf.cond", bring)
-        with g.inside(region):
-            region.results = [_own(t, region) for t in build()]
-        regions.append(region)
-    return finish_cond(g, pred, regions)
 
 
 def finish_cond(g: Graph, pred: Tensor, regions: Sequence[Region]) -> Operation:
@@ -741,7 +730,11 @@ def _(op, *dys):
     from . import checkpoint
 
     pending = outer.pending.pop(op, [])
-    if op in op.graph._checkpointed and not pending and checkpoint.repeatable(op):
+    asked = op in op.graph._checkpointed and not pending
+    if asked and not checkpoint.repeatable(op):
+        warnings.warn(f"swap_memory=True has no effect on the gradient of {errors.where(op)}: it assigns variables or has other effects, "
+                      "so it cannot be run again", stacklevel=2)
+    elif asked:
         return checkpoint.backward(op, dys, outer.reached)
     return backward(op, dys, pending, outer.reached)
 

@@ -18,7 +18,7 @@ from ..ops.control import Slot
 from ..ops.pull import has_check
 from ..types import Size
 from . import fold
-from .program import Program, rebuild, substitute, with_inputs
+from .program import ordered, Program, rebuild, substitute, with_inputs
 from .rewrite import op as ops
 from .rewrite import splat
 
@@ -303,19 +303,7 @@ class Open:
 
 def _until(program: Program, outer: set[Tensor]) -> list[Operation]:
     """The ops of a program, inputs first, without those that make `outer` tensors."""
-    seen: set[Operation] = set()
-    found: list[Operation] = []
-    stack = [(o, False) for o in reversed([*[t.op for t in program.roots() if t not in outer], *program.effects])]
-    while stack:
-        o, done = stack.pop()
-        if done:
-            found.append(o)
-        elif o not in seen:
-            seen.add(o)
-            stack.append((o, True))
-            stack.extend([(c, False) for c in reversed(o.control_inputs) if c not in seen])
-            stack.extend([(t.op, False) for t in reversed(o.inputs) if t.op not in seen and t not in outer])
-    return found
+    return ordered([*[t.op for t in program.roots() if t not in outer], *program.effects], outer)
 
 
 def _moves_out(o: Operation) -> bool:

@@ -7,7 +7,7 @@ a pass shares what it does not change.  Knows no rule and no kernel (rank 4).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Collection, Iterable, Mapping
 
 from ..graph import Operation, Tensor
 from ..ops import opdef
@@ -54,8 +54,8 @@ class Program:
                        effects=tuple(map(effect, self.effects)))
 
 
-def ordered(targets: Iterable[Operation]) -> list[Operation]:
-    """Depth-first post-order from `targets`, without recursion."""
+def ordered(targets: Iterable[Operation], outer: Collection[Tensor] = ()) -> list[Operation]:
+    """Depth-first post-order from `targets`, without recursion; not into ops that make `outer` tensors."""
     seen: set[Operation] = set()
     out: list[Operation] = []
     stack = [(op, False) for op in reversed(list(targets))]
@@ -68,7 +68,7 @@ def ordered(targets: Iterable[Operation]) -> list[Operation]:
             stack.append((op, True))
             if op.control_inputs:
                 stack.extend([(c, False) for c in reversed(op.control_inputs) if c not in seen])
-            stack.extend([(t.op, False) for t in reversed(op.inputs) if t.op not in seen])
+            stack.extend([(t.op, False) for t in reversed(op.inputs) if t.op not in seen and t not in outer])
     return out
 
 
