@@ -54,7 +54,8 @@ def explain(fetches, feed_dict=None, session=None):
 
 
 # Modules that most programs do not need are loaded when first asked for.
-_LAZY = {"app": ".platform.app", "contrib": ".contrib", "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image",
+_LAZY = {"app": ".platform.app", "contrib": ".contrib", "examples": ".examples",
+         "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image",
          "logging": ".platform.logging", "metrics": ".metrics", "test": ".platform.test"}
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph"}  # functions of such modules
 # What is known to be missing, by the first name or a part of it.

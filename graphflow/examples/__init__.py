@@ -1,0 +1,2 @@
+"""`tf.examples`: the modules that TF1's tutorials import."""
+from . import tutorials
