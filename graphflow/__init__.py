@@ -57,7 +57,8 @@ def explain(fetches, feed_dict=None, session=None):
 _LAZY = {"app": ".platform.app", "contrib": ".contrib", "examples": ".examples",
          "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image",
          "logging": ".platform.logging", "metrics": ".metrics", "test": ".platform.test"}
-_LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph"}  # functions of such modules
+_LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
+               "get_logger": ".platform.logging"}
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary",
           "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",

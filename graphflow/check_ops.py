@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import pprint
 import sys
 from typing import Any, Callable, Sequence
 
@@ -14,9 +15,10 @@ import numpy as np
 
 from . import control_flow_ops, errors, graph, types
 from .graph import Operation, Spec, Tensor
-from .ops import opdef
+from .ops import opdef, printing
 from .ops.opdef import constant_value, convert_to_tensor, elementwise, primitive
 from .codegen.ir import m
+from .sparse_tensor import SparseTensor
 
 __all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_finite", "add_check_numerics_ops", "assert_equal",
            "assert_none_equal",
@@ -27,15 +29,6 @@ __all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_fini
            "is_strictly_increasing"]
 
 ANY = types.ALL + (types.string,)
-
-
-def _summary(value: Any, count: int | None) -> str:
-    """The first `count` elements, as TF1 writes them: `[1 2 3...]`, a scalar bare."""
-    array = np.asarray(value)
-    limit = array.size if count is None or count < 0 else count
-    texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in array.reshape(-1)[:limit].tolist()]
-    more = "..." if array.size > limit else ""
-    return texts[0] if array.ndim == 0 and texts else f"[{' '.join(texts)}{more}]"
 
 
 # ---------------------------------------------------------------- ops
@@ -51,7 +44,7 @@ def assert_op(condition, *data, summarize=3):
 @assert_op.reference
 def _(condition, *data, summarize):
     if not np.all(condition):
-        shown = " ".join(t if t.startswith("[") else f"[{t}]" for t in (_summary(d, summarize) for d in data))
+        shown = " ".join(f"[{printing.first(d, summarize)}]" for d in data)
         raise errors.InvalidArgumentError(None, None, f"assertion failed: {shown}")
     return []
 
@@ -71,33 +64,37 @@ _numbers = itertools.count(1)
 def _(x, *data, message, first_n, summarize, number):
     done = _written[number] = _written.get(number, 0) + 1
     if first_n < 0 or done <= first_n:
-        shown = "".join(t if t.startswith("[") else f"[{t}]" for t in (_summary(d, summarize) for d in data))
+        shown = "".join(f"[{printing.first(d, summarize)}]" for d in data)
         sys.stderr.write(f"{message}{shown}\n")
     return x
 
 
 @primitive("host", effect="host", type="PrintV2", infer=lambda *data, **_: [], input_dtypes={"data": ANY}, no_gradient="it has no output")
-def print_v2_op(*data, pieces, sep, end, summarize, stream):
-    """Writes `pieces`, text or numbers of inputs, to a stream or file."""
+def print_v2_op(*data, template, end, summarize, stream):
+    """Writes a text (a tuple of pieces, with the numbers of inputs between them) to a stream, a file or the log."""
 
 
 @print_v2_op.reference
-def _(*data, pieces, sep, end, summarize, stream):
-    text = sep.join(_array_text(data[p], summarize) if isinstance(p, int) else p for p in pieces) + end
+def _(*data, template, end, summarize, stream):
+    text = "".join(_piece(data[p], summarize) if isinstance(p, int) else p for p in template)
     if stream.startswith("file://"):
         with open(stream[7:], "a") as f:
-            f.write(text)
+            f.write(text + end)
+    elif stream.startswith("log("):
+        from .platform import logging
+
+        logging.log(logging.level_of(stream[4:-1]), text)
     else:
-        (sys.stdout if stream == "stdout" else sys.stderr).write(text)
+        (sys.stdout if stream == "stdout" else sys.stderr).write(text + end)
     return []
 
 
-def _array_text(value: Any, summarize: int) -> str:
-    array = np.asarray(value)
-    if array.ndim == 0:
-        return _summary(array, None)
-    edge = array.size if summarize < 0 else summarize
-    return np.array2string(array, threshold=2 * edge * array.ndim if summarize >= 0 else sys.maxsize, edgeitems=max(edge, 1), separator=" ")
+def _piece(value: Any, summarize: int | None) -> str:
+    """A tensor as `tf.print` writes it; None stands for a text that is written as it is."""
+    if summarize is None:
+        text: Any = np.asarray(value)[()]
+        return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return printing.corners(value, summarize)
 
 
 def _finite_or_raise(x: Any, *, message: str) -> Any:
@@ -155,28 +152,81 @@ def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n:
                     summarize=3 if summarize is None else summarize, number=next(_numbers), name=name)
 
 
-def print(*inputs: Any, output_stream: Any = sys.stderr, summarize: int = 3, sep: str = " ", end: str = "\n",
+def print(*inputs: Any, output_stream: Any = None, summarize: int | None = 3, sep: str = " ", end: str = "\n",
           name: str | None = None) -> Operation:
-    """An operation that writes tensors and Python objects to standard error, standard output or `"file://path"`.
+    """An operation that writes tensors and Python objects, and structures that hold both, as one line.
+
+    Args:
+        inputs: written as Python does, with `[1 2 3 ... 7 8 9]` for a tensor.
+        output_stream: `sys.stderr` (the default), `sys.stdout`, `"file://path"` (appended to), or `tf.logging.info`, `warning` or `error`.
+        summarize: elements at the start and the end of each dimension; all with -1.
 
     Raises:
         ValueError: another output stream.
     """
-    stream = {id(sys.stdout): "stdout", id(sys.stderr): "stderr", id(sys.__stdout__): "stdout",
-              id(sys.__stderr__): "stderr"}.get(id(output_stream), output_stream)
-    if not isinstance(stream, str) or stream not in ("stdout", "stderr") and not stream.startswith("file://"):
-        raise ValueError(f"Unknown output stream {output_stream!r}; expected sys.stderr, sys.stdout or 'file://path'")
     tensors: list[Tensor] = []
-    pieces: list[Any] = []
-    for x in inputs:
-        if isinstance(x, Tensor) or hasattr(x, "_as_tensor"):
-            pieces.append(len(tensors))
-            tensors.append(convert_to_tensor(x))
-        else:
-            pieces.append(str(x))
-    g = opdef.graph_of(tensors)
-    return g.create_op(print_v2_op, tensors, {"pieces": tuple(pieces), "sep": sep, "end": end, "summarize": summarize, "stream": stream},
-                       name)
+    plain = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].dtype is types.string and inputs[0].sizes == ()
+    pieces: list[Any] = [0] if plain else []
+    if plain:
+        tensors.append(inputs[0])
+    else:
+        texts = [x if isinstance(x, str) else pprint.pformat(_marked(x, tensors), width=80) for x in inputs]
+        for i, text in enumerate(sep.join(texts).split(_MARK)):
+            pieces += ([i - 1] if i else []) + [text]
+    attrs = {"template": tuple(pieces), "end": end, "summarize": None if plain else 3 if summarize is None else summarize,
+             "stream": _stream(output_stream)}
+    return opdef.graph_of(tensors).create_op(print_v2_op, tensors, attrs, name)
+
+
+_MARK = "\0"
+
+
+class _Marked:
+    """Stands for a tensor in a structure that is being written."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _marked(x: Any, tensors: list[Tensor]) -> Any:
+    """The structure with marks instead of its tensors, which are appended to `tensors`; dicts sorted by key."""
+    if isinstance(x, dict):
+        return {k: _marked(x[k], tensors) for k in _sorted(x)}
+    if isinstance(x, (list, tuple)):
+        items = [_marked(v, tensors) for v in x]
+        return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
+    if isinstance(x, SparseTensor):
+        tensors += [x.indices, x.values, x.dense_shape]
+        return _Marked(f"SparseTensor(indices={_MARK}, values={_MARK}, shape={_MARK})")
+    if isinstance(x, Tensor) or hasattr(x, "_as_tensor"):
+        tensors.append(convert_to_tensor(x))
+        return _Marked(_MARK)
+    return x
+
+
+def _sorted(keys: Any) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:
+        return list(keys)
+
+
+def _stream(wanted: Any) -> str:
+    if wanted is None or isinstance(wanted, str) and wanted.startswith("file://"):
+        return wanted or "stderr"
+    for name in ("stdout", "stderr"):
+        if wanted is getattr(sys, name) or wanted is getattr(sys, f"__{name}__"):
+            return name
+    from .platform import logging
+
+    for name in ("info", "warning", "error"):
+        if wanted in (getattr(logging, name), logging.level_of(name)):
+            return f"log({name})"
+    raise ValueError(f"Unsupported output stream, logging level, or file: {wanted!r}. Supported are sys.stdout, sys.stderr, "
+                     "tf.logging.info, tf.logging.warning, tf.logging.error and 'file://path'")
 
 
 def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
@@ -222,8 +272,8 @@ def _binary(name: str, symbol: str, numpy: Any, function: str) -> Callable[..., 
                 return _pass()
             if known is False:
                 raise errors.InvalidArgumentError(None, None,
-                                                  " ".join([*words, f"x ({x.name}) = {_summary(_static(x), 3)}",
-                                                            f"y ({y.name}) = {_summary(_static(y), 3)}"]))
+                                                  " ".join([*words, f"x ({x.name}) = {printing.first(_static(x), 3)}",
+                                                            f"y ({y.name}) = {printing.first(_static(y), 3)}"]))
             from . import math_ops
 
             holds = math_ops.reduce_all(getattr(math_ops, function)(x, y))

@@ -451,7 +451,7 @@ def test_py_func_and_print_in_a_body(capfd):
         return i + 1, tf.Print(y, [y], "now ")
     assert run(tf.while_loop(lambda i, _: i < 3, body, (0, 1.0)))[1] == 8.0
     assert seen == [1.0, 2.0, 4.0]
-    assert [line for line in capfd.readouterr().err.splitlines() if "now" in line] == ["now [2.0]", "now [4.0]", "now [8.0]"]
+    assert [line for line in capfd.readouterr().err.splitlines() if "now" in line] == ["now [2]", "now [4]", "now [8]"]
 
 
 def test_assert_in_a_body_stops_it_and_changes_nothing():

@@ -172,10 +172,19 @@ def test_logging_levels_and_format(verbosity):
     assert tf.logging.get_verbosity() == 10
 
 
-def test_logging_writes_glog_lines():
-    code = "import graphflow as tf; tf.logging.set_verbosity(tf.logging.INFO); tf.logging.info('hello %s', 'you'); tf.logging.debug('no')"
-    err = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT).stderr
-    assert re.fullmatch(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} \d+ <string>:1\] hello you\n", err), err
+@pytest.mark.parametrize("level, err", [
+    ("", "WARNING:tensorflow:w 1\n"), ("INFO", "INFO:tensorflow:i\nWARNING:tensorflow:w 1\n"), ("FATAL", "")])
+def test_logging_writes_lines_of_tf1(level, err):
+    code = f"tf.logging.set_verbosity(tf.logging.{level});" if level else ""
+    code = f"import graphflow as tf; {code} tf.logging.info('i'); tf.logging.warn('w %d', 1); tf.logging.debug('no')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert (found.stdout, found.stderr) == ("", err)
+
+
+def test_logging_in_an_interactive_session():
+    code = "import graphflow as tf\ntf.logging.info('hello')\n"
+    found = subprocess.run([sys.executable, "-i", "-c", code], input="", capture_output=True, text=True, env=ENVIRONMENT)
+    assert found.stdout == "INFO:tensorflow:hello\n"
 
 
 # ---------------------------------------------------------------- files

@@ -1,50 +1,39 @@
 """`tf.logging`: messages of a program by severity, on Python's logging (the logger "tensorflow").
 
-Lines are written to standard error as glog does: `I1231 23:59:59.123456 4242 train.py:12] message`.
-The level is WARN until `set_verbosity`.
+Lines are written to standard error: `INFO:tensorflow:message`.  The level is WARN until `set_verbosity`; in an interactive session
+it is INFO, and lines go to standard output.
 """
 from __future__ import annotations
 
 import logging as _logging
 import sys
-import threading
-import time
 from typing import Any
 
 __all__ = ["DEBUG", "ERROR", "FATAL", "INFO", "TaskLevelStatusMessage", "WARN", "debug", "error", "fatal", "flush", "get_verbosity",
            "info", "log", "log_every_n", "log_first_n", "log_if", "set_verbosity", "vlog", "warn", "warning"]
 
 DEBUG, INFO, WARN, ERROR, FATAL = _logging.DEBUG, _logging.INFO, _logging.WARNING, _logging.ERROR, _logging.CRITICAL
-_LETTERS = {DEBUG: "D", INFO: "I", WARN: "W", ERROR: "E", FATAL: "F"}
 
 
-class _Format(_logging.Formatter):
-    """The severity's letter, date and time, thread, file and line."""
+class _Handler(_logging.StreamHandler):
+    """Writes to what `sys.stderr` (`sys.stdout` in an interactive session) is now, so that redirections are honoured."""
 
-    def format(self, record: _logging.LogRecord) -> str:
-        at = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
-        text = super().format(record)
-        return (f"{_LETTERS.get(record.levelno, 'I')}{at}.{int(record.created % 1 * 1e6):06d} {threading.get_native_id()} "
-                f"{record.filename}:{record.lineno}] {text}")
-
-
-class _Stderr(_logging.StreamHandler):
-    """Writes to what `sys.stderr` is now, so that redirections are honoured."""
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         _logging.Handler.__init__(self)
-        self.setFormatter(_Format("%(message)s"))
+        self.target = name
+        self.setFormatter(_logging.Formatter(_logging.BASIC_FORMAT))
 
-    stream = property(lambda self: sys.stderr, lambda self, value: None)  # type: ignore[assignment]
+    stream = property(lambda self: getattr(sys, self.target), lambda self, value: None)  # type: ignore[assignment]
 
 
 def _make() -> _logging.Logger:
     logger = _logging.getLogger("tensorflow")
-    if logger.level == _logging.NOTSET:
-        logger.setLevel(WARN)
     # A program that has set up logging of its own gets our messages through it.
     if not _logging.getLogger().handlers and not logger.handlers:
-        logger.addHandler(_Stderr())
+        interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+        if interactive:
+            logger.setLevel(INFO)
+        logger.addHandler(_Handler("stdout" if interactive else "stderr"))
         logger.propagate = False
     return logger
 
@@ -52,8 +41,14 @@ def _make() -> _logging.Logger:
 _logger = _make()
 
 
-def _get_logger() -> _logging.Logger:
+def get_logger() -> _logging.Logger:
+    """Python's logger "tensorflow", to which all of this writes."""
     return _logger
+
+
+def level_of(name: str) -> int:
+    """The severity called "debug", "info", "warning", "error" or "fatal"."""
+    return {"debug": DEBUG, "info": INFO, "warning": WARN, "error": ERROR, "fatal": FATAL}[name]
 
 
 def get_verbosity() -> int:
@@ -124,5 +119,3 @@ def TaskLevelStatusMessage(msg: Any) -> None:
 def flush() -> None:
     for handler in _logger.handlers:
         handler.flush()
-
-
