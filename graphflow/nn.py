@@ -738,26 +738,35 @@ def embedding_lookup(params: Any, ids: Any, partition_strategy: str = "mod", nam
     parts = list(params) if isinstance(params, (list, tuple)) else [params]
     with _scope(name, "embedding_lookup", *parts, ids) as scope:
         ids = convert_to_tensor(ids)
-        if len(parts) == 1:
-            table = parts[0]
-        else:
-            table = array_ops.concat(parts, 0)
-            ids = _partitioned_ids(parts, ids) if partition_strategy == "mod" else ids
-        if max_norm is None:
-            return array_ops.gather(table, ids, name=scope)
-        rows = array_ops.gather(table, ids)
-        axes = list(range(len(opdef.needs_rank(ids)), len(opdef.needs_rank(rows))))
-        norm = ew.sqrt(math_ops.reduce_sum(ew.square(rows), axes, keepdims=True))
-        return ew.multiply(rows, max_norm / math_ops.maximum(norm, max_norm), name=scope)
+        if len(parts) == 1 and max_norm is None:
+            return array_ops.gather(parts[0], ids, name=scope)
+        rows = array_ops.gather(parts[0], ids) if len(parts) == 1 else _rows_of_parts(parts, ids, partition_strategy)
+        if max_norm is not None:
+            axes = list(range(len(opdef.needs_rank(ids)), len(opdef.needs_rank(rows))))
+            norm = ew.sqrt(math_ops.reduce_sum(ew.square(rows), axes, keepdims=True))
+            rows = ew.multiply(rows, max_norm / math_ops.maximum(norm, max_norm))
+        return array_ops.identity(rows, name=scope)
 
 
-def _partitioned_ids(parts: Sequence[Any], ids: Tensor) -> Tensor:
-    """Where row i of "mod" partitioned tables lies in their concatenation."""
-    starts: list[Any] = [0]
-    for p in parts[:-1]:
-        starts.append(starts[-1] + array.size_along(convert_to_tensor(p), 0))
-    offsets = math_ops.cast(array.vector(*starts), ids.dtype)
-    return array_ops.gather(offsets, ids % len(parts)) + ids // len(parts)
+def _rows_of_parts(parts: Sequence[Any], ids: Tensor, strategy: str) -> Tensor:
+    """Rows of a table that lies in parts: each part gives those that it has, so that its gradient is IndexedSlices of these."""
+    flat = array_ops.reshape(ids, [-1])
+    n = convert_to_tensor(len(parts), flat.dtype)
+    if strategy == "mod":
+        part, local = flat % n, flat // n
+    else:
+        total = math_ops.cast(math_ops.add_n([array.size_along(convert_to_tensor(p), 0) for p in parts]), flat.dtype)
+        each, extra = total // n, total % n  # the first `extra` parts have one row more
+        part = math_ops.maximum(flat // (each + 1), (flat - extra) // each)
+        local = array_ops.where(part < extra, flat % (each + 1), (flat - extra) % each)
+    part = math_ops.cast(part, types.int32)
+    places = array_ops.dynamic_partition(array_ops.range(array_ops.size(flat)), part, len(parts))
+    wanted = array_ops.dynamic_partition(local, part, len(parts))
+    rows = array_ops.dynamic_stitch(places, [array_ops.gather(p, i) for p, i in zip(parts, wanted)])
+    tail = convert_to_tensor(parts[0]).sizes[1:]
+    rows = array_ops.reshape(rows, array_ops.concat([array_ops.shape(ids), array_ops.shape(parts[0])[1:]], 0))
+    rows.set_shape(types._shape(None if ids.sizes is None else (*ids.sizes, *tail)))
+    return rows
 
 
 def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) -> Any:

@@ -1,16 +1,17 @@
 """The optimizers: each is its slots and its update formula, as in TensorFlow 1.15's training ops.
 
-In `_apply`, `var`, `self.get_slot(...)` are read before they are written; the writes are in program order.
+Each `_update` is the formula of one element; `at` reads and writes whole variables or the rows of an IndexedSlices.
 """
 from __future__ import annotations
 
 from typing import Any
 
-from .. import math_ops, types
+from .. import graph, math_ops, types
 from ..graph import Tensor
-from ..ops import state
+from ..ops import scatter_state, sparse_rows, state
+from ..ops.indexed_slices import IndexedSlices
 from ..ops.opdef import convert_to_tensor
-from .optimizer import Optimizer, as_type, hyper, start_of
+from .optimizer import Optimizer, TensorOf, Whole, as_type, hyper, start_of
 
 
 class GradientDescentOptimizer(Optimizer):
@@ -20,8 +21,13 @@ class GradientDescentOptimizer(Optimizer):
         super().__init__(use_locking, name)
         self._learning_rate = learning_rate
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
-        return [state.assign_sub(var, as_type(self._learning_rate, var) * gradient)]
+    _learning_rate_tensor = TensorOf("_learning_rate")
+
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
+        return [at.subtract(var, as_type(self._learning_rate, var) * gradient)]
+
+    def _apply_sparse_duplicate_indices(self, grad: IndexedSlices, var: Any) -> list[Tensor]:
+        return [scatter_state.scatter_sub(var, grad.indices, as_type(self._learning_rate, var) * grad.values)]  # it adds up by itself
 
 
 class MomentumOptimizer(Optimizer):
@@ -34,23 +40,28 @@ class MomentumOptimizer(Optimizer):
         super().__init__(use_locking, name)
         self._learning_rate, self._momentum, self._use_nesterov = learning_rate, momentum, use_nesterov
 
+    _learning_rate_tensor, _momentum_tensor = TensorOf("_learning_rate"), TensorOf("_momentum")
+
     def _create_slots(self, var_list: list[Any]) -> None:
         for v in var_list:
             self._make_slot(v, "momentum")
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         slot, rate, momentum = self.get_slot(var, "momentum"), as_type(self._learning_rate, var), as_type(self._momentum, var)
-        accumulation = slot * momentum + gradient
+        accumulation = at.read(slot) * momentum + gradient
         step = gradient + accumulation * momentum if self._use_nesterov else accumulation
-        return [state.assign(slot, accumulation), state.assign_sub(var, rate * step)]
+        return [at.write(slot, accumulation), at.subtract(var, rate * step)]
 
 
 class AdamOptimizer(Optimizer):
     """Adam (Kingma and Ba 2014), in the form before its section 2.1's last paragraph ("epsilon hat"), as TF1.
 
     lr_t = learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-    var -= lr_t * m / (sqrt(v) + epsilon).
+    var -= lr_t * m / (sqrt(v) + epsilon).  Where the gradient is an IndexedSlices, the rows it does not name move too, as their
+    m and v decay: one pass over the variable.  `tf.contrib.opt.LazyAdamOptimizer` leaves them alone.
     """
+
+    _lr_t, _beta1_t, _beta2_t, _epsilon_t = (TensorOf(a) for a in ("_lr", "_beta1", "_beta2", "_epsilon"))
 
     def __init__(self, learning_rate: Any = 0.001, beta1: Any = 0.9, beta2: Any = 0.999, epsilon: Any = 1e-8, use_locking: bool = False,
                  name: str = "Adam"):
@@ -59,29 +70,45 @@ class AdamOptimizer(Optimizer):
 
     def _create_slots(self, var_list: list[Any]) -> None:
         first = min(var_list, key=lambda v: v.name)
-        self._make_shared(_initial(self._beta1, first), "beta1_power", first)
-        self._make_shared(_initial(self._beta2, first), "beta2_power", first)
+        self._create_non_slot_variable(_initial(self._beta1, first), "beta1_power", first)
+        self._create_non_slot_variable(_initial(self._beta2, first), "beta2_power", first)
         for v in var_list:
-            self._make_slot(v, "m")
-            self._make_slot(v, "v")
+            self._zeros_slot(v, "m", self._name)
+            self._zeros_slot(v, "v", self._name)
 
     def _get_beta_accumulators(self) -> tuple[Any, Any]:
-        return self._get_shared("beta1_power"), self._get_shared("beta2_power")
+        g = graph.get_default_graph()
+        return self._get_non_slot_variable("beta1_power", g), self._get_non_slot_variable("beta2_power", g)
 
     def _prepare(self) -> None:
         power1, power2 = (p.value() for p in self._get_beta_accumulators())
-        self._lr_t = as_type(self._lr, power1) * math_ops.sqrt(1.0 - power2) / (1.0 - power1)
+        self._rate = as_type(self._lr, power1) * math_ops.sqrt(1.0 - power2) / (1.0 - power1)
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         m, v = self.get_slot(var, "m"), self.get_slot(var, "v")
-        beta1, beta2, epsilon, rate = (as_type(x, var) for x in (self._beta1, self._beta2, self._epsilon, self._lr_t))
-        new_m = m * beta1 + gradient * (1.0 - beta1)
-        new_v = v * beta2 + gradient * gradient * (1.0 - beta2)
-        return [state.assign(m, new_m), state.assign(v, new_v), state.assign_sub(var, rate * new_m / (math_ops.sqrt(new_v) + epsilon))]
+        beta1, beta2, epsilon, rate = (as_type(x, var) for x in (self._beta1, self._beta2, self._epsilon, self._rate))
+        new_m = at.read(m) * beta1 + gradient * (1.0 - beta1)
+        new_v = at.read(v) * beta2 + gradient * gradient * (1.0 - beta2)
+        return [at.write(m, new_m), at.write(v, new_v), at.subtract(var, rate * new_m / (math_ops.sqrt(new_v) + epsilon))]
 
-    def _finish(self) -> list[Tensor]:
+    def _update_rows(self, values: Tensor, indices: Tensor, var: Any) -> list[Tensor]:
+        return self._update(sparse_rows.spread(*sparse_rows.summed_rows(values, indices), indices, var.value()), var, Whole())
+
+    def _finish(self, update_ops: list[Any], name_scope: str) -> Any:
         power1, power2 = self._get_beta_accumulators()
-        return [state.assign(power1, power1 * as_type(self._beta1, power1)), state.assign(power2, power2 * as_type(self._beta2, power2))]
+        with graph.get_default_graph().control_dependencies(update_ops):
+            more = [state.assign(p, p * as_type(beta, p)) for p, beta in ((power1, self._beta1), (power2, self._beta2))]
+        return super()._finish([*update_ops, *more], name_scope)
+
+
+class LazyAdamOptimizer(AdamOptimizer):
+    """Adam that, for a gradient of IndexedSlices, updates m, v and the variable only in the rows that it names.
+
+    `tf.contrib.opt.LazyAdamOptimizer`: other results than Adam's, and no cost for rows that a step does not touch.
+    """
+
+    def _update_rows(self, values: Tensor, indices: Tensor, var: Any) -> list[Tensor]:
+        return Optimizer._update_rows(self, values, indices, var)
 
 
 def _initial(value: Any, like: Any) -> Any:
@@ -112,18 +139,18 @@ class RMSPropOptimizer(Optimizer):
                 self._make_slot(v, "mg")
             self._make_slot(v, "momentum")
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         ms, mom = self.get_slot(var, "rms"), self.get_slot(var, "momentum")
         decay, momentum, epsilon, rate = (as_type(x, var) for x in (self._decay, self._momentum, self._epsilon, self._learning_rate))
-        new_ms = ms * decay + gradient * gradient * (1.0 - decay)
+        new_ms = at.read(ms) * decay + gradient * gradient * (1.0 - decay)
         variance, writes = new_ms, []
         if self._centered:
             mg = self.get_slot(var, "mg")
-            new_mg = mg * decay + gradient * (1.0 - decay)
+            new_mg = at.read(mg) * decay + gradient * (1.0 - decay)
             variance = new_ms - new_mg * new_mg
-            writes = [state.assign(mg, new_mg)]
-        new_mom = mom * momentum + rate * gradient * math_ops.rsqrt(variance + epsilon)
-        return [state.assign(ms, new_ms), *writes, state.assign(mom, new_mom), state.assign_sub(var, new_mom)]
+            writes = [at.write(mg, new_mg)]
+        new_mom = at.read(mom) * momentum + rate * gradient * math_ops.rsqrt(variance + epsilon)
+        return [at.write(ms, new_ms), *writes, at.write(mom, new_mom), at.subtract(var, new_mom)]
 
 
 class AdagradOptimizer(Optimizer):
@@ -138,10 +165,10 @@ class AdagradOptimizer(Optimizer):
         for v in var_list:
             self._make_slot(v, "accumulator", start_of(v, self._initial_accumulator_value))
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         accumulator = self.get_slot(var, "accumulator")
-        new = accumulator + gradient * gradient
-        return [state.assign(accumulator, new), state.assign_sub(var, as_type(self._learning_rate, var) * gradient * math_ops.rsqrt(new))]
+        new = at.read(accumulator) + gradient * gradient
+        return [at.write(accumulator, new), at.subtract(var, as_type(self._learning_rate, var) * gradient * math_ops.rsqrt(new))]
 
 
 def _positive(value: float, what: str = "initial_accumulator_value", zero: bool = False) -> None:
@@ -162,13 +189,13 @@ class AdadeltaOptimizer(Optimizer):
             self._make_slot(v, "accum")
             self._make_slot(v, "accum_update")
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         accum, accum_update = self.get_slot(var, "accum"), self.get_slot(var, "accum_update")
         rho, epsilon, rate = (as_type(x, var) for x in (self._rho, self._epsilon, self._lr))
-        new = accum * rho + gradient * gradient * (1.0 - rho)
-        update = math_ops.sqrt(accum_update + epsilon) * math_ops.rsqrt(new + epsilon) * gradient
-        new_update = accum_update * rho + update * update * (1.0 - rho)
-        return [state.assign(accum, new), state.assign(accum_update, new_update), state.assign_sub(var, update * rate)]
+        new, old_update = at.read(accum) * rho + gradient * gradient * (1.0 - rho), at.read(accum_update)
+        update = math_ops.sqrt(old_update + epsilon) * math_ops.rsqrt(new + epsilon) * gradient
+        new_update = old_update * rho + update * update * (1.0 - rho)
+        return [at.write(accum, new), at.write(accum_update, new_update), at.subtract(var, update * rate)]
 
 
 def _shrink(x: Tensor, by: Any) -> Tensor:
@@ -205,15 +232,16 @@ class FtrlOptimizer(Optimizer):
             self._make_slot(v, "accum", start_of(v, self._initial_accumulator_value), self._accum_name)
             self._make_slot(v, "linear", None, self._linear_name)
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
-        accum, linear, old = self.get_slot(var, "accum").value(), self.get_slot(var, "linear"), var.value()
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
+        slot, linear, old = self.get_slot(var, "accum"), self.get_slot(var, "linear"), at.read(var)
         rate, l1, l2 = (as_type(x, var) for x in (self._learning_rate, self._l1, self._l2))
+        accum = at.read(slot)
         new = accum + gradient * gradient
         root, old_root = (math_ops.sqrt(a) if self._power == -0.5 else math_ops.pow(a, -self._power) for a in (new, accum))
         shrunk = gradient + old * (2.0 * self._shrinkage) if self._shrinkage else gradient
-        new_linear = linear + shrunk - (root - old_root) / rate * old
-        return [state.assign(self.get_slot(var, "accum"), new), state.assign(linear, new_linear),
-                state.assign(var, -_shrink(new_linear, l1) / (root / rate + l2 * 2.0))]
+        new_linear = at.read(linear) + shrunk - (root - old_root) / rate * old
+        return [at.write(slot, new), at.write(linear, new_linear),
+                at.write(var, -_shrink(new_linear, l1) / (root / rate + l2 * 2.0))]
 
 
 class ProximalGradientDescentOptimizer(Optimizer):
@@ -224,9 +252,9 @@ class ProximalGradientDescentOptimizer(Optimizer):
         super().__init__(use_locking, name)
         self._learning_rate, self._l1, self._l2 = learning_rate, l1_regularization_strength, l2_regularization_strength
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         rate = as_type(self._learning_rate, var)
-        return [state.assign(var, _shrink(var - rate * gradient, rate * self._l1) / (1.0 + rate * self._l2))]
+        return [at.write(var, _shrink(at.read(var) - rate * gradient, rate * self._l1) / (1.0 + rate * self._l2))]
 
 
 class ProximalAdagradOptimizer(Optimizer):
@@ -243,12 +271,12 @@ class ProximalAdagradOptimizer(Optimizer):
         for v in var_list:
             self._make_slot(v, "accumulator", start_of(v, self._initial_accumulator_value))
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         accumulator = self.get_slot(var, "accumulator")
-        new = accumulator + gradient * gradient
+        new = at.read(accumulator) + gradient * gradient
         rate = as_type(self._learning_rate, var) * math_ops.rsqrt(new)
-        return [state.assign(accumulator, new),
-                state.assign(var, _shrink(var - rate * gradient, rate * self._l1) / (1.0 + rate * self._l2))]
+        return [at.write(accumulator, new),
+                at.write(var, _shrink(at.read(var) - rate * gradient, rate * self._l1) / (1.0 + rate * self._l2))]
 
 
 class AdagradDAOptimizer(Optimizer):
@@ -271,9 +299,9 @@ class AdagradDAOptimizer(Optimizer):
             self._make_slot(v, "gradient_accumulator")
             self._make_slot(v, "gradient_squared_accumulator", start_of(v, self._initial))
 
-    def _apply(self, gradient: Tensor, var: Any) -> list[Tensor]:
+    def _update(self, gradient: Tensor, var: Any, at: Whole) -> list[Tensor]:
         total, squares = self.get_slot(var, "gradient_accumulator"), self.get_slot(var, "gradient_squared_accumulator")
         rate, step = as_type(self._learning_rate, var), as_type(self._global_step, var) + 1.0
-        new, new_squares = total + gradient, squares + gradient * gradient
-        return [state.assign(total, new), state.assign(squares, new_squares),
-                state.assign(var, -_shrink(new, step * self._l1) / (step * self._l2 + math_ops.sqrt(new_squares) / rate))]
+        new, new_squares = at.read(total) + gradient, at.read(squares) + gradient * gradient
+        return [at.write(total, new), at.write(squares, new_squares),
+                at.write(var, -_shrink(new, step * self._l1) / (step * self._l2 + math_ops.sqrt(new_squares) / rate))]
