@@ -59,6 +59,7 @@ _LAZY = {"app": ".platform.app", "contrib": ".contrib", "examples": ".examples",
          "logging": ".platform.logging", "metrics": ".metrics", "test": ".platform.test"}
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
                "get_logger": ".platform.logging"}
+_LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "SummaryMetadata"), ".proto")
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary",
           "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",

@@ -13,4 +13,17 @@ from .schedules import (cosine_decay, cosine_decay_restarts, exponential_decay, 
                         noisy_linear_cosine_decay, piecewise_constant, piecewise_constant_decay, polynomial_decay)
 from .training_util import assert_global_step, create_global_step, get_global_step, get_or_create_global_step, global_step
 
-__all__ = [n for n in dir() if not n.startswith("_")]
+# Messages, made when they are first asked for.
+_MESSAGES = ("BytesList", "Example", "Feature", "FeatureList", "FeatureLists", "Features", "FloatList", "Int64List", "SequenceExample")
+__all__ = [n for n in dir() if not n.startswith("_")] + [*_MESSAGES]
+
+
+def __getattr__(name):
+    """A message class; AttributeError for any other name."""
+    from .. import errors, proto
+
+    if name not in _MESSAGES:
+        raise AttributeError(f"module 'graphflow.train' has no attribute {name!r}."
+                             f"{errors.suggest(name, __all__) if not name.startswith('_') else ''}")
+    found = globals()[name] = getattr(proto, name)
+    return found
