@@ -5,6 +5,7 @@
 Public names only; each comes from the module that owns it.
 """
 from . import bitwise, compat, errors
+from .compat import imports as _imports
 from .array_ops import *
 from .math_ops import *
 from .graph import Graph, GraphKeys, Operation, Tensor, get_default_graph, reset_default_graph
@@ -54,9 +55,19 @@ def explain(fetches, feed_dict=None, session=None):
 
 
 # Modules that most programs do not need are loaded when first asked for.
-_LAZY = {"app": ".platform.app", "contrib": ".contrib", "examples": ".examples",
-         "flags": ".platform.flags", "gfile": ".platform.gfile", "image": ".image",
-         "logging": ".platform.logging", "metrics": ".metrics", "test": ".platform.test"}
+_LAZY = {
+    "app": ".platform.app",
+    "contrib": ".contrib",
+    "core": ".core",
+    "examples": ".examples",
+    "flags": ".platform.flags",
+    "gfile": ".platform.gfile",
+    "image": ".image",
+    "logging": ".platform.logging",
+    "metrics": ".metrics",
+    "python": ".python",
+    "test": ".platform.test",
+}
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
                "get_logger": ".platform.logging"}
 _LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "SummaryMetadata"), ".proto")

@@ -17,6 +17,7 @@ from .flags import flags
 from .graph import Graph, Operation, Tensor
 from .runtime.store import Store
 
+GROWING = 5  # times that a line has added ops between runs when it is reported
 LOCAL_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 _local = threading.local()
 # type -> (its component tensors, the value from their results), for things fetched as a whole.
@@ -245,6 +246,8 @@ class BaseSession:
         self._known: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}  # requests by their literal form
         self._lock = locks.rlock()
         self._warned: set[Tensor] = set()
+        self._seen = -1  # ops of the graph at the last run; before the first one, building is no mistake
+        self._adding: dict[graph.Site, int] = {}  # lines that added ops between runs, and how often
         self._placed: set[Operation] = set()
 
     @property
@@ -291,8 +294,24 @@ class BaseSession:
         else:
             values = feed_dict.values() if feed_dict else ()
         parsed, _, step = known
+        if len(self._graph._ops) != self._seen:
+            self._grown()
         results = step(values) if options is None and run_metadata is None else self._traced(step, values, options, run_metadata)
         return results[0] if parsed.single else parsed.rebuild(results)
+
+    def _grown(self) -> None:
+        """Reports, once, a line that adds ops between one run and the next again and again: TF1's classic mistake."""
+        before, self._seen = self._seen, len(self._graph._ops)
+        if before < 0:
+            return
+        for site in {op.site for op in self._graph._ops[before:]} - {None}:
+            times = self._adding[site] = self._adding.get(site, 0) + 1
+            if times == GROWING:
+                warnings.warn_explicit(
+                    f"{site.function} adds ops to the graph between runs: this line has done so {times} times, and the graph holds "
+                    f"{self._seen} ops. Every run after such a line is prepared anew, and memory grows. Make the ops once, before the "
+                    "loop, and run them again (feed what changes); tf.get_default_graph().finalize() turns the mistake into an error",
+                    UserWarning, site.file, site.line)
 
     def _traced(self, step: Executable, values: Any, options: Any, run_metadata: Any) -> list[Any]:
         """A run with a time limit or a trace."""
