@@ -134,9 +134,23 @@ def softmax_cross_entropy_with_logits_v2(labels: Any = None, logits: Any = None,
     logits = convert_to_tensor(logits)
     wide = _precise(logits)
     labels = math_ops.cast(convert_to_tensor(labels, preferred_dtype=wide.dtype), wide.dtype)
-    loss = nn_ops.softmax_cross_entropy(wide, labels, axis=_static_axis(_given(axis, dim, -1), logits),
-                                        name=name or "softmax_cross_entropy_with_logits")
+    at, name = _static_axis(_given(axis, dim, -1), logits), name or "softmax_cross_entropy_with_logits"
+    if labels.shape.ndims is not None and logits.shape.ndims is not None and labels.shape.ndims != logits.shape.ndims:
+        loss = _cross_entropy_of_rows(labels, wide, at, name)
+    else:
+        loss = nn_ops.softmax_cross_entropy(wide, labels, axis=at, name=name)
     return math_ops.cast(loss, logits.dtype)
+
+
+def _cross_entropy_of_rows(labels: Tensor, logits: Tensor, axis: int, name: str) -> Tensor:
+    """Labels of another rank than the logits: as TF1 does, both are taken as rows of classes, and only their number has to agree."""
+    if axis not in (-1, logits.shape.ndims - 1):
+        raise ValueError(f"labels of shape {labels.shape} for logits of shape {logits.shape}: with axis={axis} their ranks must be equal")
+    rows = [array_ops.reshape(x, [-1, array_ops.shape(x)[-1] if x.shape[-1].value is None else x.shape[-1].value]) for x in (logits, labels)]
+    loss = nn_ops.softmax_cross_entropy(*rows, axis=-1, name=name)
+    found = array_ops.reshape(loss, array_ops.shape(logits)[:-1])
+    found.set_shape(logits.shape[:-1])
+    return found
 
 
 def softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, dim: Any = -1, name: str | None = None,

@@ -308,8 +308,8 @@ class BaseSession:
             times = self._adding[site] = self._adding.get(site, 0) + 1
             if times == GROWING:
                 warnings.warn_explicit(
-                    f"{site.function} adds ops to the graph between runs: this line has done so {times} times, and the graph holds "
-                    f"{self._seen} ops. Every run after such a line is prepared anew, and memory grows. Make the ops once, before the "
+                    f"ops were added to the graph between runs, {times} times by this line: {self._seen} now. "
+                    f"Every run after such a line is prepared anew, and memory grows. Make the ops once, before the "
                     "loop, and run them again (feed what changes); tf.get_default_graph().finalize() turns the mistake into an error",
                     UserWarning, site.file, site.line)
 

@@ -203,6 +203,9 @@ def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -
         dtype: of the values.
         shape: its dense shape, with None where unknown; None for an unknown rank.  A shape that is known must be fed.
     """
+    if isinstance(shape, Tensor):  # TF1 takes a tensor that it can evaluate while building
+        value = constant_value(shape)
+        shape = [None] * shape.shape[0].value if value is None else value.tolist()
     sizes = types.as_shape(shape)
     rank = None if sizes is None else len(sizes)
     part = (lambda what: None) if name is None else (lambda what: f"{name}/{what}")

@@ -232,3 +232,29 @@ def test_nothing_is_kept_without_optimisation():
     x, w, y = network()
     with flags.override(optimize=0):
         assert not any(k.prologue for k in tf.explain(y).kernels)
+
+
+@pytest.mark.parametrize("width", [4, 32])
+def test_a_part_that_never_changes_makes_no_whole_that_never_changes(width):
+    """A state of zeros beside what is fed, as the first step of a recurrent network multiplies them."""
+    r = np.random.RandomState(0)
+    x = tf.placeholder(tf.float32, [None, 28])
+    k, w = (r.randn(*s).astype(np.float32) / 8 for s in ((28 + width, 128), (128, 10)))
+    y = tf.matmul(tf.tanh(tf.matmul(tf.concat([x, tf.zeros([tf.shape(x)[0], width])], 1), tf.Variable(k))), tf.Variable(w))
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        for _ in range(3):
+            fed = r.rand(32, 28).astype(np.float32)
+            np.testing.assert_allclose(sess.run(y, {x: fed}), np.tanh(fed @ k[:28]) @ w, rtol=2e-4, atol=2e-5)
+
+
+def test_an_outer_product_that_follows_a_product():
+    """It has no term to add over, and no kernel of its own."""
+    r = np.random.RandomState(0)
+    a, b, column, row = (r.randn(*s).astype(np.float32) for s in ((30, 64), (64, 256), (30, 1), (1, 256)))
+    x, u, v = tf.placeholder(tf.float32, [30, 64]), tf.placeholder(tf.float32, [None, 1]), tf.placeholder(tf.float32, [1, None])
+    outer = tf.matmul(u, v)
+    outer.set_shape([30, 256])
+    y = tf.matmul(x, tf.constant(b)) * tf.sin(outer) + outer
+    with tf.Session() as sess:
+        np.testing.assert_allclose(sess.run(y, {x: a, u: column, v: row}), a @ b * np.sin(column @ row) + column @ row, rtol=2e-3, atol=2e-3)

@@ -26,6 +26,7 @@ class _Lowering:
     def __init__(self, staged: Sequence[Operation], outputs: Sequence[Tensor], depth: int, stored: Mapping[Tensor, Buffer]):
         self.staged, self.outputs, self.depth, self.stored = staged, set(outputs), depth, stored
         self.local: dict[Tensor, Buffer] = {}
+        self.single: dict[Tensor, tuple[list[Axis], Expr]] = {}  # folds over nothing: their one term, at these axes
         self.buffers: dict[Buffer, None] = {}
         self.inner: dict[tuple[int, Any], Axis] = {}
         self.outer = [Axis(s) for s in staged[0].outputs[0].sizes[:depth]]  # type: ignore[index]
@@ -37,6 +38,9 @@ class _Lowering:
     def leaf(self, t: Tensor, index: tuple[Expr, ...]) -> Expr | None:
         if t in self.local:
             return _load_local(self.local[t], index)
+        if t in self.single:
+            axes, term = self.single[t]
+            return ir.substitute(term, {a: i for a, i in zip(axes, index) if not types.same(a.extent, 1)})
         if t in self.own:
             return self._made_before(t, index)
         buffer = self.stored.get(t)
@@ -56,13 +60,16 @@ class _Lowering:
         stages = []
         for op in self.staged:
             self.points = max([_count(op.outputs[0].sizes), *[_count(t.sizes) for t in op.inputs if t.dtype is op.outputs[0].dtype]])
-            stages.append(self.stage(op))
-            self.made[op.outputs[0]] = stages[-1]
+            stage = self.stage(op)
+            if stage is not None:
+                stages.append(stage)
+                self.made[op.outputs[0]] = stage
         outs = [s.target for s in stages]
         return Kernel(name, tuple(dict.fromkeys([*self.buffers, *outs])), tuple(stages),
                       tuple(a for a in self.outer if not types.same(a.extent, 1)))
 
-    def stage(self, op: Operation) -> Stage:
+    def stage(self, op: Operation) -> Stage | None:
+        """How the op's value is made; None where it is computed wherever it is read."""
         out = op.outputs[0]
         sizes = out.sizes
         assert sizes is not None
@@ -74,6 +81,9 @@ class _Lowering:
         fold = self.pull.fold(op, index)
         reduced = [inner.axis(a.extent) for a in fold.axes]
         expr = ir.substitute(fold.expr, {a: _at(r) for a, r in zip(fold.axes, reduced)})
+        if not self.loops(reduced) and fold.init is None and out not in self.outputs:
+            self.single[out] = axes, expr
+            return None
         target = self.target(out)
         self.local[out] = target
         return Stage(target, self.loops([*axes, *reduced]), index, expr, fold.combine, self.loops(reduced), fold.init, ops=(op.name,))

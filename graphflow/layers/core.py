@@ -20,6 +20,12 @@ def decided(training: Any) -> bool | None:
     return None if value is None else bool(value)
 
 
+def switch(training: Any) -> Tensor:
+    """A training flag that is a tensor, as a scalar: a placeholder may leave its shape open."""
+    flag = convert_to_tensor(training)
+    return array_ops.reshape(flag, []) if flag.shape.ndims is None else flag
+
+
 class Dense(Layer):
     """activation(inputs kernel + bias) on the last axis: [..., K] -> [..., units].
 
@@ -86,7 +92,7 @@ class Dropout(Layer):
         if flag is False:
             return array_ops.identity(inputs)
         dropped = nn.dropout(inputs, noise_shape=self.noise_shape, seed=self.seed, rate=self.rate)
-        return dropped if flag else select(convert_to_tensor(training), dropped, inputs)
+        return dropped if flag else select(switch(training), dropped, inputs)
 
     def compute_output_shape(self, input_shape: Any) -> types.TensorShape:
         return types.TensorShape(input_shape)

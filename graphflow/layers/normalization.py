@@ -11,7 +11,7 @@ from ..ops.nn_ops import fused_batch_norm
 from ..ops.opdef import convert_to_tensor
 from ..train.moving_averages import assign_moving_average
 from .base import Layer
-from .core import decided
+from .core import decided, switch
 
 
 class BatchNormalization(Layer):
@@ -77,7 +77,7 @@ class BatchNormalization(Layer):
             y, mean, variance = fused_batch_norm(x, gamma, beta, moving_mean, moving_variance, training=True, **attrs)
         else:
             mean, variance, unbiased = self._statistics(x, data_format)
-            used = (mean, variance) if flag else (select(training, mean, moving_mean), select(training, variance, moving_variance))
+            used = (mean, variance) if flag else (select(switch(training), mean, moving_mean), select(switch(training), variance, moving_variance))
             y = fused_batch_norm(x, gamma, beta, *used, training=False, **attrs)[0]
             variance = unbiased
         self._track(mean, variance, training, flag)
@@ -105,7 +105,7 @@ class BatchNormalization(Layer):
         decay: Any = self.momentum
         if flag is None:  # not training: a decay of 1 leaves the averages as they are
             dtype = self.moving_mean.dtype.base_dtype
-            decay = select(convert_to_tensor(training), convert_to_tensor(float(decay), dtype), convert_to_tensor(1.0, dtype))
+            decay = select(switch(training), convert_to_tensor(float(decay), dtype), convert_to_tensor(1.0, dtype))
         with graph.get_default_graph().control_dependencies(None):
             updates = [assign_moving_average(moving, value, decay, zero_debias=False)
                        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance))]

@@ -257,6 +257,22 @@ def reduce_twice(o: Operation) -> Tensor | None:
     return o.opdef(x, axis=tuple(sorted(axes)), keepdims=keep)
 
 
+def _one_term(d: opdef.OpDef) -> bool:
+    return d.type in ("MatMul", "BatchMatMul")
+
+
+@op_rule("a matrix product over one term is elementwise", _one_term, table=ALGEBRA,
+         examples=lambda: [lambda x: op.MatMul(op.Reshape(x, [6, 1]), op.Reshape(x, [1, 6])),
+                           lambda x: op.MatMul(op.Reshape(x, [1, 6]), op.Reshape(x, [1, 6]), transpose_a=True),
+                           lambda x: op.BatchMatMul(op.Reshape(x, [2, 3, 1]), op.Reshape(x, [2, 3, 1]), transpose_b=True)])
+def outer_product(o: Operation) -> Tensor | None:
+    (a, b), flip = o.inputs, (o.attrs["transpose_a"], o.attrs["transpose_b"])
+    if o.attrs["conj_a"] or o.attrs["conj_b"] or a.dtype is not o.outputs[0].dtype or a.sizes[-2 if flip[0] else -1] != 1:  # type: ignore[index]
+        return None
+    column, row = [_reshaped(t, (*t.sizes[:-2], t.sizes[-1], t.sizes[-2])) if f else t for t, f in zip((a, b), flip)]  # type: ignore[index]
+    return op.Mul(column, row)
+
+
 # ---------------------------------------------------------------- broadcasting
 
 

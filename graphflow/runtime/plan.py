@@ -161,6 +161,8 @@ class Compiled:
             made = self._kernels(c, f"k{i}", i, i >= free_from)
             targets = [s.target for k in made if isinstance(k, ir.Kernel) for s in k.stages]
             self.parted = {b for b in targets if targets.count(b) > 1}
+            # A buffer that several kernels fill stays the same only if all of them compute the same at every step.
+            varies = bool(self.parted) and not all(self.invariant.issuperset(_read(k)) for k in made if isinstance(k, ir.Kernel))
             for k in made:
                 if isinstance(k, emit_cpu.Emitted):
                     in_variable = any(self._is_variable(b) for b in k.writes)
@@ -171,9 +173,9 @@ class Compiled:
                 plan = schedule.schedule(k)
                 e = windows.emit(plan, alias) or emit_cpu.emit(plan, alias)
                 written = {s.target for s in k.stages if s.target.role != "tmp"}
-                reads = [b for b in k.buffers if b.role != "tmp" and b not in written]
                 in_variable = any(self._is_variable(b) for b in alias.values())
-                self.units.append(self._once(Unit(c, e, reads, list(written), in_variable, kernel=k), roots))
+                unit = Unit(c, e, _read(k), list(written), in_variable, kernel=k)
+                self.units.append(self._once(unit, roots | self.parted if varies else roots))
         self.units.sort(key=lambda u: not u.prologue)  # stable: each part keeps its order
         for u in self.units:
             u.home = self
@@ -416,6 +418,12 @@ def _ancestors(start: list[int], waits: list[set[int]]) -> set[int]:
             found.add(i)
             stack.extend(waits[i])
     return found
+
+
+def _read(k: ir.Kernel) -> list[ir.Buffer]:
+    """The buffers that a kernel reads and does not write."""
+    written = {s.target for s in k.stages if s.target.role != "tmp"}
+    return [b for b in k.buffers if b.role != "tmp" and b not in written]
 
 
 # ---------------------------------------------------------------- plans
