@@ -783,7 +783,7 @@ def reset_default_graph() -> None:
 def topological(targets: Iterable[Operation], stop: Any = ()) -> list[Operation]:
     """Operations needed by `targets`, inputs before users, in creation order; those in `stop` are not entered.
 
-    `stop` holds tensors (fed ones): their producers are left out unless needed otherwise.
+    `stop` holds tensors (fed ones): their producers are left out unless needed otherwise; and operations that have run already.
     """
     seen: set[Operation] = set()
     todo = list(targets)
@@ -793,7 +793,7 @@ def topological(targets: Iterable[Operation], stop: Any = ()) -> list[Operation]
             continue
         seen.add(op)
         todo.extend(t.op for t in op.inputs if t not in stop)
-        todo.extend(op.control_inputs)
+        todo.extend([c for c in op.control_inputs if c not in stop])
     return sorted(seen, key=lambda op: op.id)
 
 

@@ -223,7 +223,7 @@ def _check_cast(t: Tensor, array: np.ndarray, python: bool) -> None:
 
 # ---------------------------------------------------------------- sessions
 
-Executable = Callable[[Any], list[Any]]
+Executable = Callable[..., list[Any]]
 
 
 class BaseSession:
@@ -352,14 +352,24 @@ class BaseSession:
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
         ops = graph.topological([*[t.op for t in tensors], *targets], set(fed))
         self._place(ops)
+        if any(op.opdef._performs or "regions" in op.attrs for op in ops):
+            from .runtime import phases
+
+            if any(phases.on_resources(op) for op in ops):
+                return phases.Phases(tensors, targets, fed, self.store, self._config, self._native, feed_array)
+        return self._native(tensors, targets, fed)
+
+    def _native(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor], done: Any = ()) -> Executable:
+        """An executable of a request without ops on resources.  `done`: operations that have run before."""
         if flags.interpret:
             from .runtime.reference import Reference
 
-            reference = Reference(tensors, targets, fed, self.store)
-            return lambda values: [_own(r, t, fed) for r, t in zip(reference([feed_array(t, v) for t, v in zip(fed, values)]), tensors)]
+            reference = Reference(tensors, targets, fed, self.store, done)
+            return lambda values, limit=None, timeline=None: [
+                _own(r, t, fed) for r, t in zip(reference([feed_array(t, v) for t, v in zip(fed, values)], limit), tensors)]
         from .runtime.executable import Executable as Compiled
 
-        return Compiled(self._graph, tensors, targets, fed, self.store, self._config, feed_array)
+        return Compiled(self._graph, tensors, targets, fed, self.store, self._config, feed_array, done)
 
     def _warn_unused(self, parsed: Fetches, fed: list[Tensor]) -> None:
         if not fed:
@@ -395,11 +405,11 @@ class BaseSession:
         return traced if accept_options else call
 
     def close(self) -> None:
-        """Frees the variables; later runs raise RuntimeError."""
+        """Frees variables and resources; threads that wait for a queue get CancelledError, later runs raise RuntimeError."""
         self._closed = True
         self._executables.clear()
         self._known.clear()
-        self.store.clear()
+        self.store.close()
 
     def as_default(self) -> _AsDefault:
         """A context in which this is the default session of `eval()` and `run()`; it is not closed at the end."""

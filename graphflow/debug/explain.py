@@ -14,6 +14,7 @@ from ..codegen import ir
 from ..codegen.schedule import inner_axes
 from ..graph import Operation, Tensor
 from ..passes import regions
+from ..runtime import phases
 from ..runtime.executable import Executable, Variant
 from ..runtime.plan import Unit
 from ..runtime.store import Store
@@ -89,6 +90,7 @@ class Explanation:
     stages: int = 1
     loops: list[str] = field(default_factory=list)
     interpreted: str = ""
+    phases: list[str] = field(default_factory=list)
 
     def why_not(self, op: str) -> list[str]:
         """Why `op` was not fused with its neighbours."""
@@ -98,6 +100,8 @@ class Explanation:
         if self.interpreted:
             return f"{len(self.original)} ops in the graph, run one by one by the interpreter: {self.interpreted}"
         lines = [f"{len(self.original)} ops in the graph, {len(self.optimized)} after optimisation, {len(self.kernels)} kernels"]
+        if self.phases:
+            lines += ["", "phases (the largest compiled one is shown)"] + [f"  {text}" for text in self.phases]
         lines += ["", "passes", str(self.passes), "", "kernels"] + [str(k) for k in self.kernels]
         if self.loops:
             lines += ["", "branches and loops"] + [f"  {text}" for text in self.loops]
@@ -149,13 +153,31 @@ def explain(fetches: Any, feed_dict: Any = None, session: Any = None) -> Explana
         if op.type == "Placeholder" and op.outputs[0] not in feeds:
             feeds[op.outputs[0]] = _example(op.outputs[0])
     store = _Shapes(session.store if session is not None else None)
-    exe = Executable(g, parsed.tensors, parsed.targets, list(feeds), store, getattr(session, "_config", None), feed_array)
+    wanted, targets, told = parsed.tensors, parsed.targets, []
+    done: Any = ()
+    if any(phases.on_resources(op) for op in ops):
+        parts = phases.Split(wanted, targets, list(feeds), store).parts
+        told = [_phase(part) for part in parts]
+        natives = [part for part in parts if isinstance(part, phases.Native)]
+        largest = max(natives, key=lambda part: len(part.ops), default=phases.Native([]))
+        wanted, targets, done = largest.fetches, largest.targets, largest.done
+        feeds = {t: feeds[t] if t in feeds else _example(t) for t in largest.feeds}
+    exe = Executable(g, wanted, targets, list(feeds), store, getattr(session, "_config", None), feed_array, done)
     arrays = [feed_array(t, v) for t, v in feeds.items()]
     try:
         variant, plan = exe.first(arrays)
     except regions.NotNative as e:
-        return Explanation(Drawing(ops, "the graph"), Drawing(ops, "as it is"), None, [], [], 0, interpreted=str(e))
-    return _explanation(ops, variant, plan, arrays)
+        return Explanation(Drawing(ops, "the graph"), Drawing(ops, "as it is"), None, [], [], 0, interpreted=str(e), phases=told)
+    found = _explanation(ops, variant, plan, arrays)
+    found.phases = told
+    return found
+
+
+def _phase(part: Any) -> str:
+    if isinstance(part, phases.Native):
+        return f"compiled: {len(part.ops)} ops"
+    kinds = [" (may wait)" if u.op.opdef.blocks else " (interpreted)" if u.inner else "" for u in part]
+    return "resources: " + ", ".join(u.op.name + kind for u, kind in zip(part, kinds))
 
 
 def _graph_of(fetches: Any) -> graph.Graph:

@@ -63,10 +63,11 @@ class OpDef:
         grad(op, *dys)           -> a gradient (or None) for each input
         body(*tensors, **attrs)  -> a composite in other ops; output shape and dtype are its
         axes(op)                 -> `Axes`, or None: how the op can be made with its axes in another order
+        performs(access, op, arrays) -> the results of an op on a resource of the session (a queue, an iterator); see ops/resource.py
     Traits: `family`, `combine` (reductions), `effect` ("read", "write", "random", "host" or None), `static` (names of the
     inputs whose value must be known before kernels are made), `shape_only` (names of the inputs of which only the shape
     is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`, `converts` (each element of its input in
-    another dtype, nothing else).
+    another dtype, nothing else), `blocks` (it may wait for other threads), `makes` (a handle: `makes(op)` is its object).
     Tests (tests/test_ops.py) come from `samples`: a list of `rng -> (args, attrs)`, functions of a `np.random.Generator` that
     return one call of the op: `args` a tuple of NumPy arrays (or numbers), one per tensor input, `attrs` a dict.  Elementwise,
     reduction and scan ops need none: calls are drawn from `domain` (the interval of random inputs), and `special` maps an input
@@ -96,6 +97,8 @@ class OpDef:
         self.result: str = traits.pop("result", "same")
         self.commutative: bool = traits.pop("commutative", False)
         self.converts: bool = traits.pop("converts", False)
+        self.blocks: bool = traits.pop("blocks", False)
+        self.makes: Callable[[Operation], Any] | None = traits.pop("makes", None)
         # Test data: domain of random inputs, special values, sample calls (see tests/test_ops.py).
         self.domain: tuple[float, float] = traits.pop("domain", (-3.0, 3.0))
         self.special: dict[Any, Any] = traits.pop("special", {})
@@ -108,6 +111,7 @@ class OpDef:
         self._fold: Callable[..., ir.Fold] | None = traits.pop("fold", None)
         self._scatter: Callable[..., ir.Scatter] | None = traits.pop("scatter", None)
         self._axes: Callable[[Operation], Axes | None] | None = traits.pop("axes", None)
+        self._performs: Callable[..., Sequence[np.ndarray]] | None = traits.pop("performs", None)
         self._grad: Callable[..., Any] | None = None
         self.no_gradient: str | None = traits.pop("no_gradient", None)
         self._body: Callable[..., Any] | None = fn if family == "composite" else None
@@ -153,6 +157,11 @@ class OpDef:
     def axes(self, fn: Callable[[Operation], Axes | None]) -> Callable[[Operation], Axes | None]:
         """Decorator: how the op acts along axes, `fn(op)`; sizes are known to it."""
         self._axes = fn
+        return fn
+
+    def performs(self, fn: Callable[..., Sequence[np.ndarray]]) -> Callable[..., Sequence[np.ndarray]]:
+        """Decorator: what the op does to a resource, `fn(access, op, arrays) -> results` (see ops/resource.py)."""
+        self._performs = fn
         return fn
 
     # -- building

@@ -7,7 +7,7 @@ infers every op again from the actual inputs.  Where a size or a shape operand d
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Sequence
+from typing import Any, Collection, Sequence
 
 import numpy as np
 
@@ -63,9 +63,11 @@ class Stage:
 class Specializer:
     """Makes stages for one request: fetches, targets and fed tensors of a user's graph."""
 
-    def __init__(self, fetches: Sequence[Tensor], targets: Sequence[Operation], feeds: Sequence[Tensor]):
+    def __init__(self, fetches: Sequence[Tensor], targets: Sequence[Operation], feeds: Sequence[Tensor],
+                 done: Collection[Operation] = ()):
         self.fetches, self.feeds = list(fetches), dict.fromkeys(feeds)  # in order: so are the inputs of programs
-        self.ops = topological([*[t.op for t in fetches if t not in self.feeds], *targets], self.feeds)
+        self.done = done  # operations that have run before, by others
+        self.ops = topological([*[t.op for t in fetches if t not in self.feeds], *targets], {*self.feeds, *done})
 
     def stage(self, shapes: Any, values: Any, bound: dict[Tensor, Any], valued: set[Key]) -> Stage:
         """The next piece.
@@ -271,7 +273,7 @@ class _Walk:
     def _partial(self) -> Stage:
         """A stage that computes what the blocked ops wait for, and every value that crosses to the next stage."""
         needed = [t for t in getattr(self, "needed", []) if t in self.env or t.op.opdef is state.variable_handle]
-        inside = set(topological([t.op for t in needed], {*self.request.feeds, *self.bound}))
+        inside = set(topological([t.op for t in needed], {*self.request.feeds, *self.bound, *self.request.done}))
         crossing = dict.fromkeys(needed)
         for op in self.request.ops:
             if op not in inside:

@@ -11,7 +11,7 @@ import time
 import warnings
 from functools import partial
 from threading import get_ident
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Collection, Sequence
 
 import numpy as np
 
@@ -165,9 +165,10 @@ class Executable:
     """See `runtime.reference.Reference` for the same thing in NumPy."""
 
     def __init__(self, graph: Graph, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any,
-                 config: Any = None, convert: Callable[[Tensor, Any], np.ndarray] = lambda t, v: np.asarray(v, t.dtype.np)):
+                 config: Any = None, convert: Callable[[Tensor, Any], np.ndarray] = lambda t, v: np.asarray(v, t.dtype.np),
+                 done: Collection[Operation] = ()):
         self.fetches, self.targets, self.feeds, self.store, self.config = fetches, targets, feeds, store, config
-        self.request = specialize.Specializer(fetches, targets, feeds)
+        self.request, self.done = specialize.Specializer(fetches, targets, feeds, done), done
         self.variants: list[list[Variant]] = []  # by stage
         self.valued: list[set[Any]] = []
         self.threads = thread_count(config)
@@ -189,7 +190,7 @@ class Executable:
             if self.store.inside:
                 self.store.alone()
             limit = timeout if timeout is not None else self.timeout / 1000 or None
-            found = Reference(self.fetches, self.targets, [*self.feeds, *done], self.store)(arrays, limit)
+            found = Reference(self.fetches, self.targets, [*self.feeds, *done], self.store, self.done)(arrays, limit)
         return [own(r, t, t in self.feeds) for r, t in zip(found, self.fetches)]
 
     def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None) -> list[Any]:
@@ -678,7 +679,7 @@ class _Run:
     def _replay(self) -> None:
         """The step by the reference interpreter, whose error names the op."""
         exe = self.exe
-        Reference(exe.fetches, exe.targets, exe.feeds, _ReadOnly(self.store))([self.given[("feed", t)] for t in exe.feeds])
+        Reference(exe.fetches, exe.targets, exe.feeds, _ReadOnly(self.store), exe.done)([self.given[("feed", t)] for t in exe.feeds])
 
 
 class _ReadOnly:

@@ -6,7 +6,7 @@ Knows ops only through the registry; knows no kernel and no Session (rank 4).
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Collection, Iterable
 
 import numpy as np
 
@@ -33,10 +33,35 @@ def evaluate(op: Operation, arrays: list[np.ndarray]) -> list[np.ndarray]:
         raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
 
 
+def perform(access: Any, op: Operation, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """What `op` does to a resource of the session: its results, of the dtypes and shapes that it promises."""
+    try:
+        found = op.opdef._performs(access, op, arrays)
+    except errors.OpError as e:
+        raise e if e.op is not None else errors.raised_at(type(e), op, e.message) from e.__cause__
+    except (ValueError, IndexError, ZeroDivisionError) as e:
+        raise errors.raised_at(errors.InvalidArgumentError, op, str(e)) from e
+    for t, a in zip(op.outputs, found, strict=True):
+        if t.sizes is not None and a.shape != t.sizes and not _agree(t.sizes, a.shape):
+            raise errors.raised_at(errors.InvalidArgumentError, op, f"a result of shape {a.shape} where {types.shape_text(t.sizes)} was "
+                                   "promised; the shapes of the components say otherwise than what has been put in")
+    return found  # type: ignore[no-any-return]
+
+
+def _agree(static: tuple[Any, ...], actual: tuple[int, ...]) -> bool:
+    if len(static) != len(actual):
+        return False
+    for s, n in zip(static, actual):
+        if type(s) is int and s != n:
+            return False
+    return True
+
+
 class Step:
     """One run: values of tensors, and variables written but not yet committed."""
 
-    def __init__(self, feeds: dict[Tensor, np.ndarray], store: Any):
+    def __init__(self, feeds: dict[Tensor, np.ndarray], store: Any, access: Any = None):
+        self.access = access  # to the resources of the session
         self.values: dict[Tensor, np.ndarray] = dict(feeds)
         self.fed = set(feeds)
         self.store = store
@@ -74,6 +99,8 @@ class Step:
         d = op.opdef
         if d is state.variable_handle:
             return []
+        if d._performs is not None:
+            return perform(self.access, op, arrays)
         if d.effect == "read":
             return [np.asarray(self.has(op.inputs[0].op))] if d is state.is_variable_initialized_op else [self.variable(op.inputs[0].op)]
         if d.effect == "write":
@@ -234,15 +261,16 @@ def _inside(op: Operation) -> list[Operation]:
 class Reference:
     """A step of a graph as a callable: feeds in, fetched arrays out; variables are committed only at the end."""
 
-    def __init__(self, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any):
+    def __init__(self, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any,
+                 done: Collection[Operation] = ()):
         self.fetches, self.feeds, self.store = fetches, feeds, store
-        self.ops = graph.topological([*[t.op for t in fetches if t not in set(feeds)], *targets], set(feeds))
+        self.ops = graph.topological([*[t.op for t in fetches if t not in set(feeds)], *targets], {*feeds, *done})
         # A random op in a branch or loop has been drawn from once when the step ends, also where it did not run.
         self.random = [o for op in self.ops for o in _inside(op) if o.opdef.effect == "random" and o.opdef is not control.counter_op]
 
-    def __call__(self, arrays: list[np.ndarray], timeout: float | None = None) -> list[np.ndarray]:
-        """Raises DeadlineExceededError when a loop is still running after `timeout` seconds."""
-        step = Step(dict(zip(self.feeds, arrays)), self.store)
+    def __call__(self, arrays: list[np.ndarray], timeout: float | None = None, access: Any = None) -> list[np.ndarray]:
+        """Raises DeadlineExceededError when a loop is still running after `timeout` seconds.  access: see runtime/store.py."""
+        step = Step(dict(zip(self.feeds, arrays)), self.store, access)
         step.end = None if timeout is None else time.monotonic() + timeout
         step.drawn.update((op, self.store.draws(op)) for op in self.random)
         step.run(self.ops)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
+from typing import Any, Callable
 
 import numpy as np
 
@@ -39,6 +41,10 @@ class Store:
         _stores.add(self)
         self.writes = 0  # changes whenever a value may have changed
         self.version = 0  # changes when an array is replaced, so that plans bind its new address
+        self.resources: dict[Any, Any] = {}  # queues, iterators, tables: by their handle, and by the name they are shared under
+        self.making = locks.rlock()
+        self.waits: dict[object, threading.Condition] = {}  # what threads wait for now
+        self.closed = False
 
     def alone(self) -> None:
         """Waits until no other thread's run reads; the caller holds the lock, so none begins."""
@@ -89,11 +95,91 @@ class Store:
             for op, n in drawn.items():
                 self.counters[op] = n + 1
 
+    def resource(self, handle: Operation) -> Any:
+        """The object that `handle` stands for in this session, made when it is asked for first.  Raises CancelledError when closed."""
+        try:
+            return self.resources[handle]
+        except KeyError:
+            pass
+        with self.making:
+            if self.closed:
+                raise errors.CancelledError(None, None, "the session has been closed")
+            shared = handle.attrs.get("shared_name")
+            key = (handle.opdef, handle.attrs.get("container", ""), shared) if shared else handle
+            if key not in self.resources:
+                self.resources[key] = handle.opdef.makes(handle)
+            self.resources[handle] = self.resources[key]
+            return self.resources[handle]
+
+    def close(self) -> None:
+        """The end of the session: wakes all threads that wait for a resource (CancelledError), closes and drops the resources."""
+        self.closed = True
+        for condition in list(self.waits.values()):
+            with condition:
+                condition.notify_all()
+        with self.making:
+            found = list({id(r): r for r in self.resources.values()}.values())
+            self.resources.clear()
+        for r in found:
+            if hasattr(r, "close"):
+                r.close()
+        self.clear()
+
     def clear(self) -> None:
         self.values.clear()
         self.counters.clear()
         self.version += 1
         self.writes += 1
+
+
+class WouldBlock(Exception):
+    """An op that was asked not to wait would have to; it has done nothing."""
+
+
+class Access:
+    """What one run may do with the resources of its session.
+
+    end: when waiting ends, by `time.monotonic()`.  patient: False where an op must raise `WouldBlock` rather than wait.
+    """
+
+    __slots__ = ("store", "end", "patient", "cancelled")
+
+    def __init__(self, store: Store, end: float | None = None, patient: bool = True):
+        self.store, self.end, self.patient, self.cancelled = store, end, patient, False
+
+    def resource(self, handle: Operation) -> Any:
+        return self.store.resource(handle)
+
+    def wait(self, condition: threading.Condition, ready: Callable[[], Any], begun: bool = False) -> None:
+        """Waits until `ready()`; the caller holds `condition`, and whoever changes what `ready` looks at notifies it.
+
+        begun: the op has changed something already, so it must not begin anew.
+        Raises DeadlineExceededError, CancelledError (the session has been closed), and lets Ctrl-C through.
+        """
+        if ready():
+            return
+        if not (self.patient or begun):
+            raise WouldBlock
+        me = object()
+        self.store.waits[me] = condition
+        try:
+            while not ready():
+                if self.store.closed or self.cancelled:
+                    raise errors.CancelledError(None, None, "the session has been closed" if self.store.closed else "another operation of "
+                                                "the step has failed")
+                left = None if self.end is None else self.end - time.monotonic()
+                if left is not None and left <= 0:
+                    raise errors.DeadlineExceededError(None, None, "Timed out while waiting for others; nothing has been taken or put")
+                condition.wait(left)
+        finally:
+            del self.store.waits[me]
+
+    def cancel(self) -> None:
+        """Ends the waiting of all threads of this run."""
+        self.cancelled = True
+        for condition in list(self.store.waits.values()):
+            with condition:
+                condition.notify_all()
 
 
 def _after_fork() -> None:
