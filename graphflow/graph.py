@@ -171,10 +171,11 @@ class Operation:
         return self.opdef.type
 
     @property
-    def node_def(self) -> dict[str, Any]:
-        """Name, type, input names, device and attributes, as plain data."""
-        return {"name": self.name, "op": self.type, "device": self.device, "attr": dict(self.attrs),
-                "input": [t.name for t in self.inputs] + [f"^{c.name}" for c in self.control_inputs]}
+    def node_def(self) -> Any:
+        """The op as a `tf.NodeDef`: name, op (its type), input, device, attr."""
+        from . import graph_def
+
+        return graph_def.node_of(self)
 
     @property
     def traceback(self) -> list[Site]:
@@ -422,8 +423,8 @@ class Graph:
         except (ValueError, TypeError) as e:
             e.args = (f"{e} for '{full}' (op: '{opdef.type}')" + _shapes_note(inputs) + (f"\n  at {site}" if site else ""),)
             raise
-        op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, scope.device_for(opdef), site, (),
-                       region)
+        device = scope.device_for(self, full, opdef, inputs) if scope.devices else ""
+        op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, device, site, (), region)
         self._ops.append(op)
         self._by_name[full] = op
         for mapping in self._gradient_overrides:  # the innermost wins
@@ -715,13 +716,11 @@ class _Scopes:
         self.region: Region | None = None
         self.variable_scope: Any = None
 
-    def device_for(self, opdef: Any) -> str:
-        if not self.devices:
-            return ""
+    def device_for(self, g: Graph, name: str, opdef: Any, inputs: Sequence[Tensor]) -> str:
         found = ""
         for d in self.devices:
-            if callable(d):
-                d = d(opdef) or ""
+            if callable(d):  # it may look at name, type and node_def of an op that has no device yet
+                d = d(Operation(g, -1, name, opdef, tuple(inputs), (), {}, (), found)) or ""
             found = "" if d is None else _merge_devices(found, d)
         return found
 

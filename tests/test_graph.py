@@ -107,7 +107,7 @@ def test_operations_are_frozen(graph):
     op = tf.constant(1).op
     with pytest.raises(AttributeError, match="immutable"):
         op.name = "other"
-    assert op.node_def["op"] == "Const" and op.get_attr("dtype") == tf.int32 and op.site.file == __file__
+    assert op.node_def.op == "Const" and op.get_attr("dtype") == tf.int32 and op.site.file == __file__
 
 
 def test_set_shape(graph):
