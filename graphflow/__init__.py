@@ -71,12 +71,13 @@ _LAZY = {
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
                "get_logger": ".platform.logging"}
 _LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "SummaryMetadata"), ".proto")
+_LAZY |= {"io": ".io", "python_io": ".python_io"}
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data", "summary": "tf.summary",
           "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
           "FIFOQueue": "queues and readers",
           "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
-          "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers", "python_io": "queues and readers",
+          "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers",
           "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
 
 globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
