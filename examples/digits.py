@@ -8,7 +8,7 @@ tqdm, matplotlib), prints its accuracy on a fifth of them that it has not seen, 
     learning_curve.png            loss and accuracy by epoch
     graph.dot, graph.html         the training step as it was declared
     optimized.dot, optimized.html the training step after optimisation
-    model-<step>.safetensors      the trained variables
+    model-<step>.index, .data-... the trained variables
 """
 import argparse
 import os

@@ -126,7 +126,7 @@ def test_savers_with_other_names(tmp_path):
         assert sess.run("v:0") == 2
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"\x00\xff", b'{"meta_graph_format": 9}',
+@pytest.mark.parametrize("text", [b"{}", b"\x00\xff", b'{"meta_graph_format": 9}',
                                   b'{"meta_graph_format": 1, "graph": 3, "collections": {}, "saver": null}',
                                   b'{"meta_graph_format": 1, "graph": {"format": 1, "node": []}, '
                                   b'"collections": {"a": [{"node": "b"}]}, "saver": null}'])
@@ -137,3 +137,16 @@ def test_damaged_files(tmp_path, text):
         tf.train.import_meta_graph(str(path))
     with pytest.raises(OSError, match="does not exist"):
         tf.train.import_meta_graph(str(tmp_path / "none.meta"))
+
+
+def test_a_meta_file_cut_short_or_flipped(saved):
+    path = saved[0] + ".meta"
+    with open(path, "rb") as f:
+        data = f.read()
+    for at in [0, 1, 10, *range(30, len(data), len(data) // 40), len(data) - 5]:
+        for damaged in (data[:at], data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]):
+            with open(path, "wb") as f:
+                f.write(damaged)
+            with pytest.raises(tf.errors.DataLossError, match="at byte"):
+                tf.train.import_meta_graph(path)
+            assert not tf.get_default_graph().get_operations()

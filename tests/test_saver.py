@@ -1,14 +1,18 @@
 """Checkpoints: round trips, the file format, partial restores, damaged files, the `checkpoint` file."""
 from __future__ import annotations
 
+import json
 import os
+import signal
+import zlib
 
 import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.crc32c import crc32c, mask
 from graphflow.flags import flags
-from graphflow.train import checkpoint
+from graphflow.train import bundle
 
 
 @pytest.fixture(autouse=True)
@@ -43,22 +47,159 @@ def test_every_dtype_comes_back(tmp_path):
             assert v.dtype == before[n].dtype
 
 
-def test_the_safetensors_package_reads_it_and_we_read_its_files(tmp_path):
-    numpy_api = pytest.importorskip("safetensors.numpy")
-    real = {n: v for n, v in VALUES.items() if not np.iscomplexobj(v)}
-    for n, v in real.items():
-        tf.Variable(v, name="scope/" + n)
+# What TensorFlow 2.21's compat.v1 Saver wrote for w = [[1, 2], [3, 4]], step = 7 and the string s = ["hi"].
+TF_INDEX = bytes.fromhex(
+    "00000608011a02080100010f73080712041202080128073509eb4d1501030d746570080912002007280835bbd79f11000115770801120812020802120208022"
+    "00f2810354c289874000000000100000000d0bb3fb5000000000100000000c0f2a1b00001027800500000000001000000004a4aefe75508620e" + "00" * 35
+    + "57fb808b247547db")
+TF_DATA = bytes.fromhex("02d8d81073686907000000000000000000803f000000400000404000008040")
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    (tmp_path / "theirs.index").write_bytes(TF_INDEX)
+    (tmp_path / "theirs.data-00000-of-00001").write_bytes(TF_DATA)
+    return str(tmp_path / "theirs")
+
+
+def test_a_checkpoint_of_tensorflow(theirs):
+    assert tf.train.list_variables(theirs) == [("s", [1]), ("step", []), ("w", [2, 2])]
+    assert tf.train.load_variable(theirs, "s").tolist() == [b"hi"]
+    w, step = tf.Variable(np.zeros((2, 2), np.float32), name="w"), tf.Variable(np.int64(0), name="step")
+    with tf.Session() as sess:
+        tf.train.Saver().restore(sess, theirs)
+        assert sess.run(w).tolist() == [[1, 2], [3, 4]] and sess.run(step) == 7
+
+
+def test_every_damaged_byte_of_it_is_found(theirs):
+    for path, data in ((theirs + ".index", TF_INDEX), (theirs + ".data-00000-of-00001", TF_DATA)):
+        for at in range(len(data)):
+            for damaged in (data[:at], data[:at] + bytes([data[at] ^ 4]) + data[at + 1:]):
+                with open(path, "wb") as f:
+                    f.write(damaged)
+                try:
+                    reader = tf.train.NewCheckpointReader(theirs)
+                    found = {n: reader.get_tensor(n).tolist() for n in reader.names()}
+                except tf.errors.DataLossError as e:
+                    assert "at byte" in str(e)
+                    continue
+                # Bytes that say nothing: the padding of the footer, and unused parts of tables.
+                assert len(damaged) == len(data) and found == {"s": [b"hi"], "step": 7, "w": [[1, 2], [3, 4]]}, (path, at)
+        with open(path, "wb") as f:
+            f.write(data)
+
+
+def test_tables_of_several_blocks_shared_prefixes_and_snappy():
+    pairs = [(b"key%06d" % i, b"v" * 700) for i in range(400)]
+    assert bundle.read_table(bundle.write_table(pairs)) == dict(pairs)
+    # By Snappy's description of its format: nine bytes; the literal "ab"; four from two back; the literal "c"; two from one back.
+    assert bundle._unsnapped(bytes([9, 1 << 2]) + b"ab" + bytes([1, 2, 0]) + b"c" + bytes([1 << 2 | 2, 1, 0]), 0) == b"ababab" + b"ccc"
+
+
+def test_parts_of_a_partitioned_variable_are_put_together(tmp_path):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    message = bundle._message
+
+    def shape(*sizes):
+        return 2, b"".join(message((2, message((1, n)))) for n in sizes)
+
+    pairs, slices = {b"": message((1, 1))}, b""
+    for k in range(2):
+        part = rows[2 * k:2 * k + 2]
+        slices += message((7, message((1, message((1, 2 * k), (2, 2))), (1, b""))))
+        pairs[bundle._slice_key("p", [(2 * k, 2), (0, -1)])] = message((1, 1), shape(2, 3), (4, 24 * k), (5, 24)) + _sum(part)
+    pairs[b"p"] = message((1, 1), shape(4, 3)) + slices
+    (tmp_path / "m.index").write_bytes(bundle.write_table(sorted(pairs.items())))
+    (tmp_path / "m.data-00000-of-00001").write_bytes(rows.tobytes())
+    np.testing.assert_array_equal(tf.train.load_variable(str(tmp_path / "m"), "p"), rows)
+    assert bundle._slice_key("parts", [(3, 2), (0, 300)]).hex() == "00706172747300010102838280c12c"  # as TensorFlow writes it
+
+
+def _sum(array):
+    return b"\x35" + mask(crc32c(array.tobytes())).to_bytes(4, "little")
+
+
+def test_tensorflow_names_of_files(tmp_path):
+    tf.Variable(1.0, name="a")
+    saver = tf.train.Saver()
     with started() as sess:
-        prefix = tf.train.Saver().save(sess, str(tmp_path / "ours"))
-    found = numpy_api.load_file(prefix + ".safetensors")
-    assert sorted(found) == sorted("scope/" + n for n in real)
-    for n, v in real.items():
-        np.testing.assert_array_equal(found["scope/" + n], v)
-    numpy_api.save_file({n: np.ascontiguousarray(v) for n, v in real.items()}, str(tmp_path / "theirs.safetensors"),
-                        metadata={"by": "them"})
-    reader = tf.train.NewCheckpointReader(str(tmp_path / "theirs"))
-    for n, v in real.items():
-        np.testing.assert_array_equal(reader.get_tensor(n), v)
+        path = saver.save(sess, str(tmp_path / "model.ckpt"), global_step=100)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", *["model.ckpt-100" + s for s in (".data-00000-of-00001", ".index", ".meta")]]
+    tf.train.remove_checkpoint(path)
+    assert os.listdir(tmp_path) == ["checkpoint"] and not tf.train.checkpoint_exists(path)
+
+
+def test_crc32c():
+    # RFC 3720, B.4
+    for data, expected in ((b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (b"", 0)):
+        assert crc32c(data) == expected
+    data = np.random.default_rng(0).integers(0, 256, 600_001, dtype=np.uint8).tobytes()
+    for n in (8191, 8192, 20_000, 300_000, 600_001):  # a short one is summed byte by byte
+        total = 0
+        for at in range(0, n, 5000):
+            total = crc32c(data[at:min(at + 5000, n)], total)
+        assert crc32c(data[:n]) == total
+
+
+@pytest.mark.parametrize("killed_at", [0, 1, 2, 3])
+def test_a_save_that_is_killed_leaves_a_whole_checkpoint(tmp_path, monkeypatch, killed_at):
+    a, b = tf.Variable(np.zeros(1000), name="a"), tf.Variable(np.zeros(1000), name="b")
+    both = tf.group(a.assign_add(tf.ones([1000], tf.float64)), b.assign_add(tf.ones([1000], tf.float64)))
+    saver = tf.train.Saver()
+    with started() as sess:
+        prefix = saver.save(sess, str(tmp_path / "m"))
+        sess.run(both)
+        if (child := os.fork()) == 0:
+            rename, seen = os.replace, []
+
+            def replace(*names):
+                if len(seen) == killed_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                seen.append(names)
+                rename(*names)
+
+            os.replace = replace
+            saver.save(sess, prefix)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        sess.run(both)
+        saver.restore(sess, prefix)
+        found = sess.run([a, b])
+        expected = 1.0 if killed_at > 1 else 0.0  # from the second renaming on, the new one counts
+        assert all((x == expected).all() for x in found)
+        sess.run(both)
+        saver.save(sess, prefix)
+        saver.restore(sess, prefix)
+        assert (sess.run(b) == expected + 1).all()
+
+
+def _safetensors(arrays, metadata=None):
+    """A file of that format, by its description."""
+    codes = {"float32": "F32", "float64": "F64", "int64": "I64"}
+    header, at = {} if metadata is None else {"__metadata__": metadata}, 0
+    for n, v in arrays.items():
+        header[n] = {"dtype": codes[v.dtype.name], "shape": list(v.shape), "data_offsets": [at, at + v.nbytes]}
+        at += v.nbytes
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"".join(v.tobytes() for v in arrays.values())
+
+
+def test_checkpoints_of_earlier_versions_are_read(tmp_path):
+    value = np.arange(100.0)
+    sums = json.dumps({"a": zlib.crc32(value.tobytes()), "c": zlib.crc32(np.float64([1, 2]).tobytes())})
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(_safetensors({"a": value, "c": np.float64([[1, 2]])}, {"crc32": sums, "complex": json.dumps({"c": "complex128"})}))
+    a, c = tf.Variable(np.zeros(100), name="a"), tf.Variable(np.zeros(1, np.complex128), name="c")
+    saver = tf.train.Saver()
+    with tf.Session() as sess:
+        saver.restore(sess, str(tmp_path / "m"))
+        np.testing.assert_array_equal(sess.run(a), value)
+        assert sess.run(c).tolist() == [1 + 2j]
+        again = saver.save(sess, str(tmp_path / "m"))
+        sess.run(tf.global_variables_initializer())
+        path.write_bytes(b"")  # the new files count
+        saver.restore(sess, again)
+        np.testing.assert_array_equal(sess.run(a), value)
 
 
 def test_reader_and_listing(tmp_path):
@@ -120,27 +261,55 @@ def test_reshape_on_request(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "header", "data", "flip", "json", "entry", "dtype"])
-def test_damaged_files_are_refused(tmp_path, damage):
-    a = tf.Variable(np.arange(100.0), name="a")
+def test_damaged_files_of_earlier_versions_are_refused(tmp_path, damage):
+    a = tf.Variable(np.ones(100), name="a")
+    value = np.arange(100.0)
+    data = bytearray(_safetensors({"a": value}, {"crc32": json.dumps({"a": zlib.crc32(value.tobytes())})}))
+    if damage == "flip":
+        data[-5] ^= 1
+    if damage == "json":
+        data[8:12] = b"xxxx"
+    if damage == "entry":
+        data = data.replace(b"[100]", b"[900]")
+    if damage == "dtype":
+        data = data.replace(b"F64", b"Q64")
+    cut = {"empty": 0, "header": 20, "data": len(data) - 8}.get(damage, len(data))
+    (tmp_path / "m.safetensors").write_bytes(data[:cut])
+    with started() as sess:
+        with pytest.raises(tf.errors.DataLossError, match="damaged.*at byte"):
+            tf.train.Saver().restore(sess, str(tmp_path / "m"))
+        assert sess.run(a).tolist() == [1.0] * 100
+
+
+def test_nothing_is_restored_from_a_damaged_checkpoint(tmp_path):
+    a, b = tf.Variable(np.arange(100.0), name="a"), tf.Variable(np.arange(100.0), name="b")
     saver = tf.train.Saver()
     with started() as sess:
-        path = saver.save(sess, str(tmp_path / "m")) + ".safetensors"
-        data = bytearray(open(path, "rb").read())
-        if damage == "flip":
-            data[-5] ^= 1
-        if damage == "json":
-            data[8:12] = b"xxxx"
-        if damage == "entry":
-            data = data.replace(b"[100]", b"[900]")
-        if damage == "dtype":
-            data = data.replace(b"F64", b"Q64")
-        cut = {"empty": 0, "header": 20, "data": len(data) - 8}.get(damage, len(data))
-        with open(path, "wb") as f:
-            f.write(data[:cut])
-        sess.run(tf.assign(a, np.ones(100)))
-        with pytest.raises(tf.errors.DataLossError, match="damaged"):
-            saver.restore(sess, str(tmp_path / "m"))
+        prefix = saver.save(sess, str(tmp_path / "m"))
+        with open(prefix + ".data-00000-of-00001", "r+b") as f:
+            f.seek(1500)
+            f.write(b"\xff")
+        sess.run([a.assign(np.ones(100)), b.assign(np.ones(100))])
+        with pytest.raises(tf.errors.DataLossError, match="data of 'b' do not match.*at byte 800"):
+            saver.restore(sess, prefix)
         assert sess.run(a).tolist() == [1.0] * 100
+
+
+def test_saver_def():
+    tf.Variable(1.0, name="a")
+    b = tf.Variable(1.0, name="b")
+    saver = tf.train.Saver({"old": b}, max_to_keep=3)
+    made = tf.train.Saver.from_proto(saver.to_proto())
+    assert made.as_saver_def() == saver.as_saver_def() and saver.saver_def.max_to_keep == 3
+    assert saver.to_proto(export_scope="elsewhere") is None
+    with pytest.raises(ValueError, match="must not be"):
+        tf.train.Saver([b], saver_def=saver.as_saver_def())
+    with pytest.raises(ValueError, match="build cannot be deferred"):
+        tf.train.Saver([b], defer_build=True)
+    with tf.Graph().as_default():
+        tf.Variable(1.0, name="c")
+        with pytest.raises(ValueError, match="variable b of the SaverDef"):
+            tf.train.Saver(saver_def=saver.as_saver_def())
 
 
 def test_old_checkpoints_are_deleted(tmp_path):
@@ -150,7 +319,8 @@ def test_old_checkpoints_are_deleted(tmp_path):
         for step in range(4):
             saver.save(sess, str(tmp_path / "m"), global_step=step)
     assert [os.path.basename(p) for p in saver.last_checkpoints] == ["m-2", "m-3"]
-    assert sorted(p for p in os.listdir(tmp_path) if p.endswith(".safetensors")) == ["m-2.safetensors", "m-3.safetensors"]
+    assert sorted(p for p in os.listdir(tmp_path) if not p.endswith(".meta")) == [
+        "checkpoint", "m-2.data-00000-of-00001", "m-2.index", "m-3.data-00000-of-00001", "m-3.index"]
     state = tf.train.get_checkpoint_state(str(tmp_path))
     assert state.model_checkpoint_path == tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "m-3")
     assert state.all_model_checkpoint_paths == [str(tmp_path / "m-2"), str(tmp_path / "m-3")]
@@ -286,11 +456,3 @@ def test_init_from_checkpoint(tmp_path):
     tf.train.init_from_checkpoint(str(tmp_path), {"old/": "new/", "b": b})
     with started() as sess:
         assert sess.run(w).tolist() == [1, 2] and sess.run(b).tolist() == [3]
-
-
-def test_writer_is_sorted_and_aligned(tmp_path):
-    path = str(tmp_path / "x.safetensors")
-    checkpoint.write_file(path, {"b": (tf.float32, np.float32([1])), "a": (tf.float64, np.float64([2]))})
-    data = open(path, "rb").read()
-    assert int.from_bytes(data[:8], "little") % 8 == 0
-    assert data[-12:] == np.float64([2]).tobytes() + np.float32([1]).tobytes()

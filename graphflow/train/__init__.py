@@ -8,7 +8,7 @@ from .moving_averages import ExponentialMovingAverage
 from .optimizer import Optimizer
 from .optimizers import (AdadeltaOptimizer, AdagradDAOptimizer, AdagradOptimizer, AdamOptimizer, FtrlOptimizer, GradientDescentOptimizer,
                          MomentumOptimizer, ProximalAdagradOptimizer, ProximalGradientDescentOptimizer, RMSPropOptimizer)
-from .saver import Saver, init_from_checkpoint
+from .saver import Saver, SaverDef, init_from_checkpoint
 from .schedules import (cosine_decay, cosine_decay_restarts, exponential_decay, inverse_time_decay, linear_cosine_decay, natural_exp_decay,
                         noisy_linear_cosine_decay, piecewise_constant, piecewise_constant_decay, polynomial_decay)
 from .training_util import assert_global_step, create_global_step, get_global_step, get_or_create_global_step, global_step

@@ -1,56 +1,24 @@
-"""Checkpoint files: named arrays in the safetensors format, and the `checkpoint` file that says which is the latest.
+"""Checkpoints as files: reading any of them, and the `checkpoint` file that says which is the latest.
 
-Knows bytes and paths; knows no graph and no session.  The format (github.com/huggingface/safetensors): eight bytes of
-header length, a JSON header {name: {dtype, shape, data_offsets}, "__metadata__": {text: text}}, then the arrays' bytes.
-Here the metadata also carries a CRC-32 of every array, and the true dtype of complex arrays, stored as pairs of reals.
+Knows bytes and paths; knows no graph and no session.  Checkpoints are in TensorFlow's format (bundle.py); those of earlier
+versions of this package are safetensors files.
 """
 from __future__ import annotations
 
+import glob
 import json
-import math
 import os
 import re
 import tempfile
 import time
-import zlib
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable
 
 import numpy as np
 
 from .. import errors, types
 from ..types import DType
-
-SUFFIX = ".safetensors"
-_CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16",
-          "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}
-_DTYPES = {code: types.as_dtype(name) for name, code in _CODES.items()}
-_HEADER_LIMIT = 100_000_000
-
-
-# ---------------------------------------------------------------- writing
-
-
-def write_file(path: str, tensors: Mapping[str, tuple[DType, np.ndarray]]) -> None:
-    """Writes stored arrays (bfloat16: the bits) atomically: a reader sees the old file or the whole new one."""
-    header, chunks, offset, complex_names, sums = {}, [], 0, {}, {}
-    for name in sorted(tensors):
-        dtype, array = tensors[name]
-        data = np.ascontiguousarray(array).reshape(array.shape)
-        shape = list(array.shape)
-        if dtype.is_complex:
-            complex_names[name] = dtype.name
-            data, dtype, shape = data.reshape(-1).view(dtype.real_dtype.np), dtype.real_dtype, [*shape, 2]
-        if dtype.name not in _CODES:
-            raise errors.UnimplementedError(None, None, f"cannot save {name!r}: a checkpoint holds no {dtype.name}")
-        raw = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
-        header[name] = {"dtype": _CODES[dtype.name], "shape": shape, "data_offsets": [offset, offset + len(raw)]}
-        sums[name] = zlib.crc32(raw)
-        chunks.append(raw)
-        offset += len(raw)
-    metadata = {"format": "graphflow", "complex": json.dumps(complex_names), "crc32": json.dumps(sums)}
-    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    replace_file(path, [len(text).to_bytes(8, "little"), text, *chunks])
+from .bundle import INDEX, Bundle
+from .safetensors import SUFFIX, SafeTensors
 
 
 def replace_file(path: str, chunks: Iterable[bytes]) -> None:
@@ -84,83 +52,46 @@ class CheckpointReader:
     """`tf.train.NewCheckpointReader(prefix)`: the names, shapes, dtypes and values in one checkpoint.
 
     Raises:
-        NotFoundError: no such file, or no such tensor.  DataLossError: the file is cut short or corrupted.
+        NotFoundError: no such file, or no such tensor.  DataLossError: a file is cut short or corrupted.
     """
 
     def __init__(self, filepattern: str):
-        self.path = file_of(filepattern)
+        prefix = os.fspath(filepattern)
         try:
-            self._open()
+            self._file = SafeTensors(old_file(prefix)) if not _is_bundle(prefix) and os.path.exists(old_file(prefix)) else Bundle(prefix)
         except OSError as e:
             raise errors.NotFoundError(None, None,
-                                       f"Unsuccessful CheckpointReader: failed to find any matching file for {filepattern!r} "
-                                       f"({e.strerror})") from None
-
-    def _open(self) -> None:
-        size = os.path.getsize(self.path)
-        with open(self.path, "rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            self._need(size >= 8 and 0 < length <= min(size - 8, _HEADER_LIMIT), "its header is cut short")
-            text = f.read(length)
-        try:
-            header = json.loads(text)
-            metadata = header.pop("__metadata__", None) or {}
-            self._complex = json.loads(metadata.get("complex", "{}"))
-            self._sums = json.loads(metadata.get("crc32", "{}"))
-            self._entries = {name: self._described(**e) for name, e in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise self._lost(f"its header cannot be read ({type(e).__name__}: {e})") from None
-        self._start = 8 + length
-        for name, (dtype, shape, begin, end) in self._entries.items():
-            fits = min(shape, default=0) >= 0 and 0 <= begin <= end and end - begin == math.prod(shape) * dtype.size
-            self._need(fits, f"the entry of {name!r} contradicts itself")
-            self._need(self._start + end <= size, f"it ends before the data of {name!r}")
-
-    @staticmethod
-    def _described(dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> tuple[DType, tuple[int, ...], int, int]:
-        begin, end = data_offsets
-        return _DTYPES[dtype], tuple(map(int, shape)), int(begin), int(end)
-
-    def _lost(self, why: str) -> errors.OpError:
-        return errors.DataLossError(None, None, f"Checkpoint {self.path!r} is damaged: {why}")
-
-    def _need(self, condition: bool, why: str) -> None:
-        if not condition:
-            raise self._lost(why)
+                                       f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {prefix} "
+                                       f"({e.filename}: {e.strerror})") from None
+        self.path = self._file.path
 
     def names(self) -> list[str]:
-        return sorted(self._entries)
+        return sorted(self._file.entries)
 
     def has_tensor(self, tensor_str: str) -> bool:
-        return tensor_str in self._entries
+        return tensor_str in self._file.entries
+
+    def _known(self, name: str) -> str:
+        if name not in self._file.entries:
+            raise errors.NotFoundError(None, None,
+                                       f"Key {name} not found in checkpoint {self.path!r}.{errors.suggest(name, self._file.entries)}")
+        return name
 
     def dtype(self, name: str) -> DType:
-        return types.as_dtype(self._complex[name]) if name in self._complex else self._entry(name)[0]
+        return self._file.dtype(self._known(name))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._entry(name)[1][:-1] if name in self._complex else self._entry(name)[1]
-
-    def _entry(self, name: str) -> tuple[DType, tuple[int, ...], int, int]:
-        if name not in self._entries:
-            raise errors.NotFoundError(None, None,
-                                       f"Key {name} not found in checkpoint {self.path!r}.{errors.suggest(name, self._entries)}")
-        return self._entries[name]
+        return self._file.shape(self._known(name))
 
     def stored(self, name: str) -> np.ndarray:
         """The array as a variable stores it; bfloat16 as bits."""
-        dtype, _, begin, end = self._entry(name)
-        with open(self.path, "rb") as f:
-            f.seek(self._start + begin)
-            raw = f.read(end - begin)
-        self._need(len(raw) == end - begin, f"it ends before the data of {name!r}")
-        self._need(name not in self._sums or zlib.crc32(raw) == self._sums[name], f"the data of {name!r} do not match their checksum")
-        data = np.frombuffer(raw, dtype.np.newbyteorder("<")).astype(dtype.np)
-        return data.view(self.dtype(name).np).reshape(self.shape(name))
+        return self._file.stored(self._known(name))
 
     def get_tensor(self, tensor_str: str) -> np.ndarray:
         """The value; bfloat16 as the float32 it stands for."""
         value = self.stored(tensor_str)
-        return types.bf16_decode(value) if self.dtype(tensor_str) is types.bfloat16 else value
+        value = types.bf16_decode(value) if self.dtype(tensor_str) is types.bfloat16 else value
+        return value[()] if self.dtype(tensor_str) is types.string and value.shape == () else value
 
     def get_variable_to_shape_map(self) -> dict[str, list[int]]:
         return {n: list(self.shape(n)) for n in self.names()}
@@ -175,24 +106,36 @@ class CheckpointReader:
 NewCheckpointReader = CheckpointReader
 
 
-def file_of(prefix: str) -> str:
-    """The file of a checkpoint prefix; a file's own name is accepted too."""
-    prefix = os.fspath(prefix)
+def _is_bundle(prefix: str) -> bool:
+    return os.path.isfile(prefix + INDEX) or os.path.isfile(prefix + INDEX + ".next")
+
+
+def old_file(prefix: str) -> str:
+    """The one file that earlier versions of this package saved."""
     return prefix if prefix.endswith(SUFFIX) else prefix + SUFFIX
 
 
 def checkpoint_exists(checkpoint_prefix: str) -> bool:
     """Whether a checkpoint of this prefix is there."""
-    return os.path.isfile(file_of(checkpoint_prefix))
+    prefix = os.fspath(checkpoint_prefix)
+    return _is_bundle(prefix) or os.path.isfile(old_file(prefix))
+
+
+def mtime(prefix: str) -> float:
+    """When a checkpoint was written."""
+    return os.path.getmtime(next((p for p in (prefix + INDEX, prefix + INDEX + ".next") if os.path.exists(p)), old_file(prefix)))
 
 
 def get_checkpoint_mtimes(checkpoint_prefixes: Iterable[str]) -> list[float]:
-    return [os.path.getmtime(file_of(p)) for p in checkpoint_prefixes if checkpoint_exists(p)]
+    """When each checkpoint was written; those that are not there are left out."""
+    return [mtime(p) for p in checkpoint_prefixes if checkpoint_exists(p)]
 
 
-def remove_checkpoint(checkpoint_prefix: str, meta_graph_suffix: str = "meta") -> None:
-    """Deletes a checkpoint's files; those that are not there are ignored."""
-    for path in (file_of(checkpoint_prefix), f"{checkpoint_prefix}.{meta_graph_suffix}"):
+def remove_checkpoint(checkpoint_prefix: str, checkpoint_format_version: Any = None, meta_graph_suffix: str = "meta") -> None:
+    """Deletes a checkpoint's files, the index first; those that are not there are ignored."""
+    prefix = os.fspath(checkpoint_prefix)
+    data = glob.glob(glob.escape(prefix) + ".data-?????-of-?????*")
+    for path in (prefix + INDEX, prefix + INDEX + ".next", *data, old_file(prefix), f"{prefix}.{meta_graph_suffix}"):
         if os.path.exists(path):
             os.unlink(path)
 

@@ -9,7 +9,8 @@ import json
 import os
 from typing import Any
 
-from .. import graph, graph_def
+from .. import errors, graph, graph_def
+from ..crc32c import crc32c
 from ..graph import Graph, Operation, Tensor
 from ..graph_def import GraphDef
 from ..variables import Variable
@@ -18,6 +19,8 @@ from . import checkpoint
 __all__ = ["MetaGraphDef", "export_meta_graph", "import_meta_graph"]
 
 FORMAT = 1
+_START = b'{"meta_graph_format"'
+_SUM = b"\n#crc32c=%08x\n"  # of the text before it
 
 
 class MetaGraphDef:
@@ -33,21 +36,37 @@ class MetaGraphDef:
 
     def SerializeToString(self) -> bytes:
         """The JSON text as bytes.  Raises TypeError when the graph has an attribute that is no data (a Python function)."""
-        return json.dumps({"meta_graph_format": FORMAT, "graph": json.loads(self.graph_def.to_json()), "collections": self.collection_def,
+        text = json.dumps({"meta_graph_format": FORMAT, "graph": json.loads(self.graph_def.to_json()), "collections": self.collection_def,
                            "saver": self.saver_def}).encode()
+        return text + _SUM % crc32c(text)
 
     def ParseFromString(self, data: str | bytes) -> int:
-        """Replaces this one by that of `data`; returns the number of bytes.  Raises ValueError when it is not one."""
+        """Replaces this one by that of `data`; returns the number of bytes.
+
+        Raises:
+            ValueError: it is something else.  DataLossError: it is cut short or corrupted.
+        """
+        raw = data.encode() if isinstance(data, str) else data
+        text, mark, found = raw.rpartition(_SUM[:9])
+        if mark and found.strip() != b"%08x" % crc32c(text):
+            raise errors.DataLossError(None, None, "a MetaGraphDef does not match its checksum "
+                                       f"(the sum at byte {len(text)} is of bytes 0 to {len(text) - 1})")
+        if not mark and raw[:len(_START)] != _START[:len(raw)]:
+            raise ValueError("Error parsing MetaGraphDef: not the JSON of a graph with collections"
+                             + (": TensorFlow wrote it" if raw[:1] in b"\n\x12" and raw else ""))
         try:
-            parsed = json.loads(data)
-            if parsed["meta_graph_format"] != FORMAT:
-                raise ValueError(f"format {parsed['meta_graph_format']!r}, expected {FORMAT}")
-            found = GraphDef.from_json(json.dumps(parsed["graph"]))
-            collections, saver = dict(parsed["collections"]), parsed["saver"]
+            self._take(json.loads(text if mark else raw))
+        except json.JSONDecodeError as e:
+            raise errors.DataLossError(None, None, f"a MetaGraphDef is cut short or damaged: {e.msg} at byte {e.pos}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"Error parsing MetaGraphDef: not the JSON of a graph with collections ({type(e).__name__}: {e})") from None
-        self.graph_def, self.collection_def, self.saver_def = found, collections, saver
         return len(data)
+
+    def _take(self, parsed: dict[str, Any]) -> None:
+        if parsed["meta_graph_format"] != FORMAT:
+            raise ValueError(f"format {parsed['meta_graph_format']!r}, expected {FORMAT}")
+        found, collections, saver = GraphDef.from_json(json.dumps(parsed["graph"])), dict(parsed["collections"]), parsed["saver"]
+        self.graph_def, self.collection_def, self.saver_def = found, collections, saver
 
 
 # ---------------------------------------------------------------- export
@@ -80,7 +99,7 @@ def describe(g: Graph, saver: Any = None, collection_list: Any = None, clear_dev
     keys = g.get_all_collection_keys() if collection_list is None else [k for k in collection_list if k in g.get_all_collection_keys()]
     collections = {k: [d for d in map(_item, g.get_collection(k)) if d is not None] for k in keys}
     saver_def = None if saver is None else {"variables": {name: _variable(v) for name, v in saver._vars.items()},
-                                            "max_to_keep": saver._max_to_keep}
+                                            "max_to_keep": saver._max_to_keep, "hours": saver._hours, "sharded": saver._sharded}
     return MetaGraphDef(exported, {k: items for k, items in collections.items() if items}, saver_def)
 
 
@@ -92,7 +111,7 @@ def export_meta_graph(filename: Any = None, meta_info_def: Any = None, graph_def
 
     Args:
         collection_list: the names of the collections to export; all by default.
-        saver_def: a Saver, whose variables `import_meta_graph` then gives to the Saver it returns.
+        saver_def: a Saver or SaverDef, whose variables `import_meta_graph` then gives to the Saver it returns.
         clear_devices: leave out device strings.
         meta_info_def, graph_def, as_text, clear_extraneous_savers, strip_default_attrs, save_debug_info: accepted without meaning here.
 
@@ -103,7 +122,7 @@ def export_meta_graph(filename: Any = None, meta_info_def: Any = None, graph_def
         raise NotImplementedError("export_meta_graph: export_scope is not in this release; import with an import_scope instead")
     from ..graph import get_default_graph
 
-    saver = saver_def if getattr(saver_def, "_vars", None) is not None else None
+    saver = saver_def._saver() if hasattr(saver_def, "_saver") else saver_def if getattr(saver_def, "_vars", None) is not None else None
     found = describe(get_default_graph() if graph is None else graph, saver, collection_list, clear_devices)
     if filename:
         checkpoint.replace_file(os.fspath(filename), [found.SerializeToString()])
@@ -171,6 +190,8 @@ def import_meta_graph(meta_graph_or_file: Any, clear_devices: bool = False, impo
         meta = MetaGraphDef()
         try:
             meta.ParseFromString(data)
+        except errors.DataLossError as e:
+            raise errors.DataLossError(None, None, f"Cannot parse file {path}: {e}") from None
         except ValueError as e:
             raise ValueError(f"Cannot parse file {path}: {e}") from None
     nodes = GraphDef([])
@@ -191,6 +212,8 @@ def import_meta_graph(meta_graph_or_file: Any, clear_devices: bool = False, impo
     except (KeyError, TypeError, IndexError, AttributeError) as e:
         raise ValueError(f"the MetaGraphDef's collections do not fit its graph ({type(e).__name__}: {e})") from None
     if saved:
-        return Saver(saved, max_to_keep=meta.saver_def["max_to_keep"])
+        kept = meta.saver_def
+        return Saver(saved, max_to_keep=kept["max_to_keep"], keep_checkpoint_every_n_hours=kept.get("hours", 10000.0),
+                     sharded=kept.get("sharded", False))
     ours = [v for v in back.variables.values() if v in g.get_collection(graph.GraphKeys.GLOBAL_VARIABLES)]
     return Saver(ours) if ours else None

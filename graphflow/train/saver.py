@@ -11,7 +11,7 @@ from .. import errors, graph, types
 from ..graph import GraphKeys
 from ..ops import state
 from ..ops.opdef import constant
-from . import checkpoint
+from . import bundle, checkpoint
 from .training_util import global_step as step_of
 
 
@@ -37,10 +37,43 @@ def _named(var_list: Any) -> dict[str, Any]:
     return out
 
 
+class SaverDef:
+    """What a Saver is made from: how many checkpoints it keeps, and `variables`, names of variables by the names they are saved under."""
+
+    LEGACY, V1, V2 = range(3)
+
+    def __init__(self, max_to_keep: int = 0, sharded: bool = False, keep_checkpoint_every_n_hours: float = 0.0, version: int = LEGACY,
+                 variables: Any = None):
+        self.max_to_keep, self.sharded, self.version = max_to_keep, sharded, version
+        self.keep_checkpoint_every_n_hours = keep_checkpoint_every_n_hours
+        self.variables: dict[str, str] = dict(variables or {})
+
+    def _found(self) -> dict[str, Any]:
+        """The variables of the default graph.  Raises ValueError when one is not there."""
+        ours = {v.op.name: v for v in saveable_variables()}
+        for name in self.variables.values():
+            if name not in ours:
+                raise ValueError(f"The variable {name} of the SaverDef is not in the graph.{errors.suggest(name, ours)}")
+        return {key: ours[name] for key, name in self.variables.items()}
+
+    def _saver(self) -> Saver:
+        return Saver(saver_def=self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SaverDef) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return (f"max_to_keep: {self.max_to_keep}\nsharded: {str(self.sharded).lower()}\n"
+                f"keep_checkpoint_every_n_hours: {self.keep_checkpoint_every_n_hours!r}\nversion: V{self.version}\n")
+
+
 class Saver:
     """Saves and restores variables by name.
 
-    A checkpoint is the file `<prefix>.safetensors`; the prefix is what `save` returns and `restore` takes.
+    A checkpoint is TensorFlow's (format V2): `<prefix>.index` and `<prefix>.data-00000-of-00001`, with the graph in
+    `<prefix>.meta`; the prefix is what `save` returns and `restore` takes.
 
     Args:
         var_list: variables (saved under their own names), or a dict from other names; all saveable variables by default.
@@ -49,19 +82,31 @@ class Saver:
         reshape: restore values of another shape with as many elements.
         allow_empty: no variables is no error.
         pad_step_number: steps in file names have eight digits.
-        sharded, restore_sequentially, saver_def, builder, write_version: accepted; without meaning here.
+        saver_def: a SaverDef, what an earlier Saver of this graph was made from; `var_list` must not be given then.
+        defer_build: the variables are chosen by `build()`.
+        save_relative_paths: the `checkpoint` file names paths relative to its folder.
+        name, sharded, filename, restore_sequentially, builder, write_version: kept; a checkpoint is always one data file of format V2.
 
     Raises:
-        ValueError: no variables, or two with the same name.  TypeError: an item that is no variable.
+        ValueError: no variables, two with the same name, `saver_def` and `var_list`.  TypeError: an item that is no variable.
     """
 
     def __init__(self, var_list: Any = None, reshape: bool = False, sharded: bool = False, max_to_keep: int | None = 5,
                  keep_checkpoint_every_n_hours: float = 10000.0, name: str | None = None, restore_sequentially: bool = False,
                  saver_def: Any = None, builder: Any = None, defer_build: bool = False, allow_empty: bool = False,
                  write_version: Any = None, pad_step_number: bool = False, save_relative_paths: bool = False, filename: str | None = None):
+        if defer_build and var_list:
+            raise ValueError("If `var_list` is provided then build cannot be deferred. Either set defer_build=False or var_list=None.")
+        if saver_def is not None:
+            if var_list is not None:
+                raise ValueError("If `saver_def` is provided then `var_list` must not be: it names the variables.")
+            if not isinstance(saver_def, SaverDef):
+                raise TypeError(f"saver_def must be a SaverDef, got {type(saver_def).__name__}")
+            var_list, max_to_keep, sharded = saver_def._found(), saver_def.max_to_keep, saver_def.sharded
+            keep_checkpoint_every_n_hours = saver_def.keep_checkpoint_every_n_hours
         self._given, self._reshape, self._max_to_keep = var_list, reshape, max_to_keep or 0
         self._hours, self._allow_empty, self._pad = keep_checkpoint_every_n_hours, allow_empty, pad_step_number
-        self._relative, self._name = save_relative_paths, name
+        self._relative, self._name, self._sharded = save_relative_paths, name or "save", sharded
         self._last: list[tuple[str, float]] = []
         self._next_kept = time.time() + keep_checkpoint_every_n_hours * 3600
         self._vars: dict[str, Any] | None = None
@@ -73,7 +118,31 @@ class Saver:
         given = saveable_variables() if self._given is None else self._given
         self._vars = _named(given)
         if not self._vars and not self._allow_empty:
+            self._vars = None
             raise ValueError("No variables to save")
+
+    def as_saver_def(self) -> SaverDef:
+        """What this Saver saves, by name, and how many checkpoints it keeps."""
+        if self._vars is None:
+            raise RuntimeError("`build()` should be called before as_saver_def if defer_build==True")
+        return SaverDef(self._max_to_keep, self._sharded, self._hours, SaverDef.V2, {n: v.op.name for n, v in self._vars.items()})
+
+    saver_def = property(as_saver_def)
+
+    def to_proto(self, export_scope: str | None = None) -> SaverDef | None:
+        """`as_saver_def`; None when `export_scope` is given and no variable is inside it."""
+        found = self.as_saver_def()
+        if export_scope and not any(n == export_scope or n.startswith(export_scope + "/") for n in found.variables.values()):
+            return None
+        return found
+
+    @staticmethod
+    def from_proto(saver_def: SaverDef, import_scope: str | None = None) -> Saver:
+        """The Saver of a SaverDef for the default graph, whose variables are below `import_scope`."""
+        scope = f"{import_scope}/" if import_scope else ""
+        moved = SaverDef(saver_def.max_to_keep, saver_def.sharded, saver_def.keep_checkpoint_every_n_hours, saver_def.version,
+                         {n: scope + v for n, v in saver_def.variables.items()})
+        return Saver(saver_def=moved, name=import_scope)
 
     # -- the recent checkpoints
 
@@ -93,7 +162,7 @@ class Saver:
     def recover_last_checkpoints(self, checkpoint_paths: list[str]) -> None:
         """Takes checkpoints left by an earlier process into the count of `max_to_keep`; missing ones are skipped."""
         there = [p for p in checkpoint_paths if checkpoint.checkpoint_exists(p)]
-        self.set_last_checkpoints_with_time([(p, os.path.getmtime(checkpoint.file_of(p))) for p in there])
+        self.set_last_checkpoints_with_time([(p, checkpoint.mtime(p)) for p in there])
 
     def _record(self, path: str, suffix: str) -> None:
         """Notes a new checkpoint and deletes those that are too many."""
@@ -105,7 +174,7 @@ class Saver:
             if written > self._next_kept and written != np.inf:
                 self._next_kept += self._hours * 3600
             else:
-                checkpoint.remove_checkpoint(old, suffix)
+                checkpoint.remove_checkpoint(old, meta_graph_suffix=suffix)
 
     # -- save and restore
 
@@ -129,7 +198,7 @@ class Saver:
             return None
         with sess.store.lock:
             values = {name: (v.handle.dtype, sess.store.read(v.op).copy()) for name, v in variables.items()}
-        checkpoint.write_file(checkpoint.file_of(path), values)
+        bundle.write(path, values, checkpoint.replace_file)
         if write_meta_graph:
             self._write_meta(sess.graph, f"{path}.{meta_graph_suffix}")
         self._record(path, meta_graph_suffix)
