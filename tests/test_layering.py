@@ -17,8 +17,7 @@ PACKAGE = ROOT / "graphflow"
 
 # The longest prefix decides. Equal ranks may import each other only inside one layer (the second column).
 LAYERS: dict[str, tuple[float, str]] = {
-    "types": (0, "types"), "errors": (0, "errors"), "flags": (0, "flags"), "locks": (0, "locks"), "crc32c": (0, "crc32c"),
-    "version": (0, "version"),
+    "types": (0, "types"), "errors": (0, "errors"), "flags": (0, "flags"), "locks": (0, "locks"), "version": (0, "version"),
     "proto": (1, "proto"),                    # messages and files of records: bytes, no graph
     "config": (1, "config"),                  # messages that a Session takes
     "graph": (1, "graph"), "codegen.ir": (1, "ir"),

@@ -35,20 +35,35 @@ def _lists() -> tuple[list[int], list[int], list[int]]:
     return low.tolist(), high.tolist(), high[np.arange(256) << 8].tolist()
 
 
-def crc32c(data: Any) -> int:
-    """The CRC-32C of bytes."""
+_PIECE = 1 << 22
+
+
+def crc32c(data: Any, start: int = 0) -> int:
+    """The CRC-32C of bytes; `start` is that of what stands before them."""
     size = len(data)
     if size > 4096:
-        array = np.frombuffer(data, np.uint8)
-        return int(crc32c_many(array, np.zeros(1, np.int64), np.array([size]))[0])
+        array, total = np.frombuffer(data, np.uint8), start
+        for at in range(0, size, _PIECE):
+            piece = array[at:at + _PIECE]
+            total = _after(total, piece.size) ^ int(crc32c_many(piece, np.zeros(1, np.int64), np.array([piece.size]))[0])
+        return total
     low, high, single = _lists()
-    state, words = _ONES, size >> 2
+    state, words = start ^ _ONES, size >> 2
     for word in struct.unpack_from(f"<{words}I", data):
         state ^= word
         state = low[state & 0xFFFF] ^ high[state >> 16]
-    for byte in data[words << 2:]:
+    for byte in memoryview(data)[words << 2:]:
         state = (state >> 8) ^ single[(state ^ byte) & 255]
     return state ^ _ONES
+
+
+def _after(state: int, zeros: int) -> int:
+    """A state after so many zero bytes."""
+    if state == 0:
+        return 0
+    for _ in range(zeros & 3):
+        state = (state >> 8) ^ _lists()[2][state & 255]
+    return int(_moved(np.array([state], np.uint32), zeros & ~3)[0]) if zeros > 3 else state
 
 
 def masked(crc: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from .. import errors, types
-from ..crc32c import crc32c, mask
+from ..proto.crc32c import crc32c, masked
 from ..types import DType
 
 INDEX, DATA = ".index", ".data-00000-of-00001"
@@ -160,7 +160,7 @@ def write_table(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
         data += struct.pack(f"<{max(len(starts), 1)}II", *(starts or [0]), max(len(starts), 1))
         place = _handle(len(out), len(data))
         data += b"\x00"  # not compressed
-        out.extend(data + struct.pack("<I", mask(crc32c(bytes(data)))))
+        out.extend(data + struct.pack("<I", masked(crc32c(bytes(data)))))
         return place
 
     pending: list[tuple[bytes, bytes]] = []
@@ -198,7 +198,7 @@ def _block(data: bytes, start: int, size: int) -> bytes:
     end = start + size
     if end + 5 > len(data):
         raise Damaged("a block is cut short", start)
-    if mask(crc32c(data[start:end + 1])) != int.from_bytes(data[end + 1:end + 5], "little"):
+    if masked(crc32c(data[start:end + 1])) != int.from_bytes(data[end + 1:end + 5], "little"):
         raise Damaged("a block does not match its checksum", start)
     if data[end] > 1:
         raise Damaged(f"a block has the unknown compression {data[end]}", end)
@@ -269,7 +269,7 @@ def write(prefix: str, tensors: Mapping[str, tuple[DType, np.ndarray]], replace:
         raw: Any = memoryview(little.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         shape = b"".join(_message((2, _message((1, n)))) for n in array.shape)
         entries.append((name.encode(), _message((1, _NUMBERS[dtype.name]), (2, shape), (4, offset), (5, raw.nbytes))
-                        + b"\x35" + struct.pack("<I", mask(crc32c(raw)))))
+                        + b"\x35" + struct.pack("<I", masked(crc32c(raw)))))
         chunks.append(raw)
         offset += raw.nbytes
     settle(prefix)
@@ -344,7 +344,7 @@ class Bundle:
             data = np.fromfile(f, np.uint8, e.size)
         if len(data) != e.size:
             raise self._lost(path, f"it ends before the data of {name!r}", e.offset)
-        if e.dtype is not types.string and mask(crc32c(data)) != e.sum:
+        if e.dtype is not types.string and masked(crc32c(data)) != e.sum:
             raise self._lost(path, f"the data of {name!r} do not match their checksum", e.offset)
         return data
 
@@ -391,7 +391,7 @@ class Bundle:
         stored = data[at:at + 4]
         total = crc32c(data[at:], total)
         at += 4
-        if len(stored) < 4 or at + sum(lengths) != len(data) or mask(total) != e.sum:
+        if len(stored) < 4 or at + sum(lengths) != len(data) or masked(total) != e.sum:
             raise self._lost(self.data_file(e.shard), f"the data of {name!r} do not match their checksum", e.offset)
         out = np.empty(count, object)
         for i, n in enumerate(lengths):

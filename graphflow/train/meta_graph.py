@@ -10,9 +10,9 @@ import os
 from typing import Any
 
 from .. import errors, graph, graph_def
-from ..crc32c import crc32c
 from ..graph import Graph, Operation, Tensor
 from ..graph_def import GraphDef
+from ..proto.crc32c import crc32c
 from ..variables import Variable
 from . import checkpoint
 
