@@ -1,6 +1,7 @@
 """Functions from weights to a scalar penalty, for the `regularizer` arguments of variables and layers."""
 from __future__ import annotations
 
+import numbers
 from typing import Any, Callable, Sequence
 
 from . import graph, math_ops, nn
@@ -12,17 +13,19 @@ __all__ = ["apply_regularization", "l1_l2_regularizer", "l1_regularizer", "l2_re
 Regularizer = Callable[[Any], Any]
 
 
-def _checked(scale: Any) -> float:
-    """Raises ValueError for an int (as TF1, which takes it for a mistake) or a negative number."""
+def _checked(scale: Any) -> Any:
+    """The scale, a float or a tensor.  Raises ValueError for an int (as TF1, which takes it for a mistake) or a negative number."""
     if isinstance(scale, int) and not isinstance(scale, bool):
         raise ValueError(f"scale cannot be an integer: {scale}")
+    if not isinstance(scale, numbers.Real):
+        return scale
     if scale < 0.0:
         raise ValueError(f"Setting a scale less than 0 on a regularizer: {scale}.")
     return float(scale)
 
 
-def _scaled(scale: float, penalty: Callable[[Tensor], Tensor], scope: str) -> Regularizer:
-    if scale == 0.0:
+def _scaled(scale: Any, penalty: Callable[[Tensor], Tensor], scope: str) -> Regularizer:
+    if isinstance(scale, float) and scale == 0.0:
         return lambda _: None
 
     def regularize(weights: Any, name: str | None = None) -> Tensor:

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
 
 from .. import graph, nest, types
 from ..graph import GraphKeys, Tensor
 from ..ops.opdef import convert_to_tensor
-from ..variable_scope import get_variable, variable_scope
+from ..variable_scope import VariableScope, get_variable, variable_scope
 
 
 class Layer:
@@ -164,8 +165,10 @@ class Layer:
     def _enter(self, scope: Any) -> Any:
         """The variable scope of this call: a new one the first time (reused if asked), then the same again."""
         if self._scope is not None:
-            return variable_scope(self._scope, reuse=True if self.built else self._reuse)
+            return _again(self._scope, True if self.built else self._reuse)
         wanted = scope if scope is not None else self._wanted_scope
+        if isinstance(wanted, VariableScope):
+            return _Captured(self, _again(wanted, self._reuse))
         if wanted is None and self._reuse:
             wanted = self._base_name
         return _Captured(self, variable_scope(wanted, default_name=self._base_name, reuse=self._reuse))
@@ -181,6 +184,14 @@ class Layer:
             raise ValueError(f"{start}expected ndim={self.ndim}, found ndim={len(x.sizes)}. {full}")
         if self.min_ndim is not None and len(x.sizes) < self.min_ndim:
             raise ValueError(f"{start}expected min_ndim={self.min_ndim}, found ndim={len(x.sizes)}. {full}")
+
+
+@contextmanager
+def _again(scope: VariableScope, reuse: Any) -> Iterator[VariableScope]:
+    """A variable scope once more, with its own name scope: ops of later calls are `dense/MatMul_1`."""
+    with (variable_scope(scope, reuse=reuse, auxiliary_name_scope=False) as inner,
+          graph.get_default_graph().name_scope(scope.original_name_scope or None)):
+        yield inner
 
 
 class _Captured:

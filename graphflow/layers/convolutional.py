@@ -59,7 +59,7 @@ class _Conv(Layer):
 
     def convolve(self, inputs: Tensor) -> Tensor:
         return nn.convolution(inputs, self.kernel, self.padding, strides=self.strides, dilation_rate=self.dilation_rate,
-                              data_format=self.format)
+                              data_format=self.format, name=("conv1d", "Conv2D", "Conv3D")[self.rank - 1])
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = self.convolve(inputs)

@@ -28,6 +28,7 @@ class BatchNormalization(Layer):
     """
 
     min_ndim = 2
+    beta_first = False  # the order in which the variables are made
 
     def __init__(self, axis: Any = -1, momentum: float = 0.99, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
                  beta_initializer: Any = zeros_initializer(), gamma_initializer: Any = ones_initializer(),
@@ -51,7 +52,8 @@ class BatchNormalization(Layer):
         if channels is None:
             raise ValueError(f"Input has undefined `axis` dimension. Input shape: {input_shape}")
         dtype = types.float32 if self.dtype in ("float16", "bfloat16") else types.as_dtype(self.dtype)
-        for wanted, name, (init, regularizer, constraint) in zip((self.scale, self.center), ("gamma", "beta"), self._own):
+        parameters = list(zip((self.scale, self.center), ("gamma", "beta"), self._own))
+        for wanted, name, (init, regularizer, constraint) in reversed(parameters) if self.beta_first else parameters:
             if wanted:
                 setattr(self, name, self.add_weight(name, [channels], dtype, init, regularizer, constraint=constraint))
         self.moving_mean = self.add_weight("moving_mean", [channels], dtype, self._moving[0], trainable=False)
@@ -73,7 +75,7 @@ class BatchNormalization(Layer):
         attrs: dict[str, Any] = {"epsilon": float(self.epsilon), "data_format": data_format}
         if flag is False:
             return fused_batch_norm(x, gamma, beta, moving_mean, moving_variance, training=False, **attrs)[0]
-        if flag and x.shape.ndims == 4:
+        if flag and x.shape.ndims == 4 and self.fused is not False:
             y, mean, variance = fused_batch_norm(x, gamma, beta, moving_mean, moving_variance, training=True, **attrs)
         else:
             mean, variance, unbiased = self._statistics(x, data_format)
