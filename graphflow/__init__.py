@@ -16,6 +16,7 @@ from .ops.host import numpy_function, py_func
 from .ops.gradients import AggregationMethod, RegisterGradient, UnconnectedGradients, gradients
 from .ops.opdef import constant, convert_to_tensor, register_tensor_conversion_function
 from .ops.state import assign, assign_add, assign_sub
+from .ops import summaries as _summaries
 from .session import InteractiveSession, Session, get_default_session
 from .types import (DType, Dimension, TensorShape, as_dtype, bfloat16, complex64, complex128, double, float16, float32, float64,
                     half, int8, int16, int32, int64, string, uint8, uint16, uint32, uint64)
@@ -66,14 +67,18 @@ _LAZY = {
     "logging": ".platform.logging",
     "metrics": ".metrics",
     "python": ".python",
+    "summary": ".summary",
     "test": ".platform.test",
 }
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
                "get_logger": ".platform.logging"}
-_LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "SummaryMetadata"), ".proto")
+_LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "RunMetadata", "SessionLog", "Summary", "SummaryMetadata"),
+                             ".proto")
 _LAZY |= {"io": ".io", "python_io": ".python_io"}
+_LATE_NAMES |= dict.fromkeys(("audio_summary", "histogram_summary", "image_summary", "merge_all_summaries", "merge_summary",
+                              "scalar_summary"), ".summary.old")
 # What is known to be missing, by the first name or a part of it.
-_LATER = {"data": "tf.data", "summary": "tf.summary",
+_LATER = {"data": "tf.data",
           "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
           "FIFOQueue": "queues and readers",
           "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",

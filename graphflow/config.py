@@ -1,8 +1,8 @@
 """TF1's configuration messages as plain classes with the same field names.
 
 With a meaning here: `ConfigProto.intra_op_parallelism_threads`, `.operation_timeout_in_ms`, `.memory_budget`, `.log_device_placement`,
-`.allow_soft_placement`; `RunOptions.timeout_in_ms`, `.trace_level`; all of `RunMetadata`.  Every other field is accepted,
-kept and without effect.
+`.allow_soft_placement`; `RunOptions.timeout_in_ms`, `.trace_level`.  Every other field is accepted, kept and without effect.
+(`RunMetadata` is a message of graphflow/proto.)
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from . import errors
 
-__all__ = ["ConfigProto", "GPUOptions", "GraphOptions", "OptimizerOptions", "RunOptions", "RunMetadata", "DeviceAttributes"]
+__all__ = ["ConfigProto", "GPUOptions", "GraphOptions", "OptimizerOptions", "RunOptions", "DeviceAttributes"]
 
 
 class Message:
@@ -145,12 +145,6 @@ class RunOptions(Message):
     NO_TRACE, SOFTWARE_TRACE, HARDWARE_TRACE, FULL_TRACE = range(4)
     _fields = {"trace_level": 0, "timeout_in_ms": 0, "inter_op_thread_pool": 0, "output_partition_graphs": False, "debug_options": None,
                "report_tensor_allocations_upon_oom": False}
-
-
-class RunMetadata(Message):
-    """Filled by `sess.run(..., run_metadata=...)` when a trace is asked for."""
-
-    _fields = {"step_stats": None, "cost_graph": None, "partition_graphs": list, "function_graphs": list}
 
 
 class DeviceAttributes(Message):

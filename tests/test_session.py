@@ -575,11 +575,30 @@ def test_run_metadata_and_timeline(compiled):
     for _ in range(2):
         compiled.run(y, {x: np.ones((64, 64), np.float32)}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                      run_metadata=metadata)
-    events = metadata.step_stats.events
-    assert events and all(e["duration_us"] > 0 for e in events)
-    assert any("probabilities" in e["ops"] for e in events)
-    trace = json.loads(Timeline(metadata.step_stats).generate_chrome_trace_format())
-    assert sum(e["ph"] == "X" for e in trace["traceEvents"]) == len(events)
+    device, = metadata.step_stats.dev_stats
+    assert device.device.endswith("CPU:0") and device.node_stats and all(n.op_end_rel_micros > 0 for n in device.node_stats)
+    assert any("probabilities" in n.timeline_label for n in device.node_stats)
+    assert all(abs(n.all_start_micros / 1e6 - time.time()) < 60 for n in device.node_stats)
+    trace = json.loads(Timeline(metadata.step_stats).generate_chrome_trace_format())["traceEvents"]
+    slices = [e for e in trace if e["ph"] == "X"]
+    assert len(slices) == len(device.node_stats) and {"name", "op"} <= slices[0]["args"].keys() and all(e["dur"] > 0 for e in slices)
+
+
+def test_a_timeline_shows_ops_of_the_host_and_what_they_read(compiled):
+    import json
+
+    from graphflow.debug.timeline import Timeline
+
+    x = tf.placeholder(tf.float32, [None], name="x")
+    y = tf.py_func(lambda v: v + 1, [tf.tanh(x, name="bend")], tf.float32, name="outside")
+    metadata = tf.RunMetadata()
+    compiled.run(y, {x: [1.0, 2.0]}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
+    trace = json.loads(Timeline(metadata.step_stats).generate_chrome_trace_format())["traceEvents"]
+    call = next(e for e in trace if e["ph"] == "X" and e["args"]["name"] == "outside")
+    assert call["name"] == "PyFunc" and call["args"]["input0"] == "bend" and call["args"]["ops"] == ["outside"]
+    assert [e["ph"] for e in trace if e.get("cat") == "DataFlow"] == ["s", "t"]
+    plain = json.loads(Timeline(metadata.step_stats).generate_chrome_trace_format(show_dataflow=False))["traceEvents"]
+    assert [e["ph"] for e in plain] == ["M", "X", "X"]
 
 
 def test_explain(compiled):

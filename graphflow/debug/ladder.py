@@ -24,8 +24,8 @@ def ran(plan: Any, events: list[dict[str, Any]]) -> None:
     """Times of one run, beside the bytes each kernel touches."""
     nbytes = {", ".join(op.name for op in u.cluster.ops): sum(plan.nbytes(b) for b in u.emitted.buffers) for u in plan.compiled.every()
               if u.emitted}
-    total = sum(e["duration_us"] for e in events)
+    total = sum(e["seconds"] for e in events) * 1e6
     print(f"{len(events)} kernels, {total:.1f} us, arena {plan.arena_bytes:,} B, sizes {dict(plan.env)}", file=sys.stderr)
     for e in events:
         size = next((n for names, n in nbytes.items() if set(e["ops"]) & set(names.split(", "))), 0)
-        print(f"  {e['duration_us']:10.1f} us {size / max(e['duration_us'], 1e-3) / 1e3:7.1f} GB/s  {e['name']}", file=sys.stderr)
+        print(f"  {e['seconds'] * 1e6:10.1f} us {size / max(e['seconds'], 1e-9) / 1e9:7.1f} GB/s  {e['kind']}", file=sys.stderr)

@@ -584,7 +584,10 @@ class _Run:
             if reason == runner.DONE:
                 break
             if reason == runner.AT_HOST:
+                began = time.perf_counter()
                 self._host(plan, plan.hosts[pc], fresh)
+                if record:
+                    self.timeline.host(plan.hosts[pc].op, began)
                 pc += 1
             elif reason == runner.PAUSED and (self.timeout is None or time.perf_counter() - start < self.timeout):
                 continue
@@ -655,7 +658,10 @@ class _Run:
             if op.opdef._lower is None and op.opdef._fold is None and op.opdef._numpy is not None:
                 arrays = [self._known(t) for t in op.inputs]
                 if all(a is not None for a in arrays) and not op.opdef.static:
+                    began = time.perf_counter()
                     self.bound.update(zip(op.outputs, evaluate(op, arrays)))  # type: ignore[arg-type]
+                    if hasattr(self.timeline, "host"):
+                        self.timeline.host(op, began)
 
     def _known(self, t: Tensor) -> np.ndarray | None:
         if t in self.bound:

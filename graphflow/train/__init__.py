@@ -15,13 +15,18 @@ from .training_util import assert_global_step, create_global_step, get_global_st
 
 # Messages, made when they are first asked for.
 _MESSAGES = ("BytesList", "Example", "Feature", "FeatureList", "FeatureLists", "Features", "FloatList", "Int64List", "SequenceExample")
-__all__ = [n for n in dir() if not n.startswith("_")] + [*_MESSAGES]
+_SUMMARIES = {"SummaryWriter": "FileWriter", "summary_iterator": "summary_iterator"}  # names of `tf.summary`
+__all__ = [n for n in dir() if not n.startswith("_")] + [*_MESSAGES, *_SUMMARIES]
 
 
 def __getattr__(name):
-    """A message class; AttributeError for any other name."""
+    """A message class, a name of `tf.summary`; AttributeError for any other name."""
     from .. import errors, proto
 
+    if name in _SUMMARIES:
+        from .. import summary
+
+        return getattr(summary, _SUMMARIES[name])
     if name not in _MESSAGES:
         raise AttributeError(f"module 'graphflow.train' has no attribute {name!r}."
                              f"{errors.suggest(name, __all__) if not name.startswith('_') else ''}")
