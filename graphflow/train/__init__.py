@@ -3,7 +3,12 @@ from ..graph_def import write_graph
 from .checkpoint import (CheckpointReader, CheckpointState, NewCheckpointReader, checkpoint_exists, generate_checkpoint_state_proto,
                          get_checkpoint_mtimes, get_checkpoint_state, latest_checkpoint, list_variables, load_checkpoint, load_variable,
                          remove_checkpoint, update_checkpoint_state)
+from .hooks import (CheckpointSaverHook, CheckpointSaverListener, FeedFnHook, FinalOpsHook, GlobalStepWaiterHook, LoggingTensorHook,
+                    NanLossDuringTrainingError, NanTensorHook, ProfilerHook, SecondOrStepTimer, StepCounterHook, StopAtStepHook,
+                    SummarySaverHook)
 from .meta_graph import export_meta_graph, import_meta_graph
+from .monitored_session import (ChiefSessionCreator, MonitoredSession, MonitoredTrainingSession, Scaffold, SessionCreator,
+                                SingularMonitoredSession, WorkerSessionCreator)
 from .moving_averages import ExponentialMovingAverage
 from .optimizer import Optimizer
 from .optimizers import (AdadeltaOptimizer, AdagradDAOptimizer, AdagradOptimizer, AdamOptimizer, FtrlOptimizer, GradientDescentOptimizer,
@@ -11,6 +16,9 @@ from .optimizers import (AdadeltaOptimizer, AdagradDAOptimizer, AdagradOptimizer
 from .saver import Saver, SaverDef, init_from_checkpoint
 from .schedules import (cosine_decay, cosine_decay_restarts, exponential_decay, inverse_time_decay, linear_cosine_decay, natural_exp_decay,
                         noisy_linear_cosine_decay, piecewise_constant, piecewise_constant_decay, polynomial_decay)
+from .session_manager import SessionManager
+from .session_run_hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from .supervisor import Supervisor
 from .training_util import assert_global_step, create_global_step, get_global_step, get_or_create_global_step, global_step
 
 # Messages, made when they are first asked for.
