@@ -12,8 +12,8 @@ import graphflow as tf
 from graphflow.flags import flags
 
 T = tf.train
-if not hasattr(T, "Coordinator") or not hasattr(tf, "summary"):
-    pytest.skip("needs tf.train.Coordinator and tf.summary", allow_module_level=True)
+if not hasattr(T, "Coordinator"):
+    pytest.skip("needs tf.train.Coordinator", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +231,7 @@ def test_training_session_writes_and_goes_on(tmp_path):
     for last in (5, 8):
         with tf.Graph().as_default():
             loss, train = counted()
-            tf.summary.scalar("loss", loss)
+            tf.summary.scalar("error", loss)
             saved = []
 
             class Listener(T.CheckpointSaverListener):
@@ -250,8 +250,8 @@ def test_training_session_writes_and_goes_on(tmp_path):
     assert os.path.exists(os.path.join(folder, "graph.pbtxt"))
     events = [e for p in sorted(os.listdir(folder)) if "tfevents" in p for e in T.summary_iterator(os.path.join(folder, p))]
     values = [(v.tag, e.step) for e in events for v in e.summary.value]
-    assert [s for tag, s in values if tag == "loss"] == [1, 3, 5, 6, 8]
-    assert {tag for tag, _ in values} == {"loss", "global_step/sec"}
+    assert [s for tag, s in values if tag == "error"] == [1, 3, 5, 6, 8]
+    assert {tag for tag, _ in values} == {"error", "global_step/sec"}
 
 
 def test_session_manager(tmp_path):
@@ -279,7 +279,7 @@ def test_supervisor(tmp_path):
     for total in (3.0, 6.0):
         with tf.Graph().as_default():
             loss, train = counted()
-            tf.summary.scalar("loss", loss)
+            tf.summary.scalar("error", loss)
             sv = T.Supervisor(logdir=folder, save_model_secs=600, save_summaries_secs=600)
             assert tf.get_default_graph().finalized and sv.is_chief and sv.saver is not None and sv.save_path.endswith("model.ckpt")
             with sv.managed_session() as sess:

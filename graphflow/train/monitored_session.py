@@ -10,7 +10,6 @@ from typing import Any, Callable
 
 from .. import control_flow_ops, errors, graph, variables
 from ..array_ops import concat
-from ..config import RunMetadata
 from ..graph import GraphKeys
 from ..platform import logging
 from . import hooks as hook_kinds
@@ -324,6 +323,8 @@ class _Hooked(_Wrapped):
             _apart(feeds, feed_dict, "Same tensor is fed by a SessionRunHook and user.")
         feeds.update(feed_dict or {})
         if options is not None and run_metadata is None:
+            from ..proto import RunMetadata
+
             run_metadata = RunMetadata()
         found = self._sess.run(wanted, feeds, options, run_metadata)
         for hook in self._hooks:
