@@ -26,6 +26,7 @@ from .compat.switches import *
 from .config import *
 from .control_flow_ops import *
 from .custom_gradient import *
+from .data_flow_ops import *
 from .framework import *
 from .functional_ops import *
 from .graph_def import *
@@ -80,8 +81,7 @@ _LATE_NAMES |= dict.fromkeys(("audio_summary", "histogram_summary", "image_summa
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"data": "tf.data",
           "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
-          "FIFOQueue": "queues and readers",
-          "RandomShuffleQueue": "queues and readers", "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
+          "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
           "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers",
           "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
 

@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .. import types
+from .. import errors, types
 from ..graph import Operation, Spec, Tensor
 from .opdef import OpDef, primitive
 
@@ -60,3 +60,19 @@ def resource_handle(*, make, shared_name="", container=""):
 
 def is_handle(t: Tensor) -> bool:
     return t.op.opdef.makes is not None
+
+
+def object_of(access: Any, op: Operation, arrays: list[np.ndarray]) -> Any:
+    """The resource an op works on: that of its first input, which may also be a string tensor with the name of a handle.
+
+    Raises InvalidArgumentError when there is no such handle.
+    """
+    t = op.inputs[0]
+    if t.op.opdef.makes is not None:
+        return access.resource(t.op)
+    name = arrays[0].item()
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    handle = op.graph._by_name.get(name)
+    if handle is None or handle.opdef.makes is None:
+        raise errors.InvalidArgumentError(None, None, f"{name!r} is not the handle of a resource of this graph")
+    return access.resource(handle)

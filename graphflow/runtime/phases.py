@@ -161,7 +161,8 @@ class Split:
         part.done = frozenset(self.there - inside)
         part.feeds = list(dict.fromkeys(t for op in part.ops for t in op.inputs
                                         if t in self.fed or t.op.opdef.makes or t.op in self.there and t.op not in inside))
-        out = {t for op in self.ops if op not in inside and (op in self.units or op not in self.host) for t in op.inputs} | set(self.fetches)
+        others = [op for op in self.ops if op not in inside and (op in self.units or op not in self.host)]
+        out = {t for op in others for t in op.inputs} | set(self.fetches)
         part.fetches += [t for op in part.ops for t in op.outputs if t in out and t not in self.fed]
         used = {d for op in part.ops for d in self.needs[op]} | {t.op for t in part.fetches}
         part.targets = [op for op in part.ops if op not in used]

@@ -163,14 +163,15 @@ class Access:
         me = object()
         self.store.waits[me] = condition
         try:
-            while not ready():
-                if self.store.closed or self.cancelled:
-                    raise errors.CancelledError(None, None, "the session has been closed" if self.store.closed else "another operation of "
-                                                "the step has failed")
+            while not (self.store.closed or self.cancelled):
                 left = None if self.end is None else self.end - time.monotonic()
                 if left is not None and left <= 0:
                     raise errors.DeadlineExceededError(None, None, "Timed out while waiting for others; nothing has been taken or put")
                 condition.wait(left)
+                if ready() and not self.store.closed:
+                    return
+            raise errors.CancelledError(None, None, "the session has been closed" if self.store.closed else "another operation of the step "
+                                        "has failed")
         finally:
             del self.store.waits[me]
 

@@ -3,9 +3,12 @@ from ..graph_def import write_graph
 from .checkpoint import (CheckpointReader, CheckpointState, NewCheckpointReader, checkpoint_exists, generate_checkpoint_state_proto,
                          get_checkpoint_mtimes, get_checkpoint_state, latest_checkpoint, list_variables, load_checkpoint, load_variable,
                          remove_checkpoint, update_checkpoint_state)
+from . import queue_runner
+from .coordinator import Coordinator, LooperThread
 from .hooks import (CheckpointSaverHook, CheckpointSaverListener, FeedFnHook, FinalOpsHook, GlobalStepWaiterHook, LoggingTensorHook,
                     NanLossDuringTrainingError, NanTensorHook, ProfilerHook, SecondOrStepTimer, StepCounterHook, StopAtStepHook,
                     SummarySaverHook)
+from .input import *
 from .meta_graph import export_meta_graph, import_meta_graph
 from .monitored_session import (ChiefSessionCreator, MonitoredSession, MonitoredTrainingSession, Scaffold, SessionCreator,
                                 SingularMonitoredSession, WorkerSessionCreator)
@@ -13,6 +16,7 @@ from .moving_averages import ExponentialMovingAverage
 from .optimizer import Optimizer
 from .optimizers import (AdadeltaOptimizer, AdagradDAOptimizer, AdagradOptimizer, AdamOptimizer, FtrlOptimizer, GradientDescentOptimizer,
                          MomentumOptimizer, ProximalAdagradOptimizer, ProximalGradientDescentOptimizer, RMSPropOptimizer)
+from .queue_runner import QueueRunner, QueueRunnerDef, add_queue_runner, start_queue_runners
 from .saver import Saver, SaverDef, init_from_checkpoint
 from .schedules import (cosine_decay, cosine_decay_restarts, exponential_decay, inverse_time_decay, linear_cosine_decay, natural_exp_decay,
                         noisy_linear_cosine_decay, piecewise_constant, piecewise_constant_decay, polynomial_decay)
