@@ -378,6 +378,8 @@ class GraphKeys:
 class Graph:
     """Operations by name, and the building context: scopes, control edges, devices, collections."""
 
+    _first = 0  # number of the first operation
+
     def __init__(self) -> None:
         self._ops: list[Operation] = []
         self._by_name: dict[str, Operation] = {}
@@ -406,9 +408,8 @@ class Graph:
         """
         if self._finalized:
             raise RuntimeError(f"Graph is finalized and cannot be modified; cannot add {name or opdef.type!r}.")
-        for t in inputs:
-            if t.op.graph is not self:
-                raise ValueError(f"Tensor {t.name!r} must be from the same graph as the other inputs of {opdef.type!r}")
+        if any(t.op.graph is not self for t in inputs):
+            inputs = [t if t.op.graph is self else self._adopt(t, opdef) for t in inputs]
         scope = self._state
         region = scope.region
         if any(t.op.region is not region for t in inputs):
@@ -424,7 +425,8 @@ class Graph:
             e.args = (f"{e} for '{full}' (op: '{opdef.type}')" + _shapes_note(inputs) + (f"\n  at {site}" if site else ""),)
             raise
         device = scope.device_for(self, full, opdef, inputs) if scope.devices else ""
-        op = Operation(self, len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, device, site, (), region)
+        op = Operation(self, self._first + len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, device, site, (),
+                       region)
         self._ops.append(op)
         self._by_name[full] = op
         for mapping in self._gradient_overrides:  # the innermost wins
@@ -432,6 +434,10 @@ class Graph:
                 self._overridden[op] = mapping[opdef.type]
         self._version += 1
         return op
+
+    def _adopt(self, t: Tensor, opdef: Any) -> Tensor:
+        """The tensor by which an op of this graph reads one of another; here it cannot."""
+        raise ValueError(f"Tensor {t.name!r} must be from the same graph as the other inputs of {opdef.type!r}")
 
     @property
     def _state(self) -> _Scopes:

@@ -88,7 +88,7 @@ def handle_of(ref: Any) -> Tensor:
 
 def read(handle: Tensor, name: str | None = None) -> Tensor:
     """The value now, in program order.  Reads between two writes share one op when no control edges are asked for."""
-    g = handle.op.graph
+    g = graph_of([handle])
     if g._state.control or name is not None:
         return read_handle(handle, name=name)
     if handle.op not in g._reads:
@@ -102,7 +102,7 @@ def written(op: OpDef, ref: Any, *values: Any, name: str | None = None, **attrs:
     handle = handle_of(ref)
     tensors = [convert_to_tensor(v) if i < len(values) - 1 else convert_to_tensor(v, handle.dtype) for i, v in enumerate(values)]
     out = graph_of([handle]).create_op(op, [handle, *tensors], op._bind((handle, *tensors), attrs)[1], name).outputs[0]
-    forget_reads(handle.op.graph, handle.op)
+    forget_reads(out.op.graph, handle.op)
     return out
 
 

@@ -1,0 +1,1 @@
+FixedLengthRecordDataset = TextLineDataset = TFRecordDataset = None

@@ -1,0 +1,2 @@
+def rows_at_once(f, run):
+    return None
