@@ -70,13 +70,13 @@ class Bound:
 
 
 class Listed:
-    """Elements that are an element: one component of a window."""
+    """Elements that are an element: a window."""
 
-    def __init__(self, values: list[Any]):
-        self.values = values
+    def __init__(self, elements: list[Any]):
+        self.elements = elements
 
     def stream(self) -> Stream:
-        return streams.Given([(v,) for v in self.values])
+        return streams.Given(self.elements)
 
 
 class Dataset:
@@ -454,10 +454,7 @@ class Dataset:
         return self._derived("FlatMapDataset", f.result.element, make, functions=[f])
 
     def _making(self, map_func: Callable[..., Any], what: str) -> Function:
-        f = self._function(map_func, "Dataset_" + what)
-        if not isinstance(f.result, DatasetLeaf):
-            raise TypeError(f"`map_func` must return a `Dataset` object, got {f._returned!r}")
-        return f
+        return returning_dataset(self._function(map_func, "Dataset_" + what), "map_func")
 
     def interleave(self, map_func: Callable[..., Any], cycle_length: Any = AUTOTUNE, block_length: Any = 1,
                    num_parallel_calls: Any = None) -> Dataset:
@@ -583,7 +580,7 @@ class Dataset:
                 if v < 1:
                     raise made._failed(f"Window {what} must be greater than zero, got {v}")
             return streams.Window(self.stream(run), a, b, c, bool(run.value(drop)),
-                                  lambda rows: tuple([Listed([r[i] for r in rows]) for i in range(len(rows[0]))]))
+                                  lambda rows: tuple([Listed([(r[i],) for r in rows]) for i in range(len(rows[0]))]))
 
         made = self._derived("WindowDataset", structure.map_leaves(DatasetLeaf, self.element), make, [n, by, gap, drop])
         return made
@@ -614,6 +611,18 @@ class Parameter(Dataset):
 
 # ---------------------------------------------------------------- arguments
 
+
+def returning_dataset(f: Function, what: str) -> Function:
+    if not isinstance(f.result, DatasetLeaf):
+        raise TypeError(f"`{what}` must return a `Dataset` object, got {f._returned!r}")
+    return f
+
+
+def returning_number(f: Function, what: str) -> Function:
+    """Raises ValueError unless `f` returns an int64 scalar."""
+    if len(f.leaves) != 1 or f.leaves[0].dtype is not types.int64 or f.leaves[0].sizes not in ((), None):
+        raise ValueError(f"`{what}` must return a single tf.int64 scalar tensor, got {f.result!r}")
+    return f
 
 def _component(value: Any) -> Any:
     """One component as an array, or as a tensor where it is one."""
