@@ -61,6 +61,7 @@ _LAZY = {
     "app": ".platform.app",
     "contrib": ".contrib",
     "core": ".core",
+    "data": ".data",
     "examples": ".examples",
     "flags": ".platform.flags",
     "gfile": ".platform.gfile",
@@ -79,8 +80,7 @@ _LAZY |= {"io": ".io", "python_io": ".python_io"}
 _LATE_NAMES |= dict.fromkeys(("audio_summary", "histogram_summary", "image_summary", "merge_all_summaries", "merge_summary",
                               "scalar_summary"), ".summary.old")
 # What is known to be missing, by the first name or a part of it.
-_LATER = {"data": "tf.data",
-          "estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
+_LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
           "TFRecordReader": "queues and readers", "parse_single_example": "queues and readers",
           "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers",
           "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}

@@ -11,16 +11,15 @@ from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
-from .. import errors, graph, locks, nest, types
+from .. import errors, graph, locks, types
 from ..graph import Tensor
 from ..ops import opdef
 from ..ops.host import _error_for
-from ..ops.opdef import convert_to_tensor
 from ..random_ops import get_seed
 from ..types import UNKNOWN, TensorShape
 from . import streams, structure, vectorize
 from .function import Function
-from .streams import End, Stream
+from .streams import Stream
 from .structure import DatasetLeaf, Leaf, SparseLeaf
 
 AUTOTUNE = -1
@@ -37,7 +36,10 @@ class Run:
 
     def value(self, x: Any) -> Any:
         """The array of a tensor; anything else is its own value."""
-        return self.values[x] if isinstance(x, Tensor) else x
+        if not isinstance(x, Tensor):
+            return x
+        found = self.values[x]
+        return structure.in_bytes(found) if found.dtype == object else found
 
     def number(self, x: Any, what: str, where: Any) -> int:
         array = np.asarray(self.value(x))
@@ -97,7 +99,8 @@ class Dataset:
         self.name = self.graph.unique_name(type)
         self.site = graph.caller_site()
         self._options: Any = None
-        own = [t for v in self.operands for t in (v._components() if isinstance(v, structure.SparseTensor) else [v]) if isinstance(t, Tensor)]
+        own = [t for v in self.operands for t in (v._components() if isinstance(v, structure.SparseTensor) else [v])
+               if isinstance(t, Tensor)]
         self._tensors = list(dict.fromkeys([*[t for d in self.inputs for t in d.tensors()], *[t for f in functions for t in f.captured],
                                             *own]))
 
@@ -310,10 +313,10 @@ class Dataset:
     def concatenate(self, dataset: Dataset) -> Dataset:
         """The elements of this dataset, then those of another of the same types.  Raises TypeError for other types or structures."""
         try:
-            flat = structure.flatten_up_to(self.element, dataset.element, "the second dataset's element")
-            leaves = [a.merged(b) for a, b in zip(structure.flatten(self.element), flat)]
+            leaves = [a.merged(b) for a, b in structure.together(self.element, dataset.element, "the second dataset's element")]
         except (TypeError, ValueError) as e:
-            raise TypeError(f"Two datasets to concatenate have different types {self.output_types} and {dataset.output_types}: {e}") from None
+            raise TypeError(f"Two datasets to concatenate have different types {self.output_types} and {dataset.output_types}: {e}"
+                            ) from None
         return self._derived("ConcatenateDataset", structure.pack(self.element, leaves),
                              lambda run: streams.Chain([lambda d=d: d.stream(run) for d in (self, dataset)]), inputs=[dataset])  # type: ignore
 
@@ -542,7 +545,7 @@ class Dataset:
 
         Raises:
             ValueError: a shape of another rank; TypeError: a padding value of another dtype.
-            InvalidArgumentError (at run time): an element that is larger than its padded shape.
+            DataLossError (at run time): an element that is larger than its padded shape.
         """
         n, drop = _number(batch_size, "batch_size"), _component(drop_remainder)
         leaves = structure.flatten(self.element)
@@ -626,17 +629,18 @@ def returning_number(f: Function, what: str) -> Function:
 
 def _component(value: Any) -> Any:
     """One component as an array, or as a tensor where it is one."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        return opdef.to_array(value, None)
     if not isinstance(value, (Tensor, structure.SparseTensor, structure.SparseTensorValue)) and not hasattr(value, "_as_tensor"):
         try:
-            return opdef.to_array(value, None)
+            return _array(opdef.to_array(value, None))
         except (TypeError, ValueError):
             pass  # holds tensors, or cannot be one: says which
     found = structure.as_tensor(value)
-    if isinstance(found, Tensor) and found.op.opdef is opdef.Const:
-        return np.asarray(found.op.attrs["value"])
-    return found
+    return _array(found.op.attrs["value"]) if isinstance(found, Tensor) and found.op.opdef is opdef.Const else found
+
+
+def _array(value: Any) -> np.ndarray:
+    found = np.asarray(value)
+    return structure.in_bytes(found) if found.dtype == object else found
 
 
 def _leaf(value: Any) -> Leaf:
@@ -770,18 +774,18 @@ def _padded(made: Dataset, component: int, values: list[np.ndarray], sizes: list
     rank = len(sizes)
     for v in values:
         if v.ndim != rank:
-            raise made._failed(f"All elements in a batch must have the same rank as the padded shape for component {component}: expected rank "
-                               f"{rank} but got element with rank {v.ndim}")
+            raise made._failed("All elements in a batch must have the same rank as the padded shape for component "
+                               f"{component}: expected rank {rank} but got element with rank {v.ndim}")
     most = [max(v.shape[k] for v in values) for k in range(rank)]
     for k, (size, largest) in enumerate(zip(sizes, most)):
         if 0 <= size < largest:
-            raise made._failed(f"Attempted to pad to a smaller size than the input element: component {component} has size {largest} along "
-                               f"axis {k}, its padded shape {size}")
+            raise errors.raised_at(errors.DataLossError, made, "Attempted to pad to a smaller size than the input element: component "
+                                   f"{component} has size {largest} along axis {k}, its padded shape {size}")
     out = np.empty((len(values), *[m if s < 0 else s for s, m in zip(sizes, most)]), values[0].dtype)
     out[...] = pad
     for i, v in enumerate(values):
         if rank:
-            out[(i, *map(slice, v.shape))] = v
+            out[(i, *[slice(n) for n in v.shape])] = v  # type: ignore[index]
         else:
             out[i] = v[()]
     return out
@@ -799,8 +803,8 @@ def _generated(made: Dataset, generator: Callable[..., Any], leaves: list[Leaf],
         try:
             flat = structure.flatten_up_to(made.element, value, "what the generator yields")
         except (TypeError, ValueError) as e:
-            raise made._failed(f"{type(e).__name__}: `generator` yielded an element that did not match the expected structure. The expected "
-                               f"structure was {made.output_types!r}, but the yielded element was {value!r}.") from e
+            raise made._failed(f"{type(e).__name__}: `generator` yielded an element that did not match the expected structure. The "
+                               f"expected structure was {made.output_types!r}, but the yielded element was {value!r}.") from e
         return tuple([_yielded(made, v, leaf) for v, leaf in zip(flat, leaves)])
 
     def make() -> Any:
@@ -814,8 +818,9 @@ def _yielded(made: Dataset, value: Any, leaf: Leaf) -> np.ndarray:
         array = np.array(opdef.to_array(value, leaf.dtype) if not isinstance(value, np.ndarray) or leaf.dtype.kind == "s"
                          else value.astype(leaf.dtype.np, casting="same_kind"))
     except (TypeError, ValueError) as e:
-        raise made._failed(f"TypeError: `generator` yielded an element that could not be converted to the expected type. The expected type "
-                           f"was {leaf.dtype.name}, but the yielded element was {value!r}. ({e})") from e
+        raise made._failed("TypeError: `generator` yielded an element that could not be converted to the expected type. The expected "
+                           f"type was {leaf.dtype.name}, but the yielded element was {value!r}. ({e})") from e
+    array = structure.in_bytes(array) if array.dtype == object else array
     sizes = leaf.sizes
     if sizes is not None and (len(sizes) != array.ndim or any(not isinstance(s, types.Dim) and s != n for s, n in zip(sizes, array.shape))):
         raise made._failed(f"ValueError: `generator` yielded an element of shape {array.shape} where an element of shape {leaf.shape} was "

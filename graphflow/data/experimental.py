@@ -1,7 +1,6 @@
 """`tf.data.experimental`: more transformations, most of them functions to be given to `Dataset.apply` (rank 9)."""
 from __future__ import annotations
 
-import os
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -10,11 +9,10 @@ from .. import array_ops, errors, math_ops, types
 from ..random_ops import get_seed
 from ..types import UNKNOWN, TensorShape
 from . import streams, structure
-from .dataset import (AUTOTUNE, INT64, Dataset, Listed, Run, _component, _entropy, _number, _positive, _started, parallel_map,
-                      returning_dataset, returning_number, stacked, threads)
+from .dataset import (AUTOTUNE, INT64, Dataset, Listed, Run, _component, _entropy, _number, _positive, _started, returning_dataset,
+                      returning_number)
 from .function import Function
 from .iterator import folding, get_single_element
-from .options import Nested, Options
 from .streams import End, Stream
 from .structure import DatasetLeaf, Leaf, SparseLeaf
 
@@ -200,8 +198,7 @@ def _common(datasets: list[Dataset]) -> Any:
         raise ValueError("`datasets` must have at least one dataset")
     leaves = structure.flatten(datasets[0].element)
     for d in datasets[1:]:
-        structure.same_structure(datasets[0].element, d.element, "every dataset's element")
-        leaves = [a.merged(b) for a, b in zip(leaves, structure.flatten(d.element))]
+        leaves = [a.merged(b) for (_, b), a in zip(structure.together(datasets[0].element, d.element, "every dataset's element"), leaves)]
     return structure.pack(datasets[0].element, leaves)
 
 
@@ -386,7 +383,8 @@ def group_by_reducer(key_func: Callable[..., Any], reducer: Reducer) -> Transfor
         key = returning_number(dataset._function(key_func, "group_key"), "key_func")
         first = Function(reducer.init_func, INT64, "init_func")
         step = Function(lambda s, x: reducer.reduce_func(s, x), (first.result, dataset.element), "reduce_func")
-        structure.same_structure(first.result, step.result, "the new state of reduce_func")
+        for a, b in structure.together(first.result, step.result, "the new state of reduce_func"):
+            a.merged(b)
         last = Function(reducer.finalize_func, step.result, "finalize_func", unpack=type(step.result) is tuple)
 
         def make(run: Run) -> Stream:

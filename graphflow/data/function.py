@@ -12,7 +12,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .. import errors, graph, locks, types
+from .. import graph, locks, types
 from ..flags import flags
 from ..graph import Graph, Operation, Spec, Tensor
 from ..ops import array as array_ops
@@ -108,8 +108,8 @@ class Function:
         if hasattr(value, "_dataset"):
             return value._dataset()
         if value is None:
-            raise TypeError(f"Unsupported return value from function {self.name!r} passed to a dataset: None. Return tensors, or a structure "
-                            "of them")
+            raise TypeError(f"Unsupported return value from function {self.name!r} passed to a dataset: None. Return tensors, or a "
+                            "structure of them")
         try:
             value = structure.as_tensor(value)
         except (TypeError, ValueError) as e:
@@ -146,8 +146,8 @@ class Function:
         self.ops = ops
         self.takes = [place[t] for t in self.fed]
         order = {t: i for i, t in enumerate(self.computed)}
-        self.sources = [("argument", place[t]) if t in place else ("computed", order[t]) if t in order
-                        else ("constant", np.asarray(t.op.attrs["value"])) for t in self.tensors]
+        self.sources = [("argument", place[t]) if t in place else ("computed", order[t]) if t in order else ("constant", _value(t))
+                        for t in self.tensors]
         everything = [o for op in ops for o in _all(op)]
         self.effects: set[Any] = {o.opdef.effect for o in everything}
         self.stateful = any(is_outside(t.op) for o in everything for t in [*o.inputs, *o.outputs])
@@ -249,9 +249,17 @@ class Worker:
         return self.function.call(self, self.number() if number is None else number, leaves, bound)
 
 
+def _value(t: Tensor) -> np.ndarray:
+    """That of a constant."""
+    found = np.asarray(t.op.attrs["value"])
+    return structure.in_bytes(found) if found.dtype == object else found
+
+
 def _array(value: Any, t: Tensor) -> np.ndarray:
     if t.dtype is types.bfloat16 and np.asarray(value).dtype == np.float32:
         return types.bf16_encode(np.asarray(value))
+    if t.dtype.kind == "s":
+        return structure.in_bytes(np.asarray(value, object))
     return value if type(value) is np.ndarray else np.asarray(value, t.dtype.np)
 
 

@@ -20,7 +20,6 @@ from . import streams, structure
 from .dataset import Dataset, Run, _component, _declared
 from .function import Function, is_outside
 from .streams import End
-from .structure import Leaf
 
 
 class Kept:
@@ -111,8 +110,8 @@ def _(access, op, arrays):
     kept, element = _kept(access, op, arrays[0]), op.attrs["element"]
     if kept.element is not element and kept.element is not None:
         try:
-            structure.same_structure(element, kept.element, "the iterator's element")
-        except TypeError as e:
+            _fitting(element, kept.element, "the iterator's element")
+        except (TypeError, ValueError) as e:
             raise errors.InvalidArgumentError(None, None, f"the iterator gives elements of other types than expected: {e}") from None
     found = kept.next(access)
     return [a for leaf, v in zip(structure.flatten(element), found) for a in leaf.arrays(v)]
@@ -155,11 +154,11 @@ class Iterator:
         """The iterator whose `string_handle()` has the value of this string scalar when a step runs.
 
         Raises:
-            TypeError: it is no string.  InvalidArgumentError (at run time): no iterator of that name, or one of other types.
+            ValueError: it is no string.  InvalidArgumentError (at run time): no iterator of that name, or one of other types.
         """
         handle = convert_to_tensor(string_handle)
         if handle.dtype is not types.string:
-            raise TypeError(f"string_handle must be a string tensor, got {handle.dtype.name}")
+            raise ValueError(f"string_handle must be a string tensor, got {handle.dtype.name}")
         return Iterator._of(handle, _element(output_types, output_shapes, output_classes))
 
     @property
@@ -170,9 +169,9 @@ class Iterator:
         return self._initializer
 
     def make_initializer(self, dataset: Dataset, name: str | None = None) -> Operation:
-        """An op that starts it over `dataset`.  Raises TypeError when the elements have another structure, type or shape."""
+        """An op that starts it over `dataset`.  Raises ValueError for another structure, TypeError for other types or shapes."""
         _check(dataset)
-        _compatible(self._element, dataset)
+        _fitting(self._element, dataset.element, "the dataset's element")
         return make_iterator(self._resource, *dataset.tensors(), dataset=dataset, name=name or "make_initializer")
 
     def get_next(self, name: str | None = None) -> Any:
@@ -219,19 +218,11 @@ def _check(dataset: Any) -> None:
         raise TypeError(f"a tf.data.Dataset is expected, got {dataset!r}")
 
 
-def _compatible(element: Any, dataset: Dataset) -> None:
-    try:
-        flat = structure.flatten_up_to(element, dataset.element, "the dataset's element")
-        for mine, its in zip(structure.flatten(element), flat):
-            mine.merged(its)
-            if not types_fit(mine, its):
-                raise TypeError(f"Expected output shapes compatible with {mine.shape} but got dataset with output shapes {its.shape}.")
-    except (TypeError, ValueError, AttributeError) as e:
-        raise TypeError(f"Expected elements {element!r} but got a dataset of {dataset.element!r}: {e}") from None
-
-
-def types_fit(a: Leaf, b: Leaf) -> bool:
-    return a.shape.is_compatible_with(b.shape)
+def _fitting(element: Any, other: Any, what: str) -> None:
+    for mine, its in structure.together(element, other, what):
+        mine.merged(its)
+        if not mine.shape.is_compatible_with(its.shape):
+            raise TypeError(f"{what} must have shapes compatible with {mine.shape}, got {its.shape}")
 
 
 # ---------------------------------------------------------------- making them
@@ -308,9 +299,8 @@ def folding(dataset: Dataset, initial_state: Any, f: Callable[..., Any], what: s
                 raise TypeError(f"The scan function must return a pair of the new state and an output, got {result!r}")
             result = result[0]
         try:
-            found = structure.flatten_up_to(state, result, "the new state")
-            merged = [a.merged(b) for a, b in zip(structure.flatten(state), found)]
-        except (TypeError, ValueError, AttributeError) as e:
+            merged = [a.merged(b) for a, b in structure.together(state, result, "the new state")]
+        except (TypeError, ValueError) as e:
             raise TypeError(f"The new state of {what} must have the structure and dtypes of the initial one, {state!r}, got {result!r}: {e}"
                             ) from None
         if merged == structure.flatten(state):

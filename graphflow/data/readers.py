@@ -7,13 +7,10 @@ from typing import Any, Callable, Iterator
 import numpy as np
 
 from .. import errors, types
-from ..graph import Tensor
-from ..ops.opdef import convert_to_tensor
 from ..proto import records
-from ..types import UNKNOWN
 from . import streams
 from .dataset import Dataset, Run, _component, _leaf, _number, _started, threads
-from .streams import End, Stream
+from .streams import Stream
 from .structure import Leaf
 
 STRING = Leaf(types.string, ())
@@ -37,7 +34,7 @@ class _Files(Dataset):
     def _start(self, run: Run) -> Stream:
         kind = _text(run.value(self._kind))
         if kind not in ("", "GZIP", "ZLIB"):
-            raise errors.raised_at(errors.InvalidArgumentError, self, f"Unsupported compression_type: {kind!r}; expected '', 'GZIP' or 'ZLIB'")
+            raise self._failed(f"Unsupported compression_type: {kind!r}; expected '', 'GZIP' or 'ZLIB'")
         numbers = [run.number(x, "an argument", self) for x in self._numbers]
 
         def of_file(name: Any) -> Stream:
@@ -113,8 +110,10 @@ def _names(filenames: Any) -> Dataset:
     leaf = _leaf(value)
     if leaf.dtype is not types.string:
         raise TypeError(f"`filenames` must be a `tf.data.Dataset` of scalar strings or a tensor of `tf.string`, got {leaf!r}")
-    return Dataset("FileNames", STRING, lambda run: streams.Given([(_scalar(v),) for v in np.asarray(run.value(value), object).reshape(-1)]),
-                   operands=[value])
+    def make(run: Run) -> Stream:
+        return streams.Given([(_scalar(v),) for v in np.asarray(run.value(value), object).reshape(-1)])
+
+    return Dataset("FileNames", STRING, make, operands=[value])
 
 
 def _text(name: Any) -> str:
@@ -153,5 +152,5 @@ def _fixed(path: str, kind: str, size: int, header: int, footer: int) -> Iterato
                 yield data[i:i + size]
             data = data[whole:]
     if skip or len(data) != footer:
-        raise errors.InvalidArgumentError(None, None, f"Excess bytes: {len(data) - footer} bytes between header and footer of {path} are no whole "
-                                          f"record of {size} bytes (header {header}, footer {footer})")
+        raise errors.InvalidArgumentError(None, None, f"Excess bytes: {len(data) - footer} bytes between header and footer of {path} are "
+                                          f"no whole record of {size} bytes (header {header}, footer {footer})")

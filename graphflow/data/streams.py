@@ -171,7 +171,8 @@ class Pulled(Stream):
     """Elements of a Python iterator that is made at the first call; `convert` makes an element of what it yields."""
 
     def __init__(self, make: Callable[[], Iterator[Any]], convert: Callable[[Any], Element], failed: Callable[[Exception], Exception]):
-        self.make, self.convert, self.failed, self.source, self.over = make, convert, failed, None, False
+        self.make, self.convert, self.failed, self.over = make, convert, failed, False
+        self.source: Iterator[Any] | None = None
 
     def next(self) -> Element:
         if self.over:
@@ -179,7 +180,7 @@ class Pulled(Stream):
         try:
             if self.source is None:
                 self.source = iter(self.make())
-            value = next(self.source)  # type: ignore[call-overload]
+            value = next(self.source)
         except StopIteration:
             self.over = True
             raise End from None
@@ -538,7 +539,8 @@ class ParallelMap(Stream):
     def next(self) -> Element:
         while not self.over and len(self.going) < self.ahead:
             try:
-                self.going.append(self.pool.submit(self.number(), self.inputs[0].next()))
+                found = self.inputs[0].next()
+                self.going.append(self.pool.submit(self.number(), found))
             except End:
                 self.over = True
             except Exception as e:
@@ -787,7 +789,7 @@ class Cache(Rows):
     def _element(self) -> Element:
         return self._take(lambda s: [s.next()], 1)[0]
 
-    def _take(self, take: Callable[[Stream], Sequence[Any]], n: int) -> Any:
+    def _take(self, take: Callable[[Stream], Any], n: int) -> Any:
         if self.source is not None:
             try:
                 found = take(self.source)

@@ -53,8 +53,8 @@ def flatten_up_to(shallow: Any, x: Any, what: str) -> list[Any]:
         return [x]
     same = isinstance(x, dict) if isinstance(shallow, dict) else isinstance(x, (tuple, list)) or type(x) is type(shallow)
     if not same:
-        raise TypeError(f"The two structures don't have the same sequence type: {what} must be a {type(shallow).__name__} like {shallow!r}, "
-                        f"got {x!r}")
+        raise TypeError(f"The two structures don't have the same sequence type: {what} must be a {type(shallow).__name__} like "
+                        f"{shallow!r}, got {x!r}")
     if isinstance(shallow, dict) and set(shallow) != set(x):
         raise ValueError(f"The two dictionaries don't have the same keys: {what} must have {sorted(shallow)}, got {sorted(x)}")
     parts = general._parts(x)
@@ -193,18 +193,22 @@ def as_tensor(value: Any) -> Any:
     return value if isinstance(value, SparseTensor) else convert_to_tensor(value)
 
 
-def same_structure(a: Any, b: Any, what: str) -> None:
-    """Raises TypeError unless the structures have the same form and dtypes."""
-    try:
-        flat = flatten_up_to(a, b, what)
-    except (TypeError, ValueError) as e:
-        raise TypeError(str(e)) from None
-    for x, y in zip(flatten(a), flat):
-        x.merged(y) if isinstance(y, Leaf) else _mismatch(a, b, what)
+def together(a: Any, b: Any, what: str) -> list[tuple[Leaf, Leaf]]:
+    """The corresponding leaves of two elements.  Raises ValueError for another structure, TypeError for other kinds of sequences."""
+    pairs = list(zip(flatten(a), flatten_up_to(a, b, what)))
+    if any(is_nested(y) for _, y in pairs):
+        raise ValueError(f"The two structures don't have the same nested structure: {what} must be like {a!r}, got {b!r}")
+    return pairs
 
 
-def _mismatch(a: Any, b: Any, what: str) -> None:
-    raise TypeError(f"{what} must have the structure {a!r}, got {b!r}")
+def in_bytes(a: np.ndarray) -> np.ndarray:
+    """An array of strings as elements hold them: bytes."""
+    flat = a.reshape(-1)
+    if not any(type(v) is not bytes for v in flat):
+        return a
+    out = np.empty(len(flat), object)
+    out[:] = [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else bytes(v) for v in flat]
+    return out.reshape(a.shape)
 
 
 # ---------------------------------------------------------------- values of many elements
