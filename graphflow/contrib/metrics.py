@@ -1,0 +1,251 @@
+"""`tf.contrib.metrics`: those of `tf.metrics` under their older names with the predictions first, and a few more."""
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable
+
+from .. import array_ops, graph, math_ops, metrics, nn, types
+from ..graph import GraphKeys, Tensor
+from ..metrics import confusion_matrix
+from ..ops import state
+from ..ops.elementwise import select
+from ..ops.opdef import convert_to_tensor
+from ..variable_scope import variable_scope
+from ..variables import Variable
+
+__all__ = ["accuracy", "aggregate_metric_map", "aggregate_metrics", "cohen_kappa", "confusion_matrix", "count", "f1_score",
+           "streaming_covariance", "streaming_false_negative_rate", "streaming_false_positive_rate", "streaming_pearson_correlation",
+           "streaming_recall_at_k"]
+
+_TAIL = "weights=None metrics_collections=None updates_collections=None name=None"
+_K = f"predictions labels k class_id=None {_TAIL}"
+# name after "streaming_": (name in tf.metrics if it is another, arguments in order)
+_STREAMING: dict[str, tuple[str, str]] = {
+    **{name: (name, f"predictions labels {_TAIL}") for name in (
+        "accuracy", "precision", "recall", "true_positives", "true_negatives", "false_positives", "false_negatives", "mean_absolute_error",
+        "mean_squared_error", "root_mean_squared_error")},
+    **{name: (name, f"predictions labels thresholds {_TAIL}") for name in ("precision_at_thresholds", "recall_at_thresholds")},
+    **{name: (name, "predictions labels thresholds weights=None") for name in (
+        "true_positives_at_thresholds", "true_negatives_at_thresholds", "false_positives_at_thresholds", "false_negatives_at_thresholds")},
+    **{name: (name, f"values {_TAIL}") for name in ("mean", "mean_tensor")},
+    "auc": ("auc", "predictions labels weights=None num_thresholds=200 metrics_collections=None updates_collections=None curve='ROC' "
+            "name=None"),
+    "mean_relative_error": ("mean_relative_error", f"predictions labels normalizer {_TAIL}"),
+    "mean_cosine_distance": ("mean_cosine_distance", f"predictions labels dim {_TAIL}"),
+    "mean_iou": ("mean_iou", f"predictions labels num_classes {_TAIL}"),
+    "percentage_less": ("percentage_below", f"values threshold {_TAIL}"),
+    "sparse_recall_at_k": ("recall_at_k", _K),
+    "sparse_precision_at_k": ("precision_at_k", _K),
+    "sparse_precision_at_top_k": ("precision_at_top_k", f"top_k_predictions labels class_id=None {_TAIL}"),
+    "sparse_average_precision_at_k": ("average_precision_at_k", f"predictions labels k {_TAIL}"),
+    "specificity_at_sensitivity": ("specificity_at_sensitivity", "predictions labels sensitivity weights=None num_thresholds=200 "
+                                   "metrics_collections=None updates_collections=None name=None"),
+    "sensitivity_at_specificity": ("sensitivity_at_specificity", "predictions labels specificity weights=None num_thresholds=200 "
+                                   "metrics_collections=None updates_collections=None name=None"),
+}
+_RENAMED = {"top_k_predictions": "predictions_idx"}
+
+
+def _streaming(name: str, target: str, arguments: str) -> Callable[..., tuple[Any, Any]]:
+    """`tf.metrics.<target>`, its arguments in another order."""
+    parameters = []
+    for text in arguments.split():
+        key, has_default, default = text.partition("=")
+        value = inspect.Parameter.empty if not has_default else None if default == "None" else \
+            default.strip("'") if default.startswith("'") else int(default)
+        parameters.append(inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value))
+    signature = inspect.Signature(parameters)
+
+    def metric(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        bound = signature.bind(*args, **kwargs)
+        return getattr(metrics, target)(**{_RENAMED.get(k, k): v for k, v in bound.arguments.items()})
+
+    metric.__name__ = metric.__qualname__ = f"streaming_{name}"
+    metric.__doc__ = f"`tf.metrics.{target}`, the predictions first."
+    metric.__signature__ = signature  # type: ignore[attr-defined]
+    return metric
+
+
+for _name, (_target, _arguments) in _STREAMING.items():
+    if hasattr(metrics, _target):
+        globals()[f"streaming_{_name}"] = _streaming(_name, _target, _arguments)
+        __all__.append(f"streaming_{_name}")
+
+
+def accuracy(predictions: Any, labels: Any, weights: Any = None, name: str | None = None) -> Tensor:
+    """The (weighted) share of predictions that equal the labels, in this batch: float32 scalar.
+
+    Raises:
+        ValueError: labels that are no integers, booleans or strings, or of another dtype than the predictions.
+    """
+    predictions, labels = convert_to_tensor(predictions), convert_to_tensor(labels)
+    if not (labels.dtype.is_integer or labels.dtype in (types.bool_, types.string)):
+        raise ValueError(f"Labels should have bool, integer, or string dtype, not {labels.dtype!r}")
+    if labels.dtype is not predictions.dtype:
+        raise ValueError(f"Dtypes of predictions and labels should match. Given: predictions ({predictions.dtype!r}) and labels "
+                         f"({labels.dtype!r})")
+    with graph.get_default_graph().name_scope(name or "accuracy"):
+        right = math_ops.cast(math_ops.equal(predictions, labels), types.float32)
+        if weights is None:
+            return math_ops.reduce_mean(right)
+        weights = math_ops.cast(weights, types.float32) * array_ops.ones_like(right)
+        return math_ops.reduce_sum(right * weights) / math_ops.reduce_sum(weights)
+
+
+def aggregate_metrics(*value_update_tuples: Any) -> tuple[list[Any], list[Any]]:
+    """The values and the updates of several (value, update).  Raises ValueError for none."""
+    if not value_update_tuples:
+        raise ValueError("Expected at least one value_tensor/update_op pair")
+    values, updates = zip(*value_update_tuples)
+    return list(values), list(updates)
+
+
+def aggregate_metric_map(names_to_tuples: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """{name: (value, update)} as {name: value} and {name: update}."""
+    return {k: v[0] for k, v in names_to_tuples.items()}, {k: v[1] for k, v in names_to_tuples.items()}
+
+
+# ---------------------------------------------------------------- more metrics
+
+
+def _variable(name: str, shape: Any = (), dtype: Any = types.float32) -> Variable:
+    return Variable(lambda: array_ops.zeros(shape, dtype), trainable=False, name=name,
+                    collections=[GraphKeys.LOCAL_VARIABLES, GraphKeys.METRIC_VARIABLES])
+
+
+def _published(value: Any, update: Any, metrics_collections: Any, updates_collections: Any) -> tuple[Any, Any]:
+    g = graph.get_default_graph()
+    if metrics_collections:
+        g.add_to_collections(metrics_collections, value)
+    if updates_collections:
+        g.add_to_collections(updates_collections, update)
+    return value, update
+
+
+def count(values: Any, weights: Any = None, metrics_collections: Any = None, updates_collections: Any = None,
+          name: str | None = None) -> tuple[Any, Any]:
+    """How many values (or the sum of their weights) so far: (value, update)."""
+    with variable_scope(name, "count"):
+        total, values = _variable("count"), convert_to_tensor(values)
+        ones = array_ops.ones_like(values, dtype=types.float32)
+        more = math_ops.reduce_sum(ones if weights is None else ones * math_ops.cast(weights, types.float32))
+        update = state.assign_add(total, more, name="update_op")
+        return _published(array_ops.identity(total), update, metrics_collections, updates_collections)
+
+
+def streaming_recall_at_k(predictions: Any, labels: Any, k: int, weights: Any = None, metrics_collections: Any = None,
+                          updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """The (weighted) share of class numbers [batch] among the k largest of predictions [batch, classes], so far: (value, update)."""
+    found = math_ops.cast(nn.in_top_k(predictions, labels, k), types.float32)
+    return metrics.mean(found, weights, metrics_collections, updates_collections, name or f"recall_at_{k}")
+
+
+def _rate(part: str, rest: str, name: str) -> Callable[..., tuple[Any, Any]]:
+    def metric(predictions: Any, labels: Any, weights: Any = None, metrics_collections: Any = None, updates_collections: Any = None,
+               name: str | None = None) -> tuple[Any, Any]:
+        with variable_scope(name, default):
+            a, update_a = getattr(metrics, part)(labels, predictions, weights)
+            b, update_b = getattr(metrics, rest)(labels, predictions, weights)
+            return _published(math_ops.div_no_nan(a, a + b, name="value"), math_ops.div_no_nan(update_a, update_a + update_b,
+                                                                                               name="update_op"),
+                              metrics_collections, updates_collections)
+    default = name
+    metric.__name__ = metric.__qualname__ = f"streaming_{name}"
+    metric.__doc__ = f"{part} / ({part} + {rest}) so far, 0 without any: (value, update)."
+    return metric
+
+
+streaming_false_positive_rate = _rate("false_positives", "true_negatives", "false_positive_rate")
+streaming_false_negative_rate = _rate("false_negatives", "true_positives", "false_negative_rate")
+
+
+def f1_score(labels: Any, predictions: Any, weights: Any = None, num_thresholds: int = 200, metrics_collections: Any = None,
+             updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """The best F1 score, 2 precision recall / (precision + recall), over thresholds of the predictions in [0, 1]: (value, update)."""
+    with variable_scope(name, "f1"):
+        small = 1e-7
+        thresholds = [-small, *((i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)), 1.0 + small]
+        found = [getattr(metrics, f"{kind}_at_thresholds")(labels, predictions, thresholds, weights)
+                 for kind in ("true_positives", "false_positives", "false_negatives")]
+
+        def best(tp: Tensor, fp: Tensor, fn: Tensor, name: str) -> Tensor:
+            precision, recall = tp / (small + tp + fp), tp / (small + tp + fn)
+            return math_ops.reduce_max(2.0 * precision * recall / (precision + recall + small), name=name)
+
+        return _published(best(*(f[0] for f in found), name="value"), best(*(f[1] for f in found), name="update_op"), metrics_collections,
+                          updates_collections)
+
+
+def _weighted_batch(predictions: Any, labels: Any, weights: Any) -> tuple[Tensor, Tensor, Tensor]:
+    p, q = (math_ops.cast(convert_to_tensor(x), types.float32) for x in (predictions, labels))
+    if not p.shape.is_compatible_with(q.shape):
+        raise ValueError(f"Shapes {p.shape} and {q.shape} are incompatible")
+    return p, q, array_ops.ones_like(p) if weights is None else math_ops.cast(weights, types.float32) * array_ops.ones_like(p)
+
+
+def streaming_covariance(predictions: Any, labels: Any, weights: Any = None, metrics_collections: Any = None,
+                         updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """The (weighted) sample covariance so far, divided by the count - 1: (value, update)."""
+    with variable_scope(name, "covariance"):
+        p, q, w = _weighted_batch(predictions, labels, weights)
+        n, mean_p, mean_q, moment = (_variable(v) for v in ("count", "mean_prediction", "mean_label", "comoment"))
+        more = math_ops.reduce_sum(w)
+        total = n + more
+        batch_p, batch_q = (math_ops.div_no_nan(math_ops.reduce_sum(x * w), more) for x in (p, q))
+        # the moments of the batch around its own means, and of its means around those before (Chan et al. 1983)
+        step_p, step_q = batch_p - mean_p, batch_q - mean_q
+        inside = math_ops.reduce_sum((p - batch_p) * (q - batch_q) * w)
+        new_moment = moment + inside + step_p * step_q * math_ops.div_no_nan(n * more, total)
+        new_p, new_q = (mean + math_ops.div_no_nan(step * more, total) for mean, step in ((mean_p, step_p), (mean_q, step_q)))
+        writes = [state.assign(v, x) for v, x in ((moment, new_moment), (mean_p, new_p), (mean_q, new_q), (n, total))]
+        with graph.get_default_graph().control_dependencies([x.op for x in writes]):
+            update = select(total > 1.0, math_ops.div_no_nan(new_moment, total - 1.0), array_ops.zeros_like(total), name="update_op")
+        value = select(n > 1.0, math_ops.div_no_nan(moment.value(), n - 1.0), array_ops.zeros_like(n.value()), name="covariance")
+        return _published(value, update, metrics_collections, updates_collections)
+
+
+def streaming_pearson_correlation(predictions: Any, labels: Any, weights: Any = None, metrics_collections: Any = None,
+                                  updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """The correlation so far, from three covariances; NaN as long as one is 0: (value, update)."""
+    with variable_scope(name, "pearson_r"):
+        parts = [streaming_covariance(*pair, weights=weights, name=what) for pair, what in (
+            ((predictions, labels), "covariance"), ((predictions, predictions), "variance_predictions"), ((labels, labels),
+                                                                                                         "variance_labels"))]
+        value, update = ((cov / (math_ops.sqrt(a) * math_ops.sqrt(b))) for cov, a, b in (tuple(p[i] for p in parts) for i in (0, 1)))
+        return _published(value, update, metrics_collections, updates_collections)
+
+
+def cohen_kappa(labels: Any, predictions_idx: Any, num_classes: int, weights: Any = None, metrics_collections: Any = None,
+                updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """How far class numbers agree beyond chance, so far: (agreement - expected) / (1 - expected) (Cohen 1960): (value, update).
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+    if num_classes < 2:
+        raise ValueError(f"`num_classes` must be >= 2.Found: {num_classes}")
+    with variable_scope(name, "cohen_kappa"):
+        labels, predictions = (array_ops.reshape(math_ops.cast(x, types.int64), [-1]) for x in (labels, predictions_idx))
+        given = None if weights is None else array_ops.reshape(math_ops.cast(weights, types.float32), [-1])
+        matrix = _variable("confusion", [num_classes, num_classes])
+        seen = confusion_matrix(labels, predictions, num_classes, types.float32, weights=given)
+
+        def kappa(m: Tensor, name: str) -> Tensor:
+            total = math_ops.reduce_sum(m)
+            expected = math_ops.div_no_nan(math_ops.reduce_sum(math_ops.reduce_sum(m, 0) * math_ops.reduce_sum(m, 1)), total)
+            agreed = math_ops.reduce_sum(array_ops.diag_part(m))
+            return select(total > 0, (agreed - expected) / (total - expected), float("nan"), name=name)
+
+        update = state.assign_add(matrix, seen)
+        return _published(kappa(matrix.value(), "value"), kappa(update, "update_op"), metrics_collections, updates_collections)
+
+
+def __getattr__(name: str) -> Any:
+    """Set operations live in `tf.sets`."""
+    if name in ("set_difference", "set_intersection", "set_size", "set_union"):
+        import importlib
+
+        return getattr(importlib.import_module("..sets", __package__), name)
+    from .. import errors
+
+    raise AttributeError(f"module 'graphflow.contrib.metrics' has no attribute {name!r}.{errors.suggest(name, __all__)}")

@@ -1,0 +1,3 @@
+"""`tf.contrib.training`: hyperparameters, training operations."""
+from .hparam import *
+from .training import *
