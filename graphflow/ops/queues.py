@@ -212,7 +212,7 @@ class PaddingQueue(Queue):
             else:
                 rows = np.full((len(elements), *largest), b"" if dtype.kind == "s" else 0, dtype.np)
             for row, element in enumerate(elements):
-                rows[(row, *[slice(n) for n in element[i].shape])] = element[i][()]
+                rows[(row, *[slice(n) for n in element[i].shape])] = element[i][()]  # type: ignore[index]
             found.append(rows)
         return found
 

@@ -319,8 +319,8 @@ def _generator(key: np.ndarray, run: Any) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int(key[0]) << 32 | int(key[1]), counter=[0, 0, int(run), 0]))
 
 
-@primitive("host", effect="random", type="RandomShuffle", same=("value",), input_dtypes={"key": (types.uint32,)},
-           infer=lambda value, key, **_: Spec(value.dtype, value.sizes),
+@primitive("host", effect="random", type="RandomShuffle", same=("value",), dtypes=types.ALL + (types.string,),
+           input_dtypes={"key": (types.uint32,)}, infer=lambda value, key, **_: Spec(value.dtype, value.sizes),
            no_gradient="only integers are shuffled by this op when gradients matter; tf.random_shuffle gathers floats by a shuffled range")
 def random_shuffle_op(value, key, *, seed=0, seed2=0):
     """The rows of `value` in random order: those of the sorted random words."""

@@ -62,15 +62,15 @@ def is_handle(t: Tensor) -> bool:
     return t.op.opdef.makes is not None
 
 
-def object_of(access: Any, op: Operation, arrays: list[np.ndarray]) -> Any:
-    """The resource an op works on: that of its first input, which may also be a string tensor with the name of a handle.
+def object_of(access: Any, op: Operation, arrays: list[np.ndarray], position: int = 0) -> Any:
+    """The resource an op works on: that of its first input (or another), which may also be a string tensor with the name of a handle.
 
     Raises InvalidArgumentError when there is no such handle.
     """
-    t = op.inputs[0]
+    t = op.inputs[position]
     if t.op.opdef.makes is not None:
         return access.resource(t.op)
-    name = arrays[0].item()
+    name = arrays[position].item()
     name = name.decode() if isinstance(name, bytes) else str(name)
     handle = op.graph._by_name.get(name)
     if handle is None or handle.opdef.makes is None:

@@ -13,6 +13,8 @@ from ..graph import Operation, Spec, Tensor
 from ..types import DType
 from .opdef import OpDef, convert_to_tensor, graph_of, primitive
 
+ANY = types.ALL + (types.string,)
+
 
 @primitive("state", type="VariableV2", default_name="Variable", infer=lambda *, dtype, shape: Spec(dtype, shape),
            no_gradient="a variable's handle")
@@ -20,7 +22,7 @@ def variable_handle(*, dtype: DType, shape: types.Shape):
     """A variable; as a tensor, its value at this point of the program.  The value lives in the Session."""
 
 
-@primitive("state", type="ReadVariableOp", default_name="read", effect="read", infer=lambda v: Spec(v.dtype, v.sizes))
+@primitive("state", type="ReadVariableOp", default_name="read", effect="read", dtypes=ANY, infer=lambda v: Spec(v.dtype, v.sizes))
 def read_handle(v):
     """The variable's value after all earlier writes of the step."""
 
@@ -29,16 +31,16 @@ read_handle.grad(lambda op, dy: (dy,))
 read_handle.sparse_gradient = True  # type: ignore[attr-defined]  # the gradient of a gathered variable stays IndexedSlices
 
 
-@primitive("state", type="IsVariableInitialized", effect="read", infer=lambda v: Spec(types.bool_, ()), no_gradient="a boolean")
+@primitive("state", type="IsVariableInitialized", effect="read", dtypes=ANY, infer=lambda v: Spec(types.bool_, ()), no_gradient="a boolean")
 def is_variable_initialized_op(v):
     """Whether the variable has a value in this Session."""
 
 
-def write(type: str, default_name: str | None = None) -> Any:
+def write(type: str, default_name: str | None = None, dtypes: tuple[DType, ...] = types.ALL) -> Any:
     """Declares a writing op from the body that computes the new value of the old one."""
     def make(fn: Any) -> OpDef:
         op = OpDef(fn, "state", type=type, default_name=default_name or type, effect="write", same=(fn.__code__.co_varnames[0], "value"),
-                   infer=_write_infer, no_gradient="writes have no gradient")
+                   dtypes=dtypes, infer=_write_infer, no_gradient="writes have no gradient")
         op._body = fn
         return op
     return make
@@ -53,7 +55,7 @@ def _write_infer(v: Tensor, *rest: Tensor, validate_shape: bool = True) -> Spec:
     return Spec(v.dtype, sizes)
 
 
-@write("Assign")
+@write("Assign", dtypes=ANY)
 def assign_op(v, value, *, validate_shape=True):
     """Replaces the value; the output is the new value."""
     return value

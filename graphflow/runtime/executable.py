@@ -176,7 +176,7 @@ class Executable:
         self.limit = getattr(config, "memory_budget", 0) or 0
         self.convert = convert
         # Only one run at a time may write variables or advance random streams; runs that do neither go on beside each other.
-        self.shared = not self.limit and all(control.effects(op) <= {None, "read"} for op in self.request.ops)
+        self.shared = not self.limit and all(control.effects(op) <= {None, "read", "outside"} for op in self.request.ops)
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)

@@ -10,7 +10,8 @@ from ..array_ops import dynamic_partition, gather, identity, shape, size
 from ..array_ops import range as integers
 from ..check_ops import Assert
 from ..graph import GraphKeys, Operation, Spec, Tensor, get_default_graph
-from ..math_ops import cast, greater
+from ..io_ops import matching_files
+from ..math_ops import cast, greater, maximum
 from ..ops.opdef import constant, constant_value, convert_to_tensor, primitive
 from ..random_ops import random_shuffle
 from ..sparse_tensor import SparseTensor, convert_to_tensor_or_sparse_tensor
@@ -32,8 +33,6 @@ def _scope(name: str | None, default: str) -> Any:
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
     """A local variable with the names of the files that match `pattern` (or several) when it is initialized."""
-    from ..io_ops import matching_files
-
     with _scope(name, "matching_filenames") as scope:
         return Variable(matching_files(pattern), name=scope, trainable=False, validate_shape=False, collections=[GraphKeys.LOCAL_VARIABLES])
 
@@ -127,7 +126,10 @@ def slice_input_producer(tensor_list: Any, num_epochs: int | None = None, shuffl
 
 
 def _report(name: str, q: data_flow_ops.QueueBase, least: int, capacity: int) -> None:
-    """A summary of how full the queue is."""
+    """A summary of how full the queue is, beyond `least` elements."""
+    from ..summary import scalar
+
+    scalar(name, cast(maximum(0, q.size() - least) if least else q.size(), types.float32) * (1.0 / (capacity - least)))
 
 
 # ---------------------------------------------------------------- sparse elements
