@@ -36,6 +36,7 @@ from .random_ops import *
 from .sparse_tensor import *
 from .tensor_array_ops import *
 from .state_ops import *
+from .partitioned_variables import *
 from .variable_scope import *
 from .variables import *
 from . import math
@@ -44,7 +45,7 @@ from .linalg import *
 from . import layers, linalg, losses, sparse, train
 from . import nn
 from .nn import extract_image_patches
-from . import graph_util
+from . import graph_util, late_names
 from .version import GRAPHFLOW_VERSION, VERSION
 
 __version__ = VERSION  # of the API: what TF1 programs ask for
@@ -80,6 +81,8 @@ _LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "RunMetad
 _LAZY |= {"io": ".io", "python_io": ".python_io"}
 _LATE_NAMES |= dict.fromkeys(("audio_summary", "histogram_summary", "image_summary", "merge_all_summaries", "merge_summary",
                               "scalar_summary"), ".summary.old")
+_LAZY |= late_names.MODULES
+_LATE_NAMES |= late_names.NAMES
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
           "parse_single_example": "queues and readers",

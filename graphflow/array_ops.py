@@ -826,19 +826,122 @@ def diag_part(input: Any, name: str | None = None) -> Tensor:
 tensor_diag, tensor_diag_part = diag, diag_part
 
 
-def matrix_diag(diagonal: Any, name: str | None = None) -> Tensor:
-    """Square matrices with the last dimension of `diagonal` on theirs."""
-    return array.matrix_diag(diagonal, name=name)
+def _diagonals(k: Any) -> tuple[int, int]:
+    """The lowest and highest diagonal that `k` (a number or two) names.  Raises ValueError when they are out of order."""
+    found = _static_ints(k, "k")
+    low, high = (found[0], found[0]) if len(found) == 1 else found
+    if low > high:
+        raise ValueError(f"k must have the lower diagonal first, got {low} and {high}")
+    return low, high
 
 
-def matrix_diag_part(input: Any, name: str | None = None) -> Tensor:
-    """The main diagonals of matrices."""
-    return array.matrix_diag_part(input, name=name)
+def _band(rows: int, columns: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Where diagonals stand in a matrix: for each of its elements (in the band, number of the diagonal, place on it), and the longest.
+
+    Diagonals are numbered from the highest one down; places count from the diagonal's own beginning.
+    """
+    m, n = np.indices((rows, columns))
+    d = n - m
+    inside = (d >= low) & (d <= high)
+    longest = builtins.max(rows + builtins.min(high, 0), 0), builtins.max(columns - builtins.max(low, 0), 0)
+    return inside, high - d, np.minimum(m, n), builtins.min(longest)
 
 
-def matrix_set_diag(input: Any, diagonal: Any, name: str | None = None) -> Tensor:
-    """Matrices with their main diagonals replaced."""
-    return array.matrix_set_diag(input, diagonal, name=name)
+def _known_matrix(x: Tensor, what: str) -> tuple[int, int]:
+    rows, columns = opdef.needs_rank(x)[-2:]
+    if isinstance(rows, Dim) or isinstance(columns, Dim):
+        raise ValueError(f"{what} with k != 0 needs matrices of known size, got shape {x.shape}")
+    return rows, columns
+
+
+def _picked(x: Tensor, at: np.ndarray, there: np.ndarray, elsewhere: Any, outer: int) -> Tensor:
+    """x with its last `len - outer` dimensions as one, at the places `at`; `elsewhere` where `there` is False."""
+    lead = [size_along(x, i) for i in builtins.range(outer)]
+    flat = reshape(x, [*lead, -1])
+    found = gather(flat, np.where(there, at, 0).astype(np.int32), axis=outer)
+    return found if there.all() else where_v2(there, found, elsewhere)
+
+
+def matrix_diag(diagonal: Any, name: str | None = "diag", k: Any = 0, num_rows: Any = -1, num_cols: Any = -1,
+                padding_value: Any = 0) -> Tensor:
+    """Matrices with `diagonal` on the diagonal `k`, `padding_value` elsewhere.
+
+    Args:
+        diagonal: [..., n] for one diagonal, or [..., diagonals, n] from the highest to the lowest one, shorter ones filled up at
+            their end.
+        k: 0 is the main diagonal, positive ones lie above; or two numbers, the lowest and the highest of a band.
+        num_rows, num_cols: sizes; by default as small as the diagonals allow, square if neither is given.
+
+    Raises:
+        ValueError: sizes that do not fit the diagonals, or are not known although k is not 0.
+    """
+    if isinstance(k, int) and k == 0 and _is_default(num_rows) and _is_default(num_cols) and _is_zero(padding_value):
+        return array.matrix_diag(diagonal, name=name)
+    with _scope(name, "diag"):
+        x = convert_to_tensor(diagonal)
+        low, high = _diagonals(k)
+        n = opdef.needs_rank(x)[-1]
+        count = 1 if low == high else x.sizes[-2]  # type: ignore[index]
+        if isinstance(n, Dim) or isinstance(count, Dim):
+            raise ValueError(f"matrix_diag with k needs diagonals of known size, got shape {x.shape}")
+        if count != high - low + 1:
+            raise ValueError("The number of diagonals provided in the input does not match the lower_diag_index and upper_diag_index "
+                             f"range: {count} for k = {(low, high)}")
+        rows, columns = _static_int(num_rows, "num_rows"), _static_int(num_cols, "num_cols")
+        least_rows, least_columns = n - builtins.min(high, 0), n + builtins.max(low, 0)
+        if rows == -1 and columns == -1:
+            rows = columns = builtins.max(least_rows, least_columns)
+        rows, columns = least_rows if rows == -1 else rows, least_columns if columns == -1 else columns
+        if rows < least_rows or columns < least_columns or (rows != least_rows and columns != least_columns):
+            raise ValueError(f"The number of rows and columns do not fit diagonals of length {n}: {rows} x {columns} for k = {(low, high)}")
+        inside, number, place, _ = _band(rows, columns, low, high)
+        outer = len(x.sizes) - (1 if low == high else 2)  # type: ignore[arg-type]
+        return _picked(x, number * n + place, inside, convert_to_tensor(padding_value, x.dtype), outer)
+
+
+def _is_default(size: Any) -> bool:
+    return isinstance(size, int) and size == -1
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value == 0
+
+
+def matrix_diag_part(input: Any, name: str | None = "diag_part", k: Any = 0, padding_value: Any = 0) -> Tensor:
+    """The diagonals `k` of matrices, in the form of `matrix_diag`; shorter ones are filled up with `padding_value` at their end."""
+    if isinstance(k, int) and k == 0:
+        return array.matrix_diag_part(input, name=name)
+    with _scope(name, "diag_part"):
+        x = convert_to_tensor(input)
+        low, high = _diagonals(k)
+        rows, columns = _known_matrix(x, "matrix_diag_part")
+        if not -rows < low <= high < columns:
+            raise ValueError(f"k = {(low, high)} is not a band of diagonals of {rows} x {columns} matrices")
+        longest = _band(rows, columns, low, high)[-1]
+        d, place = np.arange(high, low - 1, -1)[:, None], np.arange(longest)
+        m, n = place - np.minimum(d, 0), place + np.maximum(d, 0)
+        there = (m < rows) & (n < columns)
+        at = m * columns + n
+        if low == high:
+            at, there = at[0], there[0]
+        return _picked(x, at, there, convert_to_tensor(padding_value, x.dtype), len(x.sizes) - 2)  # type: ignore[arg-type]
+
+
+def matrix_set_diag(input: Any, diagonal: Any, name: str | None = "set_diag", k: Any = 0) -> Tensor:
+    """Matrices with their diagonals `k` replaced by those of `diagonal`, in the form of `matrix_diag`."""
+    if isinstance(k, int) and k == 0:
+        return array.matrix_set_diag(input, diagonal, name=name)
+    with _scope(name, "set_diag"):
+        x = convert_to_tensor(input)
+        d = convert_to_tensor(diagonal, x.dtype)
+        low, high = _diagonals(k)
+        rows, columns = _known_matrix(x, "matrix_set_diag")
+        inside, number, place, longest = _band(rows, columns, low, high)
+        outer = len(x.sizes) - 2  # type: ignore[arg-type]
+        lead = [size_along(x, i) for i in builtins.range(outer)]
+        types.merge_shapes(d.sizes, (*x.sizes[:outer], *([] if low == high else [high - low + 1]), longest))  # type: ignore[index]
+        flat = reshape(d, [*lead, -1])
+        return where_v2(inside, gather(flat, np.where(inside, number * longest + place, 0).astype(np.int32), axis=outer), x)
 
 
 def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Tensor:
@@ -847,6 +950,67 @@ def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | Non
 
 
 # ---------------------------------------------------------------- sorting, searching, sets
+
+
+def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:
+    """The coordinates [rank, n] of row-major positions `indices` [n] in an array of sizes `dims`; [rank] of a scalar.
+
+    Raises (when run):
+        InvalidArgumentError: a position past the end.
+    """
+    from .check_ops import assert_less
+
+    with _scope(name, "UnravelIndex"):
+        at = convert_to_tensor(indices)
+        sizes = convert_to_tensor(dims, at.dtype)
+        rank = opdef.needs_rank(sizes, 1)[0]
+        if isinstance(rank, Dim):
+            raise ValueError(f"unravel_index: the length of dims must be known, got {sizes!r}")
+        from .math_ops import reduce_prod
+
+        check = assert_less(at, reduce_prod(sizes), message="index is out of bound as with dims")
+        with graph.get_default_graph().control_dependencies([] if check is None else [check]):
+            found, at = [], identity(at)
+        for k in builtins.range(rank - 1, -1, -1):
+            found.append(at % sizes[k])
+            at = at // sizes[k]
+        return stack(found[::-1])
+
+
+def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) -> Tensor:
+    """Each element (or slice along `axis`) several times, one after the other.
+
+    Args:
+        repeats: how often: a number for all, or one for each.
+        axis: None takes `input` as a vector.
+
+    Raises:
+        ValueError: `repeats` is neither a scalar nor a vector of the axis' size.
+    """
+    with _scope(name, "Repeat"):
+        x = convert_to_tensor(input)
+        x = reshape(x, [-1]) if axis is None else x
+        k = _axis(0 if axis is None else axis, _rank(x))
+        counts = convert_to_tensor(repeats)
+        if len(opdef.needs_rank(counts)) > 1:
+            raise ValueError(f"repeats must be a scalar or a vector, got shape {counts.shape}")
+        if counts.sizes in ((), (1,)):
+            each = reshape(counts, [])
+            sizes = [size_along(x, i) for i in builtins.range(len(opdef.needs_rank(x)))]
+            wide = tile(expand_dims(x, k + 1), [each if i == k + 1 else 1 for i in builtins.range(len(sizes) + 1)])
+            known = constant_value(each)
+            factor = int(known) if known is not None else _cast(each, types.int32)
+            return reshape(wide, [s * factor if i == k else s for i, s in enumerate(sizes)])
+        types.merge_shapes(counts.sizes, (opdef.needs_rank(x)[k],))
+        return gather(x, indexing_of_repeats(_cast(counts, types.int64)), axis=k)
+
+
+def indexing_of_repeats(counts: Tensor) -> Tensor:
+    """0 as often as counts[0] says, then 1, ...: the places that `repeat` gathers."""
+    from .math_ops import cumsum, reduce_sum
+
+    ends = cumsum(counts)
+    return searchsorted(ends, range(reduce_sum(counts)), side="right", out_type=types.int64)
 
 
 def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) -> Any:
@@ -1163,5 +1327,5 @@ dynamic_stitch
 segment_sum segment_mean segment_prod segment_max segment_min unsorted_segment_sum unsorted_segment_prod unsorted_segment_max
 unsorted_segment_min
 unsorted_segment_mean unsorted_segment_sqrt_n space_to_batch_nd batch_to_space_nd space_to_batch batch_to_space
-required_space_to_batch_paddings
+required_space_to_batch_paddings repeat unravel_index
 space_to_depth depth_to_space parallel_stack get_static_value zeros_like ones_like IndexedSlices IndexedSlicesValue""".split()

@@ -280,6 +280,10 @@ class Operators:
 class Tensor(Operators):
     """A value that will exist when the graph runs: output `index` of `op`."""
 
+    OVERLOADABLE_OPERATORS = frozenset(f"__{name}__" for name in (
+        "add radd sub rsub mul rmul div rdiv truediv rtruediv floordiv rfloordiv mod rmod lt le gt ge and rand or ror xor rxor getitem pow "
+        "rpow invert neg abs matmul rmatmul").split())
+
     __slots__ = ("op", "value_index", "dtype", "sizes", "known", "__weakref__")
 
     def __init__(self, op: Operation, index: int, spec: Spec):
@@ -368,6 +372,7 @@ class GraphKeys:
     READY_FOR_LOCAL_INIT_OP = "ready_for_local_init_op"
     SUMMARY_OP = "summary_op"
     GLOBAL_STEP = "global_step"
+    TRAINABLE_RESOURCE_VARIABLES = "trainable_resource_variables"
     EVAL_STEP = "eval_step"
     TRAIN_OP = "train_op"
     COND_CONTEXT = "cond_context"
@@ -390,6 +395,8 @@ class Graph:
         self._finalized = False
         self._consumer_cache: tuple[int, dict[Tensor, list[Operation]]] = (-1, {})
         self.seed: int | None = None
+        self._unfeedable: set[Tensor] = set()
+        self._unfetchable: set[Operation] = set()
         # Latest read of each variable, so that reads between two writes share one op (see ops/state.py).
         self._reads: dict[Operation, Tensor] = {}
         self._reads_of: dict[Region | None, dict[Operation, Tensor]] = {None: self._reads}  # in each branch or loop body
@@ -609,11 +616,23 @@ class Graph:
         return obj
 
     def is_feedable(self, tensor: Any) -> bool:
-        return self.is_fetchable(tensor)
+        return tensor not in self._unfeedable and getattr(tensor, "op", tensor).region is None
 
     def is_fetchable(self, tensor_or_op: Any) -> bool:
-        """Whether it stands outside of all branches and loops."""
-        return getattr(tensor_or_op, "op", tensor_or_op).region is None
+        """Whether it stands outside of all branches and loops, and `prevent_fetching` was not called for its op."""
+        op = getattr(tensor_or_op, "op", tensor_or_op)
+        return op not in self._unfetchable and op.region is None
+
+    def prevent_feeding(self, tensor: Tensor) -> None:
+        """From now on feeding `tensor` is a ValueError."""
+        self._unfeedable.add(tensor)
+
+    def prevent_fetching(self, op: Operation) -> None:
+        """From now on fetching `op` or its outputs is a ValueError."""
+        self._unfetchable.add(op)
+
+    def switch_to_thread_local(self) -> None:
+        """Accepted: scopes, devices and control dependencies always belong to the thread that entered them."""
 
     def _consumers_of(self, tensor: Tensor) -> list[Operation]:
         if self._consumer_cache[0] != self._version:

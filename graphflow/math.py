@@ -9,7 +9,7 @@ from .math_ops import (divide_no_nan, erfinv, ndtri, polyval, reduce_euclidean_n
                        xlogy,
                        zero_fraction)
 
-_ELSEWHERE = ("bessel_i0", "confusion_matrix", "cumulative_logsumexp", "in_top_k", "invert_permutation", "is_non_decreasing",
+_ELSEWHERE = ("confusion_matrix", "in_top_k", "invert_permutation", "is_non_decreasing",
               "is_strictly_increasing", "l2_normalize",
               "log_softmax", "segment_max", "segment_mean", "segment_min", "segment_prod", "segment_sum", "softmax", "top_k",
               "unsorted_segment_max",
@@ -19,6 +19,10 @@ _ELSEWHERE = ("bessel_i0", "confusion_matrix", "cumulative_logsumexp", "in_top_k
 def __getattr__(name: str) -> Any:
     import graphflow
 
+    from . import special_math
+
+    if name in special_math.__all__:
+        return getattr(special_math, name)
     if name in _ELSEWHERE:
         for home in (graphflow, getattr(graphflow, "nn", None)):
             if hasattr(home, name):

@@ -17,6 +17,7 @@ from .math_ops import log_sigmoid, sigmoid, tanh, zero_fraction
 from .ops import array, contraction, nn_ops, opdef, shape_like, window
 from .ops import elementwise as ew
 from .ops.opdef import constant_value, convert_to_tensor
+from .partitioned_variables import PartitionedVariable
 
 
 @contextmanager
@@ -749,7 +750,7 @@ def embedding_lookup(params: Any, ids: Any, partition_strategy: str = "mod", nam
         raise ValueError("Need at least one param")
     if partition_strategy not in ("mod", "div"):
         raise ValueError(f"Unrecognized partition strategy: {partition_strategy}")
-    parts = list(params) if isinstance(params, (list, tuple)) else [params]
+    parts = list(params) if isinstance(params, (list, tuple, PartitionedVariable)) else [params]
     with _scope(name, "embedding_lookup", *parts, ids) as scope:
         ids = convert_to_tensor(ids)
         if len(parts) == 1 and max_norm is None:

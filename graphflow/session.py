@@ -97,6 +97,8 @@ class Fetches:
         except (ValueError, KeyError) as e:
             raise ValueError(f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({e.args[0]})") from None
         op = element.op if isinstance(element, Tensor) else element
+        if op in self.graph._unfetchable:
+            raise ValueError(f"Operation {op.name!r} has been marked as not fetchable.")
         if op.region is not None:
             raise errors.InaccessibleTensorError(
                 f"{element!r} cannot be fetched: it is inside {op.region.what} ({op.region.name!r}) and has a value only while that runs. "
@@ -128,6 +130,8 @@ def flatten_feeds(g: Graph, feed_dict: Any) -> dict[Tensor, Any]:
         else:
             _flatten_feed(g, key, value, out)
     for t in out:
+        if t in g._unfeedable:
+            raise ValueError(f"Tensor {t.name!r} may not be fed: graph.prevent_feeding was called for it" + _line(t))
         if t.op.region is not None:
             raise ValueError(f"Tensor {t.name!r} may not be fed: it is inside {t.op.region.what} ({t.op.region.name!r}). "
                              "Feed what that reads" + _line(t))
@@ -284,7 +288,7 @@ class BaseSession:
         if known is None or self._closed:
             self._check_open()
             feeds = flatten_feeds(self._graph, feed_dict)
-            known = self._prepare(fetches, list(feeds))
+            known = self._prepare(fetches, list(feeds), {t for t in feed_dict or () if type(t) is Tensor})
             try:
                 if all(type(k) is Tensor for k in feed_dict or ()):
                     self._known[_known_key(fetches, feed_dict)] = known
@@ -325,14 +329,14 @@ class BaseSession:
         if not self._graph._ops:
             raise RuntimeError("The Session graph is empty. Add operations to the graph before calling run().")
 
-    def _prepare(self, fetches: Any, fed: list[Tensor]) -> tuple[Fetches, list[Tensor], Executable]:
+    def _prepare(self, fetches: Any, fed: list[Tensor], named: Any = None) -> tuple[Fetches, list[Tensor], Executable]:
         parsed = Fetches(self._graph, fetches)
         key = (tuple(parsed.elements), tuple(fed), flags.optimize, flags.interpret, flags.isa)
         with self._lock:
             step = self._executables.get(key)
             if step is None:
                 step = self._executables[key] = self._compile(parsed.tensors, parsed.targets, fed)
-                self._warn_unused(parsed, fed)
+                self._warn_unused(parsed, fed, fed if named is None else named)
         return parsed, fed, step
 
     def _place(self, ops: list[Operation]) -> None:
@@ -372,14 +376,15 @@ class BaseSession:
 
         return Compiled(self._graph, tensors, targets, fed, self.store, self._config, feed_array, done)
 
-    def _warn_unused(self, parsed: Fetches, fed: list[Tensor]) -> None:
+    def _warn_unused(self, parsed: Fetches, fed: list[Tensor], named: Any) -> None:
+        """Warns of tensors that were fed by themselves; the parts of a SparseTensor come together, needed or not."""
         if not fed:
             return
         used = set(parsed.tensors)
         for op in graph.topological([*[t.op for t in parsed.tensors], *parsed.targets], set(fed)):
             used.update(op.inputs)
         for t in fed:
-            if t not in used and t not in self._warned:
+            if t in named and t not in used and t not in self._warned:
                 self._warned.add(t)
                 warnings.warn(f"feed_dict: Tensor '{t.name}' is not used by these fetches", stacklevel=4)
 

@@ -14,6 +14,7 @@ from . import array_ops, graph, math_ops, types
 from .graph import Spec, Tensor
 from .ops.array import INDEX, floats, sample
 from .ops.opdef import constant_value, convert_to_tensor, needs_rank, primitive, register_tensor_conversion_function
+from .ops.sparse import sparse_dense_matmul
 from .session import register_session_run_conversion_functions
 
 __all__ = ["SparseTensor", "SparseTensorValue", "convert_to_tensor_or_sparse_tensor", "edit_distance", "sparse_add", "sparse_concat",
@@ -201,11 +202,11 @@ def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -
 
     Args:
         dtype: of the values.
-        shape: its dense shape, with None where unknown; None for an unknown rank.  A shape that is known must be fed.
+        shape: its dense shape, with None where unknown; None for an unknown rank.  A shape that is known must be fed.  A tensor
+            is the shape unless another is fed.
     """
-    if isinstance(shape, Tensor):  # TF1 takes a tensor that it can evaluate while building
-        value = constant_value(shape)
-        shape = [None] * shape.shape[0].value if value is None else value.tolist()
+    if isinstance(shape, Tensor) or hasattr(shape, "_as_tensor"):
+        return _placeholder_of_shape(dtype, convert_to_tensor(shape), name)
     sizes = types.as_shape(shape)
     rank = None if sizes is None else len(sizes)
     part = (lambda what: None) if name is None else (lambda what: f"{name}/{what}")
@@ -217,6 +218,18 @@ def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -
     values = array_ops.placeholder(dtype, [None], part("values"))
     found = SparseTensor(array_ops.placeholder(types.int64, [None, rank], part("indices")), values, dense_shape)
     found._static = sizes
+    return found
+
+
+def _placeholder_of_shape(dtype: Any, shape: Tensor, name: str | None) -> SparseTensor:
+    rank = needs_rank(shape, 1)[0]
+    part = (lambda what: None) if name is None else (lambda what: f"{name}/{what}")
+    default = math_ops.cast(shape, types.int64)
+    found = SparseTensor(array_ops.placeholder(types.int64, [None, rank if isinstance(rank, int) else None], part("indices")),
+                         array_ops.placeholder(dtype, [None], part("values")),
+                         array_ops.placeholder_with_default(default, shape.shape, part("shape")))
+    value = constant_value(shape)
+    found._static = None if value is None else tuple(int(v) for v in value)
     return found
 
 
@@ -760,8 +773,7 @@ def sparse_tensor_dense_matmul(sp_a: Any, b: Any, adjoint_a: bool = False, adjoi
             raise ValueError(f"Dimensions must be equal, but are {static[inner]} and {b.sizes[0]} for 'SparseTensorDenseMatMul' "
                              f"with input shapes: {sp.shape}{' (adjoint)' if adjoint_a else ''}, {b.shape}.")
         rows = static[row] if isinstance(static[row], int) else sp.dense_shape[row]
-        return array_ops.unsorted_segment_sum(array_ops.expand_dims(values, 1) * array_ops.gather(b, _column(sp, inner)), _column(sp, row),
-                                              rows)
+        return sparse_dense_matmul(_column(sp, row), _column(sp, inner), values, b, _vector([rows]))
 
 
 def _reduced(sp_input: Any, axis: Any, keepdims: bool, combine: Any, name: str) -> Tensor:

@@ -34,6 +34,7 @@ class DType:
     is_complex = property(lambda self: self.kind == "c")
     is_bool = property(lambda self: self.kind == "b")
     is_differentiable = property(lambda self: self.kind in "fc")
+    is_quantized = property(lambda self: False)
     is_numpy_compatible = property(lambda self: True)
     as_datatype_enum = property(lambda self: _ENUM[self.name])
     compute = property(lambda self: float32 if self.name in ("float16", "bfloat16") else self)
@@ -50,7 +51,8 @@ class DType:
 
     @property
     def limits(self) -> tuple[Any, Any]:
-        return self.min, self.max
+        """The range of intensities of a picture of this dtype, as TF1: from 0 (False) to 1 for floats, to the largest integer."""
+        return (False, True) if self.kind == "b" else (0, self.max if self.kind in "iu" else 1)
 
     def is_compatible_with(self, other: Any) -> bool:
         return self == as_dtype(other)
@@ -540,10 +542,25 @@ class Dimension:
         self.merge_with(other)
 
 
+def _sized(method: str) -> Any:
+    """int's arithmetic, whose result is a size again where it can be one."""
+    plain = getattr(int, method)
+
+    def f(self: Any, other: Any) -> Any:
+        found = plain(self, other)
+        return Dimension(found) if type(found) is int and found >= 0 else found
+
+    return f
+
+
 class _KnownDimension(int, Dimension):
-    """A known size; arithmetic is that of `int`."""
+    """A known size; arithmetic is that of `int`, and sums, products and quotients are sizes too."""
 
     value = property(int)  # type: ignore[assignment]
+    __add__, __radd__, __sub__, __rsub__ = map(_sized, ("__add__", "__radd__", "__sub__", "__rsub__"))
+    __mul__, __rmul__, __mod__, __rmod__ = map(_sized, ("__mul__", "__rmul__", "__mod__", "__rmod__"))
+    __floordiv__, __rfloordiv__ = map(_sized, ("__floordiv__", "__rfloordiv__"))
+    __div__, __rdiv__ = __floordiv__, __rfloordiv__
 
     def __repr__(self) -> str:
         return f"Dimension({int(self)})"
@@ -573,7 +590,7 @@ class _UnknownDimension(Dimension):
         return None
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _unknown
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __div__ = _unknown
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __div__ = __rdiv__ = _unknown
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _undecided  # type: ignore[assignment]
 
     def __hash__(self) -> int:

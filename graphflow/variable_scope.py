@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from . import errors, graph, init_ops, types
+from . import errors, graph, init_ops, partitioned_variables, types
 from .graph import GraphKeys
 from .ops import opdef
 from .variables import Variable, VariableAggregation, VariableSynchronization
@@ -169,9 +169,18 @@ def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, init
                   reuse: Any = None,
                   trainable: bool | None = None, collections: Any = None, caching_device: Any = None, partitioner: Any = None,
                   validate_shape: bool = True, use_resource: Any = None, constraint: Any = None, synchronization: Any = None,
-                  aggregation: Any = None) -> Any:
-    """The variable called `name`, found or made, as `reuse` says."""
+                  aggregation: Any = None, partition_info: Any = None) -> Any:
+    """The variable called `name`, found or made, as `reuse` says; in parts if there is a partitioner and it is no scalar."""
     store, wanted = _store(), types.as_dtype(dtype)
+    if partitioner is not None and not callable(partitioner):
+        raise ValueError(f"Partitioner must be callable, but received: {partitioner}")
+    if partitioner is not None and types.TensorShape(_whole_shape(shape, initializer)).ndims != 0:
+        return _in_parts(store, name, wanted, partitioner, shape, reuse, initializer=initializer, regularizer=regularizer,
+                         trainable=trainable, collections=collections, caching_device=caching_device, validate_shape=validate_shape,
+                         use_resource=use_resource, constraint=constraint)
+    if isinstance(store.variables.get(name), partitioned_variables.PartitionedVariable) or f"{name}/part_0" in store.variables:
+        raise ValueError(f"No partitioner was provided, but a partitioned version of the variable was found: {name}/part_0. Perhaps a "
+                         "variable of the same name was already created with partitioning?")
     if name in store.variables:
         return _shared(store.variables[name], name, shape, wanted, reuse)
     if reuse is True:
@@ -180,7 +189,7 @@ def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, init
                          f"in VarScope?{errors.suggest(name, store.variables)}")
     if collections is not None and GraphKeys.LOCAL_VARIABLES in collections and trainable is None:
         trainable = False
-    value = _initial_value(name, shape, wanted, initializer, validate_shape)
+    value = _initial_value(name, shape, wanted, initializer, validate_shape, partition_info)
     fits = validate_shape and callable(value) and shape is not None
     v = Variable(value, trainable=trainable, collections=collections, validate_shape=validate_shape, name=name, dtype=wanted,
                  constraint=constraint,
@@ -189,6 +198,45 @@ def _find_or_make(name: str, shape: Any = None, dtype: Any = types.float32, init
     if regularizer is not None:
         _regularize(v, name, regularizer)
     return v
+
+
+def _whole_shape(shape: Any, initializer: Any) -> Any:
+    """The shape asked for, or that of a constant initializer."""
+    return np.shape(initializer) if shape is None and initializer is not None and not callable(initializer) and not hasattr(
+        initializer, "shape") else getattr(initializer, "shape", None) if shape is None else shape
+
+
+def _in_parts(store: _Store, name: str, dtype: types.DType, partitioner: Any, shape: Any, reuse: Any, *, initializer: Any,
+              **common: Any) -> Any:
+    """The PartitionedVariable called `name`, found or made."""
+    found = store.variables.get(name)
+    if isinstance(found, partitioned_variables.PartitionedVariable):
+        if not reuse:
+            raise ValueError(f"Partitioned variable with name {name} already exists. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE "
+                             "in VarScope?")
+        if shape is not None and not types.TensorShape(shape).is_compatible_with(found.shape):
+            raise ValueError(f"Trying to reuse partitioned variable {name}, but specified shape {types.TensorShape(shape)} and found shape "
+                             f"{found.shape}.")
+        if dtype is not found.dtype:
+            raise ValueError(f"Trying to reuse partitioned variable {name}, but specified dtype {dtype.name} and found dtype "
+                             f"{found.dtype.name}.")
+        return found
+    if found is not None:
+        raise ValueError(f"A partitioner was provided, but an unpartitioned version of the variable was found: {name}. Perhaps a variable "
+                         "of the same name was already created without partitioning?")
+    if reuse is True:
+        raise ValueError(f"PartitionedVariable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set "
+                         "reuse=False or reuse=tf.AUTO_REUSE in VarScope?")
+
+    def part(part_name: str, sizes: list[int], info: Any, axis: int) -> Any:
+        if initializer is None or callable(initializer):
+            return _find_or_make(part_name, sizes, dtype, initializer, reuse=False, partition_info=info, **common)
+        rows = [slice(o, o + n) for o, n in zip(info.var_offset, sizes)]
+        value = initializer if hasattr(initializer, "shape") else np.asarray(opdef.to_array(initializer, dtype))
+        return _find_or_make(part_name, None, dtype, value[tuple(rows)], reuse=False, **common)
+
+    made = store.variables[name] = partitioned_variables.make(name, _whole_shape(shape, initializer), dtype, partitioner, part)
+    return made
 
 
 def _shared(v: Any, name: str, shape: Any, dtype: types.DType, reuse: Any) -> Any:
@@ -204,7 +252,7 @@ def _shared(v: Any, name: str, shape: Any, dtype: types.DType, reuse: Any) -> An
     return v
 
 
-def _initial_value(name: str, shape: Any, dtype: types.DType, initializer: Any, validate_shape: bool) -> Any:
+def _initial_value(name: str, shape: Any, dtype: types.DType, initializer: Any, validate_shape: bool, partition_info: Any = None) -> Any:
     """What `Variable` starts from: a value, or a function that builds it inside the variable's scope."""
     if initializer is not None and not callable(initializer):
         if shape is not None and not _same_shape(shape, initializer):
@@ -216,7 +264,7 @@ def _initial_value(name: str, shape: Any, dtype: types.DType, initializer: Any, 
     elif isinstance(initializer, type):
         initializer = initializer()
     if sizes.is_fully_defined():
-        return functools.partial(_call_initializer, initializer, sizes.as_list(), dtype)
+        return functools.partial(_call_initializer, initializer, sizes.as_list(), dtype, partition_info)
     if shape is None and not _required(initializer):
         return initializer
     raise ValueError(f"Shape of a new variable ({name}) must be fully defined, but instead was {sizes}.")
@@ -235,7 +283,7 @@ def _required(fn: Any) -> list[str]:
     return [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def _call_initializer(fn: Any, sizes: Any, dtype: types.DType) -> Any:
+def _call_initializer(fn: Any, sizes: Any, dtype: types.DType, partition_info: Any = None) -> Any:
     """Calls an initializer with as many of (shape, dtype, partition_info) as it takes."""
     try:
         parameters = inspect.signature(fn).parameters
@@ -244,11 +292,10 @@ def _call_initializer(fn: Any, sizes: Any, dtype: types.DType) -> Any:
     if not parameters:
         return fn()
     kinds = {p.kind for p in parameters.values()}
-    offered = {"dtype": dtype, "partition_info": None}
-    required = _required(fn)
-    return fn(sizes,
-              **{k: v for k,
-                 v in offered.items() if k in required or k == "dtype" and (k in parameters or inspect.Parameter.VAR_KEYWORD in kinds)})
+    offered = {"dtype": dtype, "partition_info": partition_info}
+    required, takes_all = _required(fn), inspect.Parameter.VAR_KEYWORD in kinds
+    wanted = {k for k in offered if k in required or k in parameters and (k == "dtype" or partition_info is not None)}
+    return fn(sizes, **{k: v for k, v in offered.items() if k in wanted or k == "dtype" and takes_all})
 
 
 def _regularize(v: Any, name: str, regularizer: Callable[[Any], Any]) -> None:
@@ -285,7 +332,8 @@ def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: A
         regularizer: a function whose result for a new variable joins REGULARIZATION_LOSSES.
         trainable, collections, validate_shape, constraint: see `tf.Variable`.
         custom_getter: called as `custom_getter(getter, name=..., shape=..., ...)` instead.
-        caching_device, partitioner, use_resource, synchronization, aggregation: accepted; variables are not split.
+        partitioner: a function (shape, dtype) -> parts along each axis; gives a `PartitionedVariable`.
+        caching_device, use_resource, synchronization, aggregation: accepted; they change nothing here.
 
     Raises:
         ValueError: it exists and the scope does not reuse; it is missing and the scope reuses; a shared one has another shape
@@ -298,11 +346,13 @@ def get_variable(name: str, shape: Any = None, dtype: Any = None, initializer: A
 
 
 def get_local_variable(name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None,
-                       trainable: bool = False,
-                       collections: Any = None, **kwargs: Any) -> Variable:
+                       trainable: bool = False, collections: Any = None, caching_device: Any = None, partitioner: Any = None,
+                       validate_shape: bool = True, use_resource: Any = None, custom_getter: Any = None, constraint: Any = None,
+                       synchronization: Any = VariableSynchronization.AUTO, aggregation: Any = VariableAggregation.NONE) -> Variable:
     """`get_variable` for a variable of LOCAL_VARIABLES: not trained, not saved."""
     wanted = [*(collections or ()), *([] if collections and GraphKeys.LOCAL_VARIABLES in collections else [GraphKeys.LOCAL_VARIABLES])]
-    return get_variable(name, shape, dtype, initializer, regularizer, False, wanted, **kwargs)
+    return get_variable(name, shape, dtype, initializer, regularizer, False, wanted, caching_device, partitioner, validate_shape,
+                        use_resource, custom_getter, constraint, synchronization, aggregation)
 
 
 class variable_scope:
@@ -399,9 +449,12 @@ def _pure_scope(g: graph.Graph, target: Any, name_scope: str, given: dict[str, A
         store.opened = before if again else {k: 0 if k.startswith(name + "/") else n for k, n in store.opened.items()}
 
 
-def variable_op_scope(values: Any, name_or_scope: Any, default_name: str | None = None, **kwargs: Any) -> variable_scope:
+def variable_op_scope(values: Any, name_or_scope: Any, default_name: str | None = None, initializer: Any = None, regularizer: Any = None,
+                      caching_device: Any = None, partitioner: Any = None, custom_getter: Any = None, reuse: Any = None, dtype: Any = None,
+                      use_resource: Any = None, constraint: Any = None) -> variable_scope:
     """`variable_scope` with `values` first (TF1's older form)."""
-    return variable_scope(name_or_scope, default_name=default_name, values=values, **kwargs)
+    return variable_scope(name_or_scope, default_name, values, initializer, regularizer, caching_device, partitioner, custom_getter, reuse,
+                          dtype, use_resource, constraint)
 
 
 # ---------------------------------------------------------------- templates

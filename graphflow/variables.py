@@ -175,6 +175,47 @@ class Variable(Operators):
 
         return state_ops.scatter_nd_update(self, indices, updates, name=name)
 
+    def scatter_mul(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Multiplies the rows that IndexedSlices name."""
+        return self._scatter("mul", sparse_delta, name)
+
+    def scatter_div(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Divides the rows that IndexedSlices name."""
+        return self._scatter("div", sparse_delta, name)
+
+    def scatter_max(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """The maximum with the rows that IndexedSlices name."""
+        return self._scatter("max", sparse_delta, name)
+
+    def scatter_min(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """The minimum with the rows that IndexedSlices name."""
+        return self._scatter("min", sparse_delta, name)
+
+    def batch_scatter_update(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Replaces rows batch by batch; see `tf.batch_scatter_update`."""
+        from .state_ops import batch_scatter_update
+
+        return batch_scatter_update(self, sparse_delta.indices, sparse_delta.values, name=name)
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
+        """The rows at `indices`."""
+        from .array_ops import gather
+
+        return gather(self, indices, name=name)
+
+    def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
+        """The elements or slices at `indices`; see `tf.gather_nd`."""
+        from .array_ops import gather_nd
+
+        return gather_nd(self, indices, name=name)
+
+    def _set_save_slice_info(self, save_slice_info: Any) -> None:
+        """Says which part of a whole variable this is."""
+        self._save_slice_info = save_slice_info
+
+    def _get_save_slice_info(self) -> Any:
+        return self._save_slice_info
+
     def count_up_to(self, limit: int) -> Tensor:
         """Adds 1 and returns the value before; at `limit` raises OutOfRangeError and changes nothing."""
         from .array_ops import identity

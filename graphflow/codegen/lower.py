@@ -152,7 +152,9 @@ def lower_scatter(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> 
 
 
 def _update_sizes(op: Operation) -> Any:
-    """The shape of the updates: that of the input the op names in its trait, else its last input."""
+    """The shape of the updates: what the op's trait says, else that of its input `updates` or `data`, else of its last one."""
+    if op.opdef.updates is not None:
+        return op.opdef.updates(op)
     names = op.opdef.params
     i = names.index("updates") if "updates" in names else names.index("data") if "data" in names else len(op.inputs) - 1
     return op.inputs[i].sizes

@@ -68,7 +68,8 @@ class OpDef:
     depends on files and the like) or None), `static` (names of the
     inputs whose value must be known before kernels are made), `shape_only` (names of the inputs of which only the shape
     is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`, `converts` (each element of its input in
-    another dtype, nothing else), `blocks` (it may wait for other threads), `makes` (a handle: `makes(op)` is its object).
+    another dtype, nothing else), `blocks` (it may wait for other threads), `makes` (a handle: `makes(op)` is its object), `updates`
+    (a scattering op: `op -> sizes` of its updates, where no input called "updates" or "data" has them).
     Tests (tests/test_ops.py) come from `samples`: a list of `rng -> (args, attrs)`, functions of a `np.random.Generator` that
     return one call of the op: `args` a tuple of NumPy arrays (or numbers), one per tensor input, `attrs` a dict.  Elementwise,
     reduction and scan ops need none: calls are drawn from `domain` (the interval of random inputs), and `special` maps an input
@@ -111,6 +112,7 @@ class OpDef:
         self._lower: Callable[..., Expr] | None = traits.pop("lower", None)
         self._fold: Callable[..., ir.Fold] | None = traits.pop("fold", None)
         self._scatter: Callable[..., ir.Scatter] | None = traits.pop("scatter", None)
+        self.updates: Callable[[Operation], Any] | None = traits.pop("updates", None)
         self._axes: Callable[[Operation], Axes | None] | None = traits.pop("axes", None)
         self._performs: Callable[..., Sequence[np.ndarray]] | None = traits.pop("performs", None)
         self._grad: Callable[..., Any] | None = None
@@ -476,7 +478,7 @@ def _follow(fn: Callable[..., Any], inputs: Sequence[Any], attrs: dict[str, Any]
         found = np.asarray(fn(*[t.known for t in inputs], **attrs), object)
     except (TypeError, ValueError, AttributeError, ZeroDivisionError):
         return None
-    low, high = inputs[0].dtype.limits if inputs[0].dtype.kind in "iu" else (0, 0)
+    low, high = (inputs[0].dtype.min, inputs[0].dtype.max) if inputs[0].dtype.kind in "iu" else (0, 0)
     fits = found.size <= KNOWN_LIMIT and all(isinstance(v, types.Dim) or low <= v <= high for v in found.flat)
     return found if fits else None
 
