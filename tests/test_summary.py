@@ -617,3 +617,28 @@ def test_no_warnings_in_ordinary_use(tmp_path):
         warnings.simplefilter("error")
         with tf.summary.FileWriter(tmp_path) as writer:
             writer.add_summary(value("a", 1))
+
+
+# ---------------------------------------------------------------- the projector
+
+
+def test_the_projector(tmp_path):
+    from graphflow.contrib.tensorboard.plugins import projector
+
+    config = projector.ProjectorConfig(model_checkpoint_path="model.ckpt")
+    embedding = config.embeddings.add()
+    embedding.tensor_name = tf.Variable(tf.zeros([10, 3]), name="words").name
+    embedding.metadata_path = os.path.join("a b", 'labels"1".tsv')
+    embedding.sprite.image_path = "sprite.png"
+    embedding.sprite.single_image_dim.extend([28, 28])
+    with tf.summary.FileWriter(tmp_path) as writer:
+        tf.contrib.tensorboard.plugins.projector.visualize_embeddings(writer, config)
+        with pytest.raises(TypeError, match="must be a ProjectorConfig"):
+            projector.visualize_embeddings(writer, embedding)
+    with pytest.raises(ValueError, match="must have a logdir"):
+        projector.visualize_embeddings("", config)
+    projector_config_pb2 = pytest.importorskip("tensorboard.plugins.projector.projector_config_pb2")
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    read = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), projector_config_pb2.ProjectorConfig())
+    assert read.SerializeToString() == config.SerializeToString()
+    assert read.embeddings[0].tensor_name == "words:0" and list(read.embeddings[0].sprite.single_image_dim) == [28, 28]

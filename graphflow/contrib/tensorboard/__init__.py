@@ -1,0 +1,4 @@
+"""`tf.contrib.tensorboard`: what its plugins read."""
+from . import plugins
+
+__all__ = ["plugins"]
