@@ -64,6 +64,7 @@ _LAZY = {
     "contrib": ".contrib",
     "core": ".core",
     "data": ".data",
+    "debugging": ".debugging",
     "examples": ".examples",
     "flags": ".platform.flags",
     "gfile": ".platform.gfile",

@@ -25,7 +25,7 @@ __all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_fini
            "assert_less", "assert_less_equal", "assert_greater", "assert_greater_equal", "assert_near", "assert_positive",
            "assert_negative",
            "assert_non_negative", "assert_non_positive", "assert_rank", "assert_rank_at_least", "assert_rank_in", "assert_scalar",
-           "assert_type", "assert_integer", "assert_proper_iterable", "assert_same_float_dtype", "is_numeric_tensor", "is_non_decreasing",
+           "assert_type", "assert_integer", "assert_shapes", "assert_proper_iterable", "assert_same_float_dtype", "is_numeric_tensor", "is_non_decreasing",
            "is_strictly_increasing"]
 
 ANY = types.ALL + (types.string,)
@@ -101,7 +101,7 @@ def _finite_or_raise(x: Any, *, message: str) -> Any:
     nan, inf = np.isnan(x).any(), np.isinf(x).any()
     if nan or inf:
         raise errors.InvalidArgumentError(None, None,
-                                          f"{message} : Tensor had {' and '.join(['NaN'] * bool(nan) + ['Inf'] * bool(inf))} values")
+                                          f"{message} : Tensor had {' and '.join(['Inf'] * bool(inf) + ['NaN'] * bool(nan))} values")
     return x
 
 
@@ -141,8 +141,9 @@ def Assert(condition: Any, data: Sequence[Any], summarize: int | None = None, na
     Raises:
         errors.InvalidArgumentError: the condition is known to be false already.
     """
-    condition = convert_to_tensor(condition)
-    return assert_op(condition, *_data(data), summarize=3 if summarize is None else summarize, name=name)
+    with graph.get_default_graph().name_scope(name or "Assert"):
+        condition = convert_to_tensor(condition)
+        return assert_op(condition, *_data(data), summarize=3 if summarize is None else summarize)
 
 
 def Print(input_: Any, data: Sequence[Any], message: str | None = None, first_n: int | None = None, summarize: int | None = None,
@@ -236,16 +237,29 @@ def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor
 
 def verify_tensor_all_finite(t: Any = None, msg: str | None = None, name: str | None = None, x: Any = None,
                              message: str | None = None) -> Tensor:
-    """Like `check_numerics`, with TF1's older argument names."""
-    return check_numerics(t if t is not None else x, msg or message or "", name=name)
+    """Like `check_numerics`, with TF1's older argument names `t` and `msg`, or `x` and `message`.
+
+    Raises:
+        ValueError: a tensor under both names.  TypeError: no tensor, or no message.
+    """
+    if t is not None and x is not None or msg is not None and message is not None:
+        raise ValueError("Cannot specify both 't' and 'x', or both 'msg' and 'message'.")
+    tensor, text = x if t is None else t, message if msg is None else msg
+    if tensor is None or not isinstance(text, str):
+        raise TypeError(f"verify_tensor_all_finite needs a tensor and a message, got {tensor!r} and {text!r}")
+    with graph.get_default_graph().name_scope(name or "VerifyFinite"):
+        return check_numerics(tensor, text)
 
 
 def add_check_numerics_ops() -> Operation:
-    """An operation that checks every float tensor of the default graph (as it stands now) for NaN and infinity."""
+    """An operation that checks every float tensor of the default graph (as it stands now) for NaN and infinity.
+
+    The error names the first one, in the order in which they were declared.  What is inside a branch or loop is seen where it leaves it.
+    """
     g = graph.get_default_graph()
     found = [assert_finite_op(t, message=t.name) for op in g.get_operations() for t in op.outputs
-             if t.dtype in types.FLOAT and op.type not in ("Const", "Placeholder", "VariableV2")]
-    return control_flow_ops.group(*found, name="check_numerics")
+             if t.dtype in types.FLOAT and op.region is None and op.type not in ("Const", "Placeholder", "VariableV2")]
+    return control_flow_ops.group(*found)
 
 
 def _pass(name: str | None = None) -> Operation:
@@ -263,37 +277,48 @@ def _decide(values: Sequence[np.ndarray | None], test: Callable[..., Any]) -> bu
 
 
 def _binary(name: str, symbol: str, numpy: Any, function: str) -> Callable[..., Any]:
-    def check(x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = name) -> Any:
+    def check(x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
         with graph.get_default_graph().name_scope(name or check.__name__):
             x, y = _pair(x, y)
-            words = [*([message] if message else []), f"Condition x {symbol} y did not hold element-wise:"]
-            known = _decide([_static(x), _static(y)], numpy)
-            if known:
-                return _pass()
-            if known is False:
-                raise errors.InvalidArgumentError(None, None,
-                                                  " ".join([*words, f"x ({x.name}) = {printing.first(_static(x), 3)}",
-                                                            f"y ({y.name}) = {printing.first(_static(y), 3)}"]))
-            from . import math_ops
-
-            holds = math_ops.reduce_all(getattr(math_ops, function)(x, y))
-            shown = data if data is not None else [*words, f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
-            return Assert(holds, shown, summarize=summarize)
+            words = [*([message] if message else []), f"Condition x {symbol} y did not hold element-wise:", f"x ({x.name}) = ", x,
+                     f"y ({y.name}) = ", y]
+            return _compared(x, y, numpy, function, words if data is None else data, words, summarize)
     check.__name__ = name
     check.__doc__ = f"""An operation that raises InvalidArgumentError unless `x {symbol} y` for every element (with broadcasting).
 
+    Args:
+        data: what the error shows, a list of tensors and text; by default what was compared.
+        summarize: elements of each that are shown, 3 by default.
+
     Raises:
         errors.InvalidArgumentError: already when the graph is built, if both values are known then.
+        TypeError: different dtypes.
     """
     return check
 
 
+def _compared(x: Tensor, y: Tensor, numpy: Any, function: str, data: Any, words: Sequence[Any], summarize: int | None) -> Any:
+    """The check of a comparison: done now if both values are known, else an assertion that shows `data`."""
+    from . import math_ops
+
+    known = _decide([_static(x), _static(y)], numpy) if x.dtype is y.dtype else None
+    if known:
+        return _pass()
+    if known is False:
+        count = 3 if summarize is None else summarize
+        raise errors.InvalidArgumentError(None, None, "\n".join(
+            w if isinstance(w, str) else f"[{printing.first(_static(w), count)}]" if w.sizes else printing.first(_static(w), count)
+            for w in words))
+    return Assert(math_ops.reduce_all(getattr(math_ops, function)(x, y)), data, summarize=summarize)
+
+
 def _pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Both as tensors; a Python value takes the dtype of the other side, where that is a tensor."""
     if isinstance(y, Tensor) or hasattr(y, "_as_tensor"):
         y = convert_to_tensor(y)
-        return convert_to_tensor(x, None if isinstance(x, Tensor) or hasattr(x, "_as_tensor") else y.dtype), y
-    x = convert_to_tensor(x)
-    return x, convert_to_tensor(y, x.dtype)
+        return convert_to_tensor(x, None if isinstance(x, Tensor) or hasattr(x, "_as_tensor") else y.dtype, name="x"), y
+    x = convert_to_tensor(x, name="x")
+    return x, convert_to_tensor(y, x.dtype, name="y")
 
 
 assert_equal = _binary("assert_equal", "==", np.equal, "equal")
@@ -314,23 +339,34 @@ def assert_near(x: Any, y: Any, rtol: Any = None, atol: Any = None, data: Any = 
         x, y = _pair(x, y)
         eps = 10 * float(np.finfo(x.dtype.compute.np).eps)
         bound = math_ops.abs(y) * (eps if rtol is None else rtol) + (eps if atol is None else atol)
-        words = [*([message] if message else []), "x and y not equal to tolerance", f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
+        words = [message or "", f"x and y not equal to tolerance rtol = {rtol if rtol is not None else eps}, "
+                 f"atol = {atol if atol is not None else eps}", f"x ({x.name}) = ", x, f"y ({y.name}) = ", y]
         return Assert(math_ops.reduce_all(math_ops.less_equal(math_ops.abs(x - y), bound)), words if data is None else data,
                       summarize=summarize)
 
 
-def _sign(name: str, what: str, compare: Callable[..., Any]) -> Callable[..., Any]:
-    def check(x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = name) -> Any:
-        text = f"{message + ' ' if message else ''}Condition x {what} did not hold element-wise:"
-        return compare(convert_to_tensor(x), data, summarize, text, name)
-    check.__name__, check.__doc__ = name, f"An operation that raises InvalidArgumentError unless every element of `x` is {what}."
+def _sign(name: str, symbol: str, numpy: Any, function: str) -> Callable[..., Any]:
+    def check(x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+        g = graph.get_default_graph()
+        with g.name_scope(name or check.__name__):
+            x = convert_to_tensor(x)
+            zero = opdef.constant(0, x.dtype)
+            words = [f"{message}.  " if message else "", f"Condition x {symbol} 0 did not hold element-wise:", f"x ({x.name}) = ", x]
+            with g.name_scope(f"assert_{function}"):
+                left, right = (zero, x) if symbol[0] == ">" else (x, zero)
+                return _compared(left, right, numpy, function, words if data is None else data, words, summarize)
+    check.__name__, check.__doc__ = name, f"""An operation that raises InvalidArgumentError unless every element of `x` is {symbol} 0.
+
+    Raises:
+        errors.InvalidArgumentError: already when the graph is built, if `x` is known then.
+    """
     return check
 
 
-assert_positive = _sign("assert_positive", "> 0", lambda x, *rest: assert_less(opdef.constant(0, x.dtype), x, *rest))
-assert_negative = _sign("assert_negative", "< 0", lambda x, *rest: assert_less(x, opdef.constant(0, x.dtype), *rest))
-assert_non_negative = _sign("assert_non_negative", ">= 0", lambda x, *rest: assert_less_equal(opdef.constant(0, x.dtype), x, *rest))
-assert_non_positive = _sign("assert_non_positive", "<= 0", lambda x, *rest: assert_less_equal(x, opdef.constant(0, x.dtype), *rest))
+assert_positive = _sign("assert_positive", ">", np.less, "less")
+assert_negative = _sign("assert_negative", "<", np.less, "less")
+assert_non_negative = _sign("assert_non_negative", ">=", np.less_equal, "less_equal")
+assert_non_positive = _sign("assert_non_positive", "<=", np.less_equal, "less_equal")
 
 
 def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what: str, data: Any, summarize: int | None,
@@ -344,14 +380,15 @@ def _rank_check(x: Any, rank: Any, test: Callable[..., Any], function: str, what
             raise TypeError(f"Rank must be an integer, got {rank!r}")
         if x.sizes is not None and wanted is not None:
             if not test(len(x.sizes), int(wanted)):
-                raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank {what}{int(wanted)}. Received rank "
+                raise ValueError(f"{_lead(message)}Tensor {x.name} must have rank {what}{int(wanted)}.  Received rank "
                                  f"{len(x.sizes)}, shape {x.shape}")
             return _pass()
         from . import array_ops, math_ops
 
         actual = array_ops.rank(x)
-        words = [message or "", f"Tensor {x.name} must have rank {what}", rank, "Received shape: ", array_ops.shape(x)]
-        return Assert(getattr(math_ops, function)(actual, convert_to_tensor(rank, types.int32)), data or words, summarize=summarize)
+        words = [_lead(message), f"Tensor {x.name} must have rank {what}".rstrip(), rank, "Received shape: ", array_ops.shape(x)]
+        holds = getattr(math_ops, function)(actual, convert_to_tensor(rank, types.int32))
+        return Assert(holds, words if data is None else data, summarize=summarize)
 
 
 def assert_rank(x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None,
@@ -369,43 +406,96 @@ def assert_rank_at_least(x: Any, rank: Any, data: Any = None, summarize: int | N
 def assert_rank_in(x: Any, ranks: Sequence[int], data: Any = None, summarize: int | None = None, message: str | None = None,
                    name: str | None = None) -> Any:
     """An operation that checks that the rank of `x` is one of `ranks`; raises ValueError at once when known."""
-    x = convert_to_tensor(x)
-    if x.sizes is not None:
-        if len(x.sizes) not in [int(r) for r in ranks]:
-            raise ValueError(f"{message + '. ' if message else ''}Tensor {x.name} must have rank in {tuple(ranks)}. Received rank "
-                             f"{len(x.sizes)}, shape {x.shape}")
-        return _pass()
     from . import array_ops, math_ops
 
     with graph.get_default_graph().name_scope(name or "assert_rank_in"):
+        x = convert_to_tensor(x)
+        if x.sizes is not None:
+            if len(x.sizes) not in [int(r) for r in ranks]:
+                raise ValueError(f"{_lead(message)}Tensor {x.name} must have rank in {tuple(ranks)}.  Received rank {len(x.sizes)}, "
+                                 f"shape {x.shape}")
+            return _pass()
         actual = array_ops.rank(x)
         found = math_ops.reduce_any(math_ops.equal(actual, opdef.constant(np.asarray(ranks, np.int32))))
-        return Assert(found, data or [message or "", f"Tensor {x.name} must have rank in {tuple(ranks)}", "Received rank: ", actual],
-                      summarize=summarize)
+        words = [_lead(message), f"Tensor {x.name} must have rank in", *[opdef.constant(int(r)) for r in ranks], "Received shape: ",
+                 array_ops.shape(x)]
+        return Assert(found, words if data is None else data, summarize=summarize)
+
+
+def _lead(message: str | None) -> str:
+    """The user's words before ours."""
+    return f"{message}.  " if message else ""
 
 
 def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Tensor:
-    """`tensor`; raises ValueError when it is known not to be a scalar."""
-    tensor = convert_to_tensor(tensor)
+    """`tensor`; raises ValueError unless it is known to be a scalar."""
+    with graph.get_default_graph().name_scope(name or "assert_scalar"):
+        tensor = convert_to_tensor(tensor)
     if tensor.sizes != ():
-        raise ValueError(f"{message or ''}Expected scalar shape for {tensor.name}, saw shape: {tensor.shape}.")
+        raise ValueError(f"{_lead(message)}Expected scalar shape for {tensor.name}, saw shape: {tensor.shape}.")
     return tensor
 
 
 def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str | None = None) -> Operation:
     """Raises TypeError unless `tensor` has dtype `tf_type`; returns an operation that does nothing."""
-    tensor, wanted = convert_to_tensor(tensor), types.as_dtype(tf_type)
-    if tensor.dtype is not wanted:
-        raise TypeError(f"{message + '. ' if message else ''}{tensor.name} must be of type {wanted!r}; got {tensor.dtype!r}")
-    return _pass(name or "assert_type_statically_determined_correct_type")
+    with graph.get_default_graph().name_scope(name or "assert_type"):
+        tensor, wanted = convert_to_tensor(tensor), types.as_dtype(tf_type)
+        if tensor.dtype is not wanted:
+            raise TypeError(f"{_lead(message)}{tensor.name} must be of type {wanted!r}; got {tensor.dtype!r}")
+        return _pass("statically_determined_correct_type")
 
 
 def assert_integer(x: Any, message: str | None = None, name: str | None = None) -> Operation:
     """Raises TypeError unless `x` is of an integer dtype; returns an operation that does nothing."""
-    x = convert_to_tensor(x)
-    if not x.dtype.is_integer:
-        raise TypeError(f"{message + '. ' if message else ''}Expected \"x\" to be integer type. Found: {x.dtype!r}")
-    return _pass(name)
+    with graph.get_default_graph().name_scope(name or "assert_integer"):
+        x = convert_to_tensor(x)
+        if not x.dtype.is_integer:
+            raise TypeError(f'{_lead(message)}Expected "x" to be integer type.  Found: {x.name} of dtype {x.dtype!r}')
+        return _pass("statically_determined_was_integer")
+
+
+def assert_shapes(shapes: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None) -> Any:
+    """An operation that checks shapes, and that sizes of the same name are equal; what is known is checked at once.
+
+    Args:
+        shapes: a dict (or list of pairs) from tensors to shapes: tuples of ints, names for sizes (`"batch"`), and None or "." for any;
+            a leading `...` or "*" stands for any dimensions.  A shape that is no tuple is that of a vector.
+
+    Raises:
+        ValueError: a shape that is known does not fit.  InvalidArgumentError (at run time): likewise.
+    """
+    from . import array_ops, math_ops
+
+    named: dict[str, tuple[Any, str]] = {}
+    checks: list[Operation] = []
+    with graph.get_default_graph().name_scope(name or "assert_shapes"):
+        for x, wanted in shapes.items() if hasattr(shapes, "items") else shapes:
+            x = convert_to_tensor(x)
+            wanted = tuple(wanted) if isinstance(wanted, (tuple, list, types.TensorShape)) else (wanted,)
+            open_ = bool(wanted) and wanted[0] in (Ellipsis, "*")
+            tail = wanted[1:] if open_ else wanted
+            shown = f"{_lead(message)}Tensor {x.name} must have shape {wanted}"
+            if x.sizes is None:
+                rank = array_ops.rank(x)
+                fits = math_ops.greater_equal(rank, len(tail)) if open_ else math_ops.equal(rank, len(tail))
+                checks.append(Assert(fits, [shown, "Received shape: ", array_ops.shape(x)] if data is None else data, summarize))
+            elif len(x.sizes) < len(tail) or not open_ and len(x.sizes) != len(tail):
+                raise ValueError(f"{shown}.  Received shape {x.shape}")
+            for i, want in enumerate(tail, -len(tail)):
+                if want is None or want == ".":
+                    continue
+                known = x.sizes[i] if x.sizes is not None and isinstance(x.sizes[i], int) else None
+                with graph.get_default_graph().control_dependencies(checks):
+                    size: Any = known if known is not None else array_ops.shape(x)[i]
+                where = f"dimension {len(tail) + i} of {x.name}"
+                expected, first = named.setdefault(want, (size, where)) if isinstance(want, str) else (int(want), "the shape asked for")
+                if isinstance(size, int) and isinstance(expected, int):
+                    if size != expected:
+                        raise ValueError(f"{shown}.  {where} is {size}, but {first} is {expected}")
+                elif expected is not size:
+                    words = [f"{shown}.  {where} is ", size, f", but {first} is ", expected]
+                    checks.append(Assert(math_ops.equal(size, expected), words if data is None else data, summarize))
+        return control_flow_ops.group(*checks) if checks else _pass()
 
 
 def assert_proper_iterable(values: Any) -> None:
