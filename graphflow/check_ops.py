@@ -25,7 +25,7 @@ __all__ = ["Assert", "Print", "print", "check_numerics", "verify_tensor_all_fini
            "assert_less", "assert_less_equal", "assert_greater", "assert_greater_equal", "assert_near", "assert_positive",
            "assert_negative",
            "assert_non_negative", "assert_non_positive", "assert_rank", "assert_rank_at_least", "assert_rank_in", "assert_scalar",
-           "assert_type", "assert_integer", "assert_shapes", "assert_proper_iterable", "assert_same_float_dtype", "is_numeric_tensor", "is_non_decreasing",
+           "assert_type", "assert_integer", "assert_proper_iterable", "assert_same_float_dtype", "is_numeric_tensor", "is_non_decreasing",
            "is_strictly_increasing"]
 
 ANY = types.ALL + (types.string,)
