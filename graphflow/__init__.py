@@ -76,7 +76,7 @@ _LAZY = {
     "test": ".platform.test",
 }
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
-               "get_logger": ".platform.logging"}
+               "get_logger": ".platform.logging", "DeviceSpec": ".device_spec"}
 _LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "RunMetadata", "SessionLog", "Summary", "SummaryMetadata"),
                              ".proto")
 _LAZY |= {"io": ".io", "python_io": ".python_io"}

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from . import errors, types
+from .device_spec import DeviceSpec
 from .types import DType, Shape, TensorShape
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -541,8 +542,10 @@ class Graph:
     @contextmanager
     def device(self, name_or_function: Any) -> Iterator[None]:
         """Keeps the device string (or the answer of a function of the op) on ops made inside."""
+        if isinstance(name_or_function, DeviceSpec):
+            name_or_function = name_or_function.to_string()
         if isinstance(name_or_function, str):
-            _check_device(name_or_function)
+            DeviceSpec.from_string(name_or_function)
         state = self._state
         state.devices.append(name_or_function)
         try:
@@ -750,25 +753,9 @@ class _Scopes:
         return found
 
 
-_DEVICE = re.compile(r"^(/job:[\w-]+)?(/replica:\d+|/replica:\*)?(/task:\d+|/task:\*)?(/(device:)?[A-Za-z]\w*:(\d+|\*))?$")
-
-
-def _check_device(text: str) -> None:
-    if not _DEVICE.match(text):
-        raise ValueError(f"Malformed device specification {text!r}; expected for example '/cpu:0' or '/job:worker/task:0/device:GPU:0'")
-
-
 def _merge_devices(outer: str, inner: str) -> str:
     """Parts named by the inner string win over those of the outer one."""
-    parts: dict[str, str] = {}
-    for text in (outer, inner):
-        for piece in filter(None, text.split("/")):
-            kind, _, rest = piece.partition(":")
-            if kind in ("job", "replica", "task"):
-                parts[kind] = rest
-            else:
-                parts["device"] = rest.upper() if kind == "device" else f"{kind.upper()}:{rest}"
-    return "".join(f"/{k}:{parts[k]}" for k in ("job", "replica", "task", "device") if k in parts)
+    return DeviceSpec.from_string(outer).make_merged_spec(DeviceSpec.from_string(inner)).to_string()
 
 
 def _shapes_note(inputs: Sequence[Tensor]) -> str:

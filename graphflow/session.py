@@ -20,6 +20,7 @@ from .runtime.store import Store
 GROWING = 5  # times that a line has added ops between runs when it is reported
 LOCAL_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 _local = threading.local()
+SERVERS: dict[str, Callable[[Graph], Store]] = {}  # by their targets: whose sessions share variables
 # type -> (its component tensors, the value from their results), for things fetched as a whole.
 _expansions: list[tuple[type, Callable[[Any], tuple[list[Any], Callable[[list[Any]], Any]]], Callable[..., Any] | None]] = []
 
@@ -244,7 +245,12 @@ class BaseSession:
             raise TypeError(f"config must be a tf.ConfigProto, but got {config!r} of type {type(config).__name__}")
         self._graph = get_default_graph() if graph is None else graph
         self._config, self._target = config, target
-        self.store = Store()
+        place = target.decode() if isinstance(target, bytes) else target
+        if place not in ("", "local", *SERVERS):
+            raise errors.NotFoundError(None, None, f"No session factory registered for the given session options: {{target: {place!r}}}: "
+                                       "a session runs in this process; the targets here are '', 'local' and those of its tf.train.Server")
+        self._shared = place in SERVERS
+        self.store = SERVERS[place](self._graph) if self._shared else Store()
         self._closed = False
         self._executables: dict[Any, Executable] = {}
         self._known: dict[Any, tuple[Fetches, list[Tensor], Executable]] = {}  # requests by their literal form
@@ -415,7 +421,8 @@ class BaseSession:
         self._closed = True
         self._executables.clear()
         self._known.clear()
-        self.store.close()
+        if not self._shared:
+            self.store.close()
 
     def as_default(self) -> _AsDefault:
         """A context in which this is the default session of `eval()` and `run()`; it is not closed at the end."""

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "graphflow"
 
 # The longest prefix decides. Equal ranks may import each other only inside one layer (the second column).
 LAYERS: dict[str, tuple[float, str]] = {
-    "types": (0, "types"), "errors": (0, "errors"), "flags": (0, "flags"), "locks": (0, "locks"), "version": (0, "version"),
+    "types": (0, "types"), "errors": (0, "errors"), "flags": (0, "flags"), "locks": (0, "locks"), "device_spec": (0, "device_spec"),
+    "version": (0, "version"),
     "proto": (1, "proto"),                    # messages and files of records: bytes, no graph
     "config": (1, "config"),                  # messages that a Session takes
     "graph": (1, "graph"), "codegen.ir": (1, "ir"),

@@ -84,6 +84,10 @@ MESSAGES = {
                          "inaccurate=17:bool",
     "CostGraphDef.Node.InputInfo": "preceding_node=1:int32 preceding_port=2:int32",
     "CostGraphDef.Node.OutputInfo": "size=1:int64 alias_input_port=2:int64 shape=3:TensorShapeProto dtype=4:DataType",
+    # clusters
+    "ClusterDef": "job=1:JobDef*",
+    "JobDef": "name=1:string tasks=2:{int32:string}",
+    "ServerDef": "cluster=1:ClusterDef job_name=2:string task_index=3:int32 default_session_config=4:bytes protocol=5:string",
     # TensorBoard's plugins
     "ProjectorConfig": "model_checkpoint_path=1:string embeddings=2:EmbeddingInfo* model_checkpoint_dir=3:string",
     "EmbeddingInfo": "tensor_name=1:string metadata_path=2:string bookmarks_path=3:string tensor_shape=4:uint32* sprite=5:SpriteMetadata "

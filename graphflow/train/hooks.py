@@ -33,7 +33,7 @@ def writer_of(folder: Any) -> Any:
     """The one writer of events of a folder."""
     from .. import summary
 
-    return summary.FileWriterCache.get(folder)
+    return summary.FileWriterCache.get(folder)  # type: ignore[attr-defined]
 
 
 def session_log(status: str, path: str = "") -> Any:
