@@ -406,7 +406,10 @@ class Dataset:
             if size < -1:
                 raise made._failed(f"buffer_size must be >= 0 or AUTOTUNE, got {size}")
             s = self.stream(run)
-            return s if s.table is not None or not size else streams.Prefetch(s, size if size > 0 else 2)
+            ahead = size if size > 0 else 2
+            if s.table is None:
+                return streams.Prefetch(s, ahead) if size else s
+            return streams.Either(s, lambda: streams.Prefetch(streams.rowless(s), ahead)) if s.table.works and size else s
 
         made = self._derived("PrefetchDataset", self.element, make, [n])
         return made
@@ -433,13 +436,14 @@ class Dataset:
 
         def make(run: Run) -> Stream:
             s = self.stream(run)
-            many = vectorize.rows_at_once(f, run) if s.table is not None else None
-            if many is not None:
-                return streams.MapRows(s, self._calls(f, run), many)
             n = 1 if calls is None else threads(run.number(calls, "num_parallel_calls", made))
             if n < 1:
                 raise made._failed(f"num_parallel_calls must be greater than zero or AUTOTUNE, got {n}")
-            return parallel_map(s, f, run, n) if n > 1 else streams.Map(s, self._calls(f, run))
+            many = vectorize.rows_at_once(f, run) if s.table is not None else None
+            if many is None:
+                return parallel_map(s, f, run, n) if n > 1 else streams.Map(s, self._calls(f, run))
+            rows = streams.MapRows(s, self._calls(f, run), many)
+            return streams.Either(rows, lambda: parallel_map(streams.rowless(s), f, run, n)) if n > 1 else rows
 
         made = self._derived("MapDataset" if calls is None else "ParallelMapDataset", f.result, make, [calls], [f])
         return made

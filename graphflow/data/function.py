@@ -151,6 +151,8 @@ class Function:
         everything = [o for op in ops for o in _all(op)]
         self.effects: set[Any] = {o.opdef.effect for o in everything}
         self.stateful = any(is_outside(t.op) for o in everything for t in [*o.inputs, *o.outputs])
+        families = {o.opdef.family for o in everything}
+        self.light = "host" in families and families <= {"host", "movement", "constant", "input"}  # little to compile: op by op is shorter
         self.on_resources = any(phases.on_resources(op) for op in ops)
         self.outside = self.captured + [t for o in everything for t in o.inputs if t.op.graph is not self.graph]
 
@@ -165,30 +167,31 @@ class Function:
         if not self.computed and not self.targets:
             return None
         draws = Draws(run.store) if self.stateful else Alone()
-        if flags.interpret:
-            return _interpreted(Reference(self.computed, self.targets, self.fed, draws), self.computed), draws
         if self.on_resources:
-            return self._made(draws, run), draws
+            def native(fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], done: Any = ()) -> Any:
+                return _native(self.graph, fetches, targets, feeds, draws, run.config, done)
+
+            return phases.Phases(self.computed, self.targets, self.fed, draws, run.config, native, _convert), draws
+        return self.executable(self.graph, self.computed, self.targets, self.fed, draws, run), draws
+
+    def kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is made once of this function."""
         with self._lock:
-            key = (id(run.store) if self.stateful else None, flags.optimize)
-            exe = self._compiled.get(key)
-            if exe is None:
-                if len(self._compiled) > 8:
+            if key not in self._compiled:
+                if len(self._compiled) > 16:  # sessions come and go
                     self._compiled.clear()
-                exe = self._compiled[key] = self._made(draws, run)
-        mine = copy.copy(exe)  # shares what has been compiled; has a store, and plans in use, of its own
+                self._compiled[key] = make()
+            return self._compiled[key]
+
+    def executable(self, g: Graph, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], draws: Any, run: Any) -> Any:
+        """A step of a graph of this function, with a store and plans of its own; what is compiled is shared."""
+        if flags.interpret or self.light and g is self.graph:
+            reference = Reference(fetches, targets, feeds, draws)
+            return lambda values: reference(list(values))
+        key = (g, id(run.store) if self.stateful else None, flags.optimize)
+        mine = copy.copy(self.kept(key, lambda: _native(g, fetches, targets, feeds, draws, run.config, ())))
         mine.store, mine.idle = draws, []
-        return mine, draws
-
-    def _made(self, draws: Any, run: Any) -> Any:
-        def native(fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], done: Any = ()) -> Executable:
-            exe = Executable(self.graph, fetches, targets, feeds, draws, run.config, done=done)
-            exe.shared = not any("write" in control.effects(op) for op in exe.request.ops)
-            return exe
-
-        if not self.on_resources:
-            return native(self.computed, self.targets, self.fed)
-        return phases.Phases(self.computed, self.targets, self.fed, draws, run.config, native, lambda t, v: np.asarray(v, t.dtype.np))
+        return mine
 
     def call(self, worker: Worker, number: int, leaves: Sequence[Any], bound: Any) -> tuple[Any, ...]:
         """The leaves of the result."""
@@ -223,8 +226,15 @@ def _all(op: Operation) -> list[Operation]:
     return [op, *[inner for r in control.regions_of(op) for o in control.members(r) for inner in _all(o)]]
 
 
-def _interpreted(reference: Reference, outputs: list[Tensor]) -> Callable[[Sequence[Any]], list[Any]]:
-    return lambda values: reference(list(values))
+def _native(g: Graph, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any, config: Any,
+            done: Any) -> Executable:
+    found = Executable(g, fetches, targets, feeds, store, config, done=done)
+    found.shared = not any("write" in control.effects(op) for op in found.request.ops)  # draws are by the number of the element
+    return found
+
+
+def _convert(t: Tensor, value: Any) -> np.ndarray:
+    return np.asarray(value, t.dtype.np)
 
 
 class Worker:

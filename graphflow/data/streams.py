@@ -72,10 +72,17 @@ def rowless(s: Stream) -> Stream:
     return found
 
 
-# ---------------------------------------------------------------- tables
+# ---------------------------------------------------------------- tables: `gather(numbers)` and `row(number)` are elements
 
 
-class Slices:
+class Table:
+    """What rows are taken from."""
+
+    width = 1  # a row's number is so many numbers
+    works = False  # whether making a row is more than copying it
+
+
+class Slices(Table):
     """Rows of arrays."""
 
     def __init__(self, arrays: Sequence[np.ndarray]):
@@ -94,7 +101,7 @@ def _scalar(a: np.ndarray, i: Any) -> np.ndarray:
     return found
 
 
-class Steps:
+class Steps(Table):
     """The numbers `start + i * step`."""
 
     def __init__(self, start: int, step: int):
@@ -107,13 +114,13 @@ class Steps:
         return np.array(self.start + int(i) * self.step, np.int64),
 
 
-class Zipped:
+class Zipped(Table):
     """Rows of several tables side by side: numbers are rows of numbers."""
 
     def __init__(self, tables: Sequence[Any]):
         self.tables = tables
-        widths = [getattr(t, "width", 1) for t in tables]
-        self.width = sum(widths)
+        widths = [t.width for t in tables]
+        self.width, self.works = sum(widths), any(t.works for t in tables)
         starts = np.cumsum([0, *widths])
         self.columns = [int(a) if w == 1 else slice(int(a), int(a + w)) for a, w in zip(starts, widths)]
 
@@ -124,12 +131,12 @@ class Zipped:
         return tuple([v for t, c in zip(self.tables, self.columns) for v in t.row(i[c])])
 
 
-class Mapped:
+class Mapped(Table):
     """A table with an elementwise function applied to each row; many rows by one call."""
 
     def __init__(self, table: Any, one: Callable[[Element], Element], many: Callable[[Element], Element]):
         self.table, self.one, self.many = table, one, many
-        self.width = getattr(table, "width", 1)
+        self.width, self.works = table.width, True
 
     def gather(self, ids: np.ndarray) -> Element:
         return self.many(self.table.gather(ids))
@@ -477,6 +484,25 @@ class MapRows(Rows):
     def __init__(self, s: Stream, one: Callable[[Element], Element], many: Callable[[Element], Element]):
         self.inputs, self.table = (s,), Mapped(s.table, one, many)
         self.refs = s.refs  # type: ignore[method-assign]
+
+
+class Either(Rows):
+    """Rows, or where single elements are wanted those of `make()`, in threads."""
+
+    def __init__(self, rows: Stream, make: Callable[[], Stream]):
+        self.inputs, self.table, self.make = (rows,), rows.table, make
+        self.refs = rows.refs  # type: ignore[method-assign]
+        self.single: Stream | None = None
+
+    def next(self) -> Element:
+        if self.single is None:
+            self.single = self.make()
+        return self.single.next()
+
+    def close(self) -> None:
+        super().close()
+        if self.single is not None:
+            self.single.close()
 
 
 class Pool:
