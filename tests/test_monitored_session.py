@@ -12,8 +12,6 @@ import graphflow as tf
 from graphflow.flags import flags
 
 T = tf.train
-if not hasattr(T, "Coordinator"):
-    pytest.skip("needs tf.train.Coordinator", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)

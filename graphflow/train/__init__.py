@@ -15,8 +15,11 @@ _PLACES = {
                    "get_checkpoint_mtimes get_checkpoint_state latest_checkpoint list_variables load_checkpoint load_variable "
                    "remove_checkpoint update_checkpoint_state",
     ".cluster": "ClusterSpec Server replica_device_setter",
+    ".coordinator": "Coordinator LooperThread",
     ".hooks": "CheckpointSaverHook CheckpointSaverListener FeedFnHook FinalOpsHook GlobalStepWaiterHook LoggingTensorHook "
               "NanLossDuringTrainingError NanTensorHook ProfilerHook SecondOrStepTimer StepCounterHook StopAtStepHook SummarySaverHook",
+    ".input": "batch batch_join input_producer limit_epochs match_filenames_once maybe_batch maybe_batch_join maybe_shuffle_batch "
+              "maybe_shuffle_batch_join range_input_producer shuffle_batch shuffle_batch_join slice_input_producer string_input_producer",
     ".meta_graph": "export_meta_graph import_meta_graph",
     ".monitored_session": "ChiefSessionCreator MonitoredSession MonitoredTrainingSession Scaffold SessionCreator SingularMonitoredSession "
                           "WorkerSessionCreator",
@@ -24,6 +27,7 @@ _PLACES = {
     ".optimizer": "Optimizer",
     ".optimizers": "AdadeltaOptimizer AdagradDAOptimizer AdagradOptimizer AdamOptimizer FtrlOptimizer GradientDescentOptimizer "
                    "MomentumOptimizer ProximalAdagradOptimizer ProximalGradientDescentOptimizer RMSPropOptimizer",
+    ".queue_runner": "QueueRunner QueueRunnerDef add_queue_runner start_queue_runners",
     ".saver": "Saver SaverDef init_from_checkpoint",
     ".schedules": "cosine_decay cosine_decay_restarts exponential_decay inverse_time_decay linear_cosine_decay natural_exp_decay "
                   "noisy_linear_cosine_decay piecewise_constant piecewise_constant_decay polynomial_decay",
