@@ -40,11 +40,13 @@ _PLACES = {
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names.split()}
 _OTHERS = {"SummaryWriter": ("..summary", "FileWriter")}  # names that are called differently where they are made
-__all__ = [*_MODULES, *_OTHERS]
+__all__ = [*_MODULES, *_OTHERS, "queue_runner"]
 
 
 def __getattr__(name: str) -> Any:
     """A name with its module; AttributeError, with the nearest name, for any other."""
+    if name == "queue_runner":
+        return importlib.import_module(".queue_runner", __name__)
     if name not in _MODULES and name not in _OTHERS:
         from ..errors import suggest
 
