@@ -34,6 +34,7 @@ from .init_ops import *
 from .io_ops import *
 from .random_ops import *
 from .sparse_tensor import *
+from .parsing_ops import *
 from .tensor_array_ops import *
 from .state_ops import *
 from .partitioned_variables import *
@@ -86,8 +87,6 @@ _LAZY |= late_names.MODULES
 _LATE_NAMES |= late_names.NAMES
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
-          "parse_single_example": "queues and readers",
-          "decode_raw": "queues and readers", "FixedLenFeature": "queues and readers",
           "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
 
 globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's

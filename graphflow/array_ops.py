@@ -691,6 +691,8 @@ def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", name: str | None = N
         return array.mirror_pad(x, widths, mode=mode, name=name)
     if mode != "CONSTANT":
         raise ValueError(f"Unknown padding mode: {mode}")
+    if x.dtype is types.string and not isinstance(constant_values, Tensor):
+        return array.pad(x, widths, value=types.as_strings(constant_values or b"")[()], name=name)
     value = constant_value(constant_values) if isinstance(constant_values, Tensor) else np.asarray(constant_values)
     if value is not None:
         return array.pad(x, widths, value=_plain(value, x.dtype), name=name)

@@ -164,7 +164,7 @@ def feed_array(t: Tensor, value: Any) -> np.ndarray:
     Raises:
         ValueError: another shape; a ragged list; a lossy cast.  TypeError: a Tensor or something that is no array.
     """
-    if type(value) is np.ndarray and value.dtype == t.dtype.np and t.dtype is not types.bfloat16:
+    if type(value) is np.ndarray and value.dtype == t.dtype.np and t.dtype not in (types.bfloat16, types.string):
         array = value
     else:
         array = _convert_feed(t, value)
@@ -186,7 +186,7 @@ def _convert_feed(t: Tensor, value: Any) -> np.ndarray:
                         "Python scalars, strings, lists and numpy arrays")
     dtype = t.dtype
     if dtype.kind == "s":
-        return np.asarray(value, object)
+        return types.as_strings(value, f"the feed of string Tensor '{t.name}'")
     try:
         array = np.asarray(value)
     except ValueError as e:

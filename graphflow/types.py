@@ -80,6 +80,27 @@ class DType:
         return as_dtype, (self.name,)
 
 
+def as_strings(value: Any, what: str = "a string tensor") -> np.ndarray:
+    """An array of bytes objects, which is what a string tensor is; text becomes UTF-8.
+
+    Raises TypeError on elements that are neither text nor bytes.
+    """
+    array = np.asarray(value, object)
+    flat = array.reshape(-1).tolist()
+    if all(type(v) is bytes for v in flat):
+        return array
+    for i, v in enumerate(flat):
+        if isinstance(v, str):
+            flat[i] = v.encode("utf-8", "surrogateescape")
+        elif isinstance(v, bytes):
+            flat[i] = bytes(v)
+        else:
+            raise TypeError(f"{what} holds text or bytes, got {v!r} of type {type(v).__name__}")
+    out = np.empty(len(flat), object)
+    out[:] = flat
+    return out.reshape(array.shape)
+
+
 def _limits(dtype: DType) -> Any:
     if dtype.kind == "b":
         raise TypeError(f"Cannot find minimum or maximum value of {dtype!r}.")

@@ -85,7 +85,7 @@ def test_dynamic_size():
                                            (tf.complex64, [1 + 2j, 3j])], ids=lambda x: getattr(x, "name", ""))
 def test_dtypes(dtype, values):
     ta = tf.TensorArray(dtype, 2).write(0, values[0]).write(1, values[1])
-    assert run(ta.stack()).tolist() == values
+    assert run(ta.stack()).tolist() == [v.encode() if isinstance(v, str) else v for v in values]
 
 
 def test_fed_strings():

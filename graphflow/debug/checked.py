@@ -40,7 +40,7 @@ def run(plan: Any, fresh: Mapping[ir.Buffer, np.ndarray], host: Callable[[Any], 
         if row[runner.OPCODE] == runner.JUMP or row[runner.OPCODE] == runner.JUMP_IF_FALSE and not _flag(row):
             following = int(row[runner.AUX])
         elif row[runner.OPCODE] == runner.HOST:
-            host(unit)
+            host(plan.hosts[pc])
         elif row[runner.OPCODE] == runner.CALL:
             generated.before(unit)
             wanted, message = _interpreted(plan, unit, fresh)

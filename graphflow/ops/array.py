@@ -1427,7 +1427,7 @@ def _widths(paddings: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in paddings]
 
 
-@movement(type="PadV2", dtypes=ALL, default_name="Pad", static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
+@movement(type="PadV2", dtypes=ANY, default_name="Pad", static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
 def pad(x, paddings, *, value=0):
     """`x` with `paddings[k, 0]` elements before and `paddings[k, 1]` after it in dimension k, all of them `value`."""
 
@@ -1440,7 +1440,7 @@ pad.infers(lambda x, paddings, *, value: Spec(x.dtype, _padded(x, paddings)))
 
 @pad.reference
 def _(x, paddings, *, value):
-    return np.pad(x, _widths(paddings), constant_values=value) if x.ndim else x
+    return np.pad(x, _widths(paddings), constant_values=np.asarray(value, x.dtype)) if x.ndim else x
 
 
 @pad.lowers
@@ -1470,7 +1470,7 @@ def _padding_axes(op: Any) -> Axes | None:
 pad.axes(_padding_axes)
 
 
-@movement(type="MirrorPad", dtypes=ALL, static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
+@movement(type="MirrorPad", dtypes=ANY, static=("paddings",), same=("x",), input_dtypes={"paddings": INDEX})
 def mirror_pad(x, paddings, *, mode):
     """`x` continued by its own mirror image: without ("REFLECT") or with ("SYMMETRIC") the border element repeated."""
 

@@ -291,7 +291,7 @@ class Blank:
         return (self.count,)
 
     def of(self, shape: tuple[int, ...]) -> np.ndarray:
-        return np.full((self.count, *shape), "", object) if self.dtype.kind == "s" else np.zeros((self.count, *shape), self.dtype.np)
+        return np.full((self.count, *shape), b"", object) if self.dtype.kind == "s" else np.zeros((self.count, *shape), self.dtype.np)
 
 
 def filled(slots: Any, what: str) -> np.ndarray:

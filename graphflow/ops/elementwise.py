@@ -711,14 +711,14 @@ def trunc(x):
 # ---------------------------------------------------------------- comparisons and logic
 
 
-@elementwise(scalar=lambda x, y: x.eq(y), numpy=np.equal, result="bool", dtypes=ALL, commutative=True, no_gradient="a boolean",
-             special={(np.nan, np.nan): False})
+@elementwise(scalar=lambda x, y: x.eq(y), numpy=np.equal, result="bool", dtypes=ALL + (types.string,), commutative=True,
+             no_gradient="a boolean", special={(np.nan, np.nan): False})
 def equal(x, y):
     """Whether x == y."""
 
 
-@elementwise(scalar=lambda x, y: x.ne(y), numpy=np.not_equal, result="bool", dtypes=ALL, commutative=True, no_gradient="a boolean",
-             special={(np.nan, np.nan): True})
+@elementwise(scalar=lambda x, y: x.ne(y), numpy=np.not_equal, result="bool", dtypes=ALL + (types.string,), commutative=True,
+             no_gradient="a boolean", special={(np.nan, np.nan): True})
 def not_equal(x, y):
     """Whether x != y."""
 
@@ -836,7 +836,7 @@ def right_shift(x, y):
 
 
 @elementwise(scalar=lambda cond, x, y: m.select(cond, x, y), numpy=np.where, result="last", type="Select", same=("x", "y"),
-             input_dtypes={"cond": BOOL},
+             dtypes=ALL + (types.string,), input_dtypes={"cond": BOOL},
              samples=[lambda rng: ((rng.random((2, 3)) < 0.5, rng.normal(size=(2, 3)), rng.normal(size=3)), {}),
                                                    lambda rng: ((np.array(True), rng.normal(size=(2, 1)), rng.normal(size=3)), {})])
 def select(cond, x, y):

@@ -49,10 +49,7 @@ for _op in (py_func_op, pure_py_func_op):
 
 def _argument(a: np.ndarray) -> Any:
     """A copy, which the function may change and keep; a scalar string is bytes."""
-    if a.dtype == object:
-        a = np.array([v.encode() if isinstance(v, str) else v for v in a.reshape(-1)], object).reshape(a.shape)
-        return a[()] if a.ndim == 0 else a
-    return np.array(a, copy=True)
+    return a[()] if a.dtype == object and a.ndim == 0 else np.array(a, copy=True)
 
 
 def _error_for(e: Exception) -> type[errors.OpError]:
@@ -67,7 +64,7 @@ def _result(name: str, i: int, value: Any, dtype: types.DType) -> np.ndarray:
     array = np.asarray(value)
     if dtype.kind == "s":
         if array.dtype.kind in "SUO":
-            return np.asarray(array, object)
+            return types.as_strings(value, f"{i}-th value returned by {name}")
     elif array.dtype == dtype.np or dtype is types.bfloat16 and array.dtype == np.float32:
         return array
     raise errors.InvalidArgumentError(None, None, f"{i}-th value returned by {name} is {array.dtype}, but expects {dtype.name}")

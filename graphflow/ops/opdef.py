@@ -351,7 +351,7 @@ def to_array(value: Any, dtype: DType | None, what: str = "constant") -> np.ndar
     if dtype is None:
         dtype = _natural(array, weak)
     if dtype.kind == "s":
-        return np.asarray(value, object)
+        return types.as_strings(value, f"a {what} of strings")
     if array.dtype.kind in "SUO":
         raise TypeError(f"Expected {dtype.name}, got {value!r} of type {type(value).__name__} instead.")
     if weak and array.size:

@@ -98,8 +98,11 @@ def _constant_like(name, value):
     op = movement(shape_only=("x",), dtypes=ALL + (types.string,), no_gradient="a constant", samples=[
         lambda rng: ((rng.normal(size=(2, 3)),), {}), lambda rng: ((rng.normal(size=(3,)),), {"dtype": types.int32})])(fn)
     op.infers(lambda x, *, dtype: Spec(dtype or x.dtype, x.sizes, _known(dtype or x.dtype, x.sizes)))
-    op.reference(lambda x, *, dtype: np.full(np.shape(x), value, np.float32 if dtype is types.bfloat16 else dtype.np if dtype else x.dtype))
+    op.reference(lambda x, *, dtype: _filled(np.shape(x), np.float32 if dtype is types.bfloat16 else dtype.np if dtype else x.dtype))
     op.lowers(lambda op, index, read: ir.const(value, op.outputs[0].dtype.compute))
+
+    def _filled(shape, dtype):
+        return np.full(shape, (b"", b"1")[value] if np.dtype(dtype).kind == "O" else value, dtype)
 
     def _known(dtype, sizes):
         if dtype.kind not in "iu" or not types.known(sizes) or len(sizes) > 2 or types.product(sizes) > 256:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import types
+from .. import errors, types
 from ..codegen import ir
 from ..flags import flags
 from ..graph import Operation, Spec, Tensor
@@ -197,7 +197,7 @@ def _evaluated(op: Operation, arrays: list[Any]) -> tuple[Tensor, ...] | None:
         return None
     try:
         found = op.opdef.evaluate(op, arrays)
-    except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError, NotImplementedError):
+    except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError, NotImplementedError, errors.OpError):
         return None  # it fails when it runs, with the op's name
     if any(not same_shape(a.shape, t.sizes) for a, t in zip(found, op.outputs)):
         return None

@@ -103,6 +103,8 @@ def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
         return "control"
     if d is control.blank:
         return "blank"
+    if d._numpy is not None and any(t.dtype.kind == "s" for t in (*op.inputs, *op.outputs)):
+        return "host"  # no kernel works on strings
     found = opaque(op)
     if found:
         return found

@@ -115,7 +115,7 @@ def _alike(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndar
     for column in lane:
         state ^= column
         state = low[state & 0xFFFF] ^ high[state >> 16]
-    state, distance = state.reshape(len(starts), lanes), 4 * words
+    state, distance = state.reshape(len(starts), lanes), 4 * words  # type: ignore[assignment]
     while state.shape[1] > 1:
         state = _moved(state[:, ::2], distance) ^ state[:, 1::2]
         distance *= 2
@@ -129,7 +129,7 @@ def _moved(state: np.ndarray, zeros: int) -> np.ndarray:
 
 
 @cache
-def _move_tables(zeros: int) -> np.ndarray:
+def _move_tables(zeros: int) -> Any:
     """What `zeros` zero bytes make of each byte of a state: [4, 256] of uint32."""
     table: Any = np.arange(256, dtype=np.uint32)[None, :] << (8 * np.arange(4, dtype=np.uint32))[:, None]
     if zeros == 4:

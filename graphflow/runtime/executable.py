@@ -23,7 +23,7 @@ from ..ops import control
 from ..ops.opdef import Const
 from ..passes import pipeline, regions, specialize
 from ..passes.program import Program
-from . import budget, memory, plan_cache, runner
+from . import budget, flow, memory, plan_cache, runner
 from . import threads as team
 from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
 from .reference import Reference, evaluate
@@ -599,8 +599,11 @@ class _Run:
         if record:
             self.timeline.end(plan)
 
-    def _host(self, plan: Plan, u: Unit, fresh: dict[ir.Buffer, np.ndarray]) -> None:
+    def _host(self, plan: Plan, u: Unit | flow.StringMove, fresh: dict[ir.Buffer, np.ndarray]) -> None:
         """An op without a kernel, by its NumPy reference."""
+        if isinstance(u, flow.StringMove):
+            plan.views[u.target] = self._view(plan, u.source, fresh)
+            return
         c, op = u.home, u.op
         arrays = [self._array(plan, t, fresh, c) for t in op.inputs]
         results = evaluate(op, arrays)

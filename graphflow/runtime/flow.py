@@ -7,7 +7,7 @@ alone (panels of weights) run once before it.  Knows plans and programs; knows n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -403,6 +403,13 @@ def swaps(plan: Any, u: Any) -> list[tuple[int, ir.Buffer, ir.Buffer]]:
 # ---------------------------------------------------------------- instructions
 
 
+class StringMove(NamedTuple):
+    """What a host instruction does instead of running an op: strings are Python objects, which no native copy may touch."""
+
+    target: ir.Buffer
+    source: ir.Buffer
+
+
 class Rows:
     """Instructions of a plan: units in order, jumps around branches and loops."""
 
@@ -460,7 +467,10 @@ class Rows:
 
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
         """A copy between places that may be bound at each run."""
-        if self.plan.nbytes(target):
+        if target.dtype.kind == "s":
+            self.plan.hosts[len(self.rows)] = StringMove(target, source)
+            self.rows.append([runner.HOST] + [0] * 7)
+        elif self.plan.nbytes(target):
             places = self.entry(target), self.entry(source)
             self.used((target, source), places[0])
             self.rows.append([runner.MOVE, 0, *places, self.plan.nbytes(target), 0, 0, 0])

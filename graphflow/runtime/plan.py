@@ -489,10 +489,10 @@ class Plan:
         self.adopted = self._adopted()
         self.fixed = {b: array for p in self.programs for b, array in p.arrays.items()}
         for b in self.shape:
-            if b in self.alias or b in self.fixed or b in self.rows or b.dtype.kind == "s":
-                continue
             t = c.tensor_of.get(b)
             kind = c.inputs[t][0] if t in c.inputs else ""
+            if b in self.alias or b in self.fixed or b in self.rows or b.dtype.kind == "s" and kind != "variable":
+                continue
             small = self.nbytes(b) <= SMALL
             if kind == "variable":
                 self._pin(b, self.store.read(c.inputs[t][1]))  # type: ignore[index]
@@ -633,7 +633,8 @@ class Plan:
             if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
                 continue
             old = self.store.values.get(var)
-            if var not in fetched and old is not None and old.shape == self.shape[b] and root in self.address and not self._swapped(t):
+            in_place = old is not None and b.dtype.kind != "s" and old.shape == self.shape[b] and root in self.address
+            if var not in fetched and in_place and not self._swapped(t):
                 rows.append([runner.COPY, 0, old.__array_interface__["data"][0], self.address[root], self.nbytes(b), 0, 0, 0])
             else:
                 self.replaced.append((var, b))

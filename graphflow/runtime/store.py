@@ -18,7 +18,9 @@ from ..graph import Operation
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array whose data starts at a multiple of 64 bytes."""
+    """An uninitialised array whose data starts at a multiple of 64 bytes; one of strings anywhere."""
+    if dtype.kind == "O":
+        return np.empty(shape, object)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.__array_interface__["data"][0] % 64
