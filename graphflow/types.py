@@ -87,14 +87,12 @@ def as_strings(value: Any, what: str = "a string tensor") -> np.ndarray:
     """
     array = np.asarray(value, object)
     flat = array.reshape(-1).tolist()
-    if all(type(v) is bytes for v in flat):
+    if all(isinstance(v, bytes) for v in flat):
         return array
     for i, v in enumerate(flat):
         if isinstance(v, str):
             flat[i] = v.encode("utf-8", "surrogateescape")
-        elif isinstance(v, bytes):
-            flat[i] = bytes(v)
-        else:
+        elif not isinstance(v, bytes):
             raise TypeError(f"{what} holds text or bytes, got {v!r} of type {type(v).__name__}")
     out = np.empty(len(flat), object)
     out[:] = flat

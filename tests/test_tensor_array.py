@@ -90,7 +90,7 @@ def test_dtypes(dtype, values):
 
 def test_fed_strings():
     word = tf.placeholder(tf.string, [])
-    assert run(tf.TensorArray(tf.string, 2).write(0, word).stack(), {word: "word"}).tolist()[0] == "word"
+    assert run(tf.TensorArray(tf.string, 2).write(0, word).stack(), {word: "word"}).tolist()[0] == b"word"
 
 
 def test_names():

@@ -153,11 +153,15 @@ def _(indices, values, dense_shape, *, rows):
     return _element([(indices[at, 1:], values[at], dense_shape[1:].copy()) for at in places], (len(places),))
 
 
-class _Stored:
-    """Indices, values and shape of one sparse element; NumPy looks not inside."""
+class _Stored(bytes):
+    """Indices, values and shape of one sparse element; for everybody else an element of a string tensor."""
 
-    def __init__(self, parts: Any):
-        self.parts = parts
+    parts: Any
+
+    def __new__(cls, parts: Any) -> _Stored:
+        made = super().__new__(cls)
+        made.parts = parts
+        return made
 
 
 def _element(parts: list[Any], sizes: tuple[int, ...]) -> np.ndarray:
