@@ -103,6 +103,8 @@ def __getattr__(name: str):
         import importlib
 
         return getattr(importlib.import_module(_LATE_NAMES[name], __name__), name)
+    if name in late_names.ABSENT:
+        raise AttributeError(f"module 'graphflow' has no attribute {name!r}: {late_names.ABSENT[name]}")
     if name in _LATER:
         raise AttributeError(f"module 'graphflow' has no attribute {name!r}: {_LATER[name]} is not in this release")
     raise AttributeError(

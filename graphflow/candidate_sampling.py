@@ -15,8 +15,8 @@ from .ops.contraction import matmul
 from .ops.elementwise import stop_gradient
 from .ops.opdef import convert_to_tensor, primitive
 
-__all__ = ["all_candidate_sampler", "fixed_unigram_candidate_sampler", "log_uniform_candidate_sampler", "nce_loss", "sampled_softmax_loss",
-           "uniform_candidate_sampler"]
+__all__ = ["all_candidate_sampler", "compute_accidental_hits", "fixed_unigram_candidate_sampler", "log_uniform_candidate_sampler",
+           "nce_loss", "sampled_softmax_loss", "uniform_candidate_sampler"]
 
 
 @primitive("host", effect="random", type="CandidateSampler", same=("weights",), dtypes=(types.float64,),
@@ -131,6 +131,18 @@ def all_candidate_sampler(true_classes: Any, num_true: int, num_sampled: int, un
         true = math_ops.cast(true_classes, types.int64)
         return (array_ops.range(convert_to_tensor(num_sampled, types.int64)), array_ops.ones_like(true, dtype=types.float32),
                 array_ops.ones([num_sampled]))
+
+
+def compute_accidental_hits(true_classes: Any, sampled_candidates: Any, num_true: int, seed: int | None = None,
+                            name: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Where sampled classes are among the true ones: (int32 row of `true_classes`, int64 place in the sample, -largest float32) of each."""
+    with graph.get_default_graph().name_scope(name or "ComputeAccidentalHits"):
+        true, sampled = (math_ops.cast(c, types.int64) for c in (true_classes, sampled_candidates))
+        if true.sizes is not None and (len(true.sizes) != 2 or types.same(true.sizes[1], num_true) is False):
+            raise ValueError(f"true_classes must be a matrix with {num_true} column(s) (num_true), got shape {true.shape}")
+        at = array_ops.where(math_ops.equal(array_ops.expand_dims(true, 2), sampled))
+        weights = array_ops.fill(array_ops.shape(at)[:1], float(-np.finfo(np.float32).max))
+        return math_ops.cast(at[:, 0], types.int32), at[:, 2], weights
 
 
 # ---------------------------------------------------------------- losses

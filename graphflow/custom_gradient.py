@@ -12,7 +12,7 @@ from .ops import state
 from .ops.gradients import gradients
 from .ops.opdef import composite, convert_to_tensor
 
-__all__ = ["custom_gradient", "hessians"]
+__all__ = ["custom_gradient", "grad_pass_through", "hessians", "recompute_grad"]
 
 
 @composite(type="IdentityN", dtypes=types.ALL, same=("-",), input_dtypes={"input": types.ALL})
@@ -26,7 +26,7 @@ def _(op, *dys):
     return op.attrs["backward"](*dys)
 
 
-def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
+def custom_gradient(f: Any = None) -> Callable[..., Any]:
     """Decorator: a function of tensors whose gradient is the one it says.
 
         @tf.custom_gradient
@@ -42,6 +42,9 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         ValueError: `f` does not return such a pair, or `grad_fn` another number of gradients.
         TypeError: `f` reads variables, and `grad_fn` does not take `variables`.
     """
+    if f is None:
+        return custom_gradient
+
     @functools.wraps(f)
     def decorated(*args: Any, **kwargs: Any) -> Any:
         inputs = [array_ops.identity(convert_to_tensor(a)) for a in args]
@@ -86,6 +89,34 @@ def _variables_between(inputs: list[Tensor], results: list[Tensor]) -> list[Any]
     for op in graph.topological([r.op for r in results if r not in inputs], set(inputs)):
         found += [by_handle[t] for t in op.outputs if t in by_handle]
     return found
+
+
+def grad_pass_through(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f`, whose gradient in its arguments is that of its results: rounding, for example, seen as the identity.
+
+    Variables that `f` reads get none.
+    """
+    @custom_gradient
+    def passing(*args: Any, **kwargs: Any) -> Any:
+        def backward(*dys: Any, variables: Any = None) -> Any:
+            return (list(dys), [None] * len(variables)) if variables is not None else list(dys)
+
+        return f(*args, **kwargs), backward
+
+    return functools.wraps(f)(passing)
+
+
+def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f`, computed again where its gradient needs what it made on the way.
+
+    Here the compiler decides that for the whole step: `tf.ConfigProto(memory_budget=bytes)` bounds the memory, and values are made again
+    instead of kept, with the same bits.  So this is `f` itself under its own name.
+    """
+    @functools.wraps(f)
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs)
+
+    return again
 
 
 def hessians(ys: Any, xs: Any, name: str = "hessians", colocate_gradients_with_ops: bool = False, gate_gradients: bool = False,

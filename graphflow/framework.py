@@ -1,14 +1,19 @@
 """TF1's top-level functions on the default graph: scopes, devices, control edges, collections."""
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any, Callable, ContextManager
+import time
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, ContextManager, Iterator
 
-from . import graph
+import numpy as np
+
+from . import graph, types
 from .graph import Graph
 
-__all__ = ["name_scope", "op_scope", "device", "control_dependencies", "colocate_with", "container", "get_collection", "get_collection_ref",
-           "add_to_collection", "add_to_collections", "NotDifferentiable", "NoGradient"]
+__all__ = ["NoGradient", "NotDifferentiable", "add_to_collection", "add_to_collections", "colocate_with", "container",
+           "control_dependencies", "convert_to_tensor_or_indexed_slices", "device", "dimension_at_index", "dimension_value",
+           "get_collection", "get_collection_ref", "identity_n", "init_scope", "is_tensor", "name_scope", "no_gradient", "op_scope",
+           "timestamp"]
 
 
 class name_scope:
@@ -64,7 +69,12 @@ def op_scope(values: Any, name: str | None, default_name: str | None = None) -> 
 
 
 def device(device_name_or_function: Any) -> ContextManager[None]:
-    """Ops made inside keep this device string; None removes those around.  Raises ValueError on a malformed string."""
+    """Ops made inside keep this device string; None removes those around.  Raises ValueError on a malformed string.
+
+    A function is called for each op and returns a string; a `DeviceSpec` is taken by its string.
+    """
+    if hasattr(device_name_or_function, "to_string"):
+        device_name_or_function = device_name_or_function.to_string()
     return graph.get_default_graph().device(device_name_or_function)
 
 
@@ -112,3 +122,57 @@ def NotDifferentiable(op_type: str) -> None:
 
 
 NoGradient: Callable[[str], None] = NotDifferentiable
+no_gradient: Callable[[str], None] = NotDifferentiable
+
+
+@contextmanager
+def init_scope() -> Iterator[None]:
+    """Ops made inside belong to no branch, loop or control dependency around: those of initial values, for example."""
+    g = graph.get_default_graph()
+    with g.control_dependencies(None), g.inside(None):
+        yield
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether `x` is a Tensor, SparseTensor, IndexedSlices or variable."""
+    return isinstance(x, graph.Operators) or hasattr(x, "_as_tensor") or hasattr(x, "_components") or hasattr(x, "_dense_shape")
+
+
+def dimension_value(dimension: Any) -> Any:
+    """The number of a `Dimension`, None if it is unknown; anything else as it is."""
+    return dimension.value if isinstance(dimension, types.Dimension) else dimension
+
+
+def dimension_at_index(shape: Any, index: int) -> types.Dimension:
+    """shape[index], unknown where the rank is."""
+    return types.Dimension(None) if shape.ndims is None else shape.dims[index]
+
+
+def convert_to_tensor_or_indexed_slices(value: Any, dtype: Any = None, name: str | None = None) -> Any:
+    """IndexedSlices as they are, anything else as a tensor.  Raises ValueError for IndexedSlices of another dtype."""
+    from .ops.indexed_slices import IndexedSlices
+    from .ops.opdef import convert_to_tensor
+
+    if isinstance(value, IndexedSlices):
+        if dtype is not None and types.as_dtype(dtype) is not value.dtype:
+            raise ValueError(f"Tensor conversion requested dtype {types.as_dtype(dtype).name} for IndexedSlices with dtype "
+                             f"{value.dtype.name}")
+        return value
+    return convert_to_tensor(value, dtype, name)
+
+
+def identity_n(input: Any, name: str | None = None) -> list[Any]:
+    """The same tensors as new ones."""
+    from .array_ops import identity
+
+    with name_scope(name, "IdentityN"):
+        return [identity(t) for t in input]
+
+
+def timestamp(name: str | None = None) -> graph.Tensor:
+    """Seconds since 1970 when it runs, float64."""
+    from .ops.host import py_func
+
+    found = py_func(lambda: np.float64(time.time()), [], types.float64, name=name or "Timestamp")
+    found.set_shape([])
+    return found

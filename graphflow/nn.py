@@ -472,6 +472,69 @@ def depthwise_conv2d_native(input: Any, filter: Any, strides: Any, padding: Any,
     return _depthwise(input, filter, strides, padding, dilations, data_format, name, "DepthwiseConv2dNative")
 
 
+def depthwise_conv2d_backprop_input(input_sizes: Any, filter: Any, out_backprop: Any, strides: Any, padding: Any,
+                                    data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None) -> Tensor:
+    """The gradient of `depthwise_conv2d_native` for its input, of shape `input_sizes`."""
+    dy, w = _together(out_backprop, filter)
+    first = _channels_first(data_format)
+    attrs = _attributes(2, first, strides, padding, dilations)
+    kernel = opdef.needs_rank(w, 4)
+    sizes = array_ops.shape_argument(input_sizes)
+    sizes = _last_sizes(sizes, 2) if first else sizes
+    grouped = array_ops.reshape(w, [*[array.size_along(w, k) for k in range(2)], 1, -1])
+    return _formatted(first, 2, name, "DepthwiseConv2dNativeBackpropInput", dy, lambda dy, name: contraction.conv_input_grad(
+        sizes, grouped, dy, groups=kernel[2], name=name, **attrs))
+
+
+def depthwise_conv2d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, strides: Any, padding: Any,
+                                     data_format: str | None = "NHWC", dilations: Any = (1, 1, 1, 1), name: str | None = None) -> Tensor:
+    """The gradient of `depthwise_conv2d_native` for its filter, of shape `filter_sizes` [height, width, in, multiplier]."""
+    x, dy = _together(input, out_backprop)
+    first = _channels_first(data_format)
+    attrs = _attributes(2, first, strides, padding, dilations)
+    rows, columns, channels, multiplier = array_ops._static_ints(filter_sizes, "filter_sizes")
+    with _scope(name, "DepthwiseConv2dNativeBackpropFilter", x, dy) as scope:
+        x, dy = (_last(t, 2) if first else t for t in (x, dy))
+        found = contraction.conv_filter_grad(x, array_ops.shape_argument([rows, columns, 1, channels * multiplier]), dy, groups=channels,
+                                             **attrs)
+        return array_ops.reshape(found, [rows, columns, channels, multiplier], name=scope)
+
+
+depthwise_conv2d_native_backprop_input = depthwise_conv2d_backprop_input
+depthwise_conv2d_native_backprop_filter = depthwise_conv2d_backprop_filter
+
+
+def conv3d_backprop_filter(input: Any, filter_sizes: Any, out_backprop: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC",
+                           dilations: Any = (1, 1, 1, 1, 1), name: str | None = None) -> Tensor:
+    """The gradient of `conv3d` for its filter, of shape `filter_sizes`."""
+    x, dy = _together(input, out_backprop)
+    first = _channels_first(data_format)
+    attrs = _attributes(3, first, strides, padding, dilations)
+    x, dy = (_last(t, 3) if first else t for t in (x, dy))
+    return contraction.conv_filter_grad(x, array_ops.shape_argument(filter_sizes), dy, name=name or "Conv3DBackpropFilterV2", **attrs)
+
+
+conv3d_backprop_filter_v2 = conv3d_backprop_filter
+
+
+def conv_transpose(input: Any, filters: Any, output_shape: Any, strides: Any, padding: Any = "SAME", data_format: str | None = None,
+                   dilations: Any = None, name: str | None = None) -> Tensor:
+    """The transpose of `convolution`, of 1, 2 or 3 spatial dimensions by the length of `output_shape`.
+
+    Raises:
+        ValueError: another length, or one that is not known.
+    """
+    sizes = array_ops.shape_argument(output_shape)
+    rank = opdef.needs_rank(sizes, 1)[0]
+    if rank not in (3, 4, 5):
+        raise ValueError(f"output_shape must be of length 3, 4 or 5 instead of {rank}.")
+    strides = [strides] * (rank - 2) if isinstance(strides, int) else list(strides)
+    call = {3: conv1d_transpose, 4: conv2d_transpose, 5: conv3d_transpose}[rank]
+    usual = {3: "NWC", 4: "NHWC", 5: "NDHWC"}[rank]
+    return call(input, filters, sizes, strides, padding=padding, data_format=data_format or usual, dilations=dilations,
+                name=name or "conv_transpose")
+
+
 def separable_conv2d(input: Any, depthwise_filter: Any, pointwise_filter: Any, strides: Any, padding: Any, rate: Any = None,
                      name: str | None = None,
                      data_format: str | None = None, dilations: Any = None) -> Tensor:
@@ -505,6 +568,30 @@ def avg_pool(value: Any, ksize: Any, strides: Any, padding: Any, data_format: st
     return _pooled(window.avg_pool, _given(value, input), ksize, strides, padding, data_format, name, "AvgPool", 2)
 
 
+def max_pool2d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None) -> Tensor:
+    """`max_pool`, whose `ksize` and `strides` may also be a number or two."""
+    return max_pool(input, ksize, strides, padding, data_format, name)
+
+
+def avg_pool2d(value: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NHWC", name: str | None = None,
+               input: Any = None) -> Tensor:
+    """`avg_pool`, whose `ksize` and `strides` may also be a number or two."""
+    return avg_pool(value, ksize, strides, padding, data_format, name, input)
+
+
+def _pool_v2(flat: Any, plane: Any, space: Any) -> Callable[..., Tensor]:
+    """A pool of 1, 2 or 3 spatial dimensions by the rank of its input."""
+    def f(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = None, name: str | None = None) -> Tensor:
+        x = convert_to_tensor(input)
+        rank = len(opdef.needs_rank(x)) - 2
+        if rank not in (1, 2, 3):
+            raise ValueError(f"Input tensor must be of rank 3, 4 or 5 but was {rank + 2}.")
+        usual = {1: "NWC", 2: "NHWC", 3: "NDHWC"}[rank]
+        return {1: flat, 2: plane, 3: space}[rank](x, ksize, strides, padding, data_format or usual, name)
+
+    return f
+
+
 def max_pool1d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NWC", name: str | None = None) -> Tensor:
     """The largest element of each window of [batch, width, channels]."""
     return _pooled(window.max_pool, input, ksize, strides, padding, _flat_format(data_format), name, "max_pool1d", 1)
@@ -523,6 +610,12 @@ def max_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: 
 def avg_pool3d(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = "NDHWC", name: str | None = None) -> Tensor:
     """The mean of each window of [batch, depth, height, width, channels]."""
     return _pooled(window.avg_pool, input, ksize, strides, padding, data_format, name, "AvgPool3D", 3)
+
+
+max_pool_v2, avg_pool_v2 = _pool_v2(max_pool1d, max_pool, max_pool3d), _pool_v2(avg_pool1d, avg_pool, avg_pool3d)
+for _pool, _word in ((max_pool_v2, "max"), (avg_pool_v2, "avg")):
+    _pool.__name__ = _pool.__qualname__ = f"{_word}_pool_v2"
+    _pool.__doc__ = f"`{_word}_pool1d`, `{_word}_pool` or `{_word}_pool3d`, by the rank of the input.  Raises ValueError for another rank."
 
 
 def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilation_rate: Any = None, strides: Any = None,
@@ -794,25 +887,59 @@ def in_top_k(predictions: Any, targets: Any, k: Any, name: str | None = None) ->
     return array_ops.in_top_k(predictions, targets, k, name=name)
 
 
-__all__ = [
-    "atrous_conv2d", "atrous_conv2d_transpose", "avg_pool", "avg_pool1d", "avg_pool3d", "batch_norm_with_global_normalization",
-    "batch_normalization", "bias_add",
-    "conv1d", "conv1d_transpose", "conv2d", "conv2d_backprop_filter", "conv2d_backprop_input", "conv2d_transpose", "conv3d",
-    "conv3d_transpose", "convolution",
-    "crelu", "depthwise_conv2d", "depthwise_conv2d_native", "dropout", "elu", "embedding_lookup", "extract_image_patches",
-    "fused_batch_norm", "in_top_k",
-    "l2_loss", "l2_normalize", "leaky_relu", "local_response_normalization", "log_poisson_loss", "log_sigmoid", "log_softmax", "lrn",
-    "max_pool", "max_pool1d",
-    "max_pool3d", "max_pool_with_argmax", "moments", "normalize_moments", "pool", "relu", "relu6", "relu_layer", "selu", "separable_conv2d",
-    "sigmoid",
-    "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits", "softmax_cross_entropy_with_logits_v2", "softplus",
-    "softsign",
-    "sparse_softmax_cross_entropy_with_logits", "sufficient_statistics", "swish", "tanh", "top_k", "weighted_cross_entropy_with_logits",
-    "weighted_moments",
-    "xw_plus_b", "zero_fraction"]
+def compute_average_loss(per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None) -> Tensor:
+    """The sum of the losses, weighted, divided by `global_batch_size` (the number of losses by default).
+
+    Raises:
+        ValueError: losses of rank 0 without a batch size.
+    """
+    loss = convert_to_tensor(per_example_loss)
+    if sample_weight is not None:
+        weight = math_ops.cast(sample_weight, loss.dtype)
+        while len(opdef.needs_rank(weight)) < len(opdef.needs_rank(loss)):
+            weight = array_ops.expand_dims(weight, -1)
+        loss = loss * weight
+    if global_batch_size is None:
+        if not opdef.needs_rank(loss):
+            raise ValueError("per_example_loss must have at least rank 1 when global_batch_size is not given")
+        global_batch_size = array_ops.shape(loss)[0]
+    return math_ops.reduce_sum(loss) / math_ops.cast(global_batch_size, loss.dtype)
 
 
-_LATE = ("candidate_sampling", "ctc_ops", "rnn")  # modules whose functions are loaded when first asked for
+def scale_regularization_loss(regularization_loss: Any) -> Tensor:
+    """The sum of a regularization loss, divided by the number of replicas, which is one."""
+    return math_ops.reduce_sum(regularization_loss)
+
+
+def deconv2d(value: Any, filter: Any, output_shape: Any, strides: Any, padding: Any = "SAME", name: str | None = None) -> Tensor:
+    """`conv2d_transpose`, under its name before TF 0.8."""
+    return conv2d_transpose(value, filter, output_shape, strides, padding, name=name)
+
+
+depth_to_space, space_to_depth = array_ops.depth_to_space, array_ops.space_to_depth
+space_to_batch, batch_to_space = array_ops.space_to_batch, array_ops.batch_to_space
+
+__all__ = ["atrous_conv2d", "atrous_conv2d_transpose", "avg_pool", "avg_pool1d", "avg_pool2d", "avg_pool3d", "avg_pool_v2",
+           "batch_norm_with_global_normalization", "batch_normalization", "bias_add", "compute_average_loss", "conv1d",
+           "conv1d_transpose", "conv2d", "conv2d_backprop_filter", "conv2d_backprop_input", "conv2d_transpose", "conv3d",
+           "conv3d_backprop_filter", "conv3d_backprop_filter_v2", "conv3d_transpose", "conv_transpose", "convolution", "crelu",
+           "deconv2d", "depth_to_space", "depthwise_conv2d", "depthwise_conv2d_backprop_filter", "depthwise_conv2d_backprop_input",
+           "depthwise_conv2d_native", "depthwise_conv2d_native_backprop_filter", "depthwise_conv2d_native_backprop_input", "dropout",
+           "elu", "embedding_lookup", "extract_image_patches", "fused_batch_norm", "in_top_k", "l2_loss", "l2_normalize", "leaky_relu",
+           "local_response_normalization", "log_poisson_loss", "log_sigmoid", "log_softmax", "lrn", "max_pool", "max_pool1d",
+           "max_pool2d", "max_pool3d", "max_pool_v2", "max_pool_with_argmax", "moments", "normalize_moments", "pool", "relu", "relu6",
+           "relu_layer", "scale_regularization_loss", "selu", "separable_conv2d", "sigmoid", "sigmoid_cross_entropy_with_logits",
+           "softmax", "softmax_cross_entropy_with_logits", "softmax_cross_entropy_with_logits_v2", "softplus", "softsign",
+           "space_to_batch", "space_to_depth", "sparse_softmax_cross_entropy_with_logits", "sufficient_statistics", "swish", "tanh",
+           "top_k", "weighted_cross_entropy_with_logits", "weighted_moments", "xw_plus_b", "zero_fraction"]
+
+
+_LATE = ("candidate_sampling", "ctc_ops", "embedding_ops", "morphology", "rnn")  # modules whose functions are loaded when first asked for
+
+
+# Names of before TF 1.0, and where they went.
+_OLD = {"seq2seq": (".contrib.legacy_seq2seq", ""), "rnn": (".rnn", "static_rnn"),
+        "bidirectional_rnn": (".rnn", "static_bidirectional_rnn"), "state_saving_rnn": (".rnn", "static_state_saving_rnn")}
 
 
 def __getattr__(name: str) -> Any:
@@ -825,6 +952,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'graphflow.nn' has no attribute {name!r}")
     if name == "rnn_cell":
         return importlib.import_module(".rnn_cell", __package__)
+    if name in _OLD:
+        home, old = _OLD[name]
+        found = importlib.import_module(home, __package__)
+        return getattr(found, old) if old else found
     names = list(__all__)
     for module in _LATE:
         late = importlib.import_module(f".{module}", __package__)

@@ -16,6 +16,13 @@ from .sparse_tensor import sparse_reset_shape as reset_shape
 from .sparse_tensor import sparse_reshape as reshape
 from .sparse_tensor import sparse_retain as retain
 from .sparse_tensor import sparse_slice as slice
+from .sparse_tensor import sparse_mask as mask
+from .sparse_tensor import sparse_merge as merge
+from .sparse_tensor import sparse_reduce_max_sparse as reduce_max_sparse
+from .sparse_tensor import sparse_reduce_sum_sparse as reduce_sum_sparse
+from .sparse_tensor import sparse_segment_mean as segment_mean
+from .sparse_tensor import sparse_segment_sqrt_n as segment_sqrt_n
+from .sparse_tensor import sparse_segment_sum as segment_sum
 from .sparse_tensor import sparse_softmax as softmax
 from .sparse_tensor import sparse_split as split
 from .sparse_tensor import sparse_tensor_dense_matmul as matmul
@@ -24,6 +31,7 @@ from .sparse_tensor import sparse_tensor_to_dense as to_dense
 from .sparse_tensor import sparse_to_indicator as to_indicator
 from .sparse_tensor import sparse_transpose as transpose
 
-__all__ = ["SparseTensor", "add", "concat", "expand_dims", "eye", "fill_empty_rows", "from_dense", "matmul", "maximum", "minimum",
-           "placeholder", "reduce_max", "reduce_sum", "reorder", "reset_shape", "reshape", "retain", "slice", "softmax",
+__all__ = ["SparseTensor", "add", "concat", "expand_dims", "eye", "fill_empty_rows", "from_dense", "mask", "matmul", "maximum",
+           "merge", "minimum", "placeholder", "reduce_max", "reduce_max_sparse", "reduce_sum", "reduce_sum_sparse", "reorder",
+           "reset_shape", "reshape", "retain", "segment_mean", "segment_sqrt_n", "segment_sum", "slice", "softmax",
            "sparse_dense_matmul", "split", "to_dense", "to_indicator", "transpose"]

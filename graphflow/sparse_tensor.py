@@ -18,10 +18,11 @@ from .ops.sparse import sparse_dense_matmul
 from .session import register_session_run_conversion_functions
 
 __all__ = ["SparseTensor", "SparseTensorValue", "convert_to_tensor_or_sparse_tensor", "edit_distance", "sparse_add", "sparse_concat",
-           "sparse_expand_dims", "sparse_eye", "sparse_fill_empty_rows", "sparse_from_dense", "sparse_maximum", "sparse_minimum",
-           "sparse_placeholder", "sparse_reduce_max", "sparse_reduce_sum", "sparse_reorder", "sparse_reset_shape", "sparse_reshape",
-           "sparse_retain", "sparse_slice", "sparse_softmax", "sparse_split", "sparse_tensor_dense_matmul", "sparse_tensor_to_dense",
-           "sparse_to_dense", "sparse_to_indicator", "sparse_transpose"]
+           "sparse_expand_dims", "sparse_eye", "sparse_fill_empty_rows", "sparse_from_dense", "sparse_mask", "sparse_matmul",
+           "sparse_maximum", "sparse_merge", "sparse_minimum", "sparse_placeholder", "sparse_reduce_max", "sparse_reduce_max_sparse",
+           "sparse_reduce_sum", "sparse_reduce_sum_sparse", "sparse_reorder", "sparse_reset_shape", "sparse_reshape", "sparse_retain",
+           "sparse_segment_mean", "sparse_segment_sqrt_n", "sparse_segment_sum", "sparse_slice", "sparse_softmax", "sparse_split",
+           "sparse_tensor_dense_matmul", "sparse_tensor_to_dense", "sparse_to_dense", "sparse_to_indicator", "sparse_transpose"]
 
 ANY = types.ALL + (types.string,)
 
@@ -804,6 +805,116 @@ def sparse_reduce_max(sp_input: Any, axis: Any = None, keepdims: bool | None = N
 
     axis = reduction_axes if axis is None else axis
     return _reduced(sp_input, axis, bool(keepdims or keep_dims), combine, "SparseReduceMax")
+
+
+def _reduced_sparse(sp_input: Any, axis: Any, keepdims: bool, combine: Any, name: str) -> SparseTensor:
+    """The reduction as a SparseTensor: its elements are the places at which something was there, in row-major order."""
+    sp = _sparse(sp_input)
+    rank = _known_rank(sp)
+    folded = set(range(rank)) if axis is None else {_axis(sp, int(a)) for a in (axis if isinstance(axis, (list, tuple)) else [axis])}
+    kept = [k for k in range(rank) if k not in folded]
+    with _scope(None, name):
+        rows, places = sparse_rows(array_ops.stack([_column(sp, k) for k in kept], 1) if kept else sp.indices[:, :0])
+        values = combine(sp.values, places, array_ops.shape(rows)[0])
+        sizes = _sizes(sp)
+        if keepdims:
+            zero = array_ops.zeros_like(rows[:, 0]) if kept else array_ops.zeros(array_ops.shape(values), types.int64)
+            columns = {k: rows[:, i] for i, k in enumerate(kept)}
+            rows = array_ops.stack([columns.get(k, zero) for k in range(rank)], 1)
+        return SparseTensor(rows, values, _vector([1 if k in folded else s for k, s in enumerate(sizes) if keepdims or k not in folded]))
+
+
+def sparse_reduce_sum_sparse(sp_input: Any, axis: Any = None, keepdims: bool | None = None, reduction_axes: Any = None,
+                             keep_dims: bool | None = None) -> SparseTensor:
+    """`sparse_reduce_sum` as a SparseTensor."""
+    axis = reduction_axes if axis is None else axis
+    return _reduced_sparse(sp_input, axis, bool(keepdims or keep_dims), array_ops.unsorted_segment_sum, "SparseReduceSumSparse")
+
+
+def sparse_reduce_max_sparse(sp_input: Any, axis: Any = None, keepdims: bool | None = None, reduction_axes: Any = None,
+                             keep_dims: bool | None = None) -> SparseTensor:
+    """`sparse_reduce_max` as a SparseTensor."""
+    axis = reduction_axes if axis is None else axis
+    return _reduced_sparse(sp_input, axis, bool(keepdims or keep_dims), array_ops.unsorted_segment_max, "SparseReduceMaxSparse")
+
+
+def sparse_mask(a: Any, mask_indices: Any, name: str | None = None) -> Any:
+    """The rows of IndexedSlices whose index is not among `mask_indices`."""
+    with _scope(name, "sparse_mask"):
+        kept, places = array_ops.setdiff1d(a.indices, convert_to_tensor(mask_indices, a.indices.dtype))
+        return array_ops.IndexedSlices(array_ops.gather(a.values, places), kept, a.dense_shape)
+
+
+def sparse_matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, a_is_sparse: bool = False,
+                  b_is_sparse: bool = False, name: str | None = None) -> Tensor:
+    """`matmul` of dense matrices that may have many zeros; the result is float32."""
+    from .ops.contraction import matmul
+
+    with _scope(name, "SparseMatMul"):
+        x, y = (math_ops.cast(convert_to_tensor(t), types.float32) for t in (a, b))
+        return matmul(x, y, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+def sparse_merge(sp_ids: Any, sp_values: Any, vocab_size: Any, name: str | None = None, already_sorted: bool = False) -> SparseTensor:
+    """Values at the positions that ids name: [.., vocab_size] from ids and values of equal positions.
+
+    Args:
+        sp_ids: a SparseTensor of integers, whose last dimension they replace; or a list of them, one for each last dimension.
+        sp_values: a SparseTensor with the same indices.
+        vocab_size: the size (or list of sizes) of the new dimensions.
+        already_sorted: leave the order as it is.
+
+    Raises:
+        TypeError, ValueError: no SparseTensors, or lists that do not match.
+    """
+    several = isinstance(sp_ids, (list, tuple)) and not isinstance(sp_ids, SparseTensorValue)
+    ids = [_sparse(sp, "sp_ids") for sp in (sp_ids if several else [sp_ids])]
+    sizes = list(vocab_size) if isinstance(vocab_size, (list, tuple)) else [vocab_size]
+    if len(ids) != len(sizes):
+        raise ValueError(f"sp_ids and vocab_size have to have equal lengths, got {len(ids)} and {len(sizes)}.")
+    values = _sparse(sp_values, "sp_values")
+    with _scope(name, "SparseMerge"):
+        columns = [array_ops.expand_dims(math_ops.cast(sp.values, types.int64), 1) for sp in ids]
+        indices = array_ops.concat([ids[0].indices[:, :-1], *columns], 1)
+        outer = _sizes(ids[0])[:-1]
+        new = [int(s) if not isinstance(s, Tensor) else math_ops.cast(s, types.int64) for s in sizes]
+        found = SparseTensor(indices, values.values, _vector([*outer, *new]))
+        return found if already_sorted else sparse_reorder(found)
+
+
+# ---------------------------------------------------------------- segments of rows chosen by indices
+
+
+def _row_segments(data: Any, indices: Any, segment_ids: Any, num_segments: Any, name: str, sorted_op: Any, counted_op: Any) -> Tensor:
+    with _scope(name, name):
+        # Not along the first axis, where the gradient would be IndexedSlices.
+        rows = array_ops.gather(array_ops.expand_dims(convert_to_tensor(data), 0), convert_to_tensor(indices), axis=1)[0]
+        ids = math_ops.cast(convert_to_tensor(segment_ids), types.int32)
+        return sorted_op(rows, ids) if num_segments is None else counted_op(rows, ids, num_segments)
+
+
+def sparse_segment_sum(data: Any, indices: Any, segment_ids: Any, name: str | None = None, num_segments: Any = None) -> Tensor:
+    """The sums of segments of the rows of `data` at `indices`; `segment_ids` are sorted, or below `num_segments`."""
+    return _row_segments(data, indices, segment_ids, num_segments, name or "SparseSegmentSum", array_ops.segment_sum,
+                         array_ops.unsorted_segment_sum)
+
+
+def sparse_segment_mean(data: Any, indices: Any, segment_ids: Any, name: str | None = None, num_segments: Any = None) -> Tensor:
+    """`sparse_segment_sum` divided by the number of rows of each segment."""
+    return _row_segments(data, indices, segment_ids, num_segments, name or "SparseSegmentMean", array_ops.segment_mean,
+                         array_ops.unsorted_segment_mean)
+
+
+def _segment_sqrt_n(rows: Tensor, ids: Tensor) -> Tensor:
+    counts = array_ops.segment_sum(array_ops.ones_like(ids, dtype=rows.dtype), ids)
+    counts = math_ops.maximum(counts, 1.0)  # segments without rows
+    return array_ops.segment_sum(rows, ids) / array_ops.reshape(math_ops.sqrt(counts), [-1] + [1] * (len(needs_rank(rows)) - 1))
+
+
+def sparse_segment_sqrt_n(data: Any, indices: Any, segment_ids: Any, name: str | None = None, num_segments: Any = None) -> Tensor:
+    """`sparse_segment_sum` divided by the root of the number of rows of each segment."""
+    return _row_segments(data, indices, segment_ids, num_segments, name or "SparseSegmentSqrtN", _segment_sqrt_n,
+                         array_ops.unsorted_segment_sqrt_n)
 
 
 def sparse_softmax(sp_input: Any, name: str | None = None) -> SparseTensor:

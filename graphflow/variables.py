@@ -326,6 +326,9 @@ def tables_initializer(name: str = "init_all_tables") -> Operation:
     return group(*graph.get_default_graph().get_collection(GraphKeys.TABLE_INITIALIZERS), name=name)
 
 
+initialize_all_tables = tables_initializer
+
+
 def is_variable_initialized(variable: Any) -> Tensor:
     """A boolean tensor: whether the variable has a value in this Session."""
     return state.is_variable_initialized_op(state.handle_of(variable))

@@ -44,6 +44,7 @@ EXEMPT = {
     "PyFunc": "calls the user's Python: tests/test_py_func.py", "PyFuncStateless": "calls the user's Python: tests/test_py_func.py",
     "PackSparse": "an element of a queue: tests/test_queues.py", "UnpackSparse": "an element of a queue: tests/test_queues.py",
     "IdentityN": "only carries a custom gradient: tests/test_py_func.py", "CandidateSampler": "draws numbers on the host",
+    "FractionalSequence": "draws numbers on the host",
     "SampleDistortedBoundingBoxV2": "draws numbers on the host: tests/test_image.py", "NonMaxSuppressionV3": "boxes: tests/test_image.py",
 }
 EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixDeterminant",

@@ -1,8 +1,9 @@
 """Calls of many public names, and what TensorFlow gives for them: `tests/golden/tf_values.json`.
 
 `python tests/tf_values.py` in an environment with TensorFlow 2 writes that file again.  Tests read it (tests/test_tf_values.py) and need
-no TensorFlow.  A call is an expression of `tf`, `np` and `u`; it gives a tensor, or a list or tuple of them.
+no TensorFlow.  A call is an expression of `tf`, `np`, `u` and `sp`; it gives a tensor, or a list or tuple of them.
 """
+# ruff: noqa: E501
 from __future__ import annotations
 
 import json
@@ -18,6 +19,14 @@ FILE = pathlib.Path(__file__).parent / "golden" / "tf_values.json"
 def u(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0, dtype: str = "float32") -> np.ndarray:
     """Random numbers that are the same everywhere."""
     return np.random.RandomState(seed).uniform(low, high, shape).astype(dtype)
+
+
+def _sparse(tf: Any) -> Any:
+    def sp(rows: Any, shape: Any) -> Any:
+        """A SparseTensor from rows (index, value)."""
+        return tf.SparseTensor([[int(v) for v in r[:-1]] for r in rows], [r[-1] for r in rows], shape)
+
+    return sp
 
 
 # Arguments that TensorFlow 2 wants for 1.15's behaviour.
@@ -54,6 +63,58 @@ tf.quantization.quantize_and_dequantize(u(9)*3,-1.2,2.1,True,8,True)
 tf.quantization.quantize_and_dequantize(u(9)*3,-1.2,2.1,True,3,False)
 tf.quantization.quantize_and_dequantize(u(9)*3,-1.2,2.1,False,3,True,'HALF_UP')
 tf.quantization.quantize_and_dequantize(u(9)*3,-1.2,2.1,True,3,True,narrow_range=True)
+# sparse
+tf.sparse_reduce_sum_sparse(sp([[0,1,1.],[0,3,2.],[2,0,3.]],[3,4]), 1)
+tf.sparse_reduce_sum_sparse(sp([[0,1,1.],[0,3,2.],[2,0,3.]],[3,4]), 0, keepdims=True)
+tf.sparse_reduce_max_sparse(sp([[0,1,1.],[0,3,2.],[2,0,-3.]],[3,4]), [1])
+tf.sparse_segment_sum(u(5,2), [0,3,3,1], [0,0,1,3])
+tf.sparse_segment_sum(u(5,2), [0,3,3,1], [0,0,1,3], num_segments=6)
+tf.sparse_segment_mean(u(5,2), [0,3,3,1], [0,0,1,1])
+tf.sparse_segment_mean(u(5,2), [0,3,3,1], [0,0,1,1], num_segments=3)
+tf.sparse_segment_sqrt_n(u(5,2), [0,3,3,1], [0,0,0,2])
+tf.sparse_segment_sqrt_n(u(5,2), [0,3,3,1], [0,0,0,2], num_segments=4)
+(lambda x: tf.gradients(tf.square(tf.sparse_segment_mean(x,[0,3,3,1],[0,0,0,2])), x))(tf.constant(u(5,2)))
+tf.sparse_merge(sp([[0,0,2],[0,1,5],[2,0,1]],[3,2]), sp([[0,0,2.],[0,1,5.],[2,0,1.]],[3,2]), 7)
+tf.sparse_matmul(u(3,4), u(5,4,seed=1), transpose_b=True)
+(lambda s: [s.values, s.indices])(tf.sparse_mask(tf.IndexedSlices(tf.constant(u(4,2)), tf.constant([1,5,2,7])), [5,7]))
+# sets
+tf.sets.intersection(tf.constant([[1,2,3],[4,4,6]]), tf.constant([[3,1,1,9],[6,4,0,0]]))
+tf.sets.difference(tf.constant([[1,2,3],[4,4,6]]), tf.constant([[3,1,1,9],[6,4,0,0]]))
+tf.sets.difference(tf.constant([[1,2,3],[4,4,6]]), tf.constant([[3,1,1,9],[6,4,0,0]]), aminusb=False)
+tf.sets.union(tf.constant([[1,2,3],[4,4,6]]), tf.constant([[3,1,1,9],[6,4,0,0]]))
+tf.sets.size(sp([[0,0,2],[0,1,2],[2,0,1]],[3,2]))
+tf.sets.union(tf.constant([[b'a',b'c'],[b'b',b'b']]), tf.constant([[b'b'],[b'b']]))
+# embeddings
+tf.nn.embedding_lookup_sparse(tf.constant(u(6,3)), sp([[0,0,2],[0,1,5],[1,0,1]],[2,2]), None, combiner='sum')
+tf.nn.embedding_lookup_sparse(tf.constant(u(6,3)), sp([[0,0,2],[0,1,5],[1,0,1]],[2,2]), None, combiner='mean')
+tf.nn.embedding_lookup_sparse(tf.constant(u(6,3)), sp([[0,0,2],[0,1,5],[1,0,1]],[2,2]), None, combiner='sqrtn', max_norm=0.5)
+tf.nn.embedding_lookup_sparse(tf.constant(u(6,3)), sp([[0,0,2],[0,1,5],[1,0,1]],[2,2]), sp([[0,0,.5],[0,1,1.5],[1,0,2.]],[2,2]), combiner='mean')
+tf.nn.embedding_lookup_sparse(tf.constant(u(6,3)), sp([[0,0,2],[0,1,5],[1,0,1]],[2,2]), sp([[0,0,.5],[0,1,1.5],[1,0,2.]],[2,2]), combiner='sqrtn')
+tf.nn.safe_embedding_lookup_sparse([tf.constant(u(6,3))], sp([[0,0,2],[0,1,-5],[2,0,1]],[4,2]))
+tf.nn.safe_embedding_lookup_sparse([tf.constant(u(6,3))], sp([[0,0,2],[0,1,4],[2,0,1]],[4,2]), sp([[0,0,.5],[0,1,0.],[2,0,2.]],[4,2]), default_id=3)
+tf.nn.safe_embedding_lookup_sparse([tf.constant(u(6,3))], sp([[0,0,0,2],[0,1,1,4],[1,0,0,1]],[2,2,2]), combiner='sum')
+tf.nn.compute_accidental_hits(tf.constant([[0,2],[4,1]],tf.int64), tf.constant([1,4,2,0],tf.int64), 2)
+# windows
+tf.nn.dilation2d(u(2,5,6,3), u(2,3,3,seed=1), [1,1,1,1], [1,1,1,1], 'SAME')
+tf.nn.dilation2d(u(2,5,6,3), u(2,2,3,seed=1), [1,2,1,1], [1,1,2,1], 'VALID')
+tf.nn.dilation2d(u(1,7,6,2), u(3,3,2,seed=1), [1,2,3,1], [1,2,1,1], 'SAME')
+tf.nn.erosion2d(u(2,5,6,3), u(2,3,3,seed=1), [1,1,2,1], [1,1,1,1], 'SAME')
+(lambda x, w: tf.gradients(tf.square(tf.nn.dilation2d(x, w, [1,1,2,1], [1,2,1,1], 'SAME')), [x, w]))(tf.constant(u(1,5,6,2)), tf.constant(u(2,3,2,seed=1)))
+tf.nn.depthwise_conv2d_backprop_input([2,5,6,3], u(2,3,3,2), u(2,5,6,6,seed=1), [1,1,1,1], 'SAME')
+tf.nn.depthwise_conv2d_backprop_filter(u(2,5,6,3), [2,3,3,2], u(2,4,4,6,seed=1), [1,1,1,1], 'VALID')
+tf.nn.depthwise_conv2d_native_backprop_filter(u(2,5,6,3), [2,2,3,1], u(2,3,3,3,seed=1), [1,2,2,1], 'SAME')
+tf.nn.conv3d_backprop_filter(u(1,4,5,3,2), [2,2,2,2,3], u(1,4,5,3,3,seed=1), [1,1,1,1,1], 'SAME')
+tf.nn.conv_transpose(u(1,3,4,2), u(2,2,3,2,seed=1), [1,6,8,3], 2)
+tf.nn.conv_transpose(u(1,3,2), u(2,3,2,seed=1), [1,6,3], 2)
+tf.nn.max_pool2d(u(1,4,6,2), 2, 2, 'VALID')
+tf.nn.avg_pool2d(u(1,4,6,2), [2,3], [2,1], 'SAME')
+tf.nn.max_pool_v2(u(1,4,6,2), [2,2], [1,1], 'SAME')
+tf.nn.avg_pool_v2(u(1,6,2), 3, 2, 'VALID')
+tf.nn.compute_average_loss(tf.constant(u(4)), tf.constant([1.,2.,0.,1.]), 8)
+# counts, old names
+tf.histogram_fixed_width([-1.0, 0.0, 1.5, 2.0, 5.0, 15.0], [0.0, 5.0], nbins=5)
+tf.histogram_fixed_width_bins(u(3,4), [-0.5, 0.7], nbins=7, dtype=tf.int64)
+tf.histogram_fixed_width(tf.constant([3,4,9,0]), [0,10], nbins=4, dtype=tf.int64)
 """.split("\n")
 CASES = [c for c in CASES if c and not c.startswith("#")]
 
@@ -61,9 +122,9 @@ CASES = [c for c in CASES if c and not c.startswith("#")]
 def evaluate(tf: Any, expression: str) -> list[np.ndarray]:
     """The values of one call, flat, in a graph of its own."""
     with tf.Graph().as_default(), tf.Session() as sess:
-        found = eval(expression, {"tf": tf, "np": np, "u": u})
+        found = eval(expression, {"tf": tf, "np": np, "u": u, "sp": _sparse(tf)})
         found = [t for part in (found if isinstance(found, (list, tuple)) else [found])
-                 for t in ((part.indices, part.values, part.dense_shape) if isinstance(part, tf.SparseTensor) else (part,))]
+                 for t in ((part.indices, part.values, part.dense_shape) if isinstance(part, tf.SparseTensor) else (part,)) if t is not None]
         sess.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         return [np.asarray(r) for r in sess.run(found)]
 
