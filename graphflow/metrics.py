@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Sequence
 
-from . import array_ops, check_ops, control_flow_ops, graph, math_ops, state_ops, types
+from . import array_ops, check_ops, control_flow_ops, errors, graph, math_ops, state_ops, types
 from .graph import GraphKeys, Tensor
 from .losses import _check_weights
 from .ops import state
@@ -20,9 +20,13 @@ from .variables import Variable
 __all__ = ["accuracy", "auc", "confusion_matrix", "false_negatives", "false_negatives_at_thresholds", "false_positives",
            "false_positives_at_thresholds", "mean", "mean_absolute_error", "mean_cosine_distance", "mean_iou", "mean_per_class_accuracy",
            "mean_relative_error", "mean_squared_error", "mean_tensor", "percentage_below", "precision", "precision_at_thresholds", "recall",
-           "recall_at_thresholds", "root_mean_squared_error", "true_negatives", "true_negatives_at_thresholds", "true_positives",
+           "recall_at_thresholds", "root_mean_squared_error", "sensitivity_at_specificity", "specificity_at_sensitivity",
+           "true_negatives", "true_negatives_at_thresholds", "true_positives",
            "true_positives_at_thresholds"]
 
+_RANKED = ("average_precision_at_k", "precision_at_k", "precision_at_top_k", "recall_at_k", "recall_at_top_k",
+           "sparse_average_precision_at_k", "sparse_precision_at_k")  # of metrics_at_k.py
+__all__ += _RANKED
 EPSILON = 1e-7
 
 
@@ -271,6 +275,62 @@ def _threshold_share(kind: str, what: str) -> Callable[..., tuple[Any, Any]]:
 precision_at_thresholds, recall_at_thresholds = _threshold_share("fp", "precision"), _threshold_share("fn", "recall")
 
 
+def _at_the_other(what: str, given: str, index: Callable[[Tensor, float], Tensor], pick: str) -> Callable[..., tuple[Any, Any]]:
+    """`what` at the threshold whose `given` rate is nearest to a number."""
+    def metric(labels: Any, predictions: Any, wanted: float, weights: Any = None, num_thresholds: int = 200,
+               metrics_collections: Any = None, updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+        if wanted < 0 or wanted > 1:
+            raise ValueError(f"`{given}` must be in the range [0, 1]. Currently, `{given}` is {wanted}.")
+        inner = [(i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)]
+        with variable_scope(name, f"{what}_at_{given}"):
+            last = 1 + EPSILON if given == "specificity" else 1 - EPSILON
+            found = _at_thresholds(labels, predictions, [-EPSILON, *inner, last], weights, ("tp", "fn", "tn", "fp"))
+            value, update = (_rate_at(c, given, pick, index, wanted, n) for c, n in zip(found, ("value", "update_op")))
+            return _published(value, update, metrics_collections, updates_collections)
+    return metric
+
+
+def _rate_at(c: dict[str, Any], given: str, pick: str, index: Any, wanted: float, name: str) -> Tensor:
+    """true / (true + false + EPSILON) at the threshold that `index` chooses by the other rate."""
+    rates = {"sensitivity": (c["tp"], c["fn"]), "specificity": (c["tn"], c["fp"])}
+    right, wrong = rates[given]
+    place = index(math_ops.abs(right / (right + wrong + EPSILON) - wanted), wanted)
+    right, wrong = (array_ops.gather(t, place) for t in rates[pick])
+    return math_ops.truediv(right, right + wrong + EPSILON, name=name)
+
+
+def _last_least(x: Tensor, wanted: float) -> Tensor:
+    """The last of the smallest elements."""
+    least = math_ops.cast(math_ops.equal(x, math_ops.reduce_min(x)), types.int64)
+    return math_ops.argmax(math_ops.cumsum(least), 0)
+
+
+_sensitivity = _at_the_other("sensitivity", "specificity", lambda x, wanted: math_ops.argmin(x, 0), "sensitivity")
+_specificity = _at_the_other("specificity", "sensitivity", _last_least, "specificity")
+
+
+def sensitivity_at_specificity(labels: Any, predictions: Any, specificity: float, weights: Any = None, num_thresholds: int = 200,
+                               metrics_collections: Any = None, updates_collections: Any = None,
+                               name: str | None = None) -> tuple[Any, Any]:
+    """The recall of positives at the threshold where the recall of negatives is nearest to `specificity`.
+
+    Raises:
+        ValueError: `specificity` outside [0, 1].  InvalidArgumentError (at run time): predictions outside [0, 1].
+    """
+    return _sensitivity(labels, predictions, specificity, weights, num_thresholds, metrics_collections, updates_collections, name)
+
+
+def specificity_at_sensitivity(labels: Any, predictions: Any, sensitivity: float, weights: Any = None, num_thresholds: int = 200,
+                               metrics_collections: Any = None, updates_collections: Any = None,
+                               name: str | None = None) -> tuple[Any, Any]:
+    """The recall of negatives at the (highest) threshold where the recall of positives is nearest to `sensitivity`.
+
+    Raises:
+        ValueError: `sensitivity` outside [0, 1].  InvalidArgumentError (at run time): predictions outside [0, 1].
+    """
+    return _specificity(labels, predictions, sensitivity, weights, num_thresholds, metrics_collections, updates_collections, name)
+
+
 def auc(labels: Any, predictions: Any, weights: Any = None, num_thresholds: int = 200, metrics_collections: Any = None,
         updates_collections: Any = None, curve: str = "ROC", name: str | None = None, summation_method: str = "trapezoidal",
         thresholds: Any = None) -> tuple[Any, Any]:
@@ -390,3 +450,16 @@ def mean_per_class_accuracy(labels: Any, predictions: Any, num_classes: int, wei
         update = _ratio(state_ops.scatter_add(count, labels, right), update_total, "update_op")
         value = math_ops.reduce_mean(_ratio(count, total), name="mean_accuracy")
         return _published(value, update, metrics_collections, updates_collections)
+
+
+def __getattr__(name: str) -> Any:
+    """The metrics of rankings are loaded when one of them is asked for first."""
+    if name in _RANKED:
+        from . import metrics_at_k
+
+        return getattr(metrics_at_k, name)
+    raise AttributeError(f"module 'graphflow.metrics' has no attribute {name!r}.{errors.suggest(name, __dir__())}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_RANKED})
