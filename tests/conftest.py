@@ -16,6 +16,7 @@ OWN_CACHE = None
 if "GRAPHFLOW_TEST_CACHE" not in os.environ:
     OWN_CACHE = os.environ["GRAPHFLOW_TEST_CACHE"] = tempfile.mkdtemp(prefix="graphflow-test-cache-")
 os.environ["GRAPHFLOW_CACHE_DIR"] = os.environ["GRAPHFLOW_TEST_CACHE"]
+os.environ["GRAPHFLOW_EARLY"] = "0"  # kernels are what most tests are about; test_early.py is about the runs before them
 for switch in ("DEBUG", "CHECK", "DOT", "OPTIMIZE", "INTERPRET"):  # the tests set these themselves
     os.environ.pop(f"GRAPHFLOW_{switch}", None)
 

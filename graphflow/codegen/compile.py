@@ -99,6 +99,11 @@ class KernelStore:
         return address
 
 
+def is_forbidden() -> bool:
+    """Whether this thread is inside `no_recompile()`."""
+    return _forbidden.depth > 0
+
+
 class _Forbidden(threading.local):
     depth = 0
 

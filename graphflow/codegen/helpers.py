@@ -131,9 +131,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+_here = threading.Lock()       # held while LLVM works in this process
+
+
 def _compile_here(source: str) -> bytes:
     from graphflow.codegen.backend import compile_object
-    return compile_object(source)
+    with _here:
+        return compile_object(source)
+
+
+def stop() -> None:
+    """At the end of the process: waits for LLVM and lets no thread into it again, for its library is about to be taken down."""
+    _here.acquire()
 
 
 # ---- the parent's side of the pipe ------------------------------------------------------------------

@@ -251,9 +251,10 @@ class OpDef:
 
     def evaluate(self, op: Operation, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The reference result of `op` on stored arrays; 16-bit floats are computed in float32."""
-        decoded = [types.bf16_decode(a) if t.dtype is types.bfloat16 else a.astype(np.float32) if t.dtype is types.float16 else a
-                   for a, t in zip(arrays, op.inputs)]
-        decoded += arrays[len(op.inputs):]  # the run counter of a random op
+        decoded = list(arrays)  # behind those of the inputs: the run counter of a random op
+        for i, t in enumerate(op.inputs):
+            if t.dtype is types.bfloat16 or t.dtype is types.float16:
+                decoded[i] = types.bf16_decode(arrays[i]) if t.dtype is types.bfloat16 else arrays[i].astype(np.float32)
         if self._numpy is None:
             raise NotImplementedError(f"op {self.name} has no NumPy reference")
         with np.errstate(all="ignore"):
@@ -268,8 +269,13 @@ class OpDef:
 def _store(value: Any, dtype: DType) -> np.ndarray:
     if dtype is types.bfloat16:
         return types.bf16_encode(np.asarray(value, np.float32))
+    if dtype.kind == "s":
+        return np.asarray(value, object)
+    array = np.asarray(value)
+    if array.dtype == dtype.np:
+        return array
     with np.errstate(all="ignore"):
-        return np.asarray(value).astype(dtype.np, copy=False) if dtype.kind != "s" else np.asarray(value, object)
+        return array.astype(dtype.np)
 
 
 # ---------------------------------------------------------------- converting values

@@ -23,7 +23,7 @@ from ..ops import control
 from ..ops.opdef import Const
 from ..passes import pipeline, regions, specialize
 from ..passes.program import Program
-from . import budget, flow, memory, plan_cache, runner
+from . import budget, early, flow, memory, plan_cache, runner
 from . import threads as team
 from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
 from .reference import Reference, evaluate
@@ -180,6 +180,7 @@ class Executable:
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
+        self.early = early.Early(self, lambda arrays: _Run(self, arrays, None, None).stage(0), self._keep) if early.allowed(self) else None
 
     def _interpreted(self, values: Sequence[Any], done: dict[Tensor, np.ndarray] | None = None, timeout: float | None = None) -> list[Any]:
         """done: what has been computed already."""
@@ -198,6 +199,10 @@ class Executable:
         if self.fallback is not None:
             return self._interpreted(values, None, timeout)
         store, again = self.store, timeout is None and timeline is None
+        if again and self.early is not None:
+            found = self._early(values)
+            if found is not None:
+                return found
         if again and self.shared and self.idle:
             try:
                 fast = self.idle.pop()
@@ -237,6 +242,25 @@ class Executable:
             if made is not None:
                 self.idle.append(made)
             return results
+
+    def _early(self, values: Sequence[Any]) -> list[Any] | None:
+        """An interpreted run while there is nothing better; None from then on."""
+        with self.store.lock:
+            if self.early is None:
+                return None
+            if self.store.inside:
+                self.store.alone()
+            found = self.early(values)
+            if found is None:
+                self.early = None
+                return None
+        return [own(r, t, t in self.feeds) for r, t in zip(found, self.fetches)]
+
+    def _keep(self, stage: specialize.Stage) -> None:
+        """Compiles a first stage that another thread will run."""
+        made = Variant(stage)
+        with self.store.lock:
+            self.variants[0].insert(0, made)
 
     def _beside(self, fast: Fast, values: Sequence[Any]) -> list[Any] | None:
         """A run that only reads variables, on a plan of its own, while others read them too; None where it needs the general way."""
@@ -463,21 +487,30 @@ class _Run:
         while len(exe.variants) <= index:
             exe.variants.append([])
             exe.valued.append(set())
-        for v in exe.variants[index]:
+        for v in list(exe.variants[index]):
             env = self._fits(v)
             if env is not None:
+                if not v.first:
+                    v.first = tuple(env.values())
                 return v, env
-        while True:
-            stage = exe.request.stage(self.shape, self.value, self.bound, exe.valued[index])
-            if not stage.wants_values:
-                break
-            exe.valued[index] |= stage.wants_values
-        v = Variant(stage)
+        v = Variant(self.stage(index))
         exe.variants[index].insert(0, v)
         env = self._fits(v)
         assert env is not None
         v.first = tuple(env.values())
         return v, env
+
+    def stage(self, index: int) -> specialize.Stage:
+        """The piece of the step that follows what is bound, specialised for these inputs."""
+        exe = self.exe
+        while len(exe.variants) <= index:
+            exe.variants.append([])
+            exe.valued.append(set())
+        while True:
+            stage = exe.request.stage(self.shape, self.value, self.bound, exe.valued[index])
+            if not stage.wants_values:
+                return stage
+            exe.valued[index] |= stage.wants_values
 
     def take(self, v: Variant, env: dict[str, int]) -> tuple[Variant, Plan, tuple[int, ...]]:
         """A plan, and its variant: under a budget maybe one compiled for these sizes instead of the first ones."""

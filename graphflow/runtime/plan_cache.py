@@ -588,6 +588,12 @@ def load(name: str, compiled_class: type, program: Program, opened: Opened) -> t
         return None
 
 
+def stored(program: Program) -> bool:
+    """Whether `load` will find this program."""
+    name = key(program)
+    return name is not None and native.default_store().disk.path(name, ".plan").exists()
+
+
 def save(name: str, compiled: Any, program: Program, guards: list[types.Guard]) -> None:
     """Keeps a compiled program; does nothing for one that has no stored form."""
     try:

@@ -16,6 +16,7 @@ from ..ops import control, opdef, state
 
 # What a step needs of a Session: reading a variable (raises FailedPreconditionError), whether it has a value, and
 # the number of times a random op has run.
+KEPT = 1000  # composites opened for one request, for all shapes it was run with
 Read = Callable[[Operation], np.ndarray]
 
 
@@ -60,7 +61,8 @@ def _agree(static: tuple[Any, ...], actual: tuple[int, ...]) -> bool:
 class Step:
     """One run: values of tensors, and variables written but not yet committed."""
 
-    def __init__(self, feeds: dict[Tensor, np.ndarray], store: Any, access: Any = None):
+    def __init__(self, feeds: dict[Tensor, np.ndarray], store: Any, access: Any = None, bodies: dict[Any, Any] | None = None):
+        self.bodies: dict[Any, Any] = {} if bodies is None else bodies  # what composites open to, by op and input shapes
         self.access = access  # to the resources of the session
         self.values: dict[Tensor, np.ndarray] = dict(feeds)
         self.fed = set(feeds)
@@ -77,6 +79,8 @@ class Step:
         ops = list(ops)
         self.saves.update(control.saves(ops))
         for op in ops:
+            if self.end is not None and time.monotonic() > self.end:
+                raise errors.raised_at(errors.DeadlineExceededError, op, "Timed out; no variable has changed")
             if any(t not in self.values for t in op.outputs) or not op.outputs:
                 self._one(op)
 
@@ -220,12 +224,17 @@ class Step:
 
     def _body(self, op: Operation, body: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A composite: its body built in a scratch graph on the actual shapes, then run."""
-        with opdef.scratch(op) as g:
-            ins = [g.stand_in(graph.Spec(t.dtype, a.shape, opdef.as_known(a, t.dtype))) for t, a in zip(op.inputs, arrays)]
-            found = body(*ins, **op.attrs)
-        outputs = list(found) if isinstance(found, (list, tuple)) else [found]
-        inner = Step(dict(zip(ins, arrays)), self.store)
-        inner.run(graph.topological([t.op for t in outputs], inner.fed))
+        known = [opdef.as_known(a, t.dtype) for t, a in zip(op.inputs, arrays)]
+        key = op, tuple((a.shape, None if k is None else a.tobytes()) for a, k in zip(arrays, known))
+        if key not in self.bodies:
+            with opdef.scratch(op) as g:
+                ins = [g.stand_in(graph.Spec(t.dtype, a.shape, k)) for t, a, k in zip(op.inputs, arrays, known)]
+                found = body(*ins, **op.attrs)
+            outputs = list(found) if isinstance(found, (list, tuple)) else [found]
+            self.bodies[key] = ins, outputs, graph.topological([t.op for t in outputs], set(ins))
+        ins, outputs, ops = self.bodies[key]
+        inner = Step(dict(zip(ins, arrays)), self.store, bodies=self.bodies)
+        inner.run(ops)
         return [inner.values[t] for t in outputs]
 
 
@@ -264,13 +273,16 @@ class Reference:
     def __init__(self, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any,
                  done: Collection[Operation] = ()):
         self.fetches, self.feeds, self.store = fetches, feeds, store
+        self.bodies: dict[Any, Any] = {}
         self.ops = graph.topological([*[t.op for t in fetches if t not in set(feeds)], *targets], {*feeds, *done})
         # A random op in a branch or loop has been drawn from once when the step ends, also where it did not run.
         self.random = [o for op in self.ops for o in _inside(op) if o.opdef.effect == "random" and o.opdef is not control.counter_op]
 
     def __call__(self, arrays: list[np.ndarray], timeout: float | None = None, access: Any = None) -> list[np.ndarray]:
         """Raises DeadlineExceededError when a loop is still running after `timeout` seconds.  access: see runtime/store.py."""
-        step = Step(dict(zip(self.feeds, arrays)), self.store, access)
+        if len(self.bodies) > KEPT:
+            self.bodies.clear()
+        step = Step(dict(zip(self.feeds, arrays)), self.store, access, self.bodies)
         step.end = None if timeout is None else time.monotonic() + timeout
         step.drawn.update((op, self.store.draws(op)) for op in self.random)
         step.run(self.ops)
