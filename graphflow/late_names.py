@@ -1,7 +1,7 @@
 """Modules and functions of the public namespace that are loaded when a program first asks for them: name -> where it lives."""
 from __future__ import annotations
 
-MODULES: dict[str, str] = {name: f".{name}" for name in ("dtypes", "manip", "quantization", "sets", "signal", "spectral")}
+MODULES: dict[str, str] = {name: f".{name}" for name in ("dtypes", "lookup", "manip", "quantization", "sets", "signal", "spectral")}
 
 _HOMES = {
     ".errors": ["OpError"],

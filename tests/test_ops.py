@@ -43,6 +43,8 @@ EXEMPT = {
     "AssertInitialized": "an effect: raises on variables without a value",
     "PyFunc": "calls the user's Python: tests/test_py_func.py", "PyFuncStateless": "calls the user's Python: tests/test_py_func.py",
     "PackSparse": "an element of a queue: tests/test_queues.py", "UnpackSparse": "an element of a queue: tests/test_queues.py",
+    "TableBuckets": "hashes: tests/test_lookup.py", "WriteFile": "an effect: tests/test_readers.py",
+    "ReadFile": "what the disk holds: tests/test_readers.py", "MatchingFiles": "what the disk holds: tests/test_readers.py",
     "IdentityN": "only carries a custom gradient: tests/test_py_func.py", "CandidateSampler": "draws numbers on the host",
     "FractionalSequence": "draws numbers on the host",
     "SampleDistortedBoundingBoxV2": "draws numbers on the host: tests/test_image.py", "NonMaxSuppressionV3": "boxes: tests/test_image.py",

@@ -303,7 +303,7 @@ class Draws(Alone):
     def __init__(self, session: Any):
         super().__init__()
         self.session = session
-        for name in ("values", "inside", "left", "waiting", "writes", "version"):
+        for name in ("values", "inside", "left", "waiting", "writes", "version", "resources", "making", "waits", "closed"):
             self.__dict__.pop(name, None)
         self.lock = session.lock
 
