@@ -11,7 +11,7 @@ from . import report
 from .harness import Bench
 from .workload import SIDES, Program, Workload
 
-GROUPS = ("small", "chain", "rows", "matmul", "conv", "models", "steps", "loops", "cold", "build", "memory")
+GROUPS = ("small", "chain", "rows", "matmul", "conv", "models", "steps", "loops", "cold", "build", "memory", "data")
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

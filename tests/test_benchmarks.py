@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import (build, chain, cold, conv, harness, limits, loops, matmul, memory, models, profile, recurrent, report, rows, small,
-                        steps)
+from benchmarks import (build, chain, cold, conv, data, harness, limits, loops, matmul, memory, models, profile, recurrent, report, rows,
+                        small, steps)
 from benchmarks.dialects import Numpy
 from benchmarks.workload import BEST, SIDES, UNKNOWN, Measured, Program, at_most, best_of, fact, of_limit, times_as_fast, within
 
@@ -27,7 +27,8 @@ LOOPS = [w for w in loops.WORKLOADS.values() if not isinstance(w, Program)]
 
 
 @pytest.mark.parametrize("workload", [small.scalar, small.scalar_run, small.fifty, small.rosenbrock, chain.math, rows.layer_norm,
-                                      rows.columns, *list(matmul.WORKLOADS.values())[-3:], *conv.WORKLOADS.values(), *NETWORKS, *LOOPS],
+                                      rows.columns, *list(matmul.WORKLOADS.values())[-3:], *conv.WORKLOADS.values(), *NETWORKS, *LOOPS,
+                                      data.numbers],
                          ids=lambda w: w.name)
 def test_steady_workloads_run_and_agree_with_numpy(bench, workload):
     m = bench.measure(workload, 1)
