@@ -14,7 +14,7 @@ from graphflow.codegen import cache as cache_module
 from graphflow.codegen import helpers
 from graphflow.codegen.cache import ObjectCache, default_directory, pack, unpack
 from graphflow.codegen.compile import KernelStore, no_recompile, object_key
-from graphflow.codegen.target import ABI
+from graphflow.codegen.target import ABI, symbol
 
 ROOT = Path(__file__).parents[1]
 KEY, IMAGE, TEXT = "k" * 64, bytes(range(256)) * 40, "# text\n"
@@ -264,3 +264,11 @@ def test_importing_is_light(tmp_path):
 
 def test_a_key_depends_on_the_text():
     assert object_key("a") != object_key("b") and len(object_key("a")) == 64
+
+
+def test_llvm_text_is_compiled_in_a_fresh_process():
+    """A helper may be given it first: nothing has made LLVM ready there yet."""
+    text = "; plain\ndefine i64 @%s(ptr %%b, ptr %%s, i64 %%lo, i64 %%hi) {\n  ret i64 0\n}\n" % symbol()
+    code = f"from graphflow.codegen.backend import compile_object; print(len(compile_object({text!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and int(done.stdout) > 100, done.stderr

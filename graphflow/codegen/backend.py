@@ -74,8 +74,6 @@ def assembly(source: str) -> str:
 
 def _parsed(source: str) -> llvm.ModuleRef:
     """LLVM text, which is written as it is meant: nothing is optimised but what code generation does."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
     module, machine_ = llvm.parse_assembly(source), _target_machine()
     module.verify()
     module.triple, module.data_layout = llvm.get_process_triple(), str(machine_.target_data)
@@ -175,6 +173,8 @@ def _loops(source: str) -> bool:
 @per_isa
 def _target_machine(loops: bool = False) -> llvm.TargetMachine:
     """loops: elements from several places are loaded one by one, since LLVM moves loads out of a loop, but no gathers."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     given = ",".join(filter(None, [features(), "+prefer-no-gather" if loops and "+avx512f" in features() else ""]))
     return target.create_target_machine(cpu=cpu(), features=given, opt=3, reloc="pic", codemodel="default")
