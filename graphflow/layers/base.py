@@ -41,6 +41,8 @@ class Layer:
         self._losses: list[Any] = []
         self.inputs: Any = None
         self.outputs: Any = None
+        self._calls: list[tuple[Any, Any]] = []
+        self.input_spec: Any = None
 
     # -- what it holds
 
@@ -74,9 +76,51 @@ class Layer:
     non_trainable_variables = property(lambda self: self.non_trainable_weights)
     updates = property(lambda self: list(self._updates))
     losses = property(lambda self: list(self._losses))
-    input = property(lambda self: self.inputs)
-    output = property(lambda self: self.outputs)
-    graph = property(lambda self: self.outputs.graph)
+    activity_regularizer = property(lambda self: self._activity_regularizer,
+                                    lambda self, value: setattr(self, "_activity_regularizer", value))
+    input = property(lambda self: self._only(0, "input"))
+    output = property(lambda self: self._only(1, "output"))
+    input_shape = property(lambda self: _shapes(self._only(0, "input shape")))
+    output_shape = property(lambda self: _shapes(self._only(1, "output shape")))
+    graph = property(lambda self: nest.flatten(self.outputs)[0].graph)
+
+    def _only(self, side: int, what: str) -> Any:
+        """The input or output of the one call.  Raises AttributeError when there were none or several."""
+        if len(self._calls) != 1:
+            raise AttributeError(f"Layer {self.name} has been called {len(self._calls)} times, hence the notion of \"layer {what}\" is "
+                                 "ill-defined." + (f" Use `get_{what.replace(' ', '_')}_at(node_index)` instead." if self._calls else ""))
+        return self._calls[0][side]
+
+    def _at(self, node_index: int, side: int) -> Any:
+        if not -len(self._calls) <= node_index < len(self._calls):
+            raise ValueError(f"Asked for call {node_index} of layer {self.name}, but it has been called {len(self._calls)} times.")
+        return self._calls[node_index][side]
+
+    def get_input_at(self, node_index: int) -> Any:
+        """What the call of that number was given.  Raises ValueError when there was none."""
+        return self._at(node_index, 0)
+
+    def get_output_at(self, node_index: int) -> Any:
+        """What the call of that number returned.  Raises ValueError when there was none."""
+        return self._at(node_index, 1)
+
+    def get_input_shape_at(self, node_index: int) -> Any:
+        return _shapes(self._at(node_index, 0))
+
+    def get_output_shape_at(self, node_index: int) -> Any:
+        return _shapes(self._at(node_index, 1))
+
+    def get_weights(self) -> list[Any]:
+        """The weights' values in the default session."""
+        return graph.OPERATORS["default_session"](self, None).run(self.weights)
+
+    def set_weights(self, weights: Any) -> None:
+        """Gives the weights values, in the default session.  Raises ValueError when there are more, fewer, or other shapes."""
+        if len(weights) != len(self.weights):
+            raise ValueError(f"You called `set_weights(weights)` on layer {self.name!r} with a weight list of length {len(weights)}, but "
+                             f"the layer was expecting {len(self.weights)} weights.")
+        for v, value in zip(self.weights, weights):
+            v.load(value)
 
     def count_params(self) -> int:
         """Elements in all weights.  Raises ValueError before the layer is built."""
@@ -93,8 +137,8 @@ class Layer:
     # -- what subclasses call
 
     def add_weight(self, name: str, shape: Any = None, dtype: Any = None, initializer: Any = None, regularizer: Any = None,
-                   trainable: bool | None = None, constraint: Any = None, use_resource: Any = None, partitioner: Any = None,
-                   **_: Any) -> Any:
+                   trainable: bool | None = None, constraint: Any = None, use_resource: Any = None, synchronization: Any = None,
+                   aggregation: Any = None, partitioner: Any = None, **_: Any) -> Any:
         """A variable `scope/name`, shared when the layer is reused."""
         trainable = trainable is not False
         v = get_variable(name, shape=shape, dtype=dtype or self.dtype or types.float32, initializer=initializer, regularizer=regularizer,
@@ -154,10 +198,19 @@ class Layer:
                 self.built = True
             outputs = self.call(inputs, *args, **kwargs)
         if self._activity_regularizer is not None:
-            with graph.get_default_graph().name_scope("ActivityRegularizer"):
-                self.add_loss(self._activity_regularizer(outputs))
+            self._regularize(outputs)
         self.inputs, self.outputs = inputs, outputs
+        self._calls.append((inputs, outputs))
         return outputs
+
+    def _regularize(self, outputs: Any) -> None:
+        """Adds the activities' loss, per example."""
+        from ..array_ops import shape
+
+        with graph.get_default_graph().name_scope("ActivityRegularizer"):
+            for y in nest.flatten(outputs):
+                loss = convert_to_tensor(self._activity_regularizer(y))
+                self.add_loss(loss / graph.OPERATORS["cast"](shape(y)[0], loss.dtype))
 
     def apply(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return self(inputs, *args, **kwargs)
@@ -175,6 +228,8 @@ class Layer:
 
     def _check(self, x: Tensor) -> None:
         start = f"Input 0 of layer {self.name} is incompatible with the layer: "
+        if isinstance(self.input_spec, InputSpec):
+            self.input_spec._check(x, start)
         if self.min_ndim is None and self.ndim is None:
             return
         if x.sizes is None:
@@ -214,8 +269,45 @@ def _holds_tensors(values: Any) -> bool:
     return any(isinstance(v, Tensor) or hasattr(v, "handle") for v in values)
 
 
-InputSpec = type("InputSpec", (),
-                 {"__init__": lambda self, **kwargs: self.__dict__.update(kwargs), "__doc__": "What a layer expects of its input."})
+def _shapes(tensors: Any) -> Any:
+    """The shapes of tensors, in their nesting, as tuples."""
+    return nest.map_structure(lambda t: tuple(t.shape.as_list()), tensors)
+
+
+class InputSpec:
+    """What a layer's `input_spec` says of its input: dtype, shape (None: any size), rank, sizes of some axes {axis: size}."""
+
+    def __init__(self, dtype: Any = None, shape: Any = None, ndim: int | None = None, max_ndim: int | None = None,
+                 min_ndim: int | None = None, axes: dict[int, Any] | None = None):
+        self.dtype = None if dtype is None else types.as_dtype(dtype).name
+        self.shape = None if shape is None else tuple(types.TensorShape(shape).as_list())
+        self.ndim = len(self.shape) if self.shape is not None else ndim
+        self.max_ndim, self.min_ndim = max_ndim, min_ndim
+        self.axes = {int(k): axes[k] for k in axes} if axes else {}
+
+    def _check(self, x: Tensor, start: str) -> None:
+        """Raises ValueError when `x` is something else."""
+        rank = x.shape.ndims
+        full = f"Full shape received: {x.shape}"
+        if rank is None:
+            if self.ndim is not None or self.min_ndim is not None or self.axes:
+                raise ValueError(f"{start}its rank is undefined, but the layer requires a defined rank.")
+            return
+        for name, wrong in (("ndim", self.ndim not in (None, rank)),
+                            ("max_ndim", rank > (rank if self.max_ndim is None else self.max_ndim)),
+                            ("min_ndim", rank < (rank if self.min_ndim is None else self.min_ndim))):
+            if wrong:
+                raise ValueError(f"{start}expected {name}={getattr(self, name)}, found ndim={rank}. {full}")
+        if self.dtype is not None and x.dtype.name != self.dtype:
+            raise ValueError(f"{start}expected dtype={self.dtype}, found dtype={x.dtype.name}")
+        sizes = x.shape.as_list()
+        wanted = {**self.axes, **dict(enumerate(self.shape or ()))}
+        for axis, n in wanted.items():
+            if n is not None and sizes[axis] not in (None, n):
+                raise ValueError(f"{start}expected axis {axis} of input shape to have value {n} but received input with shape {x.shape}")
+
+    def __repr__(self) -> str:
+        return f"InputSpec({', '.join(f'{k}={v}' for k, v in vars(self).items() if v)})"
 
 
 def activated(outputs: Tensor, activation: Callable[..., Any] | None) -> Tensor:

@@ -98,9 +98,14 @@ class Conv3D(_Conv):
 class Conv2DTranspose(_Conv):
     """The gradient of a 2-D convolution as a layer: sizes grow by the strides.  kernel is [h, w, filters, C]."""
 
-    def __init__(self, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
-                 *args: Any, **kwargs: Any):
-        super().__init__(filters, kernel_size, strides, padding, data_format, 1, *args, **kwargs)
+    def __init__(self, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: str = "channels_last",
+                 activation: Any = None, use_bias: bool = True, kernel_initializer: Any = None, bias_initializer: Any = _ZEROS,
+                 kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
+                 kernel_constraint: Any = None, bias_constraint: Any = None, trainable: bool = True, name: str | None = None,
+                 **kwargs: Any):
+        super().__init__(filters, kernel_size, strides, padding, data_format, 1, activation, use_bias, kernel_initializer,
+                         bias_initializer, kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint,
+                         trainable, name, **kwargs)
 
     def kernel_shape(self, channels: int) -> list[int]:
         return [*self.kernel_size, self.filters, channels]
@@ -127,13 +132,11 @@ class Conv3DTranspose(Conv2DTranspose):
     rank = 3
 
 
-class SeparableConv2D(_Conv):
-    """A depthwise convolution, then a 1x1 one.  Variables depthwise_kernel [h, w, C, multiplier], pointwise_kernel [1, 1, C * multiplier,
-    filters].
-    """
+class _SeparableConv(_Conv):
+    """A depthwise convolution, then one with a window of 1."""
 
-    def __init__(self, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid", data_format: str = "channels_last",
-                 dilation_rate: Any = (1, 1), depth_multiplier: int = 1, activation: Any = None, use_bias: bool = True,
+    def __init__(self, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: str = "channels_last",
+                 dilation_rate: Any = 1, depth_multiplier: int = 1, activation: Any = None, use_bias: bool = True,
                  depthwise_initializer: Any = None, pointwise_initializer: Any = None, bias_initializer: Any = _ZEROS,
                  depthwise_regularizer: Any = None, pointwise_regularizer: Any = None, bias_regularizer: Any = None,
                  activity_regularizer: Any = None, depthwise_constraint: Any = None, pointwise_constraint: Any = None,
@@ -151,11 +154,35 @@ class SeparableConv2D(_Conv):
     def build(self, input_shape: types.TensorShape) -> None:
         channels = self.channels(input_shape)
         inner = channels * self.depth_multiplier
-        for name, shape, (init, regularizer,
-                          constraint) in (("depthwise_kernel", [*self.kernel_size, channels, self.depth_multiplier], self.depthwise),
-                                                             ("pointwise_kernel", [1, 1, inner, self.filters], self.pointwise)):
+        for name, shape, (init, regularizer, constraint) in (
+                                      ("depthwise_kernel", [*self.kernel_size, channels, self.depth_multiplier], self.depthwise),
+                                       ("pointwise_kernel", [*[1] * self.rank, inner, self.filters], self.pointwise)):
             setattr(self, name, self.add_weight(name, shape, initializer=init, regularizer=regularizer, constraint=constraint))
         self._build_bias()
+
+
+class SeparableConv1D(_SeparableConv):
+    """A depthwise convolution of sequences, then one with a window of 1.
+
+    Variables depthwise_kernel [w, C, multiplier], pointwise_kernel [1, C * multiplier, filters], bias [filters].
+    """
+
+    rank = 1
+
+    def convolve(self, inputs: Tensor) -> Tensor:
+        height = 2 if self.first else 1  # sequences are images of height 1
+        strides = (1, 1, *self.strides * 2) if self.first else (1, *self.strides * 2, 1)
+        outputs = nn.separable_conv2d(array_ops.expand_dims(inputs, height), array_ops.expand_dims(self.depthwise_kernel, 0),
+                                      array_ops.expand_dims(self.pointwise_kernel, 0), strides=list(strides), padding=self.padding,
+                                      rate=[1, *self.dilation_rate], data_format=format_of(self.first, 2))
+        return array_ops.squeeze(outputs, [height])
+
+
+class SeparableConv2D(_SeparableConv):
+    """A depthwise convolution of images, then one with a window of 1.
+
+    Variables depthwise_kernel [h, w, C, multiplier], pointwise_kernel [1, 1, C * multiplier, filters], bias [filters].
+    """
 
     def convolve(self, inputs: Tensor) -> Tensor:
         strides = (1, 1, *self.strides) if self.first else (1, *self.strides, 1)
@@ -224,6 +251,20 @@ def conv3d_transpose(inputs: Any, filters: int, kernel_size: Any, strides: Any =
                            _scope=name, _reuse=reuse)(inputs)
 
 
+def separable_conv1d(inputs: Any, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid",
+                     data_format: str = "channels_last",
+                     dilation_rate: Any = 1, depth_multiplier: int = 1, activation: Any = None, use_bias: bool = True,
+                     depthwise_initializer: Any = None, pointwise_initializer: Any = None, bias_initializer: Any = _ZEROS,
+                     depthwise_regularizer: Any = None, pointwise_regularizer: Any = None, bias_regularizer: Any = None,
+                     activity_regularizer: Any = None, depthwise_constraint: Any = None, pointwise_constraint: Any = None,
+                     bias_constraint: Any = None, trainable: bool = True, name: str | None = None, reuse: Any = None) -> Tensor:
+    """`SeparableConv1D(filters, kernel_size, ...)` applied to `inputs`."""
+    return SeparableConv1D(filters, kernel_size, strides, padding, data_format, dilation_rate, depth_multiplier, activation, use_bias,
+                           depthwise_initializer, pointwise_initializer, bias_initializer, depthwise_regularizer, pointwise_regularizer,
+                           bias_regularizer, activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint, trainable,
+                           name, _scope=name, _reuse=reuse)(inputs)
+
+
 def separable_conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid",
                      data_format: str = "channels_last",
                      dilation_rate: Any = (1, 1), depth_multiplier: int = 1, activation: Any = None, use_bias: bool = True,
@@ -240,4 +281,5 @@ def separable_conv2d(inputs: Any, filters: int, kernel_size: Any, strides: Any =
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-Convolution2DTranspose, SeparableConvolution2D = Conv2DTranspose, SeparableConv2D
+Convolution2DTranspose, Convolution3DTranspose, Deconvolution2D = Conv2DTranspose, Conv3DTranspose, Conv2DTranspose
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D

@@ -72,14 +72,17 @@ class BatchNormalization(Layer):
         moving_mean, moving_variance = self.moving_mean.value(), self.moving_variance.value()
         gamma = array_ops.ones_like(moving_mean) if self.gamma is None else self.gamma.value()
         beta = array_ops.zeros_like(moving_mean) if self.beta is None else self.beta.value()
-        attrs: dict[str, Any] = {"epsilon": float(self.epsilon), "data_format": data_format}
+        images = x.shape.ndims == 4 and self.fused is not False
+        attrs: dict[str, Any] = {"epsilon": float(self.epsilon), "data_format": data_format,
+                                 "name": "FusedBatchNormV3" if images else "batchnorm/add_1"}  # as TF1 calls them
         if flag is False:
             return fused_batch_norm(x, gamma, beta, moving_mean, moving_variance, training=False, **attrs)[0]
-        if flag and x.shape.ndims == 4 and self.fused is not False:
+        if flag and images:
             y, mean, variance = fused_batch_norm(x, gamma, beta, moving_mean, moving_variance, training=True, **attrs)
         else:
             mean, variance, unbiased = self._statistics(x, data_format)
-            used = (mean, variance) if flag else (select(switch(training), mean, moving_mean), select(switch(training), variance, moving_variance))
+            used = (mean, variance) if flag else (select(switch(training), mean, moving_mean),
+                                                  select(switch(training), variance, moving_variance))
             y = fused_batch_norm(x, gamma, beta, *used, training=False, **attrs)[0]
             variance = unbiased
         self._track(mean, variance, training, flag)

@@ -23,7 +23,8 @@ class _Pooling(Layer):
         self.format = format_of(channels_first(data_format), self.rank)
 
     def call(self, inputs: Tensor) -> Tensor:
-        return nn.pool(inputs, list(self.pool_size), self.kind, self.padding, strides=list(self.strides), data_format=self.format)
+        return nn.pool(inputs, list(self.pool_size), self.kind, self.padding, strides=list(self.strides), data_format=self.format,
+                       name={1: "Squeeze", 2: f"{self.kind.capitalize()[:3]}Pool", 3: f"{self.kind.capitalize()[:3]}Pool3D"}[self.rank])
 
 
 class MaxPooling1D(_Pooling):
