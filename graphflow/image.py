@@ -12,16 +12,21 @@ import numpy as np
 
 from . import array_ops, graph, math_ops, random_ops, types
 from .graph import Spec, Tensor
+from .image_boxes import (combined_non_max_suppression, crop_and_resize, draw_bounding_boxes, extract_glimpse, non_max_suppression,
+                          non_max_suppression_overlaps, non_max_suppression_padded, non_max_suppression_with_scores)
 from .ops.elementwise import select
 from .ops.opdef import convert_to_tensor, primitive
 
 __all__ = ["ResizeMethod", "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue", "adjust_saturation", "central_crop",
-           "convert_image_dtype", "crop_to_bounding_box", "flip_left_right", "flip_up_down", "grayscale_to_rgb", "hsv_to_rgb",
-           "image_gradients", "non_max_suppression", "pad_to_bounding_box", "per_image_standardization", "psnr", "random_brightness",
-           "random_contrast", "random_flip_left_right", "random_flip_up_down", "random_hue", "random_saturation", "resize_area",
-           "resize_bicubic", "resize_bilinear", "resize_image_with_crop_or_pad", "resize_image_with_pad", "resize_images",
-           "resize_nearest_neighbor", "resize", "resize_with_crop_or_pad", "rgb_to_grayscale", "rgb_to_hsv", "rot90",
-           "sample_distorted_bounding_box", "ssim", "total_variation", "transpose", "transpose_image"]
+           "combined_non_max_suppression", "convert_image_dtype", "crop_and_resize", "crop_to_bounding_box", "draw_bounding_boxes",
+           "extract_glimpse", "extract_image_patches", "extract_patches", "flip_left_right", "flip_up_down", "grayscale_to_rgb",
+           "hsv_to_rgb", "image_gradients", "non_max_suppression", "non_max_suppression_overlaps", "non_max_suppression_padded",
+           "non_max_suppression_with_scores", "pad_to_bounding_box", "per_image_standardization", "psnr", "random_brightness",
+           "random_contrast", "random_crop", "random_flip_left_right", "random_flip_up_down", "random_hue", "random_saturation",
+           "resize", "resize_area", "resize_bicubic", "resize_bilinear", "resize_image_with_crop_or_pad", "resize_image_with_pad",
+           "resize_images", "resize_nearest_neighbor", "resize_with_crop_or_pad", "rgb_to_grayscale", "rgb_to_hsv", "rgb_to_yiq",
+           "rgb_to_yuv", "rot90", "sample_distorted_bounding_box", "sobel_edges", "ssim", "ssim_multiscale", "total_variation",
+           "transpose", "transpose_image", "yiq_to_rgb", "yuv_to_rgb"]
 
 
 def _scope(name: str | None, default: str) -> Any:
@@ -595,30 +600,35 @@ def psnr(a: Any, b: Any, max_val: Any, name: str | None = None) -> Tensor:
 def ssim(img1: Any, img2: Any, max_val: Any, filter_size: int = 11, filter_sigma: float = 1.5, k1: float = 0.01,
          k2: float = 0.03) -> Tensor:
     """Structural similarity of each picture, the mean over its channels (Wang et al., 2004); sides of at least `filter_size`."""
-    from . import nn
-
     with _scope(None, "SSIM"):
         x, y, limit = _pair(img1, img2, max_val)
-        height, width = _sizes(x)
-        _check(not _known(height, width) or min(height, width) >= filter_size,
-               f"ssim: the pictures must be at least {filter_size} wide and high")
         single = len(x.sizes) == 3  # type: ignore[arg-type]
         x, y = (array_ops.expand_dims(v, 0) if single else v for v in (x, y))
-        at = np.arange(filter_size) - (filter_size - 1) / 2.0
-        bell = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * filter_sigma ** 2))
-        window = convert_to_tensor((bell / bell.sum()).astype(np.float32)[:, :, None, None])
-        channels = x.sizes[-1]  # type: ignore[index]
-
-        def blurred(v: Tensor) -> Tensor:
-            return nn.depthwise_conv2d(v, array_ops.tile(window, [1, 1, channels, 1]), [1, 1, 1, 1], "VALID")
-
-        c1, c2 = (k1 * limit) ** 2, (k2 * limit) ** 2
-        mx, my = blurred(x), blurred(y)
-        cross, squares = mx * my * 2.0, math_ops.square(mx) + math_ops.square(my)
-        light = (cross + c1) / (squares + c1)
-        structure = (blurred(x * y) * 2.0 - cross + c2) / (blurred(math_ops.square(x) + math_ops.square(y)) - squares + c2)
-        found = math_ops.reduce_mean(light * structure, [-3, -2, -1])
+        found = math_ops.reduce_mean(_similarity(x, y, limit, filter_size, filter_sigma, k1, k2)[0], -1)
         return array_ops.squeeze(found, [0]) if single else found
+
+
+def _similarity(x: Tensor, y: Tensor, limit: Tensor, filter_size: int, filter_sigma: float, k1: float, k2: float) -> tuple[Tensor, Tensor]:
+    """The structural similarity of each channel of each picture, [batch, channels], and the part of it without brightness."""
+    from . import nn
+
+    height, width = _sizes(x)
+    _check(not _known(height, width) or min(height, width) >= filter_size,
+           f"ssim: the pictures must be at least {filter_size} wide and high")
+    at = np.arange(filter_size) - (filter_size - 1) / 2.0
+    bell = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * filter_sigma ** 2))
+    window = convert_to_tensor((bell / bell.sum()).astype(np.float32)[:, :, None, None])
+    channels = x.sizes[-1]  # type: ignore[index]
+
+    def blurred(v: Tensor) -> Tensor:
+        return nn.depthwise_conv2d(v, array_ops.tile(window, [1, 1, channels, 1]), [1, 1, 1, 1], "VALID")
+
+    c1, c2 = (k1 * limit) ** 2, (k2 * limit) ** 2
+    mx, my = blurred(x), blurred(y)
+    cross, squares = mx * my * 2.0, math_ops.square(mx) + math_ops.square(my)
+    light = (cross + c1) / (squares + c1)
+    structure = (blurred(x * y) * 2.0 - cross + c2) / (blurred(math_ops.square(x) + math_ops.square(y)) - squares + c2)
+    return math_ops.reduce_mean(light * structure, [-3, -2]), math_ops.reduce_mean(structure, [-3, -2])
 
 
 # ---------------------------------------------------------------- boxes
@@ -709,43 +719,99 @@ def sample_distorted_bounding_box(image_size: Any, bounding_boxes: Any, seed: in
         return begin, size, box
 
 
-@primitive("host", type="NonMaxSuppressionV3", same=("boxes", "scores"), dtypes=types.FLOAT, no_gradient="an index",
-           output_dtypes=lambda *_, **__: [types.int32], infer=lambda boxes, scores, **_: Spec(types.int32, (types.UNKNOWN,)))
-def non_max_suppression_op(boxes, scores, *, max_output_size, iou_threshold=0.5, score_threshold=float("-inf")):
-    """The indices of the best boxes, each overlapping no better one by more than `iou_threshold`."""
+# ---------------------------------------------------------------- other spaces of colour, edges, several scales
 
 
-@non_max_suppression_op.reference
-def _(boxes, scores, *, max_output_size, iou_threshold, score_threshold):
-    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
-    area = np.prod(high - low, 1)
-    chosen: list[int] = []
-    for i in np.argsort(-scores, kind="stable"):
-        if len(chosen) >= max_output_size:
-            break
-        if scores[i] <= score_threshold:
-            continue
-        shared = np.prod(np.maximum(np.minimum(high[i], high[chosen]) - np.maximum(low[i], low[chosen]), 0), 1)
-        union = area[i] + area[chosen] - shared
-        if not np.any((shared > iou_threshold * union) & (area[i] > 0) & (area[chosen] > 0)):
-            chosen.append(int(i))
-    return np.array(chosen, np.int32)
+def _recoloured(images: Any, matrix: Any, name: str) -> Tensor:
+    with _scope(None, name):
+        x = convert_to_tensor(images, name="images")
+        _channels(x)
+        return array_ops.reshape(math_ops.reduce_sum(array_ops.expand_dims(x, -1) * convert_to_tensor(np.array(matrix), x.dtype), -2),
+                                 array_ops.shape(x))
 
 
-def non_max_suppression(boxes: Any, scores: Any, max_output_size: Any, iou_threshold: float = 0.5, score_threshold: float = float("-inf"),
-                        name: str | None = None) -> Tensor:
-    """Indices [m] of at most `max_output_size` (a number) boxes [n, (y0, x0, y1, x1)], best first by `scores` [n].
-
-    A box is left out when its intersection over union with a better one exceeds `iou_threshold`, or its score is not above
-    `score_threshold`.  Raises ValueError for a threshold outside [0, 1].
-    """
-    from .ops.opdef import constant_value
-
-    limit = constant_value(max_output_size)
-    if limit is None:
-        raise ValueError("max_output_size must be known while the graph is built")
-    _check(0 <= iou_threshold <= 1, "iou_threshold must be in [0, 1]")
-    return non_max_suppression_op(convert_to_tensor(boxes), convert_to_tensor(scores), max_output_size=int(limit),
-                                  iou_threshold=float(iou_threshold), score_threshold=float(score_threshold), name=name)
+_YIQ = [[0.299, 0.59590059, 0.2115], [0.587, -0.27455667, -0.52273617], [0.114, -0.32134392, 0.31119955]]
+_YUV = [[0.299, -0.14714119, 0.61497538], [0.587, -0.28886916, -0.51496512], [0.114, 0.43601035, -0.10001026]]
 
 
+def rgb_to_yiq(images: Any) -> Tensor:
+    """Brightness and the two colour differences of NTSC, of float pictures."""
+    return _recoloured(images, _YIQ, "rgb_to_yiq")
+
+
+def yiq_to_rgb(images: Any) -> Tensor:
+    """The inverse of `rgb_to_yiq`."""
+    return _recoloured(images, [[1, 1, 1], [0.95598634, -0.27201283, -1.10674021], [0.6208248, -0.64720424, 1.70423049]], "yiq_to_rgb")
+
+
+def rgb_to_yuv(images: Any) -> Tensor:
+    """Brightness and the two colour differences of PAL, of float pictures."""
+    return _recoloured(images, _YUV, "rgb_to_yuv")
+
+
+def yuv_to_rgb(images: Any) -> Tensor:
+    """The inverse of `rgb_to_yuv`."""
+    return _recoloured(images, [[1, 1, 1], [0, -0.394642334, 2.03206185], [1.13988303, -0.58062185, 0]], "yuv_to_rgb")
+
+
+def sobel_edges(image: Any) -> Tensor:
+    """Sobel's differences of each channel, vertical and horizontal: [batch, height, width, channels, 2], borders reflected."""
+    from . import nn
+
+    with _scope(None, "sobel_edges"):
+        x = _picture(image, (4,))
+        channels = x.sizes[-1]  # type: ignore[index]
+        if isinstance(channels, types.Dim):
+            raise ValueError(f"sobel_edges: the number of channels must be known, got shape {x.shape}")
+        kernels = np.array([[[-1, -2, -1], [0, 0, 0], [1, 2, 1]], [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]], np.float32)
+        filters = np.tile(kernels.transpose(1, 2, 0)[:, :, None], [1, 1, channels, 1])
+        padded = array_ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="REFLECT")
+        edges = nn.depthwise_conv2d(padded, convert_to_tensor(filters, x.dtype), [1, 1, 1, 1], "VALID")
+        return array_ops.reshape(edges, array_ops.concat([array_ops.shape(x), [2]], 0))
+
+
+def ssim_multiscale(img1: Any, img2: Any, max_val: Any, power_factors: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+                    filter_size: int = 11, filter_sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03) -> Tensor:
+    """The structure part of `ssim` at halved sizes, the whole at the last one, to the powers `power_factors`, multiplied (Wang, 2003)."""
+    from . import nn
+
+    with _scope(None, "MS-SSIM"):
+        x, y, limit = _pair(img1, img2, max_val)
+        single = len(x.sizes) == 3  # type: ignore[arg-type]
+        x, y = (array_ops.expand_dims(v, 0) if single else v for v in (x, y))
+        parts = []
+        for k in range(len(power_factors)):
+            if k:
+                x, y = (nn.avg_pool(_even(v), [1, 2, 2, 1], [1, 2, 2, 1], "VALID") for v in (x, y))
+            whole, structure = _similarity(x, y, limit, filter_size, filter_sigma, k1, k2)
+            parts.append(nn.relu(whole if k == len(power_factors) - 1 else structure))
+        powers = [math_ops.pow(p, float(f)) for p, f in zip(parts, power_factors)]
+        product = powers[0]
+        for p in powers[1:]:
+            product = product * p
+        found = math_ops.reduce_mean(product, -1)
+        return array_ops.squeeze(found, [0]) if single else found
+
+
+def _even(x: Tensor) -> Tensor:
+    """Pictures with a last row and column more where their sizes are odd."""
+    height, width = _sizes(x)
+    return array_ops.pad(x, [[0, 0], [0, height % 2], [0, width % 2], [0, 0]], mode="SYMMETRIC")
+
+
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
+    """`tf.random_crop`."""
+    return random_ops.random_crop(value, size, seed, name)
+
+
+def extract_image_patches(images: Any, ksizes: Any = None, strides: Any = None, rates: Any = None, padding: Any = None,
+                          name: str | None = None, sizes: Any = None) -> Tensor:
+    """`tf.extract_image_patches`."""
+    from . import nn
+
+    return nn.extract_image_patches(images, ksizes if sizes is None else sizes, strides, rates, padding, name)
+
+
+def extract_patches(images: Any, sizes: Any, strides: Any, rates: Any, padding: Any, name: str | None = None) -> Tensor:
+    """`tf.extract_image_patches`, under its later name."""
+    return extract_image_patches(images, sizes, strides, rates, padding, name)

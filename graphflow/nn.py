@@ -529,7 +529,7 @@ def conv_transpose(input: Any, filters: Any, output_shape: Any, strides: Any, pa
     if rank not in (3, 4, 5):
         raise ValueError(f"output_shape must be of length 3, 4 or 5 instead of {rank}.")
     strides = [strides] * (rank - 2) if isinstance(strides, int) else list(strides)
-    call = {3: conv1d_transpose, 4: conv2d_transpose, 5: conv3d_transpose}[rank]
+    call: Any = {3: conv1d_transpose, 4: conv2d_transpose, 5: conv3d_transpose}[rank]
     usual = {3: "NWC", 4: "NHWC", 5: "NDHWC"}[rank]
     return call(input, filters, sizes, strides, padding=padding, data_format=data_format or usual, dilations=dilations,
                 name=name or "conv_transpose")
