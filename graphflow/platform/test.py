@@ -7,6 +7,8 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
+import time
 import unittest
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Sequence
@@ -20,9 +22,11 @@ from .. import errors, types
 from ..graph import Graph, Tensor
 from ..session import Session
 
-__all__ = ["Benchmark", "TestCase", "assert_equal_graph_def", "compute_gradient", "compute_gradient_error", "get_temp_dir",
-           "gpu_device_name",
-           "is_built_with_cuda", "is_gpu_available", "main", "mock", "test_src_dir_path"]
+__all__ = ["Benchmark", "StubOutForTesting", "TestCase", "assert_equal_graph_def", "compute_gradient", "compute_gradient_error",
+           "get_temp_dir", "gpu_device_name", "is_built_with_cuda", "is_built_with_gpu_support", "is_built_with_rocm", "is_gpu_available",
+           "main", "mock", "test_src_dir_path"]
+
+SEED = 87654321  # of the default graph, of random and of numpy.random in each test
 
 _temporary: list[str] = []
 
@@ -50,6 +54,16 @@ def is_built_with_cuda() -> bool:
     return False
 
 
+def is_built_with_rocm() -> bool:
+    """Whether this build has kernels for ROCm: no."""
+    return False
+
+
+def is_built_with_gpu_support() -> bool:
+    """Whether this build has kernels for any GPU: not yet."""
+    return False
+
+
 def is_gpu_available(cuda_only: bool = False, min_cuda_compute_capability: Any = None) -> bool:
     """Whether a graph can run on a GPU: not yet."""
     return False
@@ -71,11 +85,22 @@ def assert_equal_graph_def(actual: Any, expected: Any, checkpoint_v2: bool = Fal
 
 
 def main(argv: Any = None) -> None:
-    """Runs the test cases of the script; flags of `tf.flags` on the command line are taken out first."""
+    """Runs the test cases of the script; flags of `tf.flags` on the command line are taken out first.
+
+    With `--benchmarks=REGEX` (or `all`) it runs the methods `benchmark...` of the subclasses of `Benchmark` instead whose
+    `module.Class.method` the expression finds.
+
+    Raises:
+        ValueError: no benchmark is of that name.
+    """
     from . import flags
 
     rest = flags.FLAGS(list(sys.argv if argv is None else argv), known_only=True)
-    unittest.main(argv=rest)
+    wanted = next((a.partition("=")[2] for a in rest if re.match("--?benchmarks=", a)), None)
+    if wanted is None:
+        unittest.main(argv=rest)
+    else:
+        _run_benchmarks(wanted)
 
 
 # ---------------------------------------------------------------- gradients
@@ -147,18 +172,71 @@ def compute_gradient_error(x: Any, x_shape: Any, y: Tensor, y_shape: Any, x_init
 # ---------------------------------------------------------------- test cases
 
 
+class CapturedWrites:
+    """What was written to a stream: `contents()`."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.text: str | None = None
+
+    def contents(self) -> str:
+        if self.text is not None:
+            return self.text
+        with open(self.path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+
+class CheckedThread:
+    """A thread whose exception fails the test that made it."""
+
+    def __init__(self, case: TestCase, target: Callable[..., Any], args: Any, kwargs: Any):
+        self._case = case
+        self._error: Exception | None = None
+        self._call = lambda: target(*args, **kwargs)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except Exception as e:
+            self._error = e
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        """Waits, and fails the test if the thread failed."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            self._case.fail(f"Error in checkedThread: {error!r}")
+
+
 class TestCase(unittest.TestCase):
     """A unittest case with an empty default graph in each test, sessions, and comparisons of arrays and tensors."""
 
     def setUp(self) -> None:
+        self._clear()
+        random.seed(SEED)
+        np.random.seed(SEED)
         tf.reset_default_graph()
-        random.seed(0)
-        np.random.seed(0)
-        self._cached: Any = None
-        tf.set_random_seed(87654321)
+        tf.set_random_seed(SEED)
 
     def tearDown(self) -> None:
-        if getattr(self, "_cached", None) is not None:
+        for thread in self._threads:
+            thread.join()
+        self._clear()
+
+    _cached: Any = None
+    _threads: tuple[CheckedThread, ...] = ()
+
+    def _clear(self) -> None:
+        self._threads = ()
+        if self._cached is not None:
             self._cached.close()
             self._cached = None
 
@@ -195,9 +273,36 @@ class TestCase(unittest.TestCase):
 
     def test_session(self, graph: Graph | None = None, config: Any = None, use_gpu: bool = False, force_gpu: bool = False) -> Any:
         """`cached_session`, or a new session when a graph is given."""
+        if self.id().endswith(".test_session"):
+            self.skipTest("Not a test.")
         return self.cached_session(config=config) if graph is None else self.session(graph, config)
 
     test_session.__test__ = False  # type: ignore[attr-defined]
+
+    # -- helpers
+
+    @contextmanager
+    def captureWritesToStream(self, stream: Any) -> Iterator[CapturedWrites]:
+        """What is written to `sys.stdout` or `sys.stderr` inside, also past Python; `.contents()` of what it yields."""
+        stream.flush()
+        number = stream.fileno()
+        kept = os.dup(number)
+        with tempfile.NamedTemporaryFile(dir=self.get_temp_dir()) as found:
+            os.dup2(found.fileno(), number)
+            captured = CapturedWrites(found.name)
+            try:
+                yield captured
+            finally:
+                stream.flush()
+                os.dup2(kept, number)
+                os.close(kept)
+                captured.text = captured.contents()
+
+    def checkedThread(self, target: Callable[..., Any], args: Any = (), kwargs: Any = None) -> CheckedThread:
+        """A thread that is not started yet; `join`, or the end of the test, fails when `target` raised."""
+        thread = CheckedThread(self, target, args or (), kwargs or {})
+        self._threads += (thread,)
+        return thread
 
     # -- comparing
 
@@ -307,6 +412,50 @@ class TestCase(unittest.TestCase):
     def assertStartsWith(self, actual: str, expected_start: str, msg: str | None = None) -> None:
         self.assertTrue(actual.startswith(expected_start), f"{actual!r} does not start with {expected_start!r}. {msg or ''}")
 
+    def assertItemsEqual(self, expected_seq: Any, actual_seq: Any, msg: str | None = None) -> None:
+        """The same items as often, in any order."""
+        self.assertCountEqual(expected_seq, actual_seq, msg)
+
+    def assertSameElements(self, expected_seq: Any, actual_seq: Any, msg: str | None = None) -> None:
+        """The same items, however often."""
+        self.assertEqual(_distinct(expected_seq), _distinct(actual_seq), msg)
+
+    def assertContainsSubset(self, expected_subset: Any, actual_set: Any, msg: str | None = None) -> None:
+        missing = set(expected_subset) - set(actual_set)
+        self.assertFalse(missing, f"{missing} missing in {actual_set!r}. {msg or ''}")
+
+    def assertNoCommonElements(self, expected_seq: Any, actual_seq: Any, msg: str | None = None) -> None:
+        common = set(expected_seq) & set(actual_seq)
+        self.assertFalse(common, f"Common elements {common}. {msg or ''}")
+
+    def assertLen(self, container: Any, expected_len: int, msg: str | None = None) -> None:
+        self.assertEqual(len(container), expected_len, f"{container!r} has length of {len(container)}, expected {expected_len}. {msg or ''}")
+
+    def assertEmpty(self, container: Any, msg: str | None = None) -> None:
+        self.assertLen(container, 0, msg)
+
+    def assertNotEmpty(self, container: Any, msg: str | None = None) -> None:
+        self.assertGreater(len(container), 0, f"{container!r} is empty. {msg or ''}")
+
+    def assertBetween(self, value: Any, minv: Any, maxv: Any, msg: str | None = None) -> None:
+        self.assertTrue(minv <= value <= maxv, f"{value!r} unexpectedly not between {minv!r} and {maxv!r}. {msg or ''}")
+
+    def assertEndsWith(self, actual: str, expected_end: str, msg: str | None = None) -> None:
+        self.assertTrue(actual.endswith(expected_end), f"{actual!r} does not end with {expected_end!r}. {msg or ''}")
+
+    def assertDictAlmostEqual(self, a: Any, b: Any, places: int | None = None, msg: str | None = None, delta: float | None = None) -> None:
+        """Equal keys, and values that `assertAlmostEqual` accepts."""
+        self.assertEqual(set(a), set(b), msg)
+        for k in a:
+            self.assertAlmostEqual(a[k], b[k], places, f"at {k!r}. {msg or ''}", delta)  # type: ignore[call-overload]
+
+    def assertSequenceAlmostEqual(self, expected_seq: Any, actual_seq: Any, places: int | None = None, msg: str | None = None,
+                                  delta: float | None = None) -> None:
+        """Equal lengths, and items that `assertAlmostEqual` accepts."""
+        self.assertLen(actual_seq, len(expected_seq), msg)
+        for i, (x, y) in enumerate(zip(expected_seq, actual_seq)):
+            self.assertAlmostEqual(x, y, places, f"at {i}. {msg or ''}", delta)  # type: ignore[call-overload]
+
     def assertDTypeEqual(self, target: Any, expected_dtype: Any) -> None:
         self.assertEqual(self._array(target).dtype, np.dtype(expected_dtype))
 
@@ -341,6 +490,15 @@ class TestCase(unittest.TestCase):
             return
         self.fail(f"{getattr(exception_type, '__name__', exception_type)} not raised")
 
+    def assertRaisesWithLiteralMatch(self, expected_exception: Any, expected_exception_message: str, callable_obj: Any = None, *args: Any,
+                                     **kwargs: Any) -> Any:
+        """A call (or, as a context manager, what is inside) raises with exactly that message."""
+        if callable_obj is None:
+            return self.assertRaisesRegex(expected_exception, f"^{re.escape(expected_exception_message)}$")
+        with self.assertRaisesWithLiteralMatch(expected_exception, expected_exception_message):
+            callable_obj(*args, **kwargs)
+        return None
+
     def assertRaisesOpError(self, expected_err_re_or_predicate: Any) -> Any:
         return self.assertRaisesWithPredicateMatch(errors.OpError, expected_err_re_or_predicate)
 
@@ -356,13 +514,115 @@ def _ragged(values: Sequence[Any]) -> bool:
     return len({np.shape(v) for v in values}) > 1
 
 
+def _distinct(items: Any) -> Any:
+    try:
+        return set(items)
+    except TypeError:  # items that cannot be hashed
+        return [x for i, x in enumerate(items) if x not in list(items)[:i]]
+
+
+class StubOutForTesting:
+    """Replaces attributes for a while: `Set(parent, name, value)`, then `UnsetAll()`; a context manager."""
+
+    def __init__(self) -> None:
+        self._old: list[tuple[Any, str, Any]] = []
+
+    def Set(self, parent: Any, child_name: str, new_child: Any) -> None:
+        """Replaces `parent.child_name`.  Raises AttributeError when there is none."""
+        old = vars(parent).get(child_name) if isinstance(parent, type) else None
+        self._old.append((parent, child_name, old if isinstance(old, (staticmethod, classmethod)) else getattr(parent, child_name)))
+        setattr(parent, child_name, new_child)
+
+    SmartSet = Set
+
+    def UnsetAll(self) -> None:
+        """Puts the old ones back, the last replaced first."""
+        while self._old:
+            setattr(*self._old.pop())
+
+    SmartUnsetAll = CleanUp = UnsetAll
+
+    def __enter__(self) -> StubOutForTesting:
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self.UnsetAll()
+
+    def __del__(self) -> None:
+        self.UnsetAll()
+
+
+# ---------------------------------------------------------------- benchmarks
+
+_benchmarks: list[type[Benchmark]] = []
+
+
 class Benchmark:
-    """A base for benchmark classes; each runs its methods itself."""
+    """A base for classes of benchmarks: methods `benchmark...`, which `tf.test.main` runs with `--benchmarks=REGEX`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _benchmarks.append(cls)
 
     def report_benchmark(self, iters: int | None = None, cpu_time: float | None = None, wall_time: float | None = None,
                          throughput: float | None = None, extras: Any = None, name: str | None = None) -> None:
-        """Writes one line of the numbers given."""
+        """Writes one line of the numbers given; `name` is the calling method's by default."""
         numbers = {"iters": iters, "cpu_time": cpu_time, "wall_time": wall_time, "throughput": throughput, **(extras or {})}
-        print(name or type(self).__name__, *(f"{k}: {v}" for k, v in numbers.items() if v is not None))
+        print(name or self._name(), *(f"{k}: {v}" for k, v in numbers.items() if v is not None))
+
+    def _name(self) -> str:
+        frame: Any = sys._getframe(1)
+        while frame is not None and not (frame.f_code.co_name.startswith("benchmark") and frame.f_locals.get("self") is self):
+            frame = frame.f_back
+        return f"{type(self).__name__}.{frame.f_code.co_name}" if frame is not None else type(self).__name__
+
+    def run_op_benchmark(self, sess: Any, op_or_tensor: Any, feed_dict: Any = None, burn_iters: int = 2, min_iters: int = 10,
+                         store_trace: bool = False, store_memory_usage: bool = True, name: str | None = None, extras: Any = None,
+                         mbs: float = 0) -> dict[str, Any]:
+        """Runs it `burn_iters` times, then times `min_iters` runs and reports the median.
+
+        Args:
+            store_trace: also returns a Chrome trace of one more run, as extras["full_trace_chrome_format"].
+            store_memory_usage: also reports the bytes of the run's arena and results, as `tf.explain` tells them.
+            mbs: megabytes moved by the op, for the throughput.
+
+        Returns:
+            What was reported; among its extras "wall_time_mean" and "wall_time_stdev" (seconds).
+        """
+        seconds = []
+        for _ in range(burn_iters):
+            sess.run(op_or_tensor, feed_dict)
+        for _ in range(min_iters):
+            start = time.perf_counter()
+            sess.run(op_or_tensor, feed_dict)
+            seconds.append(time.perf_counter() - start)
+        extras = dict(extras or {})
+        more: dict[str, Any] = {}
+        if store_trace:
+            from ..debug.timeline import Timeline
+
+            metadata = tf.RunMetadata()
+            sess.run(op_or_tensor, feed_dict, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), metadata)
+            more["full_trace_chrome_format"] = Timeline(metadata.step_stats).generate_chrome_trace_format()
+        if store_memory_usage:
+            extras["allocator_maximum_num_bytes_cpu"] = tf.explain(op_or_tensor, feed_dict, sess).peak_bytes
+        median = float(np.median(seconds)) if seconds else -1.0
+        values = {"iters": min_iters, "wall_time": median, "extras": extras, "name": name, "throughput": mbs / median}
+        self.report_benchmark(**values)
+        more["wall_time_mean"] = float(np.mean(seconds)) if seconds else -1.0
+        more["wall_time_stdev"] = float(np.std(seconds, ddof=1)) if len(seconds) > 1 else -1.0
+        return {**values, "extras": {**extras, **more}}
+
+    def evaluate(self, tensors: Any) -> Any:
+        """Their values in the default session."""
+        return tf.get_default_session().run(tensors)
 
 
+def _run_benchmarks(wanted: str) -> None:
+    found = [(cls, name) for cls in _benchmarks for name in dir(cls) if name.startswith("benchmark") and callable(getattr(cls, name))
+             and (wanted == "all" or re.search(wanted, f"{cls.__module__}.{cls.__name__}.{name}"))]
+    if not found:
+        raise ValueError(f"No benchmarks matched the pattern: {wanted!r}")
+    made: dict[type, Any] = {}
+    for cls, name in found:
+        getattr(made.setdefault(cls, cls()), name)()
