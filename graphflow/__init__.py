@@ -73,6 +73,7 @@ _LAZY = {
     "logging": ".platform.logging",
     "metrics": ".metrics",
     "python": ".python",
+    "resource_loader": ".platform.resource_loader",
     "summary": ".summary",
     "test": ".platform.test",
 }

@@ -12,7 +12,7 @@ _PLACES = {
                       "decode_csv", "decode_json_example", "decode_raw", "deserialize_many_sparse", "encode_base64",
                       "matching_files", "parse_example", "parse_single_example", "parse_single_sequence_example", "parse_tensor",
                       "read_file", "serialize_many_sparse", "serialize_sparse", "serialize_tensor", "write_file", "PaddingFIFOQueue",
-                      "PriorityQueue", "QueueBase", "RandomShuffleQueue", "gfile")},
+                      "PriorityQueue", "QueueBase", "RandomShuffleQueue")},
     **{n: f"image.{n}" for n in ("decode_and_crop_jpeg", "decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png",
                                  "encode_jpeg", "encode_png", "extract_jpeg_shape", "is_jpeg")},
     "match_filenames_once": "train.match_filenames_once", "write_graph": "train.write_graph"}
@@ -21,6 +21,10 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     import graphflow
 
+    if name == "gfile":
+        from .platform import io_gfile
+
+        return io_gfile
     found: Any = graphflow
     for part in _PLACES.get(name, "").split("."):
         found = getattr(found, part, None) if part else None
@@ -37,4 +41,4 @@ def __dir__() -> list[str]:
         first, _, second = path.partition(".")
         return hasattr(graphflow, first) and (not second or hasattr(getattr(graphflow, first), second))
 
-    return sorted(n for n, path in _PLACES.items() if there(path))
+    return sorted(["gfile", *(n for n, path in _PLACES.items() if there(path))])

@@ -1,6 +1,7 @@
 """tf.app, tf.flags, tf.logging, tf.gfile, tf.test: what TF1 programs use around the graph."""
 from __future__ import annotations
 
+import enum
 import logging
 import os
 import re
@@ -98,15 +99,156 @@ def test_required_and_bounded_flags(F):
 
 
 def test_definitions_are_checked(F):
-    tf.flags.DEFINE_integer("n", 1, "first", F)
+    tf.flags.DEFINE_integer("n", 1, "first", 0, 9, F)
     with pytest.raises(tf.flags.DuplicateFlagError, match="'n' is defined twice"):
-        tf.flags.DEFINE_float("n", 1.0, "second", F)
+        tf.flags.DEFINE_float("n", 1.0, "second", flag_values=F)
     for kind, default in (("integer", "x"), ("integer", 1.5), ("string", 3), ("boolean", "maybe")):
         with pytest.raises(tf.flags.IllegalFlagValueError):
             F.define(kind, f"bad_{kind}", default, "")
     F.define("string", flag_name="old", default_value="v", docstring="TF1's first names of the arguments")
     F(["prog"])
     assert F.old == "v" and F["old"].help.startswith("TF1")
+
+
+class Colour(enum.Enum):
+    RED = 1
+    GREEN = 2
+
+
+MORE_KINDS = [  # (kind, arguments after the name, command line, value)
+    ("multi_float", [[1.0], ""], ["--f=2", "--f=.5"], [2.0, 0.5]), ("multi_float", [1, ""], [], [1.0]),
+    ("multi_enum", [["a"], ["a", "b"], ""], ["--f=b", "--f=a"], ["b", "a"]),
+    ("enum_class", [Colour.RED, Colour, ""], ["--f=green"], Colour.GREEN), ("enum_class", ["RED", Colour, ""], [], Colour.RED),
+    ("multi_enum_class", [None, Colour, ""], ["--f=RED", "--f=GREEN"], [Colour.RED, Colour.GREEN]),
+    ("spaceseplist", ["a b", ""], ["--f=c  d e"], ["c", "d", "e"]), ("spaceseplist", [None, "", True], ["--f=a,b c"], ["a", "b", "c"]),
+    ("multi_string", ["x", ""], [], ["x"]), ("bool", [None, ""], [], None), ("list", [["a"], ""], [], ["a"]),
+    ("string", [None, ""], ["-f", "-v"], "-v"), ("integer", [3, "", 0, 5], ["--f=5"], 5)]
+
+
+@pytest.mark.parametrize("kind, args, line, value", MORE_KINDS, ids=[f"{i}-{k[0]}" for i, k in enumerate(MORE_KINDS)])
+def test_more_kinds_of_flags(F, kind, args, line, value):
+    F.define(kind, "f", *args)
+    F(["prog", *line])
+    assert F.f == value
+    again = tf.flags.FlagValues()
+    text = F.flags_into_string()  # what is written is read back
+    getattr(tf.flags, f"DEFINE_{kind}")("f", None, *args[1:], flag_values=again) if len(args) < 4 else None
+    if len(args) < 4:
+        again(["prog", *text.splitlines()])
+        assert again.f == value
+
+
+def test_kinds_are_checked(F):
+    for kind, args, words in (("enum_class", ["BLUE", Colour, ""], "RED|GREEN"), ("multi_enum", [["c"], ["a", "b"], ""], "a|b"),
+                              ("multi_float", ["x", ""], "could not convert")):
+        with pytest.raises(tf.flags.IllegalFlagValueError, match=re.escape(words)):
+            F.define(kind, "f", *args)
+    with pytest.raises(TypeError, match="not a subclass of Enum"):
+        F.define("enum_class", "f", None, int, "")
+    F.define("multi_integer", "m", None, "", 0, 5)
+    with pytest.raises(tf.flags.IllegalFlagValueError, match="between 0 and 5"):
+        F(["prog", "--m=1", "--m=6"])
+
+
+def test_aliases_short_names_and_defaults(F):
+    F.define("integer", "steps", 3, "", short_name="s")
+    tf.flags.DEFINE_alias("n", "steps", F)
+    F(["prog", "-s", "5"])
+    assert (F.n, F.steps, F["n"].name, "n" in F) == (5, 5, "steps", True)
+    F(["prog", "--n=6"])
+    F.n = 7
+    assert F.steps == 7 and F.get_flag_value("steps", 1) == 7 and F.get_flag_value("nothing", 1) == 1
+    F.set_default("steps", 9)
+    assert F.steps == 7  # assigned
+    F.unparse_flags()
+    F.mark_as_parsed()
+    assert F.steps == 9 and F.flag_values_dict() == {"steps": 9}
+    for bad, error in ((lambda: F.set_default("stepz", 1), AttributeError), (lambda: F.set_default("steps", "x"),
+                                                                             tf.flags.IllegalFlagValueError),
+                       (lambda: tf.flags.DEFINE_alias("m", "stepz", F), tf.flags.UnrecognizedFlagError),
+                       (lambda: tf.flags.DEFINE_alias("steps", "steps", F), tf.flags.DuplicateFlagError)):
+        with pytest.raises(error):
+            bad()
+
+
+def test_validators(F):
+    F.define("integer", "a", None, "")
+    F.define("integer", "b", 1, "")
+    F.define("bool", "x", False, "")
+    F.define("bool", "y", False, "")
+
+    @tf.flags.validator("b", "must be odd", flag_values=F)
+    def _odd(value):
+        return value is None or value % 2
+
+    @tf.flags.multi_flags_validator(["a", "b"], flag_values=F)
+    def _ordered(values):
+        if values["a"] is not None and values["a"] < values["b"]:
+            raise tf.flags.ValidationError("a is below b")
+        return True
+
+    tf.flags.mark_bool_flags_as_mutual_exclusive(["x", "y"], flag_values=F)
+    F(["prog", "--a=3", "--b=3", "--x"])
+    for line, words in ((["--b=2"], "flag --b=2: must be odd"), (["--a=0"], "flag --a=0: flag --b=1: a is below b"),
+                        (["--x", "--y"], "At most one of (x, y) must be True")):
+        with pytest.raises(tf.flags.IllegalFlagValueError, match=re.escape(words)):
+            F(["prog", *line])
+    F(["prog"])
+    with pytest.raises(tf.flags.IllegalFlagValueError, match="must be odd"):
+        F.b = 4
+    with pytest.raises(tf.flags.ValidationError, match="not Boolean"):
+        tf.flags.mark_bool_flags_as_mutual_exclusive(["a"], flag_values=F)
+    tf.flags.mark_flags_as_mutual_exclusive(["a", "b"], required=True, flag_values=F)
+    F(["prog"])  # b has its default
+    with pytest.raises(tf.flags.IllegalFlagValueError, match="Exactly one of"):
+        F(["prog", "--a=3"])
+
+
+def test_flag_files(F, tmp_path):
+    defined(F)
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    inner.write_text("--rate=2\n")
+    outer.write_text(f"# a comment\n\n--steps=4\n  --notrain\n// another\n--flagfile={inner}\n")
+    assert F(["prog", f"--flagfile={outer}", "x", "--layers=a"]) == ["prog", "x"]
+    assert (F.steps, F.train, F.rate, F.layers) == (4, False, 2.0, ["a"])
+    assert F.read_flags_from_files(["--flagfile", str(inner), "--", "--flagfile=y"]) == ["--rate=2", "--", "--flagfile=y"]
+    saved = tmp_path / "saved"
+    F.append_flags_into_file(saved)
+    other = tf.flags.FlagValues()
+    other.__dict__["define"] = lambda kind, *args, **kw: getattr(tf.flags, f"DEFINE_{kind}")(*args, flag_values=other, **kw)
+    defined(other)(["prog", f"--flagfile={saved}"])
+    assert other.flag_values_dict() == F.flag_values_dict()
+    outer.write_text(f"--flagfile={outer}")
+    with pytest.raises(tf.flags.Error, match="contain itself"):
+        F(["prog", f"--flagfile={outer}"])
+    with pytest.raises(tf.flags.CantOpenFlagFileError, match="nowhere"):
+        F(["prog", "--flagfile=nowhere"])
+
+
+def test_undefined_flags_that_are_allowed(F):
+    defined(F)
+    assert F(["prog", "--undefok=other,more", "--other=1", "--nomore", "--steps=2", "x"]) == ["prog", "x"] and F.steps == 2
+    with pytest.raises(tf.flags.UnrecognizedFlagError, match="'third'"):
+        F(["prog", "--undefok=other", "--third"])
+
+
+def test_sets_of_flags(F):
+    defined(F)
+    other = tf.flags.FlagValues()
+    other.append_flag_values(F)
+    assert sorted(other) == sorted(F)
+    other.remove_flag_values(["steps"])
+    assert "steps" not in other and "steps" in F
+    assert F.find_module_defining_flag("steps") == __file__ and F.find_module_defining_flag("stepz", 1) == 1
+    assert [f.name for f in F.get_key_flags_for_module(sys.modules[__name__])] == list(F) and list(F.flags_by_module_dict()) == [__file__]
+    tf.flags.declare_key_flag("rate", other)
+    tf.flags.adopt_module_key_flags(sys.modules[__name__], other)
+    assert {f.name for f in other.get_key_flags_for_module(__file__)} == set(other)
+    assert "--rate: how fast\n    (default: 0.5)\n    (a number)" in F.get_help() and "--[no]train: whether" in F.module_help(__file__)
+    with pytest.raises(tf.flags.UnrecognizedFlagError):
+        tf.flags.declare_key_flag("stepz", other)
+    with pytest.raises(tf.flags.Error, match="Expected a module"):
+        tf.flags.adopt_module_key_flags("text", other)
 
 
 PROGRAM = """
@@ -246,6 +388,65 @@ def test_file_errors(tmp_path):
         tf.gfile.Open(there, "q")
     with pytest.raises(tf.errors.UnimplementedError, match="gs"):
         tf.gfile.Exists("gs://bucket")
+
+
+def test_files_in_more_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tf.gfile.GFile("b", "wb") as f:
+        f.write("text")
+        f.write(b" bytes")
+    with tf.gfile.GFile("file://" + str(tmp_path / "b"), "r") as f:
+        f.seek(-5, 2)
+        assert f.read() == "bytes" and f.seekable() and f.name.endswith("/b") and f.mode == "r"
+        f.seek(1)
+        f.seek(1, 1)
+        assert f.read(2) == "xt" and f.tell() == 4
+        for seek, error in ((lambda: f.seek(-1), tf.errors.InvalidArgumentError), (lambda: f.seek(1, 5), tf.errors.InvalidArgumentError),
+                            (lambda: f.seek(), TypeError)):
+            with pytest.raises(error):
+                seek()
+    with tf.gfile.GFile(tmp_path / "b", "r+") as f:
+        assert f.read(4) == "text"
+    with pytest.raises(TypeError, match="binary or unicode"):
+        tf.gfile.GFile("b", "w").write(3)
+    assert tf.gfile.Glob("*") == ["./b"] and tf.gfile.Glob("b") == ["b"]
+    assert tf.gfile.Glob(["n*", str(tmp_path / "?")]) == [str(tmp_path / "b")]
+    tf.gfile.DeleteRecursively("b")
+    assert not tf.gfile.Exists("b")
+
+
+def test_io_gfile(tmp_path):
+    g, a = tf.io.gfile, str(tmp_path / "a")
+    g.makedirs(f"{a}/b")
+    g.mkdir(f"{a}/c")
+    with g.GFile(f"{a}/x", "w") as f:
+        f.write("12")
+    g.copy(f"{a}/x", f"{a}/b/y")
+    g.rename(f"{a}/x", f"{a}/z")
+    assert g.exists(f"{a}/z") and not g.exists(f"{a}/x") and g.isdir(f"{a}/c") and sorted(g.listdir(a)) == ["b", "c", "z"]
+    assert g.stat(f"{a}/z").length == 2 and not g.stat(f"{a}/z").is_directory and g.glob(f"{a}/*/y") == [f"{a}/b/y"]
+    expected = [(a, ["b", "c"], ["z"]), (f"{a}/b", [], ["y"]), (f"{a}/c", [], [])]
+    assert list(g.walk(a)) == expected and list(g.walk(a, topdown=False)) == expected[1:] + expected[:1]
+    seen = []
+    assert list(g.walk(f"{a}/none", onerror=seen.append)) == [] and len(seen) == 1
+    for attempt in (lambda: g.copy(f"{a}/z", f"{a}/b/y"), lambda: g.rename(f"{a}/z", f"{a}/b/y"), lambda: g.mkdir(f"{a}/c")):
+        with pytest.raises(tf.errors.AlreadyExistsError):
+            attempt()
+    g.copy(f"{a}/z", f"{a}/b/y", overwrite=True)
+    g.remove(f"{a}/z")
+    g.rmtree(a)
+    for attempt in (lambda: g.remove(a), lambda: g.rmtree(a), lambda: g.listdir(a), lambda: g.stat(a), lambda: g.copy(a, a + "2")):
+        with pytest.raises(tf.errors.NotFoundError):
+            attempt()
+
+
+def test_the_resource_loader():
+    here = os.path.dirname(os.path.abspath(__file__))
+    assert tf.resource_loader.get_data_files_path() == here and tf.resource_loader.get_path_to_datafile("x/y") == os.path.join(here, "x/y")
+    assert tf.resource_loader.load_resource("version.py").startswith(b'"""') and tf.resource_loader.readahead_file_path("p") == "p"
+    assert os.path.isdir(tf.resource_loader.get_root_dir_with_all_resources())
+    with pytest.raises(OSError):
+        tf.resource_loader.load_resource("nothing")
 
 
 # ---------------------------------------------------------------- test cases

@@ -67,7 +67,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "signature_def_utils signature_def_utils_impl": "saved_model.signature_def_utils saved_model", "utils": "saved_model.utils saved_model",
         "constants": "saved_model.constants saved_model",
     },
-    "python.summary": {"summary": "summary", "writer.writer writer.writer_cache": "summary +summary.writer", "summary_iterator": "train",
+    "python.summary": {"summary": "summary", "writer.writer writer.writer_cache writer.event_file_writer": "summary +summary.writer",
+                       "summary_iterator": "train",
                        "event_accumulator event_multiplexer": "summary"},
     "python.tools": {"freeze_graph": "graph_util", "inspect_checkpoint": "+compat.private train", "optimize_for_inference_lib": "graph_util"},
     "python.training": {

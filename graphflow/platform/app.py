@@ -21,10 +21,18 @@ def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | No
     main = main or sys.modules["__main__"].main  # type: ignore[attr-defined]
     try:
         rest = flags.FLAGS(list(sys.argv if argv is None else argv), known_only=True)
-        if flags.FLAGS["help"].value:
-            print(flags.FLAGS.get_help())
+        if flags.FLAGS["help"].value or flags.FLAGS["helpfull"].value:
+            print(_usage())
             sys.exit(1)
     except flags.Error as e:
         sys.stderr.write(f"FATAL Flags parsing error: {e}\nPass --help to see help on flags.\n")
         sys.exit(1)
     sys.exit(main(rest))
+
+
+def _usage() -> str:
+    """The program's docstring, its own flags, or all."""
+    text = (sys.modules["__main__"].__doc__ or f"USAGE: {sys.argv[0]} [flags]").rstrip()
+    if flags.FLAGS["helpfull"].value:
+        return f"{text}\n{flags.FLAGS.get_help()}"
+    return f"{text}\n{flags.FLAGS.main_module_help()}\n\nTry --helpfull to get a list of all flags."

@@ -36,6 +36,7 @@ def _mapped(path: Any) -> Iterator[None]:
 def _path(path: Any) -> str:
     path = os.fspath(path)
     path = path.decode() if isinstance(path, bytes) else path
+    path = path.removeprefix("file://")
     if "://" in path:
         raise errors.UnimplementedError(None, None, f"File system scheme {path.split('://')[0]!r} not implemented (file: {path!r})")
     return path
@@ -99,10 +100,12 @@ class GFile:
     def write(self, file_content: Any) -> None:
         """Appends text (bytes in mode "b", where text is encoded)."""
         f = self._open("write")
+        if not isinstance(file_content, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"Expected binary or unicode string, got {file_content!r}")
         if "b" in self._mode:
             file_content = file_content.encode() if isinstance(file_content, str) else file_content
-        elif isinstance(file_content, bytes):
-            file_content = file_content.decode()
+        elif not isinstance(file_content, str):
+            file_content = bytes(file_content).decode()
         with _mapped(self._name):
             f.write(file_content)
 
@@ -115,11 +118,15 @@ class GFile:
             raise errors.InvalidArgumentError(None, None, f"Invalid whence argument: {whence}. Valid values are 0, 1, or 2.")
         base = {0: 0, 1: self.tell() if whence == 1 else 0, 2: self.size() if whence == 2 else 0}[whence]
         if base + offset < 0:
-            raise errors.OutOfRangeError(None, None, f"{self._name}; seek to {base + offset}")
+            raise errors.InvalidArgumentError(None, None, f"Seeking to a negative position: {base + offset} in {self._name}")
         self._open().seek(base + offset)
 
     def tell(self) -> int:
+        """Where in the file, in bytes from its start."""
         return self._open().tell()
+
+    def seekable(self) -> bool:
+        return True
 
     def size(self) -> int:
         """Bytes of the file."""
@@ -189,9 +196,10 @@ def ListDirectory(dirname: Any) -> list[str]:
 
 
 def Glob(filename: Any) -> list[str]:
-    """Paths that match a pattern of * ? [..], or any of several patterns, sorted."""
-    patterns = filename if isinstance(filename, (list, tuple)) else [filename]
-    return [p for pattern in patterns for p in sorted(_glob.glob(_path(pattern)))]
+    """Paths that match a pattern of * ? [..], or any of several patterns, sorted; those of a pattern without a folder begin with "./"."""
+    patterns = [_path(p) for p in (filename if isinstance(filename, (list, tuple)) else [filename])]
+    patterns = [p if os.path.dirname(p) or not _glob.has_magic(p) else f"./{p}" for p in patterns]
+    return [p for pattern in patterns for p in sorted(_glob.glob(pattern))]
 
 
 def Remove(filename: Any) -> None:
@@ -204,7 +212,7 @@ def Remove(filename: Any) -> None:
 
 
 def DeleteRecursively(dirname: Any) -> None:
-    """Deletes a folder and all in it.  Raises NotFoundError."""
+    """Deletes a folder and all in it, or a file.  Raises NotFoundError."""
     path = _path(dirname)
     with _mapped(path):
         shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
@@ -213,7 +221,7 @@ def DeleteRecursively(dirname: Any) -> None:
 def Copy(oldpath: Any, newpath: Any, overwrite: bool = False) -> None:
     """Copies a file.  Raises AlreadyExistsError unless `overwrite`; NotFoundError."""
     _may_write(newpath, overwrite)
-    with _mapped(oldpath):
+    with _mapped(oldpath if not os.path.exists(_path(oldpath)) else newpath):
         shutil.copyfile(_path(oldpath), _path(newpath))
 
 

@@ -429,7 +429,7 @@ class TestCase(unittest.TestCase):
         self.assertFalse(common, f"Common elements {common}. {msg or ''}")
 
     def assertLen(self, container: Any, expected_len: int, msg: str | None = None) -> None:
-        self.assertEqual(len(container), expected_len, f"{container!r} has length of {len(container)}, expected {expected_len}. {msg or ''}")
+        self.assertEqual(len(container), expected_len, f"{container!r} has another length than {expected_len}. {msg or ''}")
 
     def assertEmpty(self, container: Any, msg: str | None = None) -> None:
         self.assertLen(container, 0, msg)
