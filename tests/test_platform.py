@@ -196,6 +196,7 @@ def test_validators(F):
     F(["prog"])
     with pytest.raises(tf.flags.IllegalFlagValueError, match="must be odd"):
         F.b = 4
+    F.b = 1
     with pytest.raises(tf.flags.ValidationError, match="not Boolean"):
         tf.flags.mark_bool_flags_as_mutual_exclusive(["a"], flag_values=F)
     tf.flags.mark_flags_as_mutual_exclusive(["a", "b"], required=True, flag_values=F)
