@@ -66,6 +66,7 @@ _LAZY = {
     "core": ".core",
     "data": ".data",
     "debugging": ".debugging",
+    "distributions": ".distributions",
     "examples": ".examples",
     "flags": ".platform.flags",
     "gfile": ".platform.gfile",
@@ -88,7 +89,7 @@ _LAZY |= late_names.MODULES
 _LATE_NAMES |= late_names.NAMES
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
-          "distributions": "tf.distributions", "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
+          "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
 
 globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
 

@@ -199,7 +199,12 @@ def categorical(logits: Any, num_samples: Any, dtype: Any = None, seed: int | No
 
 def random_gamma(shape: Any, alpha: Any, beta: Any = None, dtype: Any = types.float32, seed: int | None = None,
                  name: str | None = None) -> Tensor:
-    """Samples of Gamma(alpha, rate beta): shape `shape + alpha.shape` (alpha and beta broadcast)."""
+    """Samples of Gamma(alpha, rate beta): shape `shape + alpha.shape` (alpha and beta broadcast).
+
+    They have gradients for alpha and beta: that for alpha is the implicit one, -(dP(alpha, z) / d alpha) / p(z) for the distribution
+    function P and the density p of a sample z (Figurnov et al. 2018).
+    """
+    from .custom_gradient import custom_gradient
     from .ops.elementwise import real_div
 
     with _scope(name, "random_gamma") as scope:
@@ -210,7 +215,23 @@ def random_gamma(shape: Any, alpha: Any, beta: Any = None, dtype: Any = types.fl
         # Adding zeros of beta's shape broadcasts alpha, whose every element gets samples of its own.
         shaped = alpha_t if beta is None else add(alpha_t, multiply(beta_t, constant(0, dtype)))
         key, seeds = _keyed(seed)
-        return real_div(ops.random_gamma_op(sizes, shaped, key, dtype=dtype, **seeds), beta_t, name=scope)
+
+        @custom_gradient
+        def draw(a: Tensor) -> Any:
+            z = ops.random_gamma_op(sizes, a, key, dtype=dtype, **seeds)
+            return z, lambda dy: _gamma_gradient(z, a, dy)
+        return real_div(draw(shaped), beta_t, name=scope)
+
+
+def _gamma_gradient(z: Tensor, a: Tensor, dy: Tensor) -> Tensor:
+    """What samples z of Gamma(a, 1), of more leading axes than a, pass back to a."""
+    from . import array_ops, math_ops
+    from .special_math import igamma_grad_a_op
+
+    density = math_ops.exp((a - 1.0) * math_ops.log(z) - z - math_ops.lgamma(a))
+    slope = -dy * igamma_grad_a_op(a + array_ops.zeros_like(z), z) / density
+    added = array_ops.range(array_ops.rank(z) - array_ops.rank(a))
+    return array_ops.reshape(math_ops.reduce_sum(slope, added), array_ops.shape(a))
 
 
 def random_poisson(lam: Any, shape: Any, dtype: Any = types.float32, seed: int | None = None, name: str | None = None) -> Tensor:

@@ -258,7 +258,8 @@ def test_metric_learning():
     apart = np.sqrt(((x - y) ** 2).sum(1))
     flag = np.array([1, 0, 1, 0, 0])
     got = run([ml.triplet_semihard_loss(tf.constant(labels), tf.constant(x), 0.5),
-               ml.lifted_struct_loss(tf.constant(labels), tf.constant(x)), ml.npairs_loss(tf.constant(labels), tf.constant(x), tf.constant(y), 0.1),
+               ml.lifted_struct_loss(tf.constant(labels), tf.constant(x)),
+               ml.npairs_loss(tf.constant(labels), tf.constant(x), tf.constant(y), 0.1),
                ml.contrastive_loss(tf.constant(flag), tf.constant(x), tf.constant(y), 3.0)])
     expected = [np.mean(triplets), 0.25 * sum(lifted) / (len(pairs) / 2), npairs,
                 (flag * apart ** 2 + (1 - flag) * np.maximum(3 - apart, 0) ** 2).mean()]

@@ -1,0 +1,9 @@
+"""`tf.contrib.distributions`: those of `tf.distributions`, many more, and bijectors."""
+from ...distributions import bijectors
+from ...distributions.composed import *
+from ...distributions.continuous import *
+from ...distributions.discrete import *
+from ...distributions.distribution import FULLY_REPARAMETERIZED, NOT_REPARAMETERIZED, Distribution, ReparameterizationType
+from ...distributions.kullback_leibler import RegisterKL, kl_divergence
+from ...distributions.multivariate import *
+from ...distributions.special import SeedStream, fill_triangular, softplus_inverse
