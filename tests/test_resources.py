@@ -132,6 +132,43 @@ def test_a_step_has_few_parts():
     assert parts_of([put_op(h, y), train]) == [["TestTake", "TestPut"], "native"]
 
 
+def test_ops_of_the_host_join_those_on_resources():
+    h, calls = box(), []
+
+    def work(a):
+        calls.append(threading.current_thread().name)
+        return a + np.float32(1)
+    y = take_op(h, shape=[4])
+    z = tf.py_func(work, [y], tf.float32)
+    z.set_shape([4])
+    put = put_op(h, z * 2.0)
+    assert parts_of([put]) == [["TestTake", "PyFunc"], "native", ["TestPut"]]
+    later = tf.py_func(work, [z * 2.0], tf.float32)  # reads what a kernel makes
+    assert parts_of([later]) == [["TestTake", "PyFunc"], "native"]
+    loaded = put_op(h, tf.py_func(lambda: np.float32(3), [], tf.float32))
+    assert parts_of([loaded]) == [["PyFunc", "TestPut"]]
+    with tf.Session() as sess:
+        sess.run(put_op(h, tf.zeros([4])))
+        sess.run(put)
+        assert sess.run(z).tolist() == [3, 3, 3, 3] and len(calls) == 2
+        sess.run(loaded)
+        assert sess.run(take_op(h, shape=[])) == 3.0
+
+
+def test_a_python_function_before_a_queue_holds_no_lock():
+    h, go_on, v = box(), threading.Event(), tf.Variable(0.0)
+    put, up = put_op(h, tf.py_func(lambda: np.float32(go_on.wait(5)), [], tf.float32)), v.assign_add(1.0)
+    y = take_op(h, shape=[])
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        thread = threading.Thread(target=sess.run, args=(put,))
+        thread.start()
+        assert sess.run(up) == 1.0  # while the function waits
+        go_on.set()
+        assert sess.run(y) == 1.0
+        thread.join()
+
+
 def test_variables_keep_the_order_of_the_program():
     h = box()
     v = tf.Variable(1.0, name="v")

@@ -5,7 +5,8 @@
 A native part is an ordinary compiled step with the session's lock; the ops on resources between two of them run on the host
 without it, because they may wait for other threads, which need the lock to go on.  What crosses from one part to the next is a
 feed of that, so each part keeps its fast path, and a part that fails is replayed without taking anything from a queue again.
-A branch or loop with such ops inside is run by the interpreter as one of them.
+A branch or loop with such ops inside is run by the interpreter as one of them.  Ops that the host runs anyway (decoding, strings,
+Python functions) run beside them where all that they read is there.
 
 Each native part commits its variables when it ends: a step with several is not atomic.  Ops go into as few parts as possible,
 those that no resource needs as late as possible; reads and writes of a variable keep the order of the program (rank 5).
@@ -24,7 +25,7 @@ from ..graph import Operation, Tensor, topological
 from ..ops import control, state
 from ..ops.opdef import Const
 from .executable import own
-from .reference import Reference, perform
+from .reference import Reference, evaluate, perform
 from .store import Access, Store, WouldBlock
 
 
@@ -47,7 +48,7 @@ class Native:
 
 @dataclass
 class Unit:
-    """An op on resources, or a branch or loop with such ops inside.
+    """An op on resources, a branch or loop with such ops inside, or an op of the host that reads only what such ops give.
 
     inputs: what it needs a value of (variables are read from the store).  outputs: what it gives values to, in order; of a branch
     also what others want to know of its inside.  waits: ops of the same place that must come before.  inner: how a branch is run.
@@ -76,12 +77,21 @@ class Split:
         self.ops = sorted({*ops, *[o for o in self.looks.values() if on_resources(o)]}, key=lambda op: op.id)
         self.there = set(self.ops)
         self.units = {op for op in self.ops if on_resources(op)}
+        self._join()
         self.host = self.units | {op for op, owner in self.looks.items() if owner in self.units}
         self.needs = {op: self._needs(op) for op in self.ops}
         self.after = {op: [*self.needs[op]] for op in self.ops}
         self._order_state()
         self.place = self._places()
         self.parts = self._parts()
+
+    def _join(self) -> None:
+        """Lets ops of the host join those on resources."""
+        for op in self.ops:
+            if op not in self.units and _of_host(op):
+                makers = {t.op for t in op.inputs if t not in self.fed and t not in self.known}
+                if self.units.issuperset(makers) and (makers or op.opdef.effect == "host"):
+                    self.units.add(op)
 
     def _needs(self, op: Operation) -> list[Operation]:
         found = [*[t.op for t in op.inputs if t not in self.fed], *op.control_inputs, *([self.looks[op]] if op in self.looks else ())]
@@ -169,13 +179,34 @@ class Split:
 
     def _unit(self, op: Operation) -> Unit:
         waits = frozenset(d for d in self.needs[op] if d in self.units and self.place[d] == self.place[op])
-        if op.opdef._performs is not None:
+        if not control.regions_of(op):
             return Unit(op, list(op.inputs), list(op.outputs), waits)
         inputs = [t for t in dict.fromkeys(op.inputs) if t in self.fed or t.op.opdef is not state.variable_handle]
         looks = [o for o, owner in self.looks.items() if owner is op]
         outputs = [t for o in (op, *looks) for t in o.outputs if t not in self.fed]
         waits |= {d for d in self.needs[op] if d in self.host}
         return Unit(op, inputs, outputs, waits, Reference(outputs, [op], inputs, self.store, self.there - {op, *looks}))
+
+
+def _of_host(op: Operation) -> bool:
+    """Whether no kernel computes it."""
+    d = op.opdef
+    if d._numpy is None or d.effect not in (None, "host", "outside") or op.region is not None:
+        return False
+    return d.family == "host" or any(t.dtype.kind == "s" for t in (*op.inputs, *op.outputs))
+
+
+def _in_order(units: list[Unit]) -> bool:
+    """Whether nothing is lost by running them one after the other: what stands after one that may wait needs that."""
+    above: dict[Operation, set[Operation]] = {}
+    waiting: set[Operation] = set()
+    for u in units:
+        above[u.op] = set(u.waits).union(*[above.get(w, set()) for w in u.waits])
+        if not waiting <= above[u.op]:
+            return False
+        if u.op.opdef.blocks or u.inner is not None:
+            waiting.add(u.op)
+    return True
 
 
 def _read(part: Any) -> list[Tensor]:
@@ -239,16 +270,22 @@ class Phases:
         runs = {u.op: self._unit(u) for u in units}
         if len(units) == 1:
             return next(iter(runs.values()))
+        if _in_order(units):
+            def run(env: list[Any], access: Access, *_: Any) -> None:
+                for one in runs.values():
+                    one(env, access)
+            return run
         return lambda env, access, *_: _Batch(units, runs, env, access).run()
 
     def _unit(self, u: Unit) -> Callable[..., None]:
         op, inner, fed = u.op, u.inner, set(self.feeds)
+        performs = op.opdef._performs is not None
         ins, outs = [self._slot(t) for t in u.inputs], [None if t in fed else self._slot(t) for t in u.outputs]
 
         def run(env: list[Any], access: Access, *_: Any) -> None:
             arrays = [env[i] for i in ins]
             if inner is None:
-                found = perform(access, op, arrays)
+                found = perform(access, op, arrays) if performs else evaluate(op, arrays)
             else:
                 found = inner(arrays, None if access.end is None else max(access.end - time.monotonic(), 0.0), access)
             for i, a in zip(outs, found):
@@ -280,29 +317,31 @@ class _Batch:
         self.left, self.runs, self.env, self.access = {u.op: u for u in units}, runs, env, access
 
     def run(self) -> None:
-        self._without_waiting()
-        self.access.patient = True
-        if len(self.left) == 1:
-            self.runs[next(iter(self.left))](self.env, self.access)
-        elif self.left:
-            self._at_once()
+        while self.left:
+            ready = self._ready()
+            if len(ready) > 1 and self._without_waiting(ready):
+                continue
+            self.access.patient = True
+            if len(ready) > 1:
+                self._at_once()
+            else:
+                self.runs[ready[0].op](self.env, self.access)
+                del self.left[ready[0].op]
 
     def _ready(self) -> list[Unit]:
         return [u for u in self.left.values() if u.waits.isdisjoint(self.left)]
 
-    def _without_waiting(self) -> None:
-        self.access.patient, progress = False, True
-        while progress:
-            progress = False
-            for u in [*self.left.values()]:
-                if u.inner is not None or not u.waits.isdisjoint(self.left):
-                    continue
+    def _without_waiting(self, ready: list[Unit]) -> bool:
+        """Runs those that need not wait; whether there were any."""
+        self.access.patient, before = False, len(self.left)
+        for u in ready:
+            if u.inner is None:
                 try:
                     self.runs[u.op](self.env, self.access)
                 except WouldBlock:
                     continue
                 del self.left[u.op]
-                progress = True
+        return len(self.left) < before
 
     def _at_once(self) -> None:
         """Each on a thread of its own; the first error ends all."""
