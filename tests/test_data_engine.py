@@ -94,20 +94,21 @@ def test_a_function_with_a_table_of_rows_inside_a_function():
 
 
 def test_threads_end_with_their_iterator():
-    def waiting():
-        return [t for t in threading.enumerate() if t.name.startswith("graphflow-")]
+    before = set(threading.enumerate())
 
-    before = len(waiting())
+    def new():
+        return [t for t in set(threading.enumerate()) - before if t.name in ("graphflow-data", "graphflow-prefetch")]
+
     numbers = Dataset.range(10**9).filter(lambda v: v > 1)
     fetch = numbers.map(lambda v: v + 1, num_parallel_calls=3).prefetch(4).make_one_shot_iterator().get_next()
     with tf.Session() as sess:
         sess.run(fetch)
-        assert len(waiting()) >= before + 4
-    end = time.monotonic() + 5
-    while len(waiting()) > before and time.monotonic() < end:
+        assert len(new()) == 4
+    end = time.monotonic() + 20
+    while new() and time.monotonic() < end:
         gc.collect()
         time.sleep(0.02)
-    assert len(waiting()) <= before
+    assert not new()
 
 
 def test_starting_anew_ends_what_was_going_on():

@@ -6,7 +6,6 @@ restarts change nothing (rank 9).
 """
 from __future__ import annotations
 
-import copy
 import os
 from typing import Any, Callable, Sequence
 
@@ -189,9 +188,7 @@ class Function:
             reference = Reference(fetches, targets, feeds, draws)
             return lambda values: reference(list(values))
         key = (g, id(run.store) if self.stateful else None, flags.optimize)
-        mine = copy.copy(self.kept(key, lambda: _native(g, fetches, targets, feeds, draws, run.config, ())))
-        mine.store, mine.idle = draws, []
-        return mine
+        return self.kept(key, lambda: _native(g, fetches, targets, feeds, draws, run.config, ())).on(draws)
 
     def call(self, worker: Worker, number: int, leaves: Sequence[Any], bound: Any) -> tuple[Any, ...]:
         """The leaves of the result."""

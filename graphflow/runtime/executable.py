@@ -5,6 +5,7 @@ host's part in between, and commits variables only when everything has succeeded
 """
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
 import time
@@ -180,7 +181,17 @@ class Executable:
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
-        self.early = early.Early(self, lambda arrays: _Run(self, arrays, None, None).stage(0), self._keep) if early.allowed(self) else None
+        self.early = self._first() if early.allowed(self) else None
+
+    def on(self, store: Any) -> Executable:
+        """The same request on another store, for another thread: what is compiled is shared, plans in use are not."""
+        found = copy.copy(self)
+        found.store, found.idle = store, []
+        found.early = found._first() if self.early is not None and not any(self.variants) else None
+        return found
+
+    def _first(self) -> early.Early:
+        return early.Early(self, lambda arrays: _Run(self, arrays, None, None).stage(0), self._keep)
 
     def _interpreted(self, values: Sequence[Any], done: dict[Tensor, np.ndarray] | None = None, timeout: float | None = None) -> list[Any]:
         """done: what has been computed already."""
