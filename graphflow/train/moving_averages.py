@@ -88,7 +88,8 @@ class ExponentialMovingAverage:
         else:
             start = (lambda: v.initial_value) if is_variable else start_of(v)
         shadow = make_slot(v, start, self._name)
-        v.graph.add_to_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, v if is_variable else shadow)
+        if is_variable:
+            v.graph.add_to_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, v)
         return shadow
 
     def average(self, var: Any) -> Variable | None:
