@@ -89,7 +89,7 @@ _LAZY |= late_names.MODULES
 _LATE_NAMES |= late_names.NAMES
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "feature_column": "tf.feature_column",
-          "saved_model": "tf.saved_model", "distribute": "tf.distribute"}
+          "distribute": "tf.distribute"}
 
 globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
 

@@ -1,7 +1,8 @@
 """Modules and functions of the public namespace that are loaded when a program first asks for them: name -> where it lives."""
 from __future__ import annotations
 
-MODULES: dict[str, str] = {name: f".{name}" for name in ("dtypes", "lookup", "manip", "quantization", "sets", "signal", "spectral")}
+MODULES: dict[str, str] = {name: f".{name}" for name in (
+    "dtypes", "lookup", "manip", "quantization", "saved_model", "sets", "signal", "spectral")}
 
 _HOMES = {
     ".errors": ["OpError"],
@@ -15,6 +16,7 @@ _HOMES = {
     ".variables": ["initialize_all_tables"],
     ".version": ["COMPILER_VERSION", "CXX11_ABI_FLAG", "GIT_VERSION", "GRAPH_DEF_VERSION", "GRAPH_DEF_VERSION_MIN_CONSUMER",
                  "GRAPH_DEF_VERSION_MIN_PRODUCER", "MONOLITHIC_BUILD"],
+    ".proto": ["TensorInfo"],
     ".quantization": [f"fake_quant_with_min_max_{kind}{gradient}" for kind in ("args", "vars", "vars_per_channel")
                       for gradient in ("", "_gradient")],
     ".special_math": ["betainc", "igamma", "igammac", "polygamma", "zeta"],

@@ -766,6 +766,8 @@ def as_shape(value: Any) -> Shape:
         return value._dims
     if isinstance(value, (int, np.integer)):
         value = (value,)
+    if hasattr(value, "unknown_rank"):  # a TensorShapeProto
+        return None if value.unknown_rank else tuple(UNKNOWN if d.size < 0 else int(d.size) for d in value.dim)
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise TypeError(f"Cannot convert {value!r} to a shape; expected None, a number, or a list of sizes")
     return tuple(_as_size(d) for d in value)

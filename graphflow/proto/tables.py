@@ -58,6 +58,11 @@ MESSAGES = {
     "OpDef.AttrDef": "name=1:string type=2:string default_value=3:AttrValue description=4:string has_minimum=5:bool minimum=6:int64 "
                      "allowed_values=7:AttrValue",
     "OpDeprecation": "version=1:int32 explanation=2:string",
+    # saved models
+    "TensorInfo": "encoding{name=1:string coo_sparse=4:TensorInfo.CooSparse} dtype=2:DataType tensor_shape=3:TensorShapeProto",
+    "TensorInfo.CooSparse": "values_tensor_name=1:string indices_tensor_name=2:string dense_shape_tensor_name=3:string",
+    "SignatureDef": "inputs=1:{string:TensorInfo} outputs=2:{string:TensorInfo} method_name=3:string",
+    "AssetFileDef": "tensor_info=1:TensorInfo filename=2:string",
     # what a step did
     "RunMetadata": "step_stats=1:StepStats cost_graph=2:CostGraphDef partition_graphs=3:GraphDef*",
     "StepStats": "dev_stats=1:DeviceStepStats*",

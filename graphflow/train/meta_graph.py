@@ -24,12 +24,18 @@ _SUM = b"\n#crc32c=%08x\n"  # of the text before it
 
 
 class MetaGraphDef:
-    """`graph_def`, `collection_def` (items as plain data, by collection) and `saver_def` (a Saver's variables, or None)."""
+    """`graph_def`, `collection_def` (items as plain data, by collection) and `saver_def` (a Saver's variables, or None).
+
+    Of a saved model that was loaded also `signature_def` (by name), `asset_file_def` and `meta_info_def`, which has its `tags`.
+    """
 
     def __init__(self, graph_def: GraphDef | None = None, collection_def: Any = None, saver_def: Any = None):
         self.graph_def = GraphDef() if graph_def is None else graph_def
         self.collection_def: dict[str, list[Any]] = dict(collection_def or {})
         self.saver_def: dict[str, Any] | None = saver_def
+        self.signature_def: dict[str, Any] = {}
+        self.asset_file_def: list[Any] = []
+        self.meta_info_def: Any = None
 
     def HasField(self, name: str) -> bool:
         return getattr(self, name) is not None
