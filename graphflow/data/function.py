@@ -19,9 +19,12 @@ from ..ops import control, opdef, state
 from ..random_ops import _digest
 from ..runtime import phases
 from ..runtime.executable import Executable
-from ..runtime.reference import Reference
+from ..runtime.reference import Reference, evaluate
 from ..runtime.store import Store
 from . import structure
+
+
+LIGHT = ("host", "movement", "elementwise", "constant", "input")
 
 
 class FunctionGraph(opdef.Scratch):
@@ -150,8 +153,10 @@ class Function:
         everything = [o for op in ops for o in _all(op)]
         self.effects: set[Any] = {o.opdef.effect for o in everything}
         self.stateful = any(is_outside(t.op) for o in everything for t in [*o.inputs, *o.outputs])
-        families = {o.opdef.family for o in everything}
-        self.light = "host" in families and families <= {"host", "movement", "constant", "input"}  # little to compile: op by op is shorter
+        # What parses and decodes, with little arithmetic behind it: op by op is shorter than host and kernels in turn.
+        families = [o.opdef.family for o in everything]
+        self.light = "host" in families and families.count("elementwise") <= 16 and all(
+            o.opdef.family in LIGHT and (o.opdef._numpy is not None or o.opdef is opdef.StandIn) for o in everything)
         self.on_resources = any(phases.on_resources(op) for op in ops)
         self.outside = self.captured + [t for o in everything for t in o.inputs if t.op.graph is not self.graph]
 
@@ -184,7 +189,9 @@ class Function:
 
     def executable(self, g: Graph, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], draws: Any, run: Any) -> Any:
         """A step of a graph of this function, with a store and plans of its own; what is compiled is shared."""
-        if flags.interpret or self.light and g is self.graph:
+        if self.light and g is self.graph:
+            return OpByOp(self.ops, fetches, feeds)
+        if flags.interpret:
             reference = Reference(fetches, targets, feeds, draws)
             return lambda values: reference(list(values))
         key = (g, id(run.store) if self.stateful else None, flags.optimize)
@@ -268,6 +275,25 @@ def _array(value: Any, t: Tensor) -> np.ndarray:
     if t.dtype.kind == "s":
         return structure.in_bytes(np.asarray(value, object))
     return value if type(value) is np.ndarray else np.asarray(value, t.dtype.np)
+
+
+class OpByOp:
+    """Ops of the host one after the other, on the values of `feeds`; results are of `fetches`."""
+
+    def __init__(self, ops: Sequence[Operation], fetches: Sequence[Tensor], feeds: Sequence[Tensor]):
+        every = [*feeds, *[t for op in ops if op.opdef is not opdef.StandIn for t in op.outputs]]
+        place = {t: i for i, t in enumerate(every)}
+        self.rest = [np.asarray(t.op.attrs["value"]) if t.op.opdef is opdef.Const else None for t in every[len(feeds):]]
+        self.steps = [(op, [place[t] for t in op.inputs], [place[t] for t in op.outputs]) for op in ops
+                      if op.opdef not in (opdef.StandIn, opdef.Const)]
+        self.results = [place[t] for t in fetches]
+
+    def __call__(self, values: Sequence[Any]) -> list[Any]:
+        slots: list[Any] = [*values, *self.rest]
+        for op, inputs, outputs in self.steps:
+            for i, found in zip(outputs, evaluate(op, [slots[k] for k in inputs])):
+                slots[i] = found
+        return [slots[i] for i in self.results]
 
 
 # ---------------------------------------------------------------- stores of calls
