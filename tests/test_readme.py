@@ -27,7 +27,8 @@ def run_snippets(path: Path, prelude: str = "") -> dict:
     return names
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/differences.md", "docs/control_flow.md", "docs/recurrent.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/differences.md", "docs/control_flow.md", "docs/recurrent.md",
+                                  "docs/summaries.md"])
 def test_code_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_snippets(ROOT / page)

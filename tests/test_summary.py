@@ -314,6 +314,18 @@ def test_summaries_are_made_only_when_fetched():
             sess.run(tf.summary.merge_all(), {x: [np.nan, 1]})
 
 
+def test_summaries_in_branches_and_loops():
+    x = tf.placeholder(tf.float32, [], name="x")
+    chosen = tf.cond(x > 0, lambda: tf.summary.scalar("positive", x, []), lambda: tf.summary.scalar("negative", -x, []))
+    each = tf.map_fn(lambda v: tf.summary.scalar("each", v, []), tf.constant([1.0, 2.0]), dtype=tf.string)
+    with tf.Session() as sess:
+        for v, tag in ((2.0, "cond/positive"), (-3.0, "cond/negative")):
+            found, = tf.Summary.FromString(sess.run(chosen, {x: v})).value
+            assert found.tag.startswith(tag) and found.simple_value == abs(v)
+        with pytest.warns(UserWarning, match="op by op"):
+            assert [tf.Summary.FromString(b).value[0].simple_value for b in sess.run(each)] == [1.0, 2.0]
+
+
 def test_graphs_with_summaries_are_exported_and_imported():
     tf.summary.scalar("s", tf.placeholder(tf.float32, [], name="x"))
     tf.summary.image("i", tf.zeros([1, 1, 1, 1]), 1)

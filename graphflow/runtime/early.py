@@ -28,6 +28,7 @@ from ..codegen import helpers
 from ..flags import flags
 from ..graph import Operation
 from ..ops import control
+from ..passes import regions
 from . import plan_cache
 from .reference import Reference
 
@@ -87,7 +88,7 @@ class Early:
             stage = self.stage_of(arrays)
             if stage.blocked or estimate(stage.program.ops()) > LONGEST / 2 or plan_cache.stored(stage.program):
                 return False
-        except (errors.OpError, ValueError, TypeError):  # it comes again where the executable runs itself, and is explained there
+        except (errors.OpError, ValueError, TypeError, regions.NotNative):  # it comes again where the executable runs itself, and is explained there
             return False
         exe = self.exe
         self.stage, self.reference = stage, Reference(exe.fetches, exe.targets, exe.feeds, exe.store, exe.done)
