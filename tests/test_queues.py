@@ -426,6 +426,28 @@ def test_runners_as_data():
             tf.train.QueueRunner(**wrong)
 
 
+def test_queues_and_runners_of_a_saved_graph(tmp_path):
+    b = tf.train.batch([numbers(5), tf.constant("x")], 2, name="out")
+    assert len(b) == 2
+    tf.train.export_meta_graph(str(tmp_path / "graph.meta"))
+    tf.reset_default_graph()
+    tf.train.import_meta_graph(str(tmp_path / "graph.meta"), import_scope="again")
+    found = read_all("again/out:0", "again/out:1")
+    assert [x.tolist() for x, _ in found] == [[0, 1], [2, 3]] and found[0][1].tolist() == [b"x", b"x"]
+    kept = tf.get_collection(tf.GraphKeys.QUEUE_RUNNERS)
+    assert [type(r) for r in kept] == [tf.train.QueueRunner] * 2 and kept[0].name.startswith("again/")
+
+
+def test_a_monitored_session_starts_and_ends_them():
+    b = tf.train.batch([numbers(5)], 2)
+    tf.train.get_or_create_global_step()
+    found = []
+    with tf.train.MonitoredTrainingSession() as sess:
+        while not sess.should_stop():
+            found.append(sess.run(b).tolist())
+    assert found == [[0, 1], [2, 3]]
+
+
 def test_starting_needs_a_session():
     with pytest.raises(ValueError, match="No default session"):
         tf.train.start_queue_runners()

@@ -1,7 +1,7 @@
 """A graph with its collections as data: `tf.train.export_meta_graph`, `import_meta_graph`, and the `.meta` file of a Saver.
 
 The file is JSON: the nodes of graph_def.py, the collections, and which variables a Saver saves under which names.  Of a
-collection's items, variables, tensors, operations, text and numbers are kept; other objects exist only in their process.
+collection's items, variables, tensors, operations, queue runners, text and numbers are kept; other objects exist only in their process.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..graph_def import GraphDef
 from ..proto.crc32c import crc32c
 from ..variables import Variable
 from . import checkpoint
+from .queue_runner import QueueRunner, QueueRunnerDef
 
 __all__ = ["MetaGraphDef", "export_meta_graph", "import_meta_graph"]
 
@@ -84,6 +85,8 @@ def _item(x: Any) -> Any:
         return {"variable": _variable(x)}
     if isinstance(x, (Tensor, Operation)):
         return {"node": x.name}
+    if isinstance(x, QueueRunner):
+        return {"queue_runner": vars(x.to_proto())}
     if isinstance(x, bool | int | float | str):
         return {"value": x}
     return None
@@ -162,6 +165,8 @@ class _Back:
     def item(self, d: dict[str, Any]) -> Any:
         if "variable" in d:
             return self.variable(d["variable"])
+        if "queue_runner" in d:
+            return QueueRunner(queue_runner_def=QueueRunnerDef(**d["queue_runner"]), element=self.element)
         return self.element(d["node"]) if "node" in d else d["value"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from .. import errors
 from ..graph import GraphKeys, get_default_graph
@@ -47,7 +47,8 @@ class QueueRunner:
         enqueue_ops: a list of operations; one that appears twice is run by two threads.
         close_op, cancel_op: close the queue, and cancel those that wait to fill it; made of `queue` when left out.
         queue_closed_exception_types: by default (tf.errors.OutOfRangeError,).
-        queue_runner_def, import_scope: what `to_proto` gave, instead of all others, and a scope before its names.
+        queue_runner_def, import_scope: what `to_proto` gave, instead of all others, and a scope before its names; `element` finds what
+            has a name, if not in the default graph.
 
     Raises:
         ValueError: `queue` or `enqueue_ops` is missing, or given beside `queue_runner_def`.
@@ -55,11 +56,12 @@ class QueueRunner:
     """
 
     def __init__(self, queue: Any = None, enqueue_ops: Any = None, close_op: Any = None, cancel_op: Any = None,
-                 queue_closed_exception_types: Any = None, queue_runner_def: QueueRunnerDef | None = None, import_scope: str | None = None):
+                 queue_closed_exception_types: Any = None, queue_runner_def: QueueRunnerDef | None = None, import_scope: str | None = None,
+                 element: Callable[[str], Any] | None = None):
         if queue_runner_def is not None:
             if queue or enqueue_ops:
                 raise ValueError("queue_runner_def and queue are mutually exclusive.")
-            queue, enqueue_ops, close_op, cancel_op, queue_closed_exception_types = _restored(queue_runner_def, import_scope)
+            queue, enqueue_ops, close_op, cancel_op, queue_closed_exception_types = _restored(queue_runner_def, import_scope, element)
         if not queue or not enqueue_ops:
             raise ValueError("Must provide queue and enqueue_ops.")
         kinds = queue_closed_exception_types
@@ -163,11 +165,11 @@ class QueueRunner:
         return QueueRunner(queue_runner_def=queue_runner_def, import_scope=import_scope)
 
 
-def _restored(d: QueueRunnerDef, scope: str | None) -> tuple[Any, ...]:
-    g = get_default_graph()
+def _restored(d: QueueRunnerDef, scope: str | None, find: Callable[[str], Any] | None) -> tuple[Any, ...]:
+    find = find or get_default_graph().as_graph_element
 
     def element(name: str) -> Any:
-        return g.as_graph_element(f"{scope}/{name}" if scope else name)
+        return find(f"{scope}/{name}" if scope else name)
     kinds = tuple(errors.exception_type_from_error_code(code) for code in d.queue_closed_exception_types)
     return (_Named(element(d.queue_name)), [element(n) for n in d.enqueue_op_name], element(d.close_op_name), element(d.cancel_op_name),
             kinds or None)
