@@ -13,6 +13,7 @@ _HOMES = {
                 "batch_matrix_solve_ls", "batch_matrix_transpose", "batch_matrix_triangular_solve", "batch_self_adjoint_eig",
                 "batch_self_adjoint_eigvals", "batch_svd", "complex_abs", "inv", "listdiff", "select"],
     ".specs": ["DeviceSpec", "IndexedSlicesSpec", "SparseTensorSpec", "TensorSpec", "TypeSpec"],
+    ".tensor_util": ["make_ndarray", "make_tensor_proto"],
     ".variables": ["initialize_all_tables"],
     ".version": ["COMPILER_VERSION", "CXX11_ABI_FLAG", "GIT_VERSION", "GRAPH_DEF_VERSION", "GRAPH_DEF_VERSION_MIN_CONSUMER",
                  "GRAPH_DEF_VERSION_MIN_PRODUCER", "MONOLITHIC_BUILD"],

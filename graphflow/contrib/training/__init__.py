@@ -1,3 +1,4 @@
-"""`tf.contrib.training`: hyperparameters, training operations."""
+"""`tf.contrib.training`: hyperparameters, training and evaluation loops."""
+from .evaluation import *
 from .hparam import *
 from .training import *

@@ -10,7 +10,7 @@ from ...graph import GraphKeys, Tensor
 from ...ops.indexed_slices import IndexedSlices
 from ...ops.opdef import convert_to_tensor
 from ...platform import logging
-from ...train import Optimizer, get_or_create_global_step
+from ...train import MonitoredTrainingSession, Optimizer, get_or_create_global_step
 from ...variables import trainable_variables
 
 __all__ = ["add_gradients_summaries", "clip_gradient_norms", "clip_gradient_norms_fn", "create_train_op", "multiply_gradients", "train"]
@@ -137,8 +137,6 @@ def train(train_op: Any, logdir: str | None, master: str = "", is_chief: bool = 
         for name, value in (("save_summaries_steps", save_summaries_steps), ("save_checkpoint_secs", save_checkpoint_secs)):
             if value:
                 raise ValueError(f"logdir cannot be None when {name} is not None")
-    from ...train import MonitoredTrainingSession  # type: ignore[attr-defined]
-
     loss = None
     with MonitoredTrainingSession(master=master, is_chief=is_chief, checkpoint_dir=logdir, scaffold=scaffold, hooks=hooks,
                                   chief_only_hooks=chief_only_hooks, save_checkpoint_secs=save_checkpoint_secs,
