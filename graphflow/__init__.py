@@ -35,6 +35,7 @@ from .io_ops import *
 from .random_ops import *
 from .sparse_tensor import *
 from .parsing_ops import *
+from .string_ops import *
 from .tensor_array_ops import *
 from .state_ops import *
 from .partitioned_variables import *
@@ -82,7 +83,7 @@ _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_grap
                "get_logger": ".platform.logging", "DeviceSpec": ".device_spec"}
 _LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "RunMetadata", "SessionLog", "Summary", "SummaryMetadata"),
                              ".proto")
-_LAZY |= {"io": ".io", "python_io": ".python_io"}
+_LAZY |= {"io": ".io", "python_io": ".python_io", "strings": ".strings"}
 _LATE_NAMES |= dict.fromkeys(("audio_summary", "histogram_summary", "image_summary", "merge_all_summaries", "merge_summary",
                               "scalar_summary"), ".summary.old")
 _LAZY |= late_names.MODULES

@@ -13,6 +13,7 @@ from . import graph, types
 from .graph import Spec, Tensor
 from .ops import elementwise as ew
 from .ops import reduce, scan, shape_like
+from .ops.strings import joined_strings
 from .ops.opdef import constant_value, convert_to_tensor, primitive
 
 # ---------------------------------------------------------------- arguments
@@ -105,7 +106,21 @@ lgamma, digamma = _unary(ew.lgamma, "lgamma"), _unary(ew.digamma, "digamma")
 is_nan, is_inf, is_finite = _unary(ew.is_nan, "is_nan"), _unary(ew.is_inf, "is_inf"), _unary(ew.is_finite, "is_finite")
 logical_not = _unary(ew.logical_not, "logical_not")
 
-add, subtract, multiply = _binary(ew.add, "add"), _binary(ew.subtract, "subtract"), _binary(ew.multiply, "multiply")
+
+def _adder(default: str | None = None) -> Callable[..., Tensor]:
+    numbers = _binary(ew.add, "add", default)
+
+    def fn(x: Any, y: Any, name: str | None = None) -> Tensor:
+        if any(isinstance(v, (str, bytes)) or getattr(v, "dtype", None) is types.string for v in (x, y)):
+            return joined_strings(convert_to_tensor(x, types.string), convert_to_tensor(y, types.string), name=name)
+        return numbers(x, y, name)
+
+    fn = _labelled(fn, "add", ew.add)
+    fn.__doc__ += "  Strings are joined."
+    return fn
+
+
+add, subtract, multiply = _adder(), _binary(ew.subtract, "subtract"), _binary(ew.multiply, "multiply")
 realdiv = _binary(ew.real_div, "realdiv")
 floor_div, floormod = _binary(ew.floor_div, "floor_div"), _binary(ew.floor_mod, "floormod")
 truncatediv, truncatemod = _binary(ew.truncate_div, "truncatediv"), _binary(ew.truncate_mod, "truncatemod")
@@ -590,7 +605,7 @@ def _invert(x: Any) -> Tensor:
 
 
 graph.OPERATORS.update({
-    "add": _binary(ew.add, "add", "add"), "sub": _binary(ew.subtract, "sub", "sub"), "mul": _binary(ew.multiply, "mul", "mul"),
+    "add": _adder("add"), "sub": _binary(ew.subtract, "sub", "sub"), "mul": _binary(ew.multiply, "mul", "mul"),
     "truediv": truediv, "div": div,
     "floordiv": floordiv, "mod": _binary(ew.floor_mod, "mod", "mod"), "pow": _binary(ew.pow, "pow", "pow"),
     "and": _by_dtype(ew.logical_and, ew.bitwise_and, "and"), "or": _by_dtype(ew.logical_or, ew.bitwise_or, "or"),

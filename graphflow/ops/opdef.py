@@ -348,6 +348,8 @@ def to_array(value: Any, dtype: DType | None, what: str = "constant") -> np.ndar
         value = int(value) if isinstance(value, types.Dimension) else value.as_list()  # type: ignore[call-overload]
     try:
         array = np.asarray(value)
+    except UnicodeDecodeError:  # text beside bytes that are none
+        array = np.asarray(value, object)
     except ValueError as e:
         raise ValueError(f"cannot make a {what} of a ragged sequence: {e}") from None
     if array.dtype == object and array.size and not isinstance(array.flat[0], (str, bytes)):
