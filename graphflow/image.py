@@ -14,8 +14,8 @@ from . import array_ops, graph, math_ops, random_ops, types
 from .graph import Spec, Tensor
 from .image_boxes import (combined_non_max_suppression, crop_and_resize, draw_bounding_boxes, extract_glimpse, non_max_suppression,
                           non_max_suppression_overlaps, non_max_suppression_padded, non_max_suppression_with_scores)
-from .image_codecs import *
-from .image_codecs import __all__ as _codecs
+from .image_codecs import (decode_and_crop_jpeg, decode_bmp, decode_gif, decode_image, decode_jpeg, decode_png, encode_jpeg, encode_png,
+                           extract_jpeg_shape, is_jpeg)
 from .ops.elementwise import select
 from .ops.opdef import convert_to_tensor, primitive
 
@@ -28,7 +28,9 @@ __all__ = ["ResizeMethod", "adjust_brightness", "adjust_contrast", "adjust_gamma
            "resize", "resize_area", "resize_bicubic", "resize_bilinear", "resize_image_with_crop_or_pad", "resize_image_with_pad",
            "resize_images", "resize_nearest_neighbor", "resize_with_crop_or_pad", "rgb_to_grayscale", "rgb_to_hsv", "rgb_to_yiq",
            "rgb_to_yuv", "rot90", "sample_distorted_bounding_box", "sobel_edges", "ssim", "ssim_multiscale", "total_variation",
-           "transpose", "transpose_image", "yiq_to_rgb", "yuv_to_rgb", *_codecs]
+           "transpose", "transpose_image", "yiq_to_rgb", "yuv_to_rgb",
+           "decode_and_crop_jpeg", "decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png",
+           "extract_jpeg_shape", "is_jpeg"]
 
 
 def _scope(name: str | None, default: str) -> Any:

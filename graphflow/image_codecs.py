@@ -8,8 +8,8 @@ from .graph import Tensor
 from .ops import images as ops
 from .ops.opdef import convert_to_tensor
 
-__all__ = ["decode_and_crop_jpeg", "decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png", "encode_jpeg",
-          , "encode_png", "extract_jpeg_shape", "is_jpeg"]
+__all__ = ["decode_and_crop_jpeg", "decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png", "encode_jpeg", "encode_png",
+           "extract_jpeg_shape", "is_jpeg"]
 
 
 def _contents(value: Any) -> Tensor:
