@@ -74,6 +74,7 @@ _LAZY = {
     "image": ".image",
     "logging": ".platform.logging",
     "metrics": ".metrics",
+    "profiler": ".profiler",
     "python": ".python",
     "resource_loader": ".platform.resource_loader",
     "summary": ".summary",
