@@ -28,7 +28,7 @@ _PLACES = {
     ".optimizers": "AdadeltaOptimizer AdagradDAOptimizer AdagradOptimizer AdamOptimizer FtrlOptimizer GradientDescentOptimizer "
                    "MomentumOptimizer ProximalAdagradOptimizer ProximalGradientDescentOptimizer RMSPropOptimizer",
     ".queue_runner": "QueueRunner QueueRunnerDef add_queue_runner start_queue_runners",
-    ".saver": "Saver SaverDef init_from_checkpoint",
+    ".saver": "Saver SaverDef",
     ".schedules": "cosine_decay cosine_decay_restarts exponential_decay inverse_time_decay linear_cosine_decay natural_exp_decay "
                   "noisy_linear_cosine_decay piecewise_constant piecewise_constant_decay polynomial_decay",
     ".session_manager": "SessionManager",
@@ -36,6 +36,7 @@ _PLACES = {
     ".supervisor": "Supervisor",
     ".sync_replicas": "SyncReplicasOptimizer",
     ".training_util": "assert_global_step create_global_step get_global_step get_or_create_global_step global_step",
+    ".warm_starting_util": "VocabInfo init_from_checkpoint warm_start",
     "..summary": "summary_iterator",
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names.split()}

@@ -12,6 +12,7 @@ from typing import Any
 from .. import errors, graph, graph_def
 from ..graph import Graph, Operation, Tensor
 from ..graph_def import GraphDef
+from ..partitioned_variables import SaveSliceInfo
 from ..proto.crc32c import crc32c
 from ..variables import Variable
 from . import checkpoint
@@ -93,10 +94,11 @@ def _item(x: Any) -> Any:
 
 
 def _variable(v: Any) -> dict[str, Any]:
-    initial = getattr(v, "initial_value", None)
+    initial, info = getattr(v, "initial_value", None), getattr(v, "_save_slice_info", None)
     return {"name": v.handle.name, "initializer": v.initializer.name, "initial_value": initial.name if isinstance(initial,
                                                                                                                   Tensor) else None,
-            "trainable": bool(v.trainable)}
+            "trainable": bool(v.trainable), **({} if info is None else {
+                "slice": [info.full_name, list(info.full_shape), list(info.var_offset), list(info.var_shape)]})}
 
 
 def describe(g: Graph, saver: Any = None, collection_list: Any = None, clear_devices: bool = False) -> MetaGraphDef:
@@ -107,7 +109,7 @@ def describe(g: Graph, saver: Any = None, collection_list: Any = None, clear_dev
             node.device = ""
     keys = g.get_all_collection_keys() if collection_list is None else [k for k in collection_list if k in g.get_all_collection_keys()]
     collections = {k: [d for d in map(_item, g.get_collection(k)) if d is not None] for k in keys}
-    saver_def = None if saver is None else {"variables": {name: _variable(v) for name, v in saver._vars.items()},
+    saver_def = None if saver is None else {"variables": {name: [_variable(p) for p in v.parts] for name, v in saver._vars.items()},
                                             "max_to_keep": saver._max_to_keep, "hours": saver._hours, "sharded": saver._sharded}
     return MetaGraphDef(exported, {k: items for k, items in collections.items() if items}, saver_def)
 
@@ -159,7 +161,8 @@ class _Back:
             v = self.variables[d["name"]] = Variable.__new__(Variable)
             v.handle, v.initializer = self.element(d["name"]), self.element(d["initializer"])
             v._initial = self.element(d["initial_value"]) if d["initial_value"] else v.initializer.inputs[1]
-            v._trainable, v.constraint, v._save_slice_info = d["trainable"], None, None
+            v._trainable, v.constraint = d["trainable"], None
+            v._save_slice_info = SaveSliceInfo(*d["slice"]) if "slice" in d else None
         return self.variables[d["name"]]
 
     def item(self, d: dict[str, Any]) -> Any:
@@ -218,8 +221,9 @@ def import_meta_graph(meta_graph_or_file: Any, clear_devices: bool = False, impo
         for key, items in meta.collection_def.items():
             for d in items:
                 g.add_to_collection(key, back.item(d))
-        saved = None if meta.saver_def is None else {(f"{import_scope}/{n}" if import_scope else n): back.variable(d)
-                                                     for n, d in meta.saver_def["variables"].items()}
+        saved = None if meta.saver_def is None else {
+            (f"{import_scope}/{n}" if import_scope else n): list(map(back.variable, [d] if isinstance(d, dict) else d))
+            for n, d in meta.saver_def["variables"].items()}
     except (KeyError, TypeError, IndexError, AttributeError) as e:
         raise ValueError(f"the MetaGraphDef's collections do not fit its graph ({type(e).__name__}: {e})") from None
     if saved:

@@ -14,6 +14,7 @@ from ..ops import indexing, scatter_state, sparse_rows, state
 from ..ops.gradients import gradients
 from ..ops.indexed_slices import IndexedSlices
 from ..ops.opdef import convert_to_tensor
+from ..partitioned_variables import SaveSliceInfo
 from ..variables import Variable
 
 DIFFERENTIABLE = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -27,7 +28,12 @@ def make_slot(primary: Any, value: Any, name: str) -> Variable:
     scope = get_variable_scope().name
     full = f"{scope}/{primary.op.name}/{name}" if scope else f"{primary.op.name}/{name}"
     with g.as_default(), g.name_scope(None), g.control_dependencies(None):
-        return Variable(value, trainable=False, name=full)
+        made = Variable(value, trainable=False, name=full)
+    info = getattr(primary, "_save_slice_info", None)
+    if info is not None and made.shape == primary.shape:  # the slots of a variable in parts are parts too
+        own = made.op.name[len(full) - len(name):]
+        made._set_save_slice_info(SaveSliceInfo(f"{info.full_name}/{own}", info.full_shape, info.var_offset, info.var_shape))
+    return made
 
 
 def start_of(var: Any, value: float = 0.0) -> Callable[[], Tensor]:

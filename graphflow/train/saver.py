@@ -9,36 +9,101 @@ import numpy as np
 
 from .. import errors, graph, types
 from ..graph import GraphKeys
-from ..ops import state
-from ..ops.opdef import constant
 from . import bundle, checkpoint
 from .training_util import global_step as step_of
 
 
-def _named(var_list: Any) -> dict[str, Any]:
+class Parts:
+    """The parts of a partitioned variable as one: they are saved as one tensor, and restored from one."""
+
+    def __init__(self, variables: list[Any]):
+        self.parts = sorted(variables, key=lambda v: v._save_slice_info.var_offset)
+        first = self.parts[0]._save_slice_info
+        self.name, self.sizes, self.dtype, self.op = first.full_name, tuple(first.full_shape), self.parts[0].handle.dtype, self.parts[0].op
+
+    def _places(self) -> Any:
+        for v in self.parts:
+            info = v._save_slice_info
+            yield v, tuple([slice(start, start + n) for start, n in zip(info.var_offset, info.var_shape)])
+
+    def read(self, store: Any) -> np.ndarray:
+        """The whole.  Raises ValueError when a part is missing."""
+        out, seen = np.empty(self.sizes, self.dtype.np), 0
+        for v, place in self._places():
+            out[place] = store.read(v.op)
+            seen += out[place].size
+        if seen != out.size:
+            raise ValueError(f"{self.name} cannot be saved: only {len(self.parts)} of its parts are given")
+        return out
+
+    def write(self, store: Any, value: np.ndarray) -> None:
+        for v, place in self._places():
+            store.write(v.op, value[place])
+
+
+class One:
+    """A variable that is saved as it is."""
+
+    def __init__(self, v: Any):
+        self.parts, self.name, self.op, self.dtype, self.sizes = [v], v.op.name, v.op, v.handle.dtype, v.handle.sizes
+
+    def read(self, store: Any) -> np.ndarray:
+        return store.read(self.op).copy()
+
+    def write(self, store: Any, value: np.ndarray) -> None:
+        store.write(self.op, value)
+
+
+def _whole(given: Any) -> One | Parts:
+    """What a value of a dict of variables stands for.  Raises TypeError."""
+    parts = list(given) if isinstance(given, (list, tuple)) or _partitioned(given) else [given]
+    for v in parts:
+        if getattr(v, "handle", None) is None:
+            raise TypeError(f"Variable to save is not a Variable: {v!r}")
+    if len(parts) == 1 and getattr(parts[0], "_save_slice_info", None) is None:
+        return One(parts[0])
+    if any(getattr(v, "_save_slice_info", None) is None for v in parts):
+        raise TypeError(f"Several variables under one name must be the parts of a partitioned variable: {parts}")
+    return Parts(parts)
+
+
+def _partitioned(v: Any) -> bool:
+    return hasattr(v, "_get_variable_list")
+
+
+def _named(var_list: Any) -> dict[str, One | Parts]:
     """Variables by the name they are saved under.
 
     Raises:
         TypeError: an item is no variable.  ValueError: two have the same name.
     """
     if isinstance(var_list, dict):
-        pairs = list(var_list.items())
-    elif isinstance(var_list, (list, tuple, set)):
-        pairs = [(getattr(getattr(v, "op", None), "name", None), v) for v in var_list]
-    else:
+        return {name: _whole(v) for name, v in var_list.items()}
+    if not isinstance(var_list, (list, tuple, set)):
         raise TypeError(f"var_list must be a list or a dict of variables, got {type(var_list).__name__}")
-    out: dict[str, Any] = {}
-    for name, v in pairs:
-        if getattr(v, "handle", None) is None:
-            raise TypeError(f"Variable to save is not a Variable: {v!r}")
-        if out.get(name, v) is not v:
+    out: dict[str, One | Parts] = {}
+    parts: dict[str, list[Any]] = {}
+    for v in [part for given in var_list for part in (given if _partitioned(given) else [given])]:
+        info = getattr(v, "_save_slice_info", None)
+        if info is not None:
+            parts.setdefault(info.full_name, []).append(v)
+            continue
+        one = _whole(v)
+        if one.name in out and out[one.name].op is not one.op:
+            raise ValueError(f"At least two variables have the same name: {one.name}")
+        out[one.name] = one
+    for name, found in parts.items():
+        if name in out:
             raise ValueError(f"At least two variables have the same name: {name}")
-        out[name] = v
+        out[name] = Parts(list(dict.fromkeys(found)))
     return out
 
 
 class SaverDef:
-    """What a Saver is made from: how many checkpoints it keeps, and `variables`, names of variables by the names they are saved under."""
+    """What a Saver is made from: how many checkpoints it keeps, and `variables`, names of variables by the names they are saved under.
+
+    The name of a partitioned variable is a list, that of its parts.
+    """
 
     LEGACY, V1, V2 = range(3)
 
@@ -46,15 +111,22 @@ class SaverDef:
                  variables: Any = None):
         self.max_to_keep, self.sharded, self.version = max_to_keep, sharded, version
         self.keep_checkpoint_every_n_hours = keep_checkpoint_every_n_hours
-        self.variables: dict[str, str] = dict(variables or {})
+        self.variables: dict[str, Any] = dict(variables or {})
+
+    def _renamed(self, change: Any) -> dict[str, Any]:
+        """The names with `change` done to each variable's."""
+        return {key: [change(n) for n in v] if isinstance(v, list) else change(v) for key, v in self.variables.items()}
 
     def _found(self) -> dict[str, Any]:
         """The variables of the default graph.  Raises ValueError when one is not there."""
         ours = {v.op.name: v for v in saveable_variables()}
-        for name in self.variables.values():
+
+        def known(name: str) -> Any:
             if name not in ours:
                 raise ValueError(f"The variable {name} of the SaverDef is not in the graph.{errors.suggest(name, ours)}")
-        return {key: ours[name] for key, name in self.variables.items()}
+            return ours[name]
+
+        return self._renamed(known)
 
     def _saver(self) -> Saver:
         return Saver(saver_def=self)
@@ -109,7 +181,7 @@ class Saver:
         self._relative, self._name, self._sharded = save_relative_paths, name or "save", sharded
         self._last: list[tuple[str, float]] = []
         self._next_kept = time.time() + keep_checkpoint_every_n_hours * 3600
-        self._vars: dict[str, Any] | None = None
+        self._vars: dict[str, One | Parts] | None = None
         if not defer_build:
             self.build()
 
@@ -125,14 +197,15 @@ class Saver:
         """What this Saver saves, by name, and how many checkpoints it keeps."""
         if self._vars is None:
             raise RuntimeError("`build()` should be called before as_saver_def if defer_build==True")
-        return SaverDef(self._max_to_keep, self._sharded, self._hours, SaverDef.V2, {n: v.op.name for n, v in self._vars.items()})
+        names = {n: v.op.name if isinstance(v, One) else [p.op.name for p in v.parts] for n, v in self._vars.items()}
+        return SaverDef(self._max_to_keep, self._sharded, self._hours, SaverDef.V2, names)
 
     saver_def = property(as_saver_def)
 
     def to_proto(self, export_scope: str | None = None) -> SaverDef | None:
         """`as_saver_def`; None when `export_scope` is given and no variable is inside it."""
         found = self.as_saver_def()
-        if export_scope and not any(n == export_scope or n.startswith(export_scope + "/") for n in found.variables.values()):
+        if export_scope and not any(v.op.name.startswith(export_scope + "/") for v in (self._vars or {}).values()):
             return None
         return found
 
@@ -141,7 +214,7 @@ class Saver:
         """The Saver of a SaverDef for the default graph, whose variables are below `import_scope`."""
         scope = f"{import_scope}/" if import_scope else ""
         moved = SaverDef(saver_def.max_to_keep, saver_def.sharded, saver_def.keep_checkpoint_every_n_hours, saver_def.version,
-                         {n: scope + v for n, v in saver_def.variables.items()})
+                         saver_def._renamed(lambda name: scope + name))
         return Saver(saver_def=moved, name=import_scope)
 
     # -- the recent checkpoints
@@ -197,7 +270,7 @@ class Saver:
         if not variables:
             return None
         with sess.store.lock:
-            values = {name: (v.handle.dtype, sess.store.read(v.op).copy()) for name, v in variables.items()}
+            values = {name: (v.dtype, v.read(sess.store)) for name, v in variables.items()}
         bundle.write(path, values, checkpoint.replace_file)
         if write_meta_graph:
             self._write_meta(sess.graph, f"{path}.{meta_graph_suffix}")
@@ -255,7 +328,7 @@ class Saver:
         values = read_values(checkpoint.CheckpointReader(save_path), variables, self._reshape)
         with sess.store.lock:
             for name, v in variables.items():
-                sess.store.write(v.op, values[name])
+                v.write(sess.store, values[name])
 
     def export_meta_graph(self, filename: str | None = None, collection_list: Any = None, as_text: bool = False, export_scope: Any = None,
                           clear_devices: bool = False, clear_extraneous_savers: bool = False, strip_default_attrs: bool = False,
@@ -286,10 +359,10 @@ def read_values(reader: checkpoint.CheckpointReader, variables: dict[str, Any], 
 
 
 def _checked(reader: checkpoint.CheckpointReader, name: str, v: Any, reshape: bool) -> np.ndarray:
-    dtype, shape, want = reader.dtype(name), reader.shape(name), v.handle.sizes
-    if dtype is not v.handle.dtype:
+    dtype, shape, want = reader.dtype(name), reader.shape(name), v.sizes
+    if dtype is not v.dtype:
         raise errors.InvalidArgumentError(None, v.op,
-                                          f"Restoring {name!r}: expected dtype {v.handle.dtype.name}, the checkpoint has {dtype.name}")
+                                          f"Restoring {name!r}: expected dtype {v.dtype.name}, the checkpoint has {dtype.name}")
     value = reader.stored(name)
     if reshape and types.known(want) and int(np.prod(want)) == value.size:
         return value.reshape(want)
@@ -300,49 +373,3 @@ def _checked(reader: checkpoint.CheckpointReader, name: str, v: Any, reshape: bo
                                           f"Assign requires shapes of both tensors to match. lhs shape= {types.shape_text(want)} "
                                           f"rhs shape= {types.shape_text(shape)}: restoring {name!r} from {reader.path!r}") from None
     return value
-
-
-# ---------------------------------------------------------------- starting from another model's values
-
-
-def init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: dict[str, Any]) -> None:
-    """Makes variables' initializers take the values of a checkpoint; call it before running the initializers.
-
-    Args:
-        assignment_map: {name in the checkpoint: variable or its name}, or {"old/scope/": "new/scope/"} ("/" for the root).
-
-    Raises:
-        ValueError: a variable or scope is not there, or the shapes differ.  NotFoundError: a name the checkpoint lacks.
-    """
-    reader = checkpoint.load_checkpoint(ckpt_dir_or_file)
-    for name, v in _assignments(reader, assignment_map):
-        if not reader.has_tensor(name):
-            raise errors.NotFoundError(None, v.op,
-                                       f"Tensor {name} is not found in {ckpt_dir_or_file} "
-                                       f"checkpoint.{errors.suggest(name, reader.names())}")
-        if tuple(v.handle.sizes) != reader.shape(name):
-            raise ValueError(f"Shape of variable {v.name} ({types.shape_text(v.handle.sizes)}) doesn't match with shape of tensor {name} "
-                             f"({types.shape_text(reader.shape(name))}) from checkpoint reader.")
-        with v.graph.as_default(), v.graph.control_dependencies(None), v.graph.name_scope(None):
-            value = constant(reader.get_tensor(name), v.handle.dtype, name=f"{v.op.name}/checkpoint_value")
-            v.initializer = state.assign(v.handle, value, name=f"{v.op.name}/checkpoint_initializer").op
-
-
-def _assignments(reader: checkpoint.CheckpointReader, assignment_map: dict[str, Any]) -> list[tuple[str, Any]]:
-    ours = {v.op.name: v for v in saveable_variables()}
-    pairs: list[tuple[str, Any]] = []
-    for name, target in assignment_map.items():
-        if not isinstance(target, str):
-            pairs += [(name, v) for v in (target if isinstance(target, (list, tuple)) else [target])]
-        elif name.endswith("/"):
-            source, scope = ("" if name == "/" else name), ("" if target == "/" else target)
-            found = [(source + n[len(scope):], v) for n,
-                     v in ours.items() if n.startswith(scope) and reader.has_tensor(source + n[len(scope):])]
-            if not found:
-                raise ValueError(f"Assignment map with scope only name {target} should map to scope only {name}: no variable matches")
-            pairs += found
-        elif target not in ours:
-            raise ValueError(f"Variable {target} is not in the graph.{errors.suggest(target, ours)}")
-        else:
-            pairs.append((name, ours[target]))
-    return pairs
