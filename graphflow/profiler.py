@@ -132,7 +132,7 @@ class ProfileOptionBuilder:
 
     def with_node_names(self, start_name_regexes: Any = None, show_name_regexes: Any = None, hide_name_regexes: Any = None,
                         trim_name_regexes: Any = None) -> ProfileOptionBuilder:
-        """Shows nodes whose name matches `show_name_regexes` and not `hide_name_regexes`; what `trim` matches is left out with all in it."""
+        """Shows nodes whose name matches `show_name_regexes` and not `hide_name_regexes`; `trim` leaves out all in what it matches."""
         given = {"start_name_regexes": start_name_regexes, "show_name_regexes": show_name_regexes, "hide_name_regexes": hide_name_regexes,
                  "trim_name_regexes": trim_name_regexes}
         return self._with(**{k: list(v) for k, v in given.items() if v is not None})
