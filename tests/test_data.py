@@ -664,6 +664,100 @@ def test_csv(tmp_path):
     assert batches == [({"n": [1, 2], "s": B('a, "b"', "")}, [2.5, 0.0])]
 
 
+@pytest.fixture
+def examples(tmp_path):
+    """Two files of three Examples: n = 0 .. 5, and a sequence of n numbers."""
+    def feature(values):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    names = [str(tmp_path / f"examples{i}") for i in range(2)]
+    for i, name in enumerate(names):
+        with tf.python_io.TFRecordWriter(name) as w:
+            for n in range(3 * i, 3 * i + 3):
+                features = tf.train.Features(feature={"n": feature([n]), "s": feature(range(n))})
+                w.write(tf.train.Example(features=features).SerializeToString())
+    return names
+
+
+FEATURES = {"n": tf.FixedLenFeature([], tf.int64), "s": tf.VarLenFeature(tf.int64)}
+
+
+def test_examples_are_parsed_one_by_one_and_in_batches(examples):
+    one = elements(tf.data.TFRecordDataset(examples).map(lambda r: tf.parse_single_example(r, FEATURES)).take(3))
+    assert one == [{"n": n, "s": ("sparse", [[i] for i in range(n)], list(range(n)), [n])} for n in range(3)]
+    batches = elements(tf.data.TFRecordDataset(examples).batch(4).apply(x.parse_example_dataset(FEATURES)))
+    assert [b["n"] for b in batches] == [[0, 1, 2, 3], [4, 5]]
+    assert batches[1]["s"] == ("sparse", [[0, i] for i in range(4)] + [[1, i] for i in range(5)], [*range(4), *range(5)], [2, 5])
+    made = elements(x.make_batched_features_dataset(examples, 4, FEATURES, label_key="n", num_epochs=1, shuffle=False))
+    assert [label for _, label in made] == [[0, 1, 2, 3], [4, 5]]
+    assert made[0][0] == {"s": ("sparse", [[1, 0], [2, 0], [2, 1], [3, 0], [3, 1], [3, 2]], [0, 0, 1, 0, 1, 2], [4, 3])}
+    with pytest.raises(ValueError):
+        x.make_batched_features_dataset(examples, 4, FEATURES, label_key="m")
+
+
+def test_records_are_written(tmp_path):
+    name = str(tmp_path / "written")
+    op = x.TFRecordWriter(name, "GZIP").write(Dataset.from_tensor_slices(["a", "bc"]).repeat(2))
+    with tf.Session() as sess:
+        sess.run(op)
+    assert elements(tf.data.TFRecordDataset(name, "GZIP")) == B("a", "bc", "a", "bc")
+    with pytest.raises(TypeError):
+        x.TFRecordWriter(name).write(numbers(3))
+
+
+def test_rows_of_a_database(tmp_path):
+    import sqlite3
+
+    name = str(tmp_path / "d.sqlite")
+    with sqlite3.connect(name) as c:
+        c.execute("create table t (a integer, b text, c real)")
+        c.executemany("insert into t values (?, ?, ?)", [(1, "x", 0.5), (2, "y", 1.5)])
+    make = lambda query: x.SqlDataset("sqlite", name, query, (tf.int64, tf.string, tf.float64))  # noqa: E731
+    assert elements(make("select a, b, c from t order by a desc")) == [(2, b"y", 1.5), (1, b"x", 0.5)]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="number of columns"):
+        elements(make("select a from t"))
+    with pytest.raises(tf.errors.UnknownError):
+        elements(make("select nothing"))
+
+
+COUNTS = {"range": (lambda: numbers(3, 10, 2), 4), "slices": (lambda: Dataset.from_tensor_slices([1, 2, 3]), 3),
+          "repeat": (lambda: numbers(3).repeat(4), 12), "without end": (lambda: numbers(3).repeat(), -1),
+          "batch": (lambda: numbers(5).batch(2), 3), "batch that drops": (lambda: numbers(5).batch(2, drop_remainder=True), 2),
+          "filter": (lambda: numbers(5).filter(lambda v: v > 1), -2), "zip": (lambda: Dataset.zip((numbers(3), numbers(2).repeat())), 3),
+          "take": (lambda: numbers(3).repeat().take(7), 7), "skip": (lambda: numbers(3).skip(5), 0),
+          "shard": (lambda: numbers(10).shard(3, 1), 3),
+          "map, shuffle, cache, prefetch": (lambda: numbers(4).map(lambda v: v).shuffle(2).cache().prefetch(1), 4),
+          "concatenate": (lambda: numbers(4).concatenate(numbers(2)), 6), "a tensor": (lambda: numbers(4).take(tf.size([1, 2])), -2)}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_cardinality(name):
+    make, expected = COUNTS[name]
+    with tf.Session() as sess:
+        assert sess.run(x.cardinality(make())) == expected
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_rejection_resample(known):
+    data = Dataset.from_tensor_slices(np.array([0] * 800 + [1] * 200)).shuffle(1000, seed=1).repeat(4)
+    resampled = data.apply(x.rejection_resample(lambda v: tf.cast(v, tf.int32), [0.5, 0.5], [0.8, 0.2] if known else None, seed=1))
+    found = elements(resampled, 10**5)
+    assert all(k == v for k, v in found)
+    assert 0.44 < np.mean([k for k, _ in found]) < 0.56
+    assert 1300 < len(found) < 1900
+
+
+def test_options():
+    options = tf.data.Options()
+    options.experimental_deterministic = False
+    options.experimental_threading.max_intra_op_parallelism = 1
+    dataset = numbers(3).with_options(options).map(lambda v: v)
+    assert dataset.options().experimental_deterministic is False
+    assert elements(dataset) == [0, 1, 2]
+    with pytest.raises(AttributeError):
+        options.experimental_nonsense = 1
+
+
 def test_cache_in_a_file(tmp_path):
     name, calls = str(tmp_path / "cache"), []
 

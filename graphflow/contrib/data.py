@@ -5,17 +5,18 @@ from typing import Any, Callable
 
 from .. import types
 from ..data import Dataset, FixedLengthRecordDataset, Iterator, TextLineDataset, TFRecordDataset, structure
-from ..data.experimental import (Counter, CsvDataset, RandomDataset, Reducer, bucket_by_sequence_length, choose_from_datasets,
+from ..data.experimental import (Counter, CsvDataset, RandomDataset, Reducer, SqlDataset, bucket_by_sequence_length, choose_from_datasets,
                                  copy_to_device, dense_to_sparse_batch, enumerate_dataset, get_single_element, group_by_reducer,
-                                 group_by_window, ignore_errors, make_csv_dataset, map_and_batch, parallel_interleave, prefetch_to_device,
+                                 group_by_window, ignore_errors, make_batched_features_dataset, make_csv_dataset, map_and_batch,
+                                 parallel_interleave, parse_example_dataset, prefetch_to_device, rejection_resample,
                                  sample_from_datasets, scan, shuffle_and_repeat, unbatch, unique)
 
-__all__ = ["Counter", "CsvDataset", "Dataset", "FixedLengthRecordDataset", "Iterator", "RandomDataset", "Reducer", "TFRecordDataset",
-           "TextLineDataset", "assert_element_shape", "batch_and_drop_remainder", "bucket_by_sequence_length", "choose_from_datasets",
-           "copy_to_device", "dense_to_sparse_batch", "enumerate_dataset", "get_single_element", "group_by_reducer", "group_by_window",
-           "ignore_errors", "make_csv_dataset", "map_and_batch", "padded_batch_and_drop_remainder", "parallel_interleave",
-           "prefetch_to_device", "reduce_dataset", "sample_from_datasets", "scan", "shuffle_and_repeat", "sliding_window_batch", "unbatch",
-           "unique"]
+__all__ = ["Counter", "CsvDataset", "Dataset", "FixedLengthRecordDataset", "Iterator", "RandomDataset", "Reducer", "SqlDataset",
+           "TFRecordDataset", "TextLineDataset", "assert_element_shape", "batch_and_drop_remainder", "bucket_by_sequence_length",
+           "choose_from_datasets", "copy_to_device", "dense_to_sparse_batch", "enumerate_dataset", "get_single_element",
+           "group_by_reducer", "group_by_window", "ignore_errors", "make_batched_features_dataset", "make_csv_dataset", "map_and_batch",
+           "padded_batch_and_drop_remainder", "parallel_interleave", "parse_example_dataset", "prefetch_to_device", "reduce_dataset",
+           "rejection_resample", "sample_from_datasets", "scan", "shuffle_and_repeat", "sliding_window_batch", "unbatch", "unique"]
 
 Transformation = Callable[[Dataset], Dataset]
 

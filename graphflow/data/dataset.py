@@ -362,20 +362,21 @@ class Dataset:
         return self._derived("SkipDataset", self.element, lambda run: streams.Skip(self.stream(run), run.number(n, "count", self)), [n])
 
     def shard(self, num_shards: Any, index: Any) -> Dataset:
-        """Elements number `index`, `index + num_shards`, ...  Raises ValueError when the numbers do not fit."""
+        """Elements number `index`, `index + num_shards`, ...  Raises InvalidArgumentError when the numbers do not fit."""
         n, i = _number(num_shards, "num_shards"), _number(index, "index")
-        if not isinstance(n, Tensor) and n < 1:
-            raise ValueError(f"num_shards must be >= 1; got {n}")
-        if not isinstance(i, Tensor) and (i < 0 or not isinstance(n, Tensor) and i >= n):
-            raise ValueError(f"index must be >= 0 and < num_shards = {n}; got {i}")
+
+        def check(shards: int, mine: int) -> None:
+            if not 0 <= mine < shards:
+                raise made._failed(f"num_shards must be >= 1 and index >= 0 and < num_shards; got {shards} and {mine}")
 
         def make(run: Run) -> Stream:
             shards, mine = run.number(n, "num_shards", made), run.number(i, "index", made)
-            if not 0 <= mine < shards:
-                raise made._failed(f"index must be >= 0 and < num_shards = {shards}; got {mine}")
+            check(shards, mine)
             return streams.Shard(self.stream(run), shards, mine)
 
         made = self._derived("ShardDataset", self.element, make, [n, i])
+        if not isinstance(n, Tensor) and not isinstance(i, Tensor):
+            check(n, i)
         return made
 
     def cache(self, filename: Any = "") -> Dataset:
@@ -489,9 +490,7 @@ class Dataset:
 
     def filter(self, predicate: Callable[..., Any]) -> Dataset:
         """Elements for which `predicate` is true.  Raises ValueError when that is no boolean scalar."""
-        f = self._function(predicate, "Dataset_filter")
-        if len(f.leaves) != 1 or f.leaves[0].dtype is not types.bool_ or f.leaves[0].sizes not in ((), None):
-            raise ValueError(f"`predicate` must return a scalar boolean tensor, got {f.result!r}")
+        f = deciding(self._function(predicate, "Dataset_filter"))
 
         def make(run: Run) -> Stream:
             call = self._calls(f, run)
@@ -627,9 +626,20 @@ def returning_dataset(f: Function, what: str) -> Function:
 
 def returning_number(f: Function, what: str) -> Function:
     """Raises ValueError unless `f` returns an int64 scalar."""
-    if len(f.leaves) != 1 or f.leaves[0].dtype is not types.int64 or f.leaves[0].sizes not in ((), None):
+    if not _scalar_of(f, types.int64):
         raise ValueError(f"`{what}` must return a single tf.int64 scalar tensor, got {f.result!r}")
     return f
+
+
+def deciding(f: Function) -> Function:
+    """Raises ValueError unless `f` returns a boolean scalar."""
+    if not _scalar_of(f, types.bool_):
+        raise ValueError(f"`predicate` must return a scalar boolean tensor, got {f.result!r}")
+    return f
+
+
+def _scalar_of(f: Function, dtype: types.DType) -> bool:
+    return type(f.result) is Leaf and f.result.dtype is dtype and f.result.sizes in ((), None)
 
 def _component(value: Any) -> Any:
     """One component as an array, or as a tensor where it is one."""

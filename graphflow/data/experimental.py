@@ -6,20 +6,25 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from .. import array_ops, errors, math_ops, types
+from ..graph import Tensor
+from ..ops import opdef
 from ..random_ops import get_seed
 from ..types import UNKNOWN, TensorShape
 from . import streams, structure
-from .dataset import (AUTOTUNE, INT64, Dataset, Listed, Run, _component, _entropy, _number, _positive, _started, returning_dataset,
-                      returning_number)
+from .dataset import (AUTOTUNE, INT64, Dataset, Listed, Run, _component, _entropy, _number, _positive, _started, deciding,
+                      returning_dataset, returning_number)
 from .function import Function
 from .iterator import folding, get_single_element
+from .options import DistributeOptions, OptimizationOptions, ThreadingOptions
 from .streams import End, Stream
 from .structure import DatasetLeaf, Leaf, SparseLeaf
 
-__all__ = ["AUTOTUNE", "Counter", "CsvDataset", "RandomDataset", "Reducer", "bucket_by_sequence_length", "choose_from_datasets",
-           "copy_to_device", "dense_to_sparse_batch", "enumerate_dataset", "get_single_element", "group_by_reducer", "group_by_window",
-           "ignore_errors", "make_csv_dataset", "map_and_batch", "map_and_batch_with_legacy_function", "parallel_interleave",
-           "prefetch_to_device", "sample_from_datasets", "scan", "shuffle_and_repeat", "take_while", "unbatch", "unique"]
+__all__ = ["AUTOTUNE", "Counter", "CsvDataset", "DistributeOptions", "INFINITE_CARDINALITY", "OptimizationOptions", "RandomDataset",
+           "Reducer", "SqlDataset", "TFRecordWriter", "ThreadingOptions", "UNKNOWN_CARDINALITY", "bucket_by_sequence_length", "cardinality",
+           "choose_from_datasets", "copy_to_device", "dense_to_sparse_batch", "enumerate_dataset", "get_single_element", "group_by_reducer",
+           "group_by_window", "ignore_errors", "make_batched_features_dataset", "make_csv_dataset", "map_and_batch",
+           "map_and_batch_with_legacy_function", "parallel_interleave", "parse_example_dataset", "prefetch_to_device", "rejection_resample",
+           "sample_from_datasets", "scan", "shuffle_and_repeat", "take_while", "unbatch", "unique"]
 
 Transformation = Callable[[Dataset], Dataset]
 
@@ -90,17 +95,10 @@ def ignore_errors() -> Transformation:
                                             lambda run: streams.IgnoreErrors(streams.rowless(dataset.stream(run)), errors.OpError))
 
 
-def _predicate(dataset: Dataset, f: Callable[..., Any], name: str) -> Function:
-    traced = dataset._function(f, name)
-    if len(traced.leaves) != 1 or traced.leaves[0].dtype is not types.bool_ or traced.leaves[0].sizes not in ((), None):
-        raise ValueError(f"`predicate` must return a scalar boolean tensor, got {traced.result!r}")
-    return traced
-
-
 def take_while(predicate: Callable[..., Any]) -> Transformation:
     """Elements up to the first for which `predicate` is false.  Raises ValueError when that is no boolean scalar."""
     def apply(dataset: Dataset) -> Dataset:
-        f = _predicate(dataset, predicate, "take_while")
+        f = deciding(dataset._function(predicate, "take_while"))
 
         def make(run: Run) -> Stream:
             call = dataset._calls(f, run)
@@ -436,4 +434,199 @@ def dense_to_sparse_batch(batch_size: Any, row_shape: Any) -> Transformation:
     return apply
 
 
+def rejection_resample(class_func: Callable[..., Any], target_dist: Any, initial_dist: Any = None,
+                       seed: int | None = None) -> Transformation:
+    """Elements left out at random so that their classes have the distribution `target_dist`; pairs of a class and an element.
+
+    Args:
+        class_func: the class of an element, int32 from 0.
+        target_dist: a floating point vector, the wanted share of each class.
+        initial_dist: that of the input; if None it is counted on the way.
+
+    Raises:
+        TypeError: distributions that are not floating point.  ValueError: a class that is no int32 scalar, or other numbers of classes.
+    """
+    wanted, given = _component(target_dist), None if initial_dist is None else _component(initial_dist)
+    for d in (wanted, given):
+        if d is not None and types.as_dtype(d.dtype) not in types.FLOAT:
+            raise TypeError(f"target_dist and initial_dist must be floating point vectors, got {d!r}")
+
+    def apply(dataset: Dataset) -> Dataset:
+        f = dataset._function(class_func, "class_func")
+        if type(f.result) is not Leaf or f.result.dtype is not types.int32 or f.result.sizes not in ((), None):
+            raise ValueError(f"`class_func` must return a scalar tf.int32 tensor, got {f.result!r}")
+
+        def make(run: Run) -> Stream:
+            target = np.asarray(run.value(wanted), np.float64)
+            seen = np.ones(len(target)) if given is None else np.asarray(run.value(given), np.float64)
+            if seen.shape != target.shape:
+                raise made._failed(f"target_dist and initial_dist must have the same length, got {target.shape} and {seen.shape}")
+            call, rng = dataset._calls(f, run), np.random.Generator(np.random.PCG64(_entropy(keys, run, None)))
+
+            def classed(x: Any) -> Any:
+                k = call(x)[0]
+                if not 0 <= int(k) < len(target):
+                    raise made._failed(f"class_func gave the class {int(k)}; there are {len(target)} classes")
+                if given is None:
+                    seen[int(k)] += 1
+                return k, *x
+
+            def keep(x: Any) -> bool:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    share = np.where(target > 0, target / seen, 0)
+                return rng.random() * share.max() < share[int(x[0])]
+
+            return streams.Filter(streams.Map(streams.rowless(dataset.stream(run)), classed), keep)
+
+        made = dataset._derived("RejectionResample", (f.result, dataset.element), make, [wanted, given], [f])
+        keys = get_seed(seed, made.name)
+        return made
+
+    return apply
+
+
+# ---------------------------------------------------------------- records and tables
+
+
+def parse_example_dataset(features: Any, num_parallel_calls: Any = 1) -> Transformation:
+    """Vectors of serialized Examples as dicts of tensors, by `tf.parse_example`.
+
+    Raises:
+        ValueError: no features.  TypeError: elements that are no vectors of strings.
+    """
+    if not features:
+        raise ValueError("Missing: features was %s." % (features,))
+
+    def apply(dataset: Dataset) -> Dataset:
+        from ..io import parse_example
+
+        leaf = dataset.element
+        if type(leaf) is not Leaf or leaf.dtype is not types.string or leaf.sizes is not None and len(leaf.sizes) != 1:
+            raise TypeError(f"Input dataset should be a dataset of vectors of strings, got {leaf!r}")
+        return dataset.map(lambda x: parse_example(x, features), num_parallel_calls)
+
+    return apply
+
+
+def make_batched_features_dataset(file_pattern: Any, batch_size: Any, features: Any, reader: Any = None, label_key: str | None = None,
+                                  reader_args: Any = None, num_epochs: int | None = None, shuffle: bool = True,
+                                  shuffle_buffer_size: int = 10000, shuffle_seed: int | None = None,
+                                  prefetch_buffer_size: Any = None, reader_num_threads: int | None = None,
+                                  parser_num_threads: int | None = None, sloppy_ordering: bool = False,
+                                  drop_final_batch: bool = False) -> Dataset:
+    """Batches of parsed Examples from files: dicts of tensors, with `label_key` pairs of that and the label.
+
+    Args:
+        reader: makes a dataset of a file name and `reader_args`; TFRecordDataset if None.
+        num_epochs: how often; without end if None.  drop_final_batch: leave a smaller last batch out.
+        reader_num_threads: how many files are read at a time.  parser_num_threads: likewise batches.
+
+    Raises:
+        ValueError: `label_key` is none of `features`.
+    """
+    from .readers import TFRecordDataset
+
+    if label_key is not None and label_key not in features:
+        raise ValueError(f"The `label_key` provided ({label_key!r}) must be one of the `features` keys.")
+    make, cycle = TFRecordDataset if reader is None else reader, reader_num_threads or 1
+    dataset: Any = Dataset.list_files(file_pattern, shuffle=shuffle, seed=shuffle_seed)
+    dataset = dataset.interleave(lambda name: make(name, *(reader_args or [])), cycle, num_parallel_calls=cycle if cycle > 1 else None)
+    if type(dataset.element) is tuple:  # of a key and a value
+        dataset = dataset.map(lambda *x: x[-1])
+    if shuffle:
+        dataset = dataset.shuffle(shuffle_buffer_size, shuffle_seed)
+    dataset = dataset.repeat(num_epochs).batch(batch_size, drop_remainder=drop_final_batch or num_epochs is None)
+    dataset = dataset.apply(parse_example_dataset(features, parser_num_threads or 2))
+    if label_key is not None:
+        dataset = dataset.map(lambda x: (x, x.pop(label_key)))
+    return dataset.prefetch(AUTOTUNE if prefetch_buffer_size is None else prefetch_buffer_size)
+
+
+class SqlDataset(Dataset):
+    """The rows of a query to an SQLite database, as tuples of scalars.
+
+    Args:
+        driver_name: "sqlite".  data_source_name: the file.  query: SQL.
+        output_types: the dtypes of the columns.
+
+    Raises (at run time):
+        InvalidArgumentError: another driver, number of columns or value.  UnknownError: what the database says.
+    """
+
+    def __init__(self, driver_name: Any, data_source_name: Any, query: Any, output_types: Any):
+        dtypes = [types.as_dtype(t) for t in output_types]
+        texts = [_component(v) for v in (driver_name, data_source_name, query)]
+        super().__init__("SqlDataset", tuple([Leaf(t, ()) for t in dtypes]), lambda run: self._rows(run, texts, dtypes), operands=texts)
+
+    def _rows(self, run: Run, texts: Any, dtypes: Any) -> Stream:
+        import sqlite3
+        from contextlib import closing
+
+        driver, source, query = (np.asarray(run.value(t), object).item().decode() for t in texts)
+        if driver != "sqlite":
+            raise self._failed(f"The database type, {driver}, is not supported by SqlDataset. The supported type is sqlite")
+
+        def rows() -> Any:
+            with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, check_same_thread=False)) as connection:
+                yield from connection.execute(query)
+
+        def convert(row: Any) -> Any:
+            if len(row) != len(dtypes):
+                raise self._failed(f"The number of columns of the query, {len(row)}, is not that of output_types, {len(dtypes)}")
+            return tuple([self._value(v, t) for v, t in zip(row, dtypes)])
+
+        return streams.Pulled(rows, convert, lambda e: errors.raised_at(errors.UnknownError, self, f"{type(e).__name__}: {e}"))
+
+    def _value(self, value: Any, dtype: types.DType) -> np.ndarray:
+        if dtype.kind == "s":
+            return np.array(b"" if value is None else value if isinstance(value, bytes) else str(value).encode(), object)
+        try:
+            return np.array(0 if value is None else value, dtype.np)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise self._failed(f"the value {value!r} is no {dtype.name}: {e}") from e
+
+
+# ---------------------------------------------------------------- how many
+
+INFINITE_CARDINALITY, UNKNOWN_CARDINALITY = -1, -2
+
+
+def cardinality(dataset: Dataset) -> Any:
+    """The number of elements as an int64 scalar; INFINITE_CARDINALITY, or UNKNOWN_CARDINALITY where only a pass would tell."""
+    return opdef.constant(np.array(_count(dataset), np.int64), name="cardinality")
+
+
+def _count(d: Dataset) -> int:
+    given = [v for v in d.operands if v is not None]
+    below = [_count(x) for x in d.inputs]
+    if any(isinstance(v, Tensor) for v in given) or UNKNOWN_CARDINALITY in below or d.type not in _COUNTS:
+        return UNKNOWN_CARDINALITY
+    return _COUNTS[d.type](given, *below)
+
+
+def _times(n: int, k: int) -> int:
+    return 0 if not (n and k) else -1 if n < 0 or k < 0 else n * k
+
+
+def _least(*counts: int) -> int:
+    return min([n for n in counts if n >= 0], default=-1)
+
+
+def _batches(given: Any, n: int) -> int:
+    return n if n < 0 else n // given[0] if given[1] else -(-n // given[0])
+
+
+_COUNTS: dict[str, Callable[..., int]] = {
+    "TensorDataset": lambda given: 1, "TensorSliceDataset": lambda given: len(given[0]) if isinstance(given[0], np.ndarray) else -2,
+    "RangeDataset": lambda given: len(range(*given)), "ZipDataset": lambda given, *n: _least(*n),
+    "ConcatenateDataset": lambda given, *n: -1 if -1 in n else sum(n), "RepeatDataset": lambda given, n: _times(n, given[0]),
+    "TakeDataset": lambda given, n: n if given[0] < 0 else _least(n, given[0]),
+    "SkipDataset": lambda given, n: 0 if given[0] < 0 else n if n < 0 else max(0, n - given[0]),
+    "ShardDataset": lambda given, n: n if n < 0 else len(range(given[1], n, given[0])), "BatchDataset": _batches,
+    "PaddedBatchDataset": _batches,
+    **dict.fromkeys(("MapDataset", "ParallelMapDataset", "CacheDataset", "PrefetchDataset", "ShuffleDataset", "OptionsDataset",
+                     "ScanDataset"), lambda given, n: n)}
+
+
 from .csv import CsvDataset, make_csv_dataset  # noqa: E402  (it is written on what stands here)
+from .iterator import TFRecordWriter  # noqa: E402

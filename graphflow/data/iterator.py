@@ -15,6 +15,7 @@ from ..graph import Operation, Spec, Tensor
 from ..ops import opdef
 from ..ops.opdef import convert_to_tensor
 from ..ops.resource import handle_op, resource_op
+from ..proto import records
 from ..runtime.executable import Executable
 from . import streams, structure
 from .dataset import Dataset, Run, _component, _declared
@@ -360,6 +361,41 @@ def get_single_element(dataset: Dataset) -> Any:
     """The only element of `dataset` as tensors; InvalidArgumentError (at run time) when it has none or several."""
     _check(dataset)
     return _outputs(single_element(*dataset.tensors(), dataset=dataset), dataset.element)
+
+
+@resource_op("DatasetToTFRecord", lambda filename, compression, *tensors, dataset: [])
+def write_records(filename, compression, *tensors, dataset):
+    """Writes the elements to a file of records."""
+
+
+@write_records.performs
+def _(access, op, arrays):
+    dataset, (path, kind) = op.attrs["dataset"], [np.asarray(a, object).item() for a in arrays[:2]]
+    kind = kind.decode() if isinstance(kind, bytes) else kind
+    s = streams.rowless(dataset.stream(Run(dict(zip(dataset.tensors(), arrays[2:])), access.store)))
+    try:
+        with streams.waiting(access), records.RecordWriter(path, kind) as writer:
+            for element, in s:
+                writer.write(element.item())
+    finally:
+        s.close()
+    return []
+
+
+class TFRecordWriter:
+    """Writes datasets of string scalars to a TFRecord file, compressed by "", "ZLIB" or "GZIP"."""
+
+    def __init__(self, filename: Any, compression_type: Any = None):
+        self._filename = convert_to_tensor(filename, types.string)
+        self._compression = convert_to_tensor(compression_type or "", types.string)
+
+    def write(self, dataset: Dataset) -> Operation:
+        """The op that writes all elements.  Raises TypeError when they are no string scalars."""
+        _check(dataset)
+        leaf = dataset.element
+        if type(leaf) is not structure.Leaf or leaf.dtype is not types.string or leaf.sizes not in ((), None):
+            raise TypeError(f"`dataset` must be a dataset of scalar strings, got {leaf!r}")
+        return write_records(self._filename, self._compression, *dataset.tensors(), dataset=dataset)
 
 
 def _outputs(found: Any, element: Any) -> Any:

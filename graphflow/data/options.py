@@ -20,9 +20,9 @@ class Options:
     def __init__(self) -> None:
         for name in self.NAMES:
             object.__setattr__(self, name, None)
-        object.__setattr__(self, "experimental_threading", Nested())
-        object.__setattr__(self, "experimental_optimization", Nested())
-        object.__setattr__(self, "experimental_distribute", Nested())
+        object.__setattr__(self, "experimental_threading", ThreadingOptions())
+        object.__setattr__(self, "experimental_optimization", OptimizationOptions())
+        object.__setattr__(self, "experimental_distribute", DistributeOptions())
         object.__setattr__(self, "experimental_stats", Nested())
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -61,9 +61,21 @@ class Nested:
     __hash__ = None  # type: ignore[assignment]
 
 
+class ThreadingOptions(Nested):
+    """Numbers of threads; the engine has those that `num_parallel_calls` asks for."""
+
+
+class OptimizationOptions(Nested):
+    """Rewrites of pipelines; the engine makes those that change nothing."""
+
+
+class DistributeOptions(Nested):
+    """How a dataset is cut for several workers; there is one."""
+
+
 def _merged(name: str, a: Any, b: Any) -> Any:
     if isinstance(a, Nested) and isinstance(b, Nested):
-        found = Nested()
+        found = type(a)()
         for key in {**vars(a), **vars(b)}:
             setattr(found, key, _merged(f"{name}.{key}", getattr(a, key), getattr(b, key)))
         return found

@@ -355,7 +355,7 @@ def to_array(value: Any, dtype: DType | None, what: str = "constant") -> np.ndar
     if array.dtype == object and array.size and not isinstance(array.flat[0], (str, bytes)):
         bad = next((v for v in array.flat if not isinstance(v, (int, float, np.generic))), array.flat[0])
         raise TypeError(f"Failed to convert object of type {type(bad).__name__} to a {what}: {bad!r}")
-    weak = not isinstance(value, (np.ndarray, np.generic)) and not _holds_numpy(value)
+    weak = not hasattr(value, "__array__") and not _holds_numpy(value)  # arrays, and what is one: columns of a table
     if dtype is None:
         dtype = _natural(array, weak)
     if dtype.kind == "s":
