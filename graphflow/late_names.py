@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 MODULES: dict[str, str] = {name: f".{name}" for name in (
-    "dtypes", "lookup", "manip", "quantization", "saved_model", "sets", "signal", "spectral")}
+    "dtypes", "lookup", "manip", "queue", "quantization", "saved_model", "sets", "signal", "spectral")}
 
 _HOMES = {
+    ".accumulators": ["Barrier", "ConditionalAccumulator", "ConditionalAccumulatorBase", "SparseConditionalAccumulator"],
     ".errors": ["OpError"],
     ".histogram_ops": ["histogram_fixed_width", "histogram_fixed_width_bins"],
     ".legacy": ["batch_cholesky", "batch_cholesky_solve", "batch_fft", "batch_fft2d", "batch_fft3d", "batch_ifft", "batch_ifft2d",

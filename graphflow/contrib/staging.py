@@ -1,0 +1,4 @@
+"""`tf.contrib.staging`."""
+from ..accumulators import StagingArea
+
+__all__ = ["StagingArea"]
