@@ -325,6 +325,22 @@ def test_supervisor_with_a_function(tmp_path):
     sv.stop()
 
 
+def test_basic_train_loop():
+    _, train = counted()
+    left = [tf.errors.AbortedError(None, None, "lost")]
+    sv = T.Supervisor(saver=None, summary_op=None)
+
+    def step(sess, last, bonus=0):
+        if sess.run("w:0") == 2.0 and left:
+            raise left.pop()
+        sess.run(train)
+        if sess.run("w:0") == last + bonus:
+            sv.request_stop()
+
+    T.basic_train_loop(sv, step, args=(3,), kwargs={"bonus": 1})
+    assert not left and sv.should_stop()
+
+
 def test_profiler(tmp_path):
     _, train = counted()
     with flags.override(interpret=0), T.MonitoredSession(hooks=[T.ProfilerHook(save_steps=2, output_dir=str(tmp_path))]) as sess:

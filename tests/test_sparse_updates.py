@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.flags import flags
 from graphflow.train.optimizers import LazyAdamOptimizer
 
 T = tf.train
@@ -155,6 +156,26 @@ def test_an_optimizer_with_the_hooks_of_tf1():
         sess.run(train)
         assert sess.run(v).tolist() == [0.5, 1.5] and sess.run(w).tolist() == [[0.5], [1.0], [0.0]]
         assert sess.run(optimizer.get_slot(w, "count")).tolist() == [[1.0], [0.0], [1.0]]
+
+
+@pytest.mark.parametrize("make", [lambda: T.GradientDescentOptimizer(.5), lambda: T.MomentumOptimizer(.5, .9), lambda: T.AdamOptimizer(.5)],
+                         ids=["sgd", "momentum", "adam"])
+def test_vectors_and_higher_ranks(make):
+    v, w = tf.Variable(np.ones(4, np.float32)), tf.Variable(np.ones((3, 2, 2), np.float32))
+    train = make().minimize(tf.reduce_sum(tf.gather(v, [1, 1])) + tf.reduce_sum(tf.gather(w, [[2], [0]])))
+    with flags.override(interpret=1), tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        sess.run(train)
+        moved = [np.flatnonzero((x != 1).reshape(len(x), -1).any(1)).tolist() for x in sess.run([v, w])]
+    assert moved == [[1], [0, 2]]
+
+
+def test_sampled_losses_touch_few_rows():
+    weights, biases = tf.Variable(tf.random_normal([50, 4])), tf.Variable(tf.zeros([50]))
+    inputs, labels = tf.random_normal([3, 4]), tf.constant([[1], [2], [3]], tf.int64)
+    for loss in (tf.nn.nce_loss, tf.nn.sampled_softmax_loss):
+        grads = tf.gradients(tf.reduce_mean(loss(weights, biases, labels, inputs, 5, 50)), [weights, biases])
+        assert all(isinstance(g, tf.IndexedSlices) for g in grads)
 
 
 def test_a_constraint_on_a_sparse_variable():

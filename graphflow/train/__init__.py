@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 _PLACES = {
+    "..contrib.training.evaluation": "checkpoints_iterator",
     "..graph_def": "write_graph",
     "..proto": "BytesList ClusterDef Example Feature FeatureList FeatureLists Features FloatList Int64List JobDef SequenceExample "
                "ServerDef",
@@ -33,7 +34,7 @@ _PLACES = {
                   "noisy_linear_cosine_decay piecewise_constant piecewise_constant_decay polynomial_decay",
     ".session_manager": "SessionManager",
     ".session_run_hook": "SessionRunArgs SessionRunContext SessionRunHook SessionRunValues",
-    ".supervisor": "Supervisor",
+    ".supervisor": "Supervisor basic_train_loop",
     ".sync_replicas": "SyncReplicasOptimizer",
     ".training_util": "assert_global_step create_global_step get_global_step get_or_create_global_step global_step",
     ".warm_starting_util": "VocabInfo init_from_checkpoint warm_start",

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import Any, Iterator
 
-from .. import control_flow_ops, graph, variables
+from .. import control_flow_ops, errors, graph, variables
 from ..graph import GraphKeys
 from ..platform import logging
 from . import saver as savers
@@ -255,6 +255,19 @@ class Supervisor:
     PrepareSession, StartQueueRunners, StartStandardServices = prepare_or_wait_for_session, start_queue_runners, start_standard_services
     Stop, RequestStop, Loop, ShouldStop, StopOnException = stop, request_stop, loop, should_stop, stop_on_exception
     WaitForStop, SummaryComputed = wait_for_stop, summary_computed
+
+
+def basic_train_loop(supervisor: Supervisor, train_step_fn: Any, args: Any = None, kwargs: Any = None, master: str = "") -> None:
+    """Calls `train_step_fn(session, *args, **kwargs)` until the supervisor stops; after an AbortedError in a new session."""
+    again = True
+    while again:
+        again = False
+        try:
+            with supervisor.managed_session(master) as sess:
+                while not supervisor.should_stop():
+                    train_step_fn(sess, *(args or ()), **(kwargs or {}))
+        except errors.AbortedError:
+            again = True
 
 
 class _StepRate:
