@@ -22,18 +22,25 @@ __all__ = ["cholesky", "cholesky_solve", "cross", "log_matrix_determinant", "mat
 # Names of tf.linalg that live elsewhere: `tf.linalg.band_part` is `tf.matrix_band_part`.
 _ELSEWHERE = {"band_part": "matrix_band_part", "diag": "matrix_diag", "diag_part": "matrix_diag_part", "set_diag": "matrix_set_diag",
               "transpose": "matrix_transpose", "matrix_transpose": "matrix_transpose", "tensor_diag": "diag",
-              "tensor_diag_part": "diag_part", "eye": "eye", "matmul": "matmul", "matvec": "matvec", "einsum": "einsum",
+              "tensor_diag_part": "diag_part", "eye": "eye", "matmul": "matmul", "einsum": "einsum", "global_norm": "global_norm",
               "tensordot": "tensordot", "l2_normalize": "l2_normalize"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ELSEWHERE:
-        from . import init_ops, nn
+    if name.startswith("LinearOperator"):
+        from . import linear_operators
 
-        for module in (array_ops, math_ops, nn, init_ops):
-            if hasattr(module, _ELSEWHERE[name]):
-                return getattr(module, _ELSEWHERE[name])
-    raise AttributeError(f"tf.linalg has no {name!r}")
+        if name in linear_operators.__all__:
+            return getattr(linear_operators, name)
+    elif name in _ELSEWHERE:
+        import graphflow
+
+        home = graphflow.nn if name in ("l2_normalize",) else graphflow
+        return getattr(home, _ELSEWHERE[name])
+    from . import errors, linear_operators
+
+    known = [n for n in globals() if not n.startswith("_")] + [*_ELSEWHERE, *linear_operators.__all__]
+    raise AttributeError(f"module 'graphflow.linalg' has no attribute {name!r}.{errors.suggest(name, known)}")
 
 
 def cholesky(input: Any, name: str | None = None) -> Tensor:
@@ -139,6 +146,147 @@ def expm(input: Any, name: str | None = None) -> Tensor:
 def matrix_square_root(input: Any, name: str | None = None) -> Tensor:
     """The principal square root of each matrix."""
     return ops.matrix_square_root(input, name=name)
+
+
+def logm(input: Any, name: str | None = None) -> Tensor:
+    """The principal logarithm of each complex matrix; no gradient, as in TF."""
+    return ops.matrix_logarithm(input, name=name)
+
+
+def matvec(a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, a_is_sparse: bool = False, b_is_sparse: bool = False,
+           name: str | None = None) -> Tensor:
+    """Products of matrices [..., M, N] and vectors [..., N]: [..., M]."""
+    with graph.get_default_graph().name_scope(name or "MatVec"):
+        found = matmul(a, array_ops.expand_dims(b, -1), transpose_a=transpose_a, adjoint_a=adjoint_a)
+        return array_ops.squeeze(found, [-1])
+
+
+def normalize(tensor: Any, ord: Any = "euclidean", axis: Any = None, name: str | None = None) -> tuple[Tensor, Tensor]:
+    """(tensor / norm, norm), the norm being that of `tf.norm` with its axes kept."""
+    with graph.get_default_graph().name_scope(name or "normalize"):
+        x = convert_to_tensor(tensor)
+        size = norm(x, ord, axis, keepdims=True)
+        return x / math_ops.cast(size, x.dtype), size
+
+
+def lu(input: Any, output_idx_type: Any = types.int32, name: str | None = None) -> tuple[Tensor, Tensor]:
+    """(L and U in one matrix, order of the rows) with input[order] = L U, by partial pivoting; L's unit diagonal is left out.
+
+    Raises:
+        InvalidArgumentError (when run): a matrix is singular.
+    """
+    found = ops.lu(input, output_idx_type=types.as_dtype(output_idx_type), name=name)
+    return found[0], found[1]
+
+
+def _inverse_order(order: Tensor) -> Tensor:
+    """For each row of a permutation [..., N] its inverse."""
+    return array_ops.argsort(order, axis=-1)
+
+
+def _take_rows(x: Tensor, order: Tensor) -> Tensor:
+    """Rows of each matrix of x [..., N, K] in the order [..., N]."""
+    outer = len(order.sizes) - 1  # type: ignore[arg-type]
+    return array_ops.gather(x, order, axis=outer, batch_dims=outer)
+
+
+def lu_solve(lower_upper: Any, perm: Any, rhs: Any, validate_args: bool = False, name: str | None = None) -> Tensor:
+    """X with A X = rhs, given `lu(A)`: rhs [..., N, K]."""
+    with graph.get_default_graph().name_scope(name or "lu_solve"):
+        packed = convert_to_tensor(lower_upper)
+        lower, upper = ops.lu_parts(packed)
+        rows = _take_rows(convert_to_tensor(rhs, packed.dtype), convert_to_tensor(perm))
+        return matrix_triangular_solve(upper, matrix_triangular_solve(lower, rows), lower=False)
+
+
+def lu_matrix_inverse(lower_upper: Any, perm: Any, validate_args: bool = False, name: str | None = None) -> Tensor:
+    """The inverse of A, given `lu(A)`."""
+    with graph.get_default_graph().name_scope(name or "lu_matrix_inverse"):
+        packed = convert_to_tensor(lower_upper)
+        return lu_solve(packed, perm, ops.band(array_ops.ones_like(packed), 0, 0))
+
+
+def lu_reconstruct(lower_upper: Any, perm: Any, validate_args: bool = False, name: str | None = None) -> Tensor:
+    """A, given `lu(A)`."""
+    with graph.get_default_graph().name_scope(name or "lu_reconstruct"):
+        lower, upper = ops.lu_parts(convert_to_tensor(lower_upper))
+        return _take_rows(matmul(lower, upper), _inverse_order(convert_to_tensor(perm)))
+
+
+# ---------------------------------------------------------------- three diagonals
+
+
+def _compact(diagonals: Any, diagonals_format: str) -> Tensor:
+    """Three diagonals as [..., 3, M]: above, on and below the main one.  Raises ValueError for another format."""
+    if diagonals_format == "compact":
+        return convert_to_tensor(diagonals)
+    if diagonals_format == "sequence":
+        if not isinstance(diagonals, (tuple, list)) or len(diagonals) != 3:
+            raise ValueError("Expected diagonals to be a sequence of length 3.")
+        above, middle, below = (convert_to_tensor(d) for d in diagonals)
+        size = middle.sizes[-1]  # type: ignore[index]
+        pad = [[0, 0]] * (len(middle.sizes) - 1)  # type: ignore[arg-type]
+        if types.same(above.sizes[-1], size) is False:  # type: ignore[index]
+            above = array_ops.pad(above, [*pad, [0, 1]])
+        if types.same(below.sizes[-1], size) is False:  # type: ignore[index]
+            below = array_ops.pad(below, [*pad, [1, 0]])
+        return array_ops.stack([above, middle, below], -2)
+    if diagonals_format == "matrix":
+        m = convert_to_tensor(diagonals)
+        pad = [[0, 0]] * (len(m.sizes) - 2)  # type: ignore[arg-type]
+        return array_ops.stack([array_ops.pad(array_ops.matrix_diag_part(m[..., :-1, 1:]), [*pad, [0, 1]]),
+                                array_ops.matrix_diag_part(m), array_ops.pad(array_ops.matrix_diag_part(m[..., 1:, :-1]), [*pad, [1, 0]])],
+                               -2)
+    raise ValueError(f"Unrecognized diagonals format: {diagonals_format}")
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Rows of [..., M, K] moved down by 1 or -1, zeros where none comes from."""
+    pad = [[0, 0]] * (len(x.sizes) - 2)  # type: ignore[arg-type]
+    return array_ops.pad(x[..., :-1, :], [*pad, [1, 0], [0, 0]]) if by > 0 else array_ops.pad(x[..., 1:, :], [*pad, [0, 1], [0, 0]])
+
+
+def _adjoint_diagonals(d: Tensor) -> Tensor:
+    turned = array_ops.stack([_shifted(d[..., 2, :, None], -1)[..., 0], d[..., 1, :], _shifted(d[..., 0, :, None], 1)[..., 0]], -2)
+    return math_ops.conj(turned) if turned.dtype.is_complex else turned
+
+
+def _outer_diagonals(a: Tensor, x: Tensor) -> Tensor:
+    """The three diagonals of a x^H."""
+    right = math_ops.conj(x) if x.dtype.is_complex else x
+    return array_ops.stack([math_ops.reduce_sum(a * r, -1) for r in (_shifted(right, -1), right, _shifted(right, 1))], -2)
+
+
+def tridiagonal_matmul(diagonals: Any, rhs: Any, diagonals_format: str = "compact", name: str | None = None) -> Tensor:
+    """T rhs for a matrix T of three diagonals, rhs [..., M, K]; see `tridiagonal_solve` for the formats."""
+    with graph.get_default_graph().name_scope(name or "tridiagonal_matmul"):
+        d = _compact(diagonals, diagonals_format)
+        x = convert_to_tensor(rhs, d.dtype)
+        return d[..., 0, :, None] * _shifted(x, -1) + d[..., 1, :, None] * x + d[..., 2, :, None] * _shifted(x, 1)
+
+
+def tridiagonal_solve(diagonals: Any, rhs: Any, diagonals_format: str = "compact", transpose_rhs: bool = False, conjugate_rhs: bool = False,
+                      name: str | None = None, partial_pivoting: bool = True) -> Tensor:
+    """X with T X = rhs for a matrix T of three diagonals, rhs [..., M] or [..., M, K].
+
+    Args:
+        diagonals: "compact": [..., 3, M], above (its last element unused), on and below (its first unused) the main diagonal;
+            "sequence": these three, the outer ones of length M - 1 or M; "matrix": T itself.
+        transpose_rhs, conjugate_rhs: the right-hand side is [..., K, M], or is conjugated first; X is [..., M, K].
+        partial_pivoting: exchange rows where that is more exact.
+
+    Raises:
+        ValueError: another format, shapes that do not fit.  InvalidArgumentError (when run): T is singular.
+    """
+    with graph.get_default_graph().name_scope(name or "tridiagonal_solve"):
+        d = _compact(diagonals, diagonals_format)
+        x = convert_to_tensor(rhs, d.dtype)
+        vector = len(x.sizes) == len(d.sizes) - 1  # type: ignore[arg-type]
+        if conjugate_rhs:
+            x = math_ops.conj(x)
+        x = array_ops.expand_dims(x, -1) if vector else array_ops.matrix_transpose(x) if transpose_rhs else x
+        found = ops.tridiagonal_solve(d, x, partial_pivoting=bool(partial_pivoting))
+        return array_ops.squeeze(found, [-1]) if vector else found
 
 
 def adjoint(matrix: Any, name: str | None = None) -> Tensor:
@@ -253,7 +401,8 @@ def _spectral_norm(x: Tensor, axis: Sequence[int], keepdims: bool) -> Tensor:
 det, inv, solve, triangular_solve = matrix_determinant, matrix_inverse, matrix_solve, matrix_triangular_solve
 eigh, eigvalsh, lstsq, sqrtm = self_adjoint_eig, self_adjoint_eigvals, matrix_solve_ls, matrix_square_root
 
-graph.OPERATORS.update(adjoint=adjoint,
+graph.OPERATORS.update(adjoint=adjoint, take_rows=_take_rows, inverse_order=_inverse_order, tridiagonal_adjoint=_adjoint_diagonals,
+                       tridiagonal_outer=_outer_diagonals,
                        band_part=lambda x, lower, upper: array_ops.matrix_band_part(x, lower, upper),
                        matrix_diag=lambda x: array_ops.matrix_diag(x),
                        conj=lambda x: math_ops.conj(x) if x.dtype.is_complex else x,

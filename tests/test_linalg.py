@@ -304,3 +304,31 @@ def test_a_saved_value_is_not_read_after_its_place_is_taken(rng):
     want = tf.Session().run(grad, {x: data})
     with flags.override(interpret=0), tf.Session() as sess:
         np.testing.assert_allclose(sess.run(grad, {x: data}), want, rtol=1e-8, atol=1e-10)
+
+
+def test_lu_and_its_gradient(rng):
+    x = rng.normal(size=(2, 4, 4))
+    packed, order = run(tf.linalg.lu(x))
+    lower, upper = np.tril(packed, -1) + np.eye(4), np.triu(packed)
+    np.testing.assert_allclose(lower @ upper, np.take_along_axis(x, order[..., None], 1), rtol=1e-12)
+    check_gradient(lambda ph: tf.linalg.lu(ph)[0], x, rng)
+    check_gradient(lambda ph: tf.linalg.lu_solve(*tf.linalg.lu(ph), rng.normal(size=(2, 4, 3))), x, rng)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="invertible"):
+        run(tf.linalg.lu(np.ones((3, 3))))
+
+
+@pytest.mark.parametrize("pivoting", [True, False])
+def test_three_diagonals(rng, pivoting):
+    d, b = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 5, 2))
+    full = np.stack([np.diag(m[1]) + np.diag(m[0, :-1], 1) + np.diag(m[2, 1:], -1) for m in d])
+    np.testing.assert_allclose(run(tf.linalg.tridiagonal_solve(d, b, partial_pivoting=pivoting)), np.linalg.solve(full, b), rtol=1e-8)
+    np.testing.assert_allclose(run(tf.linalg.tridiagonal_matmul(d, b)), full @ b, rtol=1e-10)
+    check_gradient(lambda ph: tf.linalg.tridiagonal_solve(ph, b, partial_pivoting=pivoting), d, rng)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="invertible"):
+        run(tf.linalg.tridiagonal_solve(np.zeros((3, 4)), np.ones(4)))
+
+
+def test_logarithm(rng):
+    x = rng.normal(size=(2, 4, 4)) * 0.5 + 3 * np.eye(4)
+    found = run(tf.linalg.logm(x.astype(complex)))
+    np.testing.assert_allclose(found, np.stack([scipy.linalg.logm(m) for m in x]), rtol=1e-9, atol=1e-10)

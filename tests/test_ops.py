@@ -51,7 +51,8 @@ EXEMPT = {
 }
 EXEMPT |= dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixDeterminant",
                          "LogMatrixDeterminant",
-                         "SelfAdjointEigV2", "Svd", "Qr", "MatrixExponential", "MatrixSquareRoot"),
+                         "SelfAdjointEigV2", "Svd", "Qr", "MatrixExponential", "MatrixSquareRoot", "Lu", "TridiagonalSolve",
+                         "MatrixLogarithm"),
                         "wants matrices of one kind, and directions that keep it: tests/test_linalg.py")
 EXEMPT |= dict.fromkeys(("ScalarSummary", "HistogramSummary", "ImageSummary", "AudioSummaryV2", "TensorSummaryV2", "MergeSummary"),
                         "gives bytes: tests/test_summary.py")

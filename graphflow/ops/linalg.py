@@ -435,3 +435,137 @@ def _analytic_gradient(fn):
 
 matrix_exponential.grad(_analytic_gradient(matrix_exponential))
 matrix_square_root.grad(_analytic_gradient(matrix_square_root))
+
+
+# ---------------------------------------------------------------- triangular factors with pivoting
+
+
+@primitive("host", type="Lu", dtypes=MATRIX, output_dtypes=lambda x, **_: [x.dtype, types.int32])
+def lu(x, *, output_idx_type=types.int32):
+    """L and U in one matrix (the diagonal of L is 1 and left out), and the rows of x in the order in which L U has them."""
+
+
+@lu.infers
+def _(x, *, output_idx_type):
+    batch, n = square(x)
+    return [Spec(x.dtype, (*batch, n, n)), Spec(output_idx_type, (*batch, n))]
+
+
+@lu.reference
+def _(x, *, output_idx_type):
+    a = x.reshape(-1, *x.shape[-2:]).copy()
+    order = np.tile(np.arange(a.shape[-1]), (len(a), 1))
+    each = np.arange(len(a))
+    for k in range(a.shape[-1]):
+        best = k + np.abs(a[:, k:, k]).argmax(1)
+        a[each, k], a[each, best] = a[each, best], a[each, k].copy()
+        order[each, k], order[each, best] = order[each, best], order[each, k].copy()
+        if (a[:, k, k] == 0).any():
+            raise ValueError(SINGULAR)
+        a[:, k + 1:, k] /= a[:, k, k, None]
+        a[:, k + 1:, k + 1:] -= a[:, k + 1:, k, None] * a[:, k, None, k + 1:]
+    return a.reshape(x.shape), order.reshape(x.shape[:-1]).astype(output_idx_type.np)
+
+
+@lu.grad
+def _(op, dy, _):
+    # dA = P^T L^-H (below(L^H dL) + above(dU U^H)) U^-H: what is outside these triangles would leave the factors' form.
+    packed, order = op.outputs
+    lower, upper = lu_parts(packed)
+    middle = band(matmul(adjoint(lower), band(dy, -1, 0) - band(dy, 0, 0)), -1, 0)
+    middle = middle - band(middle, 0, 0) + band(matmul(band(dy, 0, -1), adjoint(upper)), 0, -1)
+    left = matrix_triangular_solve(lower, middle, lower=True, adjoint=True)
+    found = adjoint(matrix_triangular_solve(upper, adjoint(left), lower=False, adjoint=False))
+    return OPERATORS["take_rows"](found, OPERATORS["inverse_order"](order)),
+
+
+def lu_parts(packed):
+    """(L, U) of a matrix that holds both."""
+    eye = band(OPERATORS["ones_like"](packed), 0, 0)
+    return band(packed, -1, 0) - band(packed, 0, 0) + eye, band(packed, 0, -1)
+
+
+# ---------------------------------------------------------------- three diagonals
+
+
+@primitive("host", type="TridiagonalSolve", dtypes=MATRIX)
+def tridiagonal_solve(diagonals, rhs, *, partial_pivoting=True):
+    """X with T X = rhs: diagonals [..., 3, M] above (its last element unused), on and below (its first unused) the main one of T.
+
+    Raises:
+        InvalidArgumentError: T is singular; without pivoting, a pivot is zero.
+    """
+
+
+@tridiagonal_solve.infers
+def _(diagonals, rhs, *, partial_pivoting):
+    batch, three, m = matrices(diagonals, "diagonals")
+    rhs_batch, rows, k = matrices(rhs, "rhs")
+    if types.same(three, 3) is False or types.same(rows, m) is False:
+        raise ValueError(f"diagonals must be [..., 3, {rows}] for a right-hand side of {rows} rows, got [..., {three}, {m}]")
+    return Spec(rhs.dtype, (*types.merge_shapes(batch, rhs_batch), rows, k))
+
+
+@tridiagonal_solve.reference
+def _(diagonals, rhs, *, partial_pivoting):
+    above, middle, below = (np.array(diagonals[..., k, :]) for k in range(3))
+    m, b = middle.shape[-1], rhs.copy()
+    # Row k while the rows before it are done: its elements in columns k, k + 1, k + 2.
+    u0, u1, u2 = middle.copy(), above.copy(), np.zeros_like(above)
+    if m:
+        u1[..., -1] = 0
+    for k in range(m - 1):
+        low = np.stack([below[..., k + 1], middle[..., k + 1], u1[..., k + 1]], -1)
+        own = np.stack([u0[..., k], u1[..., k], u2[..., k]], -1)
+        swap = (np.abs(low[..., 0]) > np.abs(own[..., 0])) & partial_pivoting
+        s, row, other = swap[..., None], b[..., k, :].copy(), b[..., k + 1, :].copy()
+        own, low = np.where(s, low, own), np.where(s, own, low)
+        row, other = np.where(s, other, row), np.where(s, row, other)
+        if (own[..., 0] == 0).any():
+            raise ValueError(SINGULAR)
+        factor = low[..., 0] / own[..., 0]
+        u0[..., k], u1[..., k], u2[..., k] = own[..., 0], own[..., 1], own[..., 2]
+        u0[..., k + 1], u1[..., k + 1] = low[..., 1] - factor * own[..., 1], low[..., 2] - factor * own[..., 2]
+        b[..., k, :], b[..., k + 1, :] = row, other - factor[..., None] * row
+        middle[..., k + 1] = u0[..., k + 1]
+    if m and (u0[..., -1] == 0).any():
+        raise ValueError(SINGULAR)
+    for k in range(m - 1, -1, -1):
+        total = b[..., k, :]
+        if k + 1 < m:
+            total = total - u1[..., k, None] * b[..., k + 1, :]
+        if k + 2 < m:
+            total = total - u2[..., k, None] * b[..., k + 2, :]
+        b[..., k, :] = total / u0[..., k, None]
+    return b
+
+
+@tridiagonal_solve.grad
+def _(op, dy):
+    diagonals, x = op.inputs[0], op.outputs[0]
+    d_rhs = tridiagonal_solve(OPERATORS["tridiagonal_adjoint"](diagonals), dy, partial_pivoting=op.attrs["partial_pivoting"])
+    return OPERATORS["tridiagonal_outer"](-d_rhs, x), d_rhs
+
+
+# ---------------------------------------------------------------- logarithms
+
+
+@primitive("host", type="MatrixLogarithm", dtypes=COMPLEX, infer=_square_like, no_gradient="as in TF")
+def matrix_logarithm(x):
+    """The principal logarithm of each complex matrix, whose eigenvalues must not be negative reals or zero."""
+
+
+@matrix_logarithm.reference
+def _(x):
+    return np.stack([_logm(m) for m in x.reshape(-1, *x.shape[-2:])]).reshape(x.shape) if x.size else x
+
+
+def _logm(x):
+    """Square roots until the matrix is near 1, then Gauss-Legendre quadrature (Higham 2008, sections 11.4, 11.5)."""
+    eye, roots, y = np.eye(len(x)), 0, x.astype(np.complex128)
+    while np.linalg.norm(y - eye, 1) > 0.25 and roots < 60:
+        y, roots = matrix_square_root._numpy(y[None])[0], roots + 1
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    e = y - eye
+    total = sum(w / 2 * np.linalg.solve(eye + (t + 1) / 2 * e, e) for t, w in zip(nodes, weights))
+    return total * 2.0 ** roots
