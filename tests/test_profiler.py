@@ -119,3 +119,11 @@ def test_unknown_sizes_are_told():
     with pytest.warns(UserWarning, match="sizes are not known: x:0 of shape"):
         assert tf.profiler.profile(options=OPTIONS(OPTIONS.float_operation()).with_empty_output().build()).total_float_ops == 0
     assert y.op.type == "Square"
+
+
+def test_the_older_names(capsys):
+    network()
+    analyzer = tf.contrib.tfprof.model_analyzer
+    found = analyzer.print_model_analysis(tf.get_default_graph(), tfprof_options=analyzer.TRAINABLE_VARS_PARAMS_STAT_OPTIONS)
+    assert found.total_parameters == 432 and capsys.readouterr().out == PARAMETERS
+    assert analyzer.print_model_analysis(tf.get_default_graph(), tfprof_options=analyzer.FLOAT_OPS_OPTIONS).total_float_ops == 30896

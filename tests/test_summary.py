@@ -227,8 +227,9 @@ def test_collections():
     merged = tf.summary.merge([a, d], collections=["all"])
     assert tf.get_collection("all") == [merged] and tf.merge_all_summaries().op.type == "MergeSummary"
     assert tf.get_collection(tf.GraphKeys.SUMMARIES) == [a, c]
+    v = tf.Variable(1.0)
     with tf.Graph().as_default():
-        assert tf.summary.scalar("of", x).graph is x.graph
+        assert tf.summary.scalar("of", x).graph is tf.summary.histogram("v", v).graph is x.graph
 
 
 # ---------------------------------------------------------------- errors

@@ -27,7 +27,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "ops": " +graph +compat.private +framework", "dtypes": " +types dtypes", "tensor_shape": " +compat.private",
         "errors errors_impl": "errors", "constant_op": "", "random_seed": "+compat.private  random", "graph_util graph_util_impl": "graph_util",
         "tensor_util": "+compat.private ", "sparse_tensor": "", "importer": "", "meta_graph": "train", "device": "", "function": "",
-        "common_shapes": "+compat.private", "test_util": "+compat.private test", "load_library": "", "versions": " ", "graph_io": "train",
+        "common_shapes": "+compat.private", "test_util": "+compat.private +platform.googletest test", "load_library": "", "versions": " ", "graph_io": "train",
         "tensor_spec": "", "smart_cond": "+compat.private", "op_def_library": "",
     },
     "python.layers": {
@@ -58,7 +58,8 @@ _TABLE: dict[str, dict[str, str]] = {
     "python.data.ops": {"dataset_ops readers": "data", "iterator_ops": "data"},
     "python.data.experimental": {"": "data.experimental"},
     "python.platform": {
-        "app": "app", "flags": "flags", "gfile": "gfile", "tf_logging": "logging", "test googletest": "test", "resource_loader": "resource_loader",
+        "app": "app", "flags": "flags", "gfile": "gfile", "tf_logging": "logging", "test": "test", "googletest": "+platform.googletest",
+        "resource_loader": "resource_loader",
         "sysconfig": "sysconfig", "build_info": "sysconfig",
     },
     "python.saved_model": {
@@ -67,6 +68,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "signature_def_utils signature_def_utils_impl": "saved_model.signature_def_utils saved_model", "utils": "saved_model.utils saved_model",
         "constants": "saved_model.constants saved_model",
     },
+    "python.profiler": {"model_analyzer option_builder profile_context tfprof_logger": "profiler"},
     "python.summary": {"summary": "summary", "writer.writer writer.writer_cache writer.event_file_writer": "summary +summary.writer",
                        "summary_iterator": "train",
                        "event_accumulator event_multiplexer": "summary"},

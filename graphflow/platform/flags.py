@@ -622,8 +622,8 @@ def mark_flags_as_mutual_exclusive(flag_names: Sequence[str], required: bool = F
     def check(values: dict[str, Any]) -> bool:
         given = sum(v is not None for v in values.values())
         return given == 1 or not required and not given
-    register_multi_flags_validator(flag_names, check, f"{'Exactly' if required else 'At most'} one of ({', '.join(flag_names)}) must have a "
-                                   "value other than None.", flag_values)
+    message = f"{'Exactly' if required else 'At most'} one of ({', '.join(flag_names)}) must have a value other than None."
+    register_multi_flags_validator(flag_names, check, message, flag_values)
 
 
 def mark_bool_flags_as_mutual_exclusive(flag_names: Sequence[str], required: bool = False, flag_values: FlagValues | None = None) -> None:
@@ -636,8 +636,8 @@ def mark_bool_flags_as_mutual_exclusive(flag_names: Sequence[str], required: boo
     def check(found: dict[str, Any]) -> bool:
         given = sum(bool(v) for v in found.values())
         return given == 1 or not required and not given
-    register_multi_flags_validator(flag_names, check, f"{'Exactly' if required else 'At most'} one of ({', '.join(flag_names)}) must be True.",
-                                   flag_values)
+    message = f"{'Exactly' if required else 'At most'} one of ({', '.join(flag_names)}) must be True."
+    register_multi_flags_validator(flag_names, check, message, flag_values)
 
 
 def declare_key_flag(flag_name: str, flag_values: FlagValues | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Iterator, Sequence
 
 from .. import graph, proto, types
 from ..graph import GraphKeys, Tensor
-from ..ops import opdef, summaries
+from ..ops import summaries
 from ..ops.opdef import constant, convert_to_tensor
 from ..platform import logging
 
@@ -29,9 +29,15 @@ def _scope(name: Any, family: Any, values: Sequence[Any]) -> Iterator[tuple[str,
     """(tag, name of the op with a "/"): unique names make unique tags."""
     name = _clean(name)
     family = None if family is None else _clean(family)
-    with opdef.graph_of(values).as_default() as g, g.name_scope(name if family is None else f"{family}/{name}") as scope:
+    with _graph_of(values).as_default() as g, g.name_scope(name if family is None else f"{family}/{name}") as scope:
         tag = scope.rstrip("/")
         yield (tag if family is None else f"{family}/{tag}"), scope
+
+
+def _graph_of(values: Sequence[Any]) -> graph.Graph:
+    """The graph of the first tensor or variable, else the default graph."""
+    return next((v.graph for v in values if isinstance(v, Tensor) or hasattr(v, "_as_tensor") and hasattr(v, "graph")),
+                graph.get_default_graph())
 
 
 def _collected(summary: Tensor, collections: Any, default: Sequence[str] = (GraphKeys.SUMMARIES,)) -> Tensor:
@@ -151,7 +157,7 @@ def merge(inputs: Sequence[Any], collections: Any = None, name: str | None = Non
     if not inputs:
         raise ValueError("List argument 'inputs' to 'MergeSummary' Op with length 0 shorter than minimum length 1.")
     name = None if name is None else _clean(name)
-    with opdef.graph_of(inputs).as_default() as g, g.name_scope(name or "Merge"):
+    with _graph_of(inputs).as_default() as g, g.name_scope(name or "Merge"):
         return _collected(summaries.merge_summary_op(*[convert_to_tensor(x) for x in inputs], name=name), collections, ())
 
 

@@ -5,15 +5,15 @@ from typing import Any
 
 from .. import types
 from ..graph import GraphKeys, Tensor
-from ..ops import opdef, summaries
+from ..ops import summaries
 from ..ops.opdef import convert_to_tensor
-from .build import _collected, merge_all
+from .build import _collected, _graph_of, merge_all
 
 __all__ = ["audio_summary", "histogram_summary", "image_summary", "merge_all_summaries", "merge_summary", "scalar_summary"]
 
 
 def _made(op: Any, name: str | None, collections: Any, tensors: Any, dtypes: Any = None, **attrs: Any) -> Tensor:
-    with opdef.graph_of(tensors).as_default() as g, g.name_scope(name or op.default_name) as scope:
+    with _graph_of(tensors).as_default() as g, g.name_scope(name or op.default_name) as scope:
         inputs = [convert_to_tensor(t, dtype, name=p) for t, p, dtype in zip(tensors, op.params, dtypes or [None] * len(tensors))]
         return _collected(op(*inputs, name=scope, **attrs), collections)
 

@@ -41,7 +41,7 @@ _PLACES = {
     "..summary": "summary_iterator",
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names.split()}
-_OTHERS = {"SummaryWriter": ("..summary", "FileWriter")}  # names that are called differently where they are made
+_OTHERS = {"SummaryWriter": ("..summary", "FileWriter"), "SummaryWriterCache": ("..summary", "FileWriterCache")}  # names that differ there
 __all__ = [*_MODULES, *_OTHERS, "queue_runner"]
 
 

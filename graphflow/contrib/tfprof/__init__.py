@@ -1,0 +1,4 @@
+"""`tf.contrib.tfprof`: the older names of `tf.profiler`."""
+from . import model_analyzer
+
+__all__ = ["model_analyzer"]
