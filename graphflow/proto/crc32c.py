@@ -35,26 +35,46 @@ def _lists() -> tuple[list[int], list[int], list[int]]:
     return low.tolist(), high.tolist(), high[np.arange(256) << 8].tolist()
 
 
-_PIECE = 1 << 22
+_LANE = 1088  # bytes: an odd number of cache lines, so that lanes do not meet in one set of the cache
 
 
 def crc32c(data: Any, start: int = 0) -> int:
     """The CRC-32C of bytes; `start` is that of what stands before them."""
-    size = len(data)
-    if size > 4096:
-        array, total = np.frombuffer(data, np.uint8), start
-        for at in range(0, size, _PIECE):
-            piece = array[at:at + _PIECE]
-            total = _after(total, piece.size) ^ int(crc32c_many(piece, np.zeros(1, np.int64), np.array([piece.size]))[0])
-        return total
     low, high, single = _lists()
-    state, words = start ^ _ONES, size >> 2
-    for word in struct.unpack_from(f"<{words}I", data):
+    state, view = start ^ _ONES, memoryview(data).cast("B") if not isinstance(data, bytes) else data
+    if len(view) > 1 << 16:
+        state, done = _long(np.frombuffer(view, np.uint8), state)
+        view = memoryview(view)[done:]
+    elif len(view) > 4096:
+        found = crc32c_many(np.frombuffer(view, np.uint8), np.zeros(1, np.int64), np.array([len(view)]))[0]
+        return _after(start, len(view)) ^ int(found)
+    words = len(view) >> 2
+    for word in struct.unpack_from(f"<{words}I", view):
         state ^= word
         state = low[state & 0xFFFF] ^ high[state >> 16]
-    for byte in memoryview(data)[words << 2:]:
+    for byte in view[words << 2:]:
         state = (state >> 8) ^ single[(state ^ byte) & 255]
     return state ^ _ONES
+
+
+def _long(array: np.ndarray, state: int) -> tuple[int, int]:
+    """(the state, how many bytes) after all whole lanes of `array`."""
+    low, high = _tables()
+    at = 0
+    while lanes := min((array.size - at) // _LANE, 4096):
+        before = (1 << (lanes - 1).bit_length()) - lanes  # lanes of nothing in front make their number a power of two
+        states = np.zeros(before + lanes, np.uint32)
+        mine = states[before:]
+        mine[0] = state
+        for column in array[at:at + lanes * _LANE].view("<u4").reshape(lanes, -1).T:
+            mine ^= column
+            mine[:] = low[mine & 0xFFFF] ^ high[mine >> 16]
+        distance = _LANE
+        while len(states) > 1:
+            states = _moved(states[0::2], distance) ^ states[1::2]
+            distance *= 2
+        state, at = int(states[0]), at + lanes * _LANE
+    return state, at
 
 
 def _after(state: int, zeros: int) -> int:
