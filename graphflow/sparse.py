@@ -1,4 +1,6 @@
 """`tf.sparse`: the functions of sparse_tensor.py under the names TF lists here."""
+from .sparse_cross import sparse_cross as cross
+from .sparse_cross import sparse_cross_hashed as cross_hashed
 from .sparse_tensor import SparseTensor
 from .sparse_tensor import sparse_add as add
 from .sparse_tensor import sparse_concat as concat
@@ -31,7 +33,7 @@ from .sparse_tensor import sparse_tensor_to_dense as to_dense
 from .sparse_tensor import sparse_to_indicator as to_indicator
 from .sparse_tensor import sparse_transpose as transpose
 
-__all__ = ["SparseTensor", "add", "concat", "expand_dims", "eye", "fill_empty_rows", "from_dense", "mask", "matmul", "maximum",
-           "merge", "minimum", "placeholder", "reduce_max", "reduce_max_sparse", "reduce_sum", "reduce_sum_sparse", "reorder",
-           "reset_shape", "reshape", "retain", "segment_mean", "segment_sqrt_n", "segment_sum", "slice", "softmax",
-           "sparse_dense_matmul", "split", "to_dense", "to_indicator", "transpose"]
+__all__ = ["SparseTensor", "add", "concat", "cross", "cross_hashed", "expand_dims", "eye", "fill_empty_rows", "from_dense", "mask",
+           "matmul", "maximum", "merge", "minimum", "placeholder", "reduce_max", "reduce_max_sparse", "reduce_sum",
+           "reduce_sum_sparse", "reorder", "reset_shape", "reshape", "retain", "segment_mean", "segment_sqrt_n", "segment_sum",
+           "slice", "softmax", "sparse_dense_matmul", "split", "to_dense", "to_indicator", "transpose"]
