@@ -91,8 +91,7 @@ _LATE_NAMES |= dict.fromkeys(("audio_summary", "histogram_summary", "image_summa
 _LAZY |= late_names.MODULES
 _LATE_NAMES |= late_names.NAMES
 # What is known to be missing, by the first name or a part of it.
-_LATER = {"estimator": "tf.estimator", "keras": "tf.keras",
-          "distribute": "tf.distribute"}
+_LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "distribute": "tf.distribute"}
 
 globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
 
