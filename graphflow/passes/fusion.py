@@ -26,6 +26,7 @@ CONTROL = (control.loop_op, control.branch_op)
 # A row that several stages read again should stay in the second-level cache; a kernel without outer axes runs
 # its stages one after the other on one thread, which only pays for little work.
 ROW_LIMIT = 1 << 16
+FEW_PARTS, COMPARISONS = 16, 1 << 23  # of a concatenation that is still a kernel, though each element looks for its part
 SERIAL_LIMIT = 1 << 15
 # Elements up to which a value made of weights alone is kept from step to step.
 ONCE_LIMIT = 1 << 18
@@ -108,6 +109,8 @@ def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
     found = opaque(op)
     if found:
         return found
+    if _joins(op) and len(op.inputs) > FEW_PARTS and len(op.inputs) * elements(op.outputs[0].sizes) > COMPARISONS:
+        return "host"  # a montage: NumPy copies each part, a kernel would ask each element which part it is in
     if d._scatter is not None:
         return "scatter"
     if d.family == "scan":
@@ -221,16 +224,16 @@ class _Fuser:
         for source in self._behind(op):
             if self.kinds[source] not in ("input", "const"):
                 group.above |= self._above_opaque(source)
-        for t, _ in node.reads:
-            if t.op in self.nodes:
-                self._try_merge(self.nodes[t.op], node)
+        for producer in dict.fromkeys(t.op for t, _ in node.reads):  # a montage reads the same images a thousand times
+            if producer in self.nodes:
+                self._try_merge(self.nodes[producer], node)
         if node.fold:
             self._beside(node)
         if node.fold:  # values that were in the way as stored ones may now live inside the fold
             for inner in list(node.cluster.nodes):
-                for t, _ in inner.reads:
-                    if t.op in self.nodes and inner is not node:
-                        self._try_merge(self.nodes[t.op], inner)
+                for producer in dict.fromkeys(t.op for t, _ in inner.reads):
+                    if producer in self.nodes and inner is not node:
+                        self._try_merge(self.nodes[producer], inner)
 
     def _beside(self, node: _Node) -> None:
         """Folds over the same axes of one large tensor share a pass over it."""
@@ -470,9 +473,12 @@ class _Fuser:
     def _reads_of_staged(self, n: _Node, staged: set[Operation], nodes: dict[Operation, _Node]) -> list[tuple[Tensor, tuple[Expr, ...]]]:
         """Staged values that node n reads, through unstaged nodes inlined into it."""
         out: list[tuple[Tensor, tuple[Expr, ...]]] = []
-        stack = list(n.reads)
+        stack, seen = list(n.reads), set()
         while stack:
             t, index = stack.pop()
+            if (key := (t, *map(id, index))) in seen:  # values that several inlined ones read: expressions are interned
+                continue
+            seen.add(key)
             if t.op in staged:
                 out.append((t, index))
             elif t.op in nodes:
