@@ -1237,14 +1237,20 @@ def batch_to_space(input: Any, crops: Any, block_size: Any = None, name: str | N
 
 def required_space_to_batch_paddings(input_shape: Any, block_shape: Any, base_paddings: Any = None,
                                      name: str | None = None) -> tuple[Tensor, Tensor]:
-    """Paddings that make `input_shape` divisible by `block_shape`, and the crops that undo them; known shapes only."""
-    sizes, blocks = np.array(_static_ints(input_shape, "input_shape")), np.array(_static_ints(block_shape, "block_shape"))
-    base = np.zeros((len(blocks), 2),
-                    np.int64) if base_paddings is None else np.asarray(constant_value(base_paddings)
-                                                                       if isinstance(base_paddings, Tensor) else base_paddings)
-    end = (-(sizes + base.sum(1))) % blocks
-    paddings = np.stack([base[:, 0], base[:, 1] + end], 1).astype(np.int32)
-    return constant(paddings, name="paddings"), constant(np.stack([0 * end, end], 1).astype(np.int32), name="crops")
+    """Paddings [n, 2] that make `input_shape` [n] divisible by `block_shape`, at least `base_paddings`; and the crops that undo them."""
+    with _scope(name, "required_space_to_batch_paddings"):
+        given = [convert_to_tensor(t, types.int32 if not isinstance(t, Tensor) else None) for t in (input_shape, block_shape)]
+        n = opdef.needs_rank(given[1], 1)[0]
+        base = zeros([n, 2], types.int32) if base_paddings is None else convert_to_tensor(base_paddings)
+        known = [constant_value(t) for t in (*given, base)]
+        if all(k is not None for k in known):
+            sizes, blocks, pads = known
+            end = (-(sizes + pads.sum(1))) % blocks  # type: ignore[operator, union-attr]
+            paddings = np.stack([pads[:, 0], pads[:, 1] + end], 1).astype(np.int32)  # type: ignore[index]
+            return constant(paddings, name="paddings"), constant(np.stack([0 * end, end], 1).astype(np.int32), name="crops")
+        total, blocks_t = given[0] + base[:, 0] + base[:, 1], given[1]
+        extra = (blocks_t - total % blocks_t) % blocks_t
+        return stack([base[:, 0], base[:, 1] + extra], 1), stack([zeros_like(extra), extra], 1)
 
 
 def _with_nhwc(x: Tensor, data_format: str, fn: Any) -> Tensor:

@@ -559,10 +559,11 @@ def _(arr: np.ndarray, weights: np.ndarray | None = None, *, minlength: int, max
         raise ValueError(f"Input arr must be non-negative, got {arr.min()}")
     flat = arr.reshape(-1)
     w = None if weights is None else np.broadcast_to(weights, arr.shape).reshape(-1)
+    least = builtins.max(minlength, int(flat.max(initial=-1)) + 1)
     if maxlength is not None:
-        keep = flat < maxlength
+        keep, least = flat < maxlength, builtins.min(least, maxlength)
         flat, w = flat[keep], None if w is None else w[keep]
-    return np.bincount(flat, w, minlength if maxlength is None else builtins.min(minlength, maxlength))
+    return np.bincount(flat, w, least)
 
 
 def bincount(arr: Any, weights: Any = None, minlength: Any = None, maxlength: Any = None, dtype: Any = types.int32,

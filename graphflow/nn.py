@@ -618,18 +618,78 @@ for _pool, _word in ((max_pool_v2, "max"), (avg_pool_v2, "avg")):
     _pool.__doc__ = f"`{_word}_pool1d`, `{_word}_pool` or `{_word}_pool3d`, by the rank of the input.  Raises ValueError for another rank."
 
 
+def with_space_to_batch(input: Any, dilation_rate: Any, padding: Any, op: Callable[..., Tensor], filter_shape: Any = None,
+                        spatial_dims: Any = None, data_format: str | None = None) -> Tensor:
+    """`op(x, num_spatial_dims=n, padding=p)` as if its window were dilated: each `dilation_rate`-th pixel is made a picture of its own.
+
+    Args:
+        dilation_rate: a number for each of `spatial_dims` (by default the dimensions after the first, or after the channels of an "NC"
+            format), known when the graph is built.
+        padding: "VALID" or "SAME"; the latter needs `filter_shape`.
+
+    Raises:
+        ValueError: another padding, "SAME" without `filter_shape`, rates below 1.
+    """
+    x = convert_to_tensor(input)
+    rates = array_ops._static_ints(dilation_rate, "dilation_rate")
+    n, first = len(rates), _channels_first(data_format)
+    if min(rates) < 1:
+        raise ValueError(f"dilation_rate must be positive, got {list(rates)}")
+    if padding not in ("VALID", "SAME"):
+        raise ValueError(f"Invalid padding method {padding!r}")
+    if all(r == 1 for r in rates):
+        return op(x, num_spatial_dims=n, padding=padding)
+    dims = list(spatial_dims) if spatial_dims is not None else [k + (2 if first else 1) for k in range(n)]
+    if sorted(dims) != dims or dims[0] < 1:
+        raise ValueError(f"spatial_dims must be a monotonically increasing sequence of positive integers, got {dims}")
+    base = np.zeros((n, 2), np.int32)
+    if padding == "SAME":
+        if filter_shape is None:
+            raise ValueError("filter_shape must be specified for SAME padding")
+        total = (np.array(array_ops._static_ints(filter_shape, "filter_shape"))[:n] - 1) * rates
+        base = np.stack([total // 2, total - total // 2], 1).astype(np.int32)
+    with _scope(None, "with_space_to_batch", x):
+        sizes = opdef.needs_rank(x)
+        static = [sizes[d] for d in dims]
+        spatial = convert_to_tensor(static, types.int32) if types.known(tuple(static)) else array_ops.stack(
+            [array_ops.shape(x)[d] for d in dims])
+        paddings, crops = array_ops.required_space_to_batch_paddings(spatial, convert_to_tensor(list(rates)), base)
+        # Dimensions up to the last spatial one count as blocks, of size 1 where nothing is dilated.
+        whole = range(1, dims[-1] + 1)
+        blocks = [rates[dims.index(d)] if d in dims else 1 for d in whole]
+        zero = np.zeros(2, np.int32)
+        pads, cuts = (array_ops.stack([t[dims.index(d)] if d in dims else convert_to_tensor(zero) for d in whole])
+                      for t in (paddings, crops))
+        found = op(array_ops.space_to_batch_nd(x, blocks, pads), num_spatial_dims=n, padding="VALID")
+        return array_ops.batch_to_space_nd(found, blocks, cuts)
+
+
 def pool(input: Any, window_shape: Any, pooling_type: str, padding: Any, dilation_rate: Any = None, strides: Any = None,
-         name: str | None = None,
-         data_format: str | None = None, dilations: Any = None) -> Tensor:
-    """Pooling ("MAX" or "AVG") of as many spatial axes as `window_shape` has.  Dilated windows are not supported."""
-    if any(int(d) != 1 for d in np.reshape(_given(dilation_rate, dilations, 1), -1)):
-        raise ValueError("pool: dilation_rate other than 1 is not supported")
+         name: str | None = None, data_format: str | None = None, dilations: Any = None) -> Tensor:
+    """Pooling ("MAX" or "AVG") of as many spatial axes as `window_shape` has.
+
+    Raises:
+        ValueError: another type; dilated windows with strides, or with "SAME" padding.
+    """
     ops = {"MAX": window.max_pool, "AVG": window.avg_pool}
     if pooling_type not in ops:
         raise ValueError(f"pooling_type must be 'MAX' or 'AVG', got {pooling_type!r}")
     rank = len(window_shape)
-    return _pooled(ops[pooling_type], input, window_shape, _given(strides, [1] * rank), padding, data_format, name,
-                   f"{pooling_type.lower()}_pool", rank)
+    rates, steps = ([int(v) for v in np.broadcast_to(np.reshape(_given(given, 1), -1), rank)]
+                    for given in (_given(dilation_rate, dilations), strides))
+    default = f"{pooling_type.lower()}_pool"
+
+    def plain(x: Tensor, num_spatial_dims: int, padding: Any) -> Tensor:
+        return _pooled(ops[pooling_type], x, window_shape, steps, padding, data_format, name, default, rank)
+
+    if all(r == 1 for r in rates):
+        return plain(input, rank, padding)
+    if any(s != 1 for s in steps):
+        raise ValueError("strides > 1 not supported in conjunction with dilation_rate > 1")
+    if padding != "VALID":
+        raise ValueError(f"pooling with 'SAME' padding is not implemented for `dilation_rate` > 1. Received: padding={padding} and "
+                         f"dilation_rate={rates}")
+    return with_space_to_batch(input, rates, padding, plain, data_format=data_format)
 
 
 def max_pool_with_argmax(input: Any, ksize: Any, strides: Any, padding: Any, data_format: str = "NHWC", Targmax: Any = None,
@@ -699,7 +759,7 @@ def weighted_moments(x: Any, axes: Any, frequency_weights: Any, name: str | None
                      keepdims: Any = None) -> tuple[Tensor, Tensor]:
     """Mean and variance over `axes` with each element counted `frequency_weights` times."""
     keep = bool(_given(keepdims, keep_dims, False))
-    with _scope(name, "weighted_moments", x):
+    with _scope(name, "weighted_moments", "with_space_to_batch", x):
         x = convert_to_tensor(x)
         wide = _precise(x)
         weights = math_ops.cast(convert_to_tensor(frequency_weights, preferred_dtype=wide.dtype), wide.dtype)
