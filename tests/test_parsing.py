@@ -301,6 +301,20 @@ def test_a_list_of_steps_is_a_batch_of_its_own():
         run(lists["t"], {p: b"zzz"})
 
 
+def test_a_graph_that_parses_can_be_exported():
+    p = tf.placeholder(tf.string, [None], name="p")
+    found = tf.parse_example(p, {"a": FIX([2], tf.int64, [0, 0]), "v": VAR(tf.float32)})
+    tf.identity(found["a"] * 2, name="twice")
+    tf.string_join([p, "x"], name="joined")
+    data = tf.get_default_graph().as_graph_def().SerializeToString()
+    with tf.Graph().as_default():
+        made = tf.GraphDef()
+        made.ParseFromString(data)
+        tf.import_graph_def(made, name="")
+        twice, joined = run(["twice:0", "joined:0"], {"p:0": [X, ex()]})
+    assert twice.tolist() == [[2, 4], [0, 0]] and joined.tolist() == [X + b"x", b"x"]
+
+
 # ---------------------------------------------------------------- raw bytes
 
 
