@@ -89,6 +89,36 @@ def test_every_damaged_byte_of_it_is_found(theirs):
             f.write(data)
 
 
+# What the same Saver wrote in format V1 for w = [[1, 2], [3, 4]], step = 7 and i = [-3, 5].
+TF_V1 = bytes.fromhex(
+    "00003c0a3a0a0f0a0169120412020802180322020a000a0c0a04737465701200180922000a150a017712081202080212020802180122040a000a0012020801000818"
+    "006900010101807f12160a016912020a001a0d3a0bfdffffffffffffffff010501070f73746570000100120d0a047374657012001a0352010701091f770001010280"
+    "7f807f121d0a017712040a000a001a122a100000803f000000400000404000008040000000000100000000feeded1c000000000100000000c0f2a1b00001030100ae"
+    "0100000000010000000038195cafb30108c0010f" + "00" * 34 + "57fb808b247547db")
+
+
+def test_a_checkpoint_of_format_v1(tmp_path):
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(TF_V1)
+    expected = {"i": [-3, 5], "step": 7, "w": [[1, 2], [3, 4]]}
+    w = tf.Variable(np.zeros((2, 2), np.float32), name="w")
+    with tf.Session() as sess:
+        tf.train.Saver().restore(sess, str(path))
+        assert sess.run(w).tolist() == expected["w"] and tf.train.checkpoint_exists(str(path))
+    for at in range(len(TF_V1)):
+        for damaged in (TF_V1[:at], TF_V1[:at] + bytes([TF_V1[at] ^ 4]) + TF_V1[at + 1:]):
+            path.write_bytes(damaged)
+            try:
+                reader = tf.train.NewCheckpointReader(str(path))
+                found = {n: reader.get_tensor(n).tolist() for n in reader.names()}
+            except tf.errors.DataLossError as e:
+                assert "at byte" in str(e)
+                continue
+            assert len(damaged) == len(TF_V1) and found == expected, at
+    tf.train.remove_checkpoint(str(path))
+    assert not path.exists()
+
+
 def test_tables_of_several_blocks_shared_prefixes_and_snappy():
     pairs = [(b"key%06d" % i, b"v" * 700) for i in range(400)]
     assert bundle.read_table(bundle.write_table(pairs)) == dict(pairs)

@@ -1,7 +1,7 @@
 """Checkpoints as files: reading any of them, and the `checkpoint` file that says which is the latest.
 
-Knows bytes and paths; knows no graph and no session.  Checkpoints are in TensorFlow's format (bundle.py); those of earlier
-versions of this package are safetensors files.
+Knows bytes and paths; knows no graph and no session.  Checkpoints are in TensorFlow's format V2 (bundle.py); its format V1
+(bundle_v1.py) is read, and so are the safetensors files of earlier versions of this package.
 """
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 from .. import errors, types
 from ..types import DType
 from .bundle import INDEX, Bundle
+from .bundle_v1 import OldBundle, files_of
 from .safetensors import SUFFIX, SafeTensors
 
 
@@ -58,7 +59,7 @@ class CheckpointReader:
     def __init__(self, filepattern: str):
         prefix = os.fspath(filepattern)
         try:
-            self._file = SafeTensors(old_file(prefix)) if not _is_bundle(prefix) and os.path.exists(old_file(prefix)) else Bundle(prefix)
+            self._file = _opened(prefix)
         except OSError as e:
             raise errors.NotFoundError(None, None,
                                        f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {prefix} "
@@ -106,6 +107,16 @@ class CheckpointReader:
 NewCheckpointReader = CheckpointReader
 
 
+def _opened(prefix: str) -> Any:
+    """The file or files, in whichever format they are."""
+    if not _is_bundle(prefix):
+        if os.path.isfile(old_file(prefix)):
+            return SafeTensors(old_file(prefix))
+        if files_of(prefix):
+            return OldBundle(prefix)
+    return Bundle(prefix)
+
+
 def _is_bundle(prefix: str) -> bool:
     return os.path.isfile(prefix + INDEX) or os.path.isfile(prefix + INDEX + ".next")
 
@@ -118,12 +129,13 @@ def old_file(prefix: str) -> str:
 def checkpoint_exists(checkpoint_prefix: str) -> bool:
     """Whether a checkpoint of this prefix is there."""
     prefix = os.fspath(checkpoint_prefix)
-    return _is_bundle(prefix) or os.path.isfile(old_file(prefix))
+    return _is_bundle(prefix) or os.path.isfile(old_file(prefix)) or bool(files_of(prefix))
 
 
 def mtime(prefix: str) -> float:
     """When a checkpoint was written."""
-    return os.path.getmtime(next((p for p in (prefix + INDEX, prefix + INDEX + ".next") if os.path.exists(p)), old_file(prefix)))
+    places = (prefix + INDEX, prefix + INDEX + ".next", old_file(prefix), *files_of(prefix))
+    return os.path.getmtime(next((p for p in places if os.path.exists(p)), places[0]))
 
 
 def get_checkpoint_mtimes(checkpoint_prefixes: Iterable[str]) -> list[float]:
@@ -135,7 +147,7 @@ def remove_checkpoint(checkpoint_prefix: str, checkpoint_format_version: Any = N
     """Deletes a checkpoint's files, the index first; those that are not there are ignored."""
     prefix = os.fspath(checkpoint_prefix)
     data = glob.glob(glob.escape(prefix) + ".data-?????-of-?????*")
-    for path in (prefix + INDEX, prefix + INDEX + ".next", *data, old_file(prefix), f"{prefix}.{meta_graph_suffix}"):
+    for path in (prefix + INDEX, prefix + INDEX + ".next", *data, old_file(prefix), *files_of(prefix), f"{prefix}.{meta_graph_suffix}"):
         if os.path.exists(path):
             os.unlink(path)
 
