@@ -435,6 +435,23 @@ def test_what_is_not_closed_is_written_when_the_program_ends(tmp_path, way):
     assert [e.step for e in events(tmp_path)] == [0, *range(20)]
 
 
+def test_a_forked_child_cannot_use_a_writer_and_writes_nothing_twice(tmp_path):
+    writer = tf.summary.FileWriter(tmp_path)
+    writer.add_summary(value("a", 1), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            writer.add_summary(value("a", 2), 2)
+        except tf.errors.FailedPreconditionError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    writer.close()
+    assert [e.step for e in events(tmp_path)] == [0, 1]
+
+
 def test_errors_of_the_thread_reach_the_caller(tmp_path):
     writer = tf.summary.FileWriter(tmp_path)
     writer.flush()

@@ -11,8 +11,8 @@ import warnings
 import weakref
 from typing import Any
 
+from .. import errors, proto
 from .. import graph_def as graph_definition
-from .. import proto
 from ..graph import Graph
 from ..ops import summaries
 from ..platform import gfile
@@ -78,6 +78,8 @@ class EventFileWriter:
     def _put(self, item: Any) -> None:
         while True:
             self._check()
+            if not self._work.is_alive():  # a forked child has no such thread
+                raise errors.FailedPreconditionError(None, None, f"the writer of {self.path} belongs to another process; make one here")
             try:
                 return self._work.events.put(item, timeout=1.0)
             except queue.Full:
@@ -157,6 +159,8 @@ class _Work(threading.Thread):
 
     def finish(self) -> None:
         """Ends the thread when all is written."""
+        if not self.is_alive():
+            return
         self.ends = True
         try:
             self.events.put_nowait(b"")  # wakes it
