@@ -672,3 +672,32 @@ def test_the_projector(tmp_path):
     read = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), projector_config_pb2.ProjectorConfig())
     assert read.SerializeToString() == config.SerializeToString()
     assert read.embeddings[0].tensor_name == "words:0" and list(read.embeddings[0].sprite.single_image_dim) == [28, 28]
+
+
+PLUGINS = """
+import sys
+import tensorflow as tf
+from tensorflow.python.util import tf_inspect
+from tensorboard.plugins.custom_scalar import summary as custom_scalars, layout_pb2
+from tensorboard.plugins.pr_curve import summary as pr_curves
+assert tf_inspect.getargspec(lambda a, b=1: 0).args == ["a", "b"]
+layout = layout_pb2.Layout(category=[layout_pb2.Category(title="losses")])
+curve = pr_curves.op("pr", labels=tf.constant([True, False, True]), predictions=tf.constant([0.9, 0.2, 0.4]), num_thresholds=5)
+with tf.Session() as sess, tf.summary.FileWriter(sys.argv[1]) as writer:
+    writer.add_summary(custom_scalars.pb(layout))
+    writer.add_summary(sess.run(curve), 1)
+from tensorboard.backend.event_processing import event_accumulator
+board = event_accumulator.EventAccumulator(sys.argv[1])
+board.Reload()
+print(board.Tags()["tensors"], board.SummaryMetadata("pr/pr_curves").plugin_data.plugin_name)
+print(layout_pb2.Layout.FromString(board.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]).category[0].title)
+"""
+
+
+def test_plugins_of_tensorboard_in_a_program(tmp_path):
+    """Layouts of custom scalars, and curves of precision over recall, by TensorBoard's own modules, which import `tensorflow`."""
+    pytest.importorskip("tensorboard")
+    (tmp_path / "program.py").write_text(PLUGINS)
+    found = subprocess.run([sys.executable, "-m", "graphflow", "run", str(tmp_path / "program.py"), str(tmp_path / "logs")],
+                           capture_output=True, text=True, env=ENVIRONMENT, timeout=100)
+    assert found.stdout == "['custom_scalars__config__', 'pr/pr_curves'] pr_curves\nlosses\n", found.stderr

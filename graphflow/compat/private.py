@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 import types as _types
 from typing import Any, Callable, Sequence
 
@@ -273,6 +274,7 @@ copy, rename, walk, stat = gfile.Copy, gfile.Rename, gfile.Walk, gfile.Stat
 def _module(name: str, **names: Any) -> Any:
     made = _types.ModuleType(f"{__name__}.{name}")
     made.__dict__.update(names)
+    sys.modules[made.__name__] = made  # where the table of modules finds it
     return made
 
 
@@ -311,7 +313,7 @@ tf_contextlib = _module("tf_contextlib", contextmanager=contextlib.contextmanage
 tf_decorator = _module("tf_decorator", make_decorator=_make_decorator, keyword_args_only=lambda fn: fn,
                        unwrap=lambda fn: ([], inspect.unwrap(fn)))
 deprecation = _module("deprecation", deprecated=_deprecated, deprecated_args=_deprecated, deprecated_arg_values=_deprecated,
-                      deprecated_endpoints=_deprecated)
+                      deprecated_endpoints=_deprecated, silence=contextlib.nullcontext)
 all_util = _module("all_util", remove_undocumented=_remove_undocumented, make_all=lambda name, *_: dir(name))
 tf_export = _module("tf_export", tf_export=_deprecated, keras_export=_deprecated, estimator_export=_deprecated)
 types_pb2 = _module("types_pb2", **{"DT_" + {"float32": "FLOAT", "float64": "DOUBLE"}.get(d.name, d.name.upper()): d.as_datatype_enum
