@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import importlib
 import json
 import os
 import tempfile
@@ -324,6 +325,20 @@ def import_graph_def(graph_def: GraphDef, input_map: dict[str, Any] | None = Non
     return None if return_elements is None else [importer.element(e) for e in return_elements]
 
 
+# Modules with ops that `import graphflow` leaves for later; tests/test_meta_graph.py holds this list.
+_LATE_OPS = ("lookup_ops", "ops.images", "accumulators", "train.input", "data.iterator", "special_math", "spectral", "image", "image_boxes",
+             "ctc_ops", "sets", "quantization", "morphology", "candidate_sampling", "train.warm_starting_util", "ops.beam", "ops.attention")
+
+
+def _definition(op_type: str) -> opdef.OpDef | None:
+    """The op of that type, None if there is none."""
+    for module in _LATE_OPS:
+        if op_type in opdef.REGISTRY:
+            break
+        importlib.import_module(f".{module}", __package__)
+    return opdef.REGISTRY.get(op_type)
+
+
 def _canonical(name: str) -> str:
     return name if name.startswith("^") or ":" in name else f"{name}:0"
 
@@ -382,7 +397,7 @@ class _Importer:
         return value
 
     def _add(self, n: NodeDef) -> None:
-        definition = opdef.REGISTRY.get(n.op)
+        definition = _definition(n.op)
         if definition is None:
             raise ValueError(f"No op named {n.op} in this version (node {n.name!r}).{errors.suggest(n.op, opdef.REGISTRY)}")
         inputs = [self._tensor(i, n) for i in n.input if not i.startswith("^")]

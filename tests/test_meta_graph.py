@@ -1,6 +1,10 @@
 """Graphs with their collections on disk: import_meta_graph, export_meta_graph, and the .meta file of a Saver."""
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -150,3 +154,25 @@ def test_a_meta_file_cut_short_or_flipped(saved):
             with pytest.raises(tf.errors.DataLossError, match="at byte"):
                 tf.train.import_meta_graph(path)
             assert not tf.get_default_graph().get_operations()
+
+
+LATE_OPS = """
+import importlib, pkgutil, sys
+import graphflow
+from graphflow.graph_def import _LATE_OPS, _definition
+from graphflow.ops.opdef import REGISTRY
+at_once = set(REGISTRY)
+_definition("no such op")  # loads what an imported graph may need
+known = set(REGISTRY)
+for module in pkgutil.walk_packages(graphflow.__path__, "graphflow."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+late = {t: REGISTRY[t].__module__ for t in set(REGISTRY) - known}
+assert not {t: m for t, m in late.items() if not m.startswith("graphflow.passes.")}, late  # passes make ops that no graph has when exported
+assert len(known) > len(at_once)
+"""
+
+
+def test_graphs_with_ops_of_modules_not_yet_loaded():
+    done = subprocess.run([sys.executable, "-c", LATE_OPS], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,10 @@
 """`tf.saved_model`: what is written can be loaded, by signatures, with files and initialising ops; what is damaged says so."""
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -125,3 +129,40 @@ def test_bad_files(tmp_path):
         (folder / "saved_model.pb").write_bytes(broken)
         with tf.Graph().as_default(), tf.Session() as sess, pytest.raises(kind):
             sm.load(sess, ["serve"], folder)
+
+
+ANOTHER_PROCESS = """
+import sys
+import numpy as np
+import graphflow as tf
+
+with tf.Session(graph=tf.Graph()) as sess:
+    meta = tf.saved_model.loader.load(sess, ["serve"], sys.argv[1])
+    signature = meta.signature_def["serving_default"]
+    names = [signature.outputs[k].name for k in ("words", "numbers")]
+    words, numbers = sess.run(names, {signature.inputs["words"].name: ["a", "z", "b"]})
+    assert words.tolist() == [b"one", b"none", b"two"], words
+    assert np.array_equal(numbers, np.float32([4, 4, 7])), numbers
+"""
+
+
+def test_another_process_with_tables_branches_and_strings(tmp_path):
+    vocabulary, folder = tmp_path / "words.txt", str(tmp_path / "model")
+    vocabulary.write_text("a\nb\n")
+    words = tf.placeholder(tf.string, [None])
+    ids = tf.contrib.lookup.index_table_from_file(str(vocabulary)).lookup(words)
+    text = tf.contrib.lookup.index_to_string_table_from_tensor(["one", "two"], default_value="none").lookup(ids)
+    scale = tf.get_variable("scale", initializer=3.0)
+    _, numbers = tf.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, tf.cond(i > 0, lambda: x + 1, lambda: x * scale)),
+                               [0, tf.cast(ids, tf.float32) + 1 / 3 + tf.cast(ids < 0, tf.float32)])
+    numbers = tf.round(numbers + 2)
+    with tf.Session() as sess:
+        sess.run([tf.global_variables_initializer(), tf.tables_initializer()])
+        sess.run(scale.assign(3.0))
+        expected = sess.run([text, numbers], {words: ["a", "z", "b"]})
+        assert expected[1].tolist() == [4, 4, 7]
+        sm.simple_save(sess, folder, {"words": words}, {"words": text, "numbers": numbers}, legacy_init_op=tf.tables_initializer())
+    vocabulary.unlink()  # the copy in the model is used
+    done = subprocess.run([sys.executable, "-c", ANOTHER_PROCESS, folder], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 0, done.stderr
