@@ -312,7 +312,7 @@ def test_a_graph_that_parses_can_be_exported():
         made.ParseFromString(data)
         tf.import_graph_def(made, name="")
         twice, joined = run(["twice:0", "joined:0"], {"p:0": [X, ex()]})
-    assert twice.tolist() == [[2, 4], [0, 0]] and joined.tolist() == [X + b"x", b"x"]
+    assert twice.tolist() == [[2, 4], [0, 0]] and joined.tolist() == [X + b"x", ex() + b"x"]
 
 
 # ---------------------------------------------------------------- raw bytes
