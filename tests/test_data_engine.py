@@ -174,6 +174,49 @@ def test_a_variable_assigned_in_a_function_keeps_its_value():
         assert sess.run(total) == 10
 
 
+numbers = Dataset.range
+
+
+def filled(*bounds):
+    """Vectors [n, n, ...] of n numbers."""
+    return numbers(*bounds).map(lambda v: tf.fill([v], v))
+
+
+CONTRIB = {
+    "batch_and_drop_remainder": (lambda c: numbers(5).apply(c.batch_and_drop_remainder(2)), [[0, 1], [2, 3]]),
+    "padded_batch_and_drop_remainder": (lambda c: filled(1, 4).apply(c.padded_batch_and_drop_remainder(2, [None], np.int64(-1))),
+                                        [[[1, -1], [2, 2]]]),
+    "sliding_window_batch": (lambda c: numbers(7).apply(c.sliding_window_batch(3, window_shift=2)), [[0, 1, 2], [2, 3, 4], [4, 5, 6]]),
+    "sliding_window_batch, older": (lambda c: numbers(6).apply(c.sliding_window_batch(2, stride=3)), [[0, 1], [3, 4]]),
+    "sliding_window_batch with gaps": (lambda c: numbers(6).apply(c.sliding_window_batch(2, 1, window_stride=3)),
+                                       [[0, 3], [1, 4], [2, 5]]),
+    "assert_element_shape": (lambda c: filled(2, 3).apply(c.assert_element_shape([2])), [[2, 2]]),
+    "map_and_batch": (lambda c: numbers(3).apply(c.map_and_batch(lambda v: v + 1, 2, num_parallel_batches=2)), [[1, 2], [3]]),
+    "unbatch": (lambda c: numbers(3).batch(2).apply(c.unbatch()), [0, 1, 2]),
+    "group_by_window": (lambda c: numbers(4).apply(c.group_by_window(lambda v: v % 2, lambda k, d: d.batch(2), 2)), [[0, 2], [1, 3]]),
+}
+
+
+@pytest.mark.parametrize("name", CONTRIB)
+def test_contrib(name):
+    make, expected = CONTRIB[name]
+    assert [x.tolist() for x, in make(tf.contrib.data).stream(Run({}))] == expected
+
+
+def test_contrib_of_whole_data_sets():
+    c = tf.contrib.data
+    mean = c.Reducer(lambda key: (np.float32(0), np.float32(0)), lambda s, v: (s[0] + tf.cast(v, tf.float32), s[1] + 1),
+                     lambda s, n: s / n)
+    with tf.Session() as sess:
+        assert sess.run(c.reduce_dataset(Dataset.range(5), mean)) == 2.0
+    with pytest.raises(ValueError, match="both"):
+        c.sliding_window_batch(2, stride=1, window_shift=1)
+    wrong = Dataset.range(3).map(lambda v: tf.fill([v], v)).apply(c.assert_element_shape([2])).make_one_shot_iterator().get_next()
+    assert wrong.shape.as_list() == [2]
+    with tf.Session() as sess, pytest.raises(tf.errors.InvalidArgumentError):
+        sess.run(wrong)
+
+
 def test_the_interpreter_gives_the_same_elements():
     from graphflow.flags import flags
 

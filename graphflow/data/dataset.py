@@ -774,7 +774,7 @@ def _padding(value: Any, leaf: Leaf) -> Any:
     if isinstance(value, Tensor):
         if value.dtype is not leaf.dtype:
             raise TypeError(f"Padding value type ({value.dtype.name}) does not match {leaf.dtype.name} of the component")
-        return value
+        return _component(value)
     try:
         found = opdef.to_array(value, leaf.dtype)
     except TypeError as e:

@@ -541,7 +541,8 @@ class Pool:
 
     def short(self) -> bool:
         """Whether calls take less than handing them to a thread does."""
-        return len(self.times) == 8 and min(self.times) < 2e-4
+        times = sorted(self.times)  # some of a short function are long: it has waited for its turn
+        return len(times) == 8 and times[0] < 2e-4 and times[4] < 1e-3
 
 
 def _dismiss(tasks: Any, n: int) -> None:
