@@ -216,13 +216,21 @@ def transpose(a: Any, perm: Any = None, name: str | None = None, conjugate: bool
         from .ops.elementwise import conj
 
         x = conj(x)
+    if isinstance(perm, Tensor) and constant_value(perm) is None:
+        return array.transpose_by(x, perm, name=name)
     return array.transpose(x, perm=None if perm is None else _static_ints(perm, "perm"), name=name)
 
 
 def matrix_transpose(a: Any, name: str | None = None, conjugate: bool = False) -> Tensor:
     """`a` with its last two dimensions exchanged."""
     x = convert_to_tensor(a)
-    if x.sizes is None or len(x.sizes) < 2:
+    if x.sizes is None:
+        if conjugate and x.dtype.is_complex:
+            from .ops.elementwise import conj
+
+            x = conj(x)
+        return array.matrix_transpose_op(x, name=name or "matrix_transpose")
+    if len(x.sizes) < 2:
         raise ValueError(f"Argument `a` should be a (batch) matrix of rank at least 2, got shape {x.shape}")
     n = len(x.sizes)
     return transpose(x, [*builtins.range(n - 2), n - 1, n - 2], name or "matrix_transpose", conjugate)

@@ -345,3 +345,23 @@ def test_names_are_those_of_tf():
              tf.zeros([2]).name, tf.identity(x, "y").name, tf.shape(x).name]
     assert found == ["x:0", "Reshape:0", "transpose:0", "concat:0", "stack:0", "strided_slice:0", "zeros:0", "y:0", "Shape:0"]
     assert types.known(tf.identity(x).sizes)
+
+
+def test_orders_and_ranks_that_are_known_only_at_run_time():
+    """transpose by a tensor, matrix_transpose and tensordot of tensors of unknown rank, and their gradients."""
+    x = tf.placeholder(tf.float64, name="unknown")
+    rank = tf.rank(x)
+    swapped = tf.transpose(x, tf.concat([tf.range(rank - 2), [rank - 1, rank - 2]], 0))
+    y = tf.placeholder(tf.float64, [None, 4])
+    dot = tf.tensordot(x, y, [[-1], [-1]])
+    fetches = [swapped, tf.matrix_transpose(x), dot, *tf.gradients(tf.reduce_sum(swapped ** 3), x), *tf.gradients(tf.reduce_sum(dot ** 2), [x, y])]
+    with tf.Session() as sess:
+        for shape in ((3, 4), (2, 3, 4)):
+            a, b = np.random.RandomState(0).rand(*shape), np.random.RandomState(1).rand(5, 4)
+            found = sess.run(fetches, {x: a, y: b})
+            product = a @ b.T
+            want = [a.swapaxes(-1, -2)] * 2 + [product, 3 * a * a, 2 * product @ b, 2 * product.reshape(-1, 5).T @ a.reshape(-1, 4)]
+            for f, w in zip(found, want):
+                np.testing.assert_allclose(f, w, rtol=1e-12)
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="rank of at least 2|permutation"):
+            sess.run(fetches[1], {x: np.zeros(3)})

@@ -15,7 +15,7 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Spec, Tensor
 from ..types import ALL, UNKNOWN, Dim, canonical_axis
-from .opdef import KNOWN_LIMIT, Axes, Scratch, UnknownRank, broadcast_index, movement, needs_rank, primitive
+from .opdef import KNOWN_LIMIT, Axes, Scratch, UnknownRank, broadcast_index, composite, movement, needs_rank, primitive
 
 ANY = ALL + (types.string,)
 INDEX = (types.int32, types.int64)
@@ -597,6 +597,41 @@ def _(op, index, read):
 def _(op, dy):
     perm = op.attrs["perm"]
     return transpose(dy, perm=None if perm is None else tuple(int(k) for k in np.argsort([p % len(perm) for p in perm]))),
+
+
+@composite(type="MatrixTranspose", dtypes=ANY, output_dtypes=lambda x: [x.dtype])
+def matrix_transpose_op(x):
+    """`x` with its last two dimensions exchanged, where its rank is not known yet."""
+    rank = len(needs_rank(x))
+    if rank < 2:
+        raise ValueError(f"a (batch) matrix has a rank of at least 2, got shape {types.shape_text(x.sizes)}")
+    return transpose(x, perm=(*range(rank - 2), rank - 1, rank - 2))
+
+
+matrix_transpose_op.samples = [sample(floats(2, 3, 4)), sample(floats(3, 2))]
+matrix_transpose_op.grad(lambda op, dy: (matrix_transpose_op(dy),))
+
+
+def _perm_infer(x: Tensor, perm: Tensor) -> Spec:
+    length = needs_rank(perm, 1, "perm")[0]
+    if perm.known is None or x.sizes is None:
+        return Spec(x.dtype, None if isinstance(length, types.Dim) else (UNKNOWN,) * length)
+    order = _perm(x, tuple(int(k) for k in perm.known))
+    return Spec(x.dtype, tuple(x.sizes[k] for k in order))
+
+
+@composite(type="TransposeBy", dtypes=ANY, same=("x",), static=("perm",), input_dtypes={"perm": INDEX}, infer=_perm_infer, samples=[
+    lambda r: ((r.normal(size=(2, 3, 4)), np.array([1, 2, 0], np.int32)), {})])
+def transpose_by(x, perm):
+    """`transpose` by an order that is known only when the step runs."""
+    return transpose(x, perm=tuple(int(k) for k in perm.known))
+
+
+@transpose_by.grad
+def _(op, dy):
+    from .indexing import invert_permutation
+
+    return transpose_by(dy, invert_permutation(op.inputs[1])), None
 
 
 # ---------------------------------------------------------------- creation

@@ -15,9 +15,9 @@ from ..codegen import ir
 from ..codegen.ir import m
 from ..graph import Spec, Tensor
 from . import array, reduce
-from .contraction import batch_matmul_op, matmul_op
+from .contraction import MATMUL, batch_matmul_op, matmul_op
 from .elementwise import multiply
-from .opdef import constant_value, convert_to_tensor, movement, needs_rank
+from .opdef import composite, constant_value, convert_to_tensor, movement, needs_rank
 
 
 class Labelled(NamedTuple):
@@ -247,10 +247,12 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
         axes: n, for the last n axes of `a` with the first n of `b`; or a pair of axes or of lists of axes.
 
     Raises:
-        ValueError: the axes do not exist, differ in number or in size; or a rank is unknown.
+        ValueError: the axes do not exist, differ in number or in size.
     """
     a, b = matmul_op._convert([a, b])
-    rank_a, rank_b = _rank(a), _rank(b)
+    if a.sizes is None or b.sizes is None:
+        return tensordot_op(a, b, axes=_frozen(axes), name=name or "Tensordot")
+    rank_a, rank_b = len(a.sizes), len(b.sizes)
     with graph.get_default_graph().name_scope(name or "Tensordot"):
         axes_a, axes_b = _dot_axes(axes, rank_a, rank_b)
         labels_a: list[Any] = [f"a{i}" for i in range(rank_a)]
@@ -262,6 +264,27 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
             labels_a[i] = labels_b[j] = f"k{n}"
         keep = [n for n in labels_a + labels_b if not n.startswith("k")]
         return reordered(contract(Labelled(a, tuple(labels_a)), Labelled(b, tuple(labels_b)), keep), keep).tensor
+
+
+def _frozen(axes: Any) -> Any:
+    """The axes as nested tuples."""
+    value = constant_value(axes) if isinstance(axes, Tensor) else axes
+    if value is None:
+        raise ValueError("axes of tensordot must be known when the graph is built")
+    if np.ndim(value) == 0 and not isinstance(value, (list, tuple)):
+        return int(value)
+    return tuple(_frozen(v) for v in value)
+
+
+@composite(type="Tensordot", dtypes=MATMUL, output_dtypes=lambda a, b, **_: [a.dtype])
+def tensordot_op(a, b, *, axes):
+    """`tensordot`, where a rank is not known yet."""
+    needs_rank(a)
+    needs_rank(b)
+    return tensordot(a, b, axes)
+
+
+tensordot_op.samples = [lambda r: ((r.normal(size=(2, 3)), r.normal(size=(3, 4))), {"axes": 1})]
 
 
 def _dot_axes(axes: Any, rank_a: int, rank_b: int) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from .. import errors, graph, types
 from ..graph import Operation, Tensor
-from .opdef import convert_to_tensor, unsupported_gradient
+from .opdef import UnknownRank, composite, convert_to_tensor, unsupported_gradient
 
 OVERRIDES: dict[str, Callable[..., Any]] = {}
 
@@ -205,10 +205,28 @@ def _dense_or_zeros(op: Operation, t: Tensor, dy: Any) -> Any:
 
 
 def _body_gradient(op: Operation, *dys: Any) -> list[Any]:
-    """A composite without a gradient of its own: differentiate its body."""
-    found = op.opdef.fn(*op.inputs, **op.attrs)
+    """A composite without a gradient of its own: differentiate its body; later, where the ranks that it needs are not known yet."""
+    try:
+        return _through_body(op.opdef, list(op.inputs), list(dys), op.attrs)
+    except UnknownRank:
+        return late_gradient_op(*op.inputs, *[d for d in dys if d is not None], of=op.opdef, attrs=tuple(op.attrs.items()),
+                                given=tuple(d is not None for d in dys))
+
+
+def _through_body(opdef: Any, inputs: list[Any], dys: list[Any], attrs: dict[str, Any]) -> list[Any]:
+    found = opdef.fn(*inputs, **attrs)
     outputs = list(found) if isinstance(found, (list, tuple)) else [found]
     pairs = [(y, dy) for y, dy in zip(outputs, dys) if dy is not None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return gradients([y for y, _ in pairs], list(op.inputs), [dy for _, dy in pairs], name="body")
+        return gradients([y for y, _ in pairs], inputs, [dy for _, dy in pairs], name="body")
+
+
+@composite(type="LateGradient", dtypes=types.ALL, same=("-",), output_dtypes=lambda *values, given, **_: [
+    t.dtype for t in values[:len(values) - sum(given)]])
+def late_gradient_op(*values, of, attrs, given):
+    """The gradient of a composite whose body needs ranks that are known only when the step runs: (inputs, then the given dys)."""
+    count = len(values) - sum(given)
+    rest = iter(values[count:])
+    found = _through_body(of, list(values[:count]), [next(rest) if g else None for g in given], dict(attrs))
+    return [graph.OPERATORS["zeros_like"](x) if d is None else d for d, x in zip(found, values)]
