@@ -271,7 +271,8 @@ def test_image_transform(interpolation):
     t = np.array([[1.1, 0.2, -0.3, -0.1, 0.9, 0.6, 0.01, -0.02], [1, 0, 1.25, 0, 1, -0.5, 0, 0]], np.float32)
     fed = tf.placeholder(tf.float32, [None, None, None, 3])
     got = run([image.transform(x, t, interpolation), image.transform(fed, t[0], interpolation),
-               image.transform(x[0, ..., 0], t[1], interpolation), image.transform(x[1], t[1], interpolation, output_shape=[2, 3])], {fed: x})
+               image.transform(x[0, ..., 0], t[1], interpolation),
+               image.transform(x[1], t[1], interpolation, output_shape=[2, 3])], {fed: x})
     expected = np.stack([np.stack([transformed(x[i, ..., c], t[i], interpolation == "BILINEAR") for c in range(3)], -1) for i in (0, 1)])
     np.testing.assert_allclose(got[0], expected, atol=1e-5)
     np.testing.assert_allclose(got[1][0], expected[0], atol=1e-5)
