@@ -401,3 +401,35 @@ def test_util_and_signal():
     assert tf.contrib.signal.stft is tf.signal.stft
     frames = run(tf.contrib.signal.frame(tf.range(5.0), 3, 2))
     assert frames.tolist() == [[0, 1, 2], [2, 3, 4]]
+
+
+# ---------------------------------------------------------------- TF1's own modules below contrib
+
+OLD_PATHS = [
+    "learn.python.learn.datasets.mnist.read_data_sets", "learn.python.learn.datasets.base.maybe_download",
+    "learn.python.learn.preprocessing.text.VocabularyProcessor", "layers.python.layers.layer_norm", "layers.python.layers.layers.convolution2d",
+    "layers.python.layers.initializers.xavier_initializer", "layers.python.layers.utils.collect_named_outputs",
+    "framework.python.ops.arg_scope", "framework.python.ops.variables.get_variables_to_restore", "metrics.python.ops.metric_ops.count",
+    "losses.python.losses.loss_ops.log_loss", "training.python.training.hparam.HParams", "crf.python.ops.crf.crf_decode",
+    "opt.python.training.external_optimizer.ScipyOptimizerInterface", "distributions.python.ops.bijectors.Exp",
+    "rnn.python.ops.core_rnn_cell.LSTMStateTuple",
+]
+
+
+@pytest.mark.parametrize("path", OLD_PATHS)
+def test_old_paths(path):
+    """As attributes, and as modules to import from."""
+    import functools
+    import importlib
+
+    found = functools.reduce(getattr, path.split("."), tf.contrib)
+    assert found.__name__ == path.split(".")[-1]
+    folder, name = path.rsplit(".", 1)
+    assert getattr(importlib.import_module(f"graphflow.contrib.{folder}"), name) is found
+
+
+def test_unknown_names_of_contrib_suggest_the_nearest():
+    for call, near in [(lambda: layers.fully_conected, "fully_connected"), (lambda: crf.crf_decod, "crf_decode"),
+                       (lambda: tf.contrib.layer, "layers"), (lambda: layers.python.layers.layer_nor, "layer_norm")]:
+        with pytest.raises(AttributeError, match=near):
+            call()

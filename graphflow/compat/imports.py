@@ -36,9 +36,10 @@ class Layout(importlib.abc.MetaPathFinder):
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
         package, _, inner = name.partition(".")
-        if package != "graphflow" or inner.split(".")[0] not in _VIRTUAL or not layout.known(inner):
+        virtual = inner.split(".")[0] in _VIRTUAL or inner.startswith("contrib.") and "python" in inner.split(".")
+        if package != "graphflow" or not virtual or not layout.known(inner):
             return None
-        return importlib.machinery.ModuleSpec(name, _Loader(layout.Module(inner)), is_package=True)
+        return importlib.machinery.ModuleSpec(name, _Loader(layout.module(inner)), is_package=True)
 
 
 class Tensorflow(importlib.abc.MetaPathFinder):

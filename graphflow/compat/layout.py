@@ -93,6 +93,35 @@ _TABLE: dict[str, dict[str, str]] = {
     "core.protobuf": {"config_pb2": "", "meta_graph_pb2": "", "saver_pb2": "train", "rewriter_config_pb2": "", "cluster_pb2": "train",
                       "tensorflow_server_pb2": "train", "saved_model_pb2": "saved_model", "queue_runner_pb2": "train"},
     "core.util": {"event_pb2": " summary"},
+    # The parts of contrib answer for their `python` themselves: graphflow/contrib/__init__.py.
+    "contrib.crf.python.ops": {"": "contrib.crf", "crf": "contrib.crf"},
+    "contrib.distributions.python.ops": {
+        "": "contrib.distributions", "bijectors": "contrib.distributions.bijectors",
+        "distribution_util mvn_diag mvn_tril mvn_full_covariance mixture mixture_same_family independent relaxed_onehot_categorical "
+        "relaxed_bernoulli onehot_categorical logistic gumbel half_normal inverse_gamma poisson geometric binomial chi2 deterministic "
+        "negative_binomial cauchy": "contrib.distributions"},
+    "contrib.framework.python.framework": {"": "contrib.framework", "tensor_util checkpoint_utils graph_util": "contrib.framework"},
+    "contrib.framework.python.ops": {"": "contrib.framework", "arg_scope variables ops script_ops sort_ops": "contrib.framework"},
+    "contrib.image.python.ops": {"image_ops": "contrib.image"},
+    "contrib.layers.python.layers": {
+        "": "contrib.layers", "utils": "contrib.layers.utils",
+        "layers initializers regularizers optimizers summaries encoders embedding_ops normalization": "contrib.layers"},
+    "contrib.learn.python": {"": "contrib.learn", "learn": "contrib.learn"},
+    "contrib.learn.python.learn.datasets": {
+        "": "contrib.learn.datasets", "mnist": "contrib.learn.datasets.mnist", "base": "contrib.learn.datasets.base",
+        "synthetic": "contrib.learn.datasets.synthetic"},
+    "contrib.learn.python.learn.preprocessing": {"": "contrib.learn.preprocessing",
+                                                 "text categorical_vocabulary": "contrib.learn.preprocessing"},
+    "contrib.losses.python": {"losses losses.loss_ops": "contrib.losses",
+                              "metric_learning metric_learning.metric_loss_ops": "contrib.losses.metric_learning"},
+    "contrib.metrics.python": {"ops.metric_ops ops.confusion_matrix_ops ops.set_ops metrics metrics.classification": "contrib.metrics"},
+    "contrib.nn.python.ops": {"alpha_dropout cross_entropy sampling_ops scaled_softplus": "contrib.nn"},
+    "contrib.opt.python.training": {
+        "external_optimizer nadam_optimizer moving_average_optimizer weight_decay_optimizers adamax powersign addsign "
+        "variable_clipping_optimizer lazy_adam_optimizer": "contrib.opt"},
+    "contrib.rnn.python.ops": {"core_rnn_cell rnn_cell rnn core_rnn_cell_impl core_rnn": "contrib.rnn nn.rnn_cell"},
+    "contrib.seq2seq.python.ops": {"attention_wrapper basic_decoder beam_search_decoder decoder helper loss": "contrib.seq2seq"},
+    "contrib.training.python.training": {"": "contrib.training", "hparam training evaluation": "contrib.training"},
 }
 
 
@@ -153,10 +182,16 @@ class Module(types.ModuleType):
             if found is not None and not (isinstance(found, types.ModuleType) and known(inner)):
                 return found
         if known(inner):
-            return importlib.import_module(f"graphflow.{inner}")
+            return module(inner)
         near = errors.suggest(attr, self.__dir__())
         raise AttributeError(f"module 'tensorflow.{self._name}' has no attribute {attr!r} here.{near}")
 
     def __dir__(self) -> list[str]:
         inner = {n.removeprefix(self._name + ".").split(".")[0] for n in _modules() if n.startswith(self._name + ".")}
         return sorted(inner.union(*[[n for n in dir(_namespace(p)) if not n.startswith("_")] for p in _modules()[self._name]]))
+
+
+@functools.cache
+def module(name: str) -> Module:
+    """The one module of this name below `tensorflow`."""
+    return Module(name)

@@ -17,10 +17,13 @@ from ..ops.opdef import convert_to_tensor
 from ..rnn import dynamic_rnn
 from ..rnn_cell import RNNCell
 from ..variable_scope import get_variable
+from . import _old_layout
 from .framework.tensors import smart_cond
 
 __all__ = ["CrfDecodeBackwardRnnCell", "CrfDecodeForwardRnnCell", "CrfForwardRnnCell", "crf_binary_score", "crf_decode",
            "crf_log_likelihood", "crf_log_norm", "crf_multitag_sequence_score", "crf_sequence_score", "crf_unary_score", "viterbi_decode"]
+
+__getattr__ = _old_layout(__name__)
 
 
 def _single(inputs: Tensor) -> Any:

@@ -12,9 +12,12 @@ from ..graph import Tensor
 from ..ops.contraction import matmul
 from ..ops.elementwise import select
 from ..ops.opdef import convert_to_tensor
+from . import _old_layout
 
 __all__ = ["angles_to_projective_transforms", "compose_transforms", "flat_transforms_to_matrices", "matrices_to_flat_transforms",
            "rotate", "transform", "translate", "translations_to_projective_transforms"]
+
+__getattr__ = _old_layout(__name__)
 
 _DTYPES = (types.uint8, types.int32, types.int64, types.float16, types.float32, types.float64)
 

@@ -12,6 +12,7 @@ from ..ops.elementwise import select
 from ..ops.opdef import convert_to_tensor
 from ..variable_scope import variable_scope
 from ..variables import Variable
+from . import _old_layout
 
 __all__ = ["accuracy", "aggregate_metric_map", "aggregate_metrics", "cohen_kappa", "confusion_matrix", "count", "f1_score",
            "streaming_covariance", "streaming_false_negative_rate", "streaming_false_positive_rate", "streaming_pearson_correlation",
@@ -240,7 +241,7 @@ def cohen_kappa(labels: Any, predictions_idx: Any, num_classes: int, weights: An
         return _published(kappa(matrix.value(), "value"), kappa(update, "update_op"), metrics_collections, updates_collections)
 
 
-def __getattr__(name: str) -> Any:
+def _set_function(name: str) -> Any:
     """Set operations live in `tf.sets`."""
     if name in ("set_difference", "set_intersection", "set_size", "set_union"):
         import importlib
@@ -249,3 +250,6 @@ def __getattr__(name: str) -> Any:
     from .. import errors
 
     raise AttributeError(f"module 'graphflow.contrib.metrics' has no attribute {name!r}.{errors.suggest(name, __all__)}")
+
+
+__getattr__ = _old_layout(__name__, _set_function)

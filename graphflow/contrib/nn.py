@@ -12,10 +12,13 @@ from ..nn import (conv1d_transpose, sigmoid_cross_entropy_with_logits, softmax_c
                   sparse_softmax_cross_entropy_with_logits)
 from ..ops.elementwise import unbroadcast
 from ..ops.opdef import constant_value, convert_to_tensor
+from . import _old_layout
 
 __all__ = ["alpha_dropout", "conv1d_transpose", "deprecated_flipped_sigmoid_cross_entropy_with_logits",
            "deprecated_flipped_softmax_cross_entropy_with_logits", "deprecated_flipped_sparse_softmax_cross_entropy_with_logits",
            "sampled_sparse_softmax_loss", "scaled_softplus"]
+
+__getattr__ = _old_layout(__name__)
 
 
 def _scope(name: str | None, default: str) -> Any:

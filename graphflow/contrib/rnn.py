@@ -22,6 +22,7 @@ from ..rnn_cell import (BasicLSTMCell, BasicRNNCell, CellWrapper, DeviceWrapper,
                         zeros)
 from ..tensor_array_ops import TensorArray
 from ..variable_scope import get_variable, get_variable_scope, variable_scope
+from . import _old_layout
 
 __all__ = ["AttentionCellWrapper", "BasicLSTMCell", "BasicRNNCell", "CompiledWrapper", "Conv1DLSTMCell", "Conv2DLSTMCell",
            "Conv3DLSTMCell", "ConvLSTMCell", "CoupledInputForgetGateLSTMCell", "DeviceWrapper", "DropoutWrapper", "EmbeddingWrapper",
@@ -32,11 +33,14 @@ __all__ = ["AttentionCellWrapper", "BasicLSTMCell", "BasicRNNCell", "CompiledWra
            "stack_bidirectional_rnn", "static_bidirectional_rnn", "static_rnn", "static_state_saving_rnn", "transpose_batch_time"]
 
 
-def __getattr__(name: str) -> Any:
+def _missing(name: str) -> Any:
     from .. import errors
 
     raise AttributeError(f"module 'graphflow.contrib.rnn' has no attribute {name!r}: tf.contrib.rnn.{name} is not in this release."
                          f"{errors.suggest(name, __all__)}")
+
+
+__getattr__ = _old_layout(__name__, _missing)
 
 
 def _linear(args: Any, output_size: int, bias: bool = True) -> Tensor:

@@ -1,4 +1,5 @@
 """`tf.contrib.distributions`: those of `tf.distributions`, many more, and bijectors."""
+from .. import _old_layout
 from ...distributions import bijectors
 from ...distributions.composed import *
 from ...distributions.continuous import *
@@ -7,3 +8,5 @@ from ...distributions.distribution import FULLY_REPARAMETERIZED, NOT_REPARAMETER
 from ...distributions.kullback_leibler import RegisterKL, kl_divergence
 from ...distributions.multivariate import *
 from ...distributions.special import SeedStream, fill_triangular, softplus_inverse
+
+__getattr__ = _old_layout(__name__)

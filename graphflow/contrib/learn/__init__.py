@@ -1,4 +1,5 @@
 """`tf.contrib.learn`, the parts that need no estimator: data sets, text preprocessing, mode keys."""
+from .. import _old_layout
 from . import datasets, preprocessing
 
 
@@ -15,3 +16,5 @@ class ModeKeys:
 
 
 __all__ = ["ModeKeys", "datasets", "preprocessing"]
+
+__getattr__ = _old_layout(__name__)

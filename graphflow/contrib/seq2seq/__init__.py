@@ -5,6 +5,7 @@ public API.
 """
 from __future__ import annotations
 
+from .. import _old_layout
 from .attention import *
 from .attention_wrapper import *
 from .basic_decoder import *
@@ -12,3 +13,5 @@ from .beam_search import *
 from .decoder import *
 from .helper import *
 from .loss import *
+
+__getattr__ = _old_layout(__name__)
