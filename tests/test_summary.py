@@ -375,6 +375,14 @@ def test_an_event_file(tmp_path):
     assert found[4].session_log.status == tf.SessionLog.START and all(before <= e.wall_time <= time.time() for e in found[:3])
 
 
+@pytest.mark.parametrize("logdir", ["", ".", b"bytes", "new/deep/"])
+def test_forms_of_the_folder(tmp_path, monkeypatch, logdir):
+    monkeypatch.chdir(tmp_path)
+    with tf.summary.FileWriter(logdir) as writer:
+        assert writer.get_logdir() == os.fsdecode(logdir)
+    assert len(files(tmp_path / os.fsdecode(logdir))) == 1
+
+
 def test_flush_close_and_reopen(tmp_path):
     writer = tf.summary.FileWriter(tmp_path, max_queue=1, flush_secs=1000)
     for i in range(50):

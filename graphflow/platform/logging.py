@@ -46,6 +46,9 @@ def get_logger() -> _logging.Logger:
     return _logger
 
 
+_get_logger = get_logger  # its name before 1.14
+
+
 def level_of(name: str) -> int:
     """The severity called "debug", "info", "warning", "error" or "fatal"."""
     return {"debug": DEBUG, "info": INFO, "warning": WARN, "error": ERROR, "fatal": FATAL}[name]

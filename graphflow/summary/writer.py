@@ -38,13 +38,13 @@ class EventFileWriter:
     """
 
     def __init__(self, logdir: Any, max_queue: int = 10, flush_secs: float = 120, filename_suffix: str | None = None):
-        self._logdir = os.fspath(logdir)
+        self._logdir = os.fsdecode(os.fspath(logdir))
         self._max_queue, self._flush_secs, self._suffix = max(int(max_queue), 1), flush_secs, filename_suffix or ""
         self._closed = True
         self._start()
 
     def _start(self) -> None:
-        gfile.MakeDirs(self._logdir)
+        gfile.MakeDirs(self._logdir or ".")
         with gfile._mapped(self._logdir):
             self.path = self._new_file()
         self._work = _Work(self.path, queue.Queue(self._max_queue), self._flush_secs)
@@ -308,11 +308,12 @@ class FileWriter(SummaryToEventTransformer):
     def __init__(self, logdir: Any, graph: Any = None, max_queue: int = 10, flush_secs: float = 120, graph_def: Any = None,
                  filename_suffix: str | None = None, session: Any = None):
         made = None if session is None else _shared.setdefault(session, {})
-        writer = None if made is None else made.get(os.fspath(logdir))
+        folder = os.fsdecode(os.fspath(logdir))
+        writer = None if made is None else made.get(folder)
         if writer is None:
-            writer = EventFileWriter(logdir, max_queue, flush_secs, filename_suffix)
+            writer = EventFileWriter(folder, max_queue, flush_secs, filename_suffix)
             if made is not None:
-                made[os.fspath(logdir)] = writer
+                made[folder] = writer
         super().__init__(writer, graph, graph_def)
 
     def __enter__(self) -> FileWriter:
