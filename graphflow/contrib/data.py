@@ -7,8 +7,8 @@ from .. import types
 from ..data import Dataset, FixedLengthRecordDataset, Iterator, TextLineDataset, TFRecordDataset, structure
 from ..data.experimental import (AUTOTUNE, Counter, CsvDataset, RandomDataset, Reducer, SqlDataset, bucket_by_sequence_length,
                                  choose_from_datasets, copy_to_device, dense_to_sparse_batch, enumerate_dataset, get_single_element,
-                                 group_by_reducer, group_by_window, ignore_errors, make_batched_features_dataset, make_csv_dataset, map_and_batch,
-                                 parallel_interleave, parse_example_dataset, prefetch_to_device, rejection_resample,
+                                 group_by_reducer, group_by_window, ignore_errors, make_batched_features_dataset, make_csv_dataset,
+                                 map_and_batch, parallel_interleave, parse_example_dataset, prefetch_to_device, rejection_resample,
                                  sample_from_datasets, scan, shuffle_and_repeat, unbatch, unique)
 
 __all__ = ["AUTOTUNE", "Counter", "CsvDataset", "Dataset", "FixedLengthRecordDataset", "Iterator", "RandomDataset", "Reducer", "SqlDataset",

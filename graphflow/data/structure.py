@@ -172,6 +172,9 @@ class DatasetLeaf(Leaf):
     def specs(self) -> list[tuple[DType, Shape]]:
         return []
 
+    def arrays(self, value: Any) -> list[np.ndarray]:
+        return []
+
     def outer(self, size: Any) -> Leaf:
         raise TypeError("datasets cannot be batched; use flat_map to take them apart")
 
