@@ -347,3 +347,19 @@ def test_profiler(tmp_path):
         for _ in range(5):
             sess.run(train)
     assert sorted(p for p in os.listdir(tmp_path) if p.startswith("timeline")) == ["timeline-2.json", "timeline-4.json"]
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_queues_end_the_block(supervised):
+    x = T.range_input_producer(5, num_epochs=2, shuffle=False).dequeue()
+    seen = []
+    if supervised:
+        sv = T.Supervisor(saver=None, summary_op=None)
+        with sv.managed_session() as sess:
+            while not sv.should_stop():
+                seen.append(int(sess.run(x)))
+    else:
+        with T.MonitoredSession() as sess:
+            while not sess.should_stop():
+                seen.append(int(sess.run(x)))
+    assert seen == [0, 1, 2, 3, 4] * 2
