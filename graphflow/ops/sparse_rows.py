@@ -56,16 +56,39 @@ def _(op, index, read):
     return m.select(inside(i, n), read(0, [clamp(i, n), *index[1:]]), ir.const(0, dtype.compute))
 
 
-def summed_rows(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """(sums, first): each row's sum with all rows of equal index, and the position of the first of these rows."""
-    first = first_of_equal(indices)
+SMALL = 1 << 18  # rows for which an array with a number each costs less than a step on the host
+
+
+def one_of_equal(indices: Tensor, rows: int | None) -> Tensor:
+    """For each of the indices the position of one that equals it, the same for all that are equal; they are below `rows`."""
+    from .array import fill, range_op, vector
+
+    if rows is None or rows > SMALL:
+        return first_of_equal(indices)
+    numbers = range_op(constant(0), size_of(indices), constant(1))
+    places = tensor_scatter_update(fill(vector(rows), constant(0)), _column(indices), numbers)
+    return gather(places, indices, axis=0, batch_dims=0)
+
+
+def _column(indices: Tensor) -> Tensor:
+    from .array import expand_dims
+
+    return expand_dims(indices, axis=-1)
+
+
+def summed_rows(values: Tensor, indices: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor]:
+    """(sums, one): each row's sum with all rows of equal index, and the position of one of these rows.
+
+    rows: how many there are in the whole tensor, where that is known.
+    """
+    first = one_of_equal(indices, rows)
     return gather(unsorted_segment_sum(values, first, size_of(first)), first, axis=0, batch_dims=0), first
 
 
 def spread(sums: Tensor, first: Tensor, indices: Tensor, like: Tensor) -> Tensor:
     """A dense tensor shaped as `like` of what `summed_rows` returned; never stored whole where a kernel reads it row by row."""
-    from .array import expand_dims, fill, shape_vector
+    from .array import fill, shape_vector
 
     count = graph.OPERATORS["getitem"](shape_vector(like), slice(0, 1))
-    number = tensor_scatter_update(fill(count, constant(-1)), expand_dims(indices, axis=-1), first)
+    number = tensor_scatter_update(fill(count, constant(-1)), _column(indices), first)
     return spread_rows(sums, number)

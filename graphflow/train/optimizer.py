@@ -304,7 +304,7 @@ class Optimizer:
 
     def _update_rows(self, values: Tensor, indices: Tensor, var: Any) -> Any:
         """The writes for rows `values` at `indices`, which may repeat: the formula, on the rows they name."""
-        sums, _ = sparse_rows.summed_rows(values, indices)
+        sums, _ = sparse_rows.summed_rows(values, indices, var.shape.as_list()[0])
         return self._update(sums, var, Rows(indices))
 
     def _finish(self, update_ops: list[Any], name_scope: str) -> Any:

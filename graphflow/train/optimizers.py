@@ -4,6 +4,7 @@ Each `_update` is the formula of one element; `at` reads and writes whole variab
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import graph, math_ops, types
@@ -92,7 +93,12 @@ class AdamOptimizer(Optimizer):
         return [at.write(m, new_m), at.write(v, new_v), at.subtract(var, rate * new_m / (math_ops.sqrt(new_v) + epsilon))]
 
     def _update_rows(self, values: Tensor, indices: Tensor, var: Any) -> list[Tensor]:
-        return self._update(sparse_rows.spread(*sparse_rows.summed_rows(values, indices), indices, var.value()), var, Whole())
+        sizes = var.shape.as_list()
+        if None not in sizes and math.prod(sizes) <= sparse_rows.SMALL:
+            dense: Any = IndexedSlices(values, indices, sizes)._to_dense()
+        else:
+            dense = sparse_rows.spread(*sparse_rows.summed_rows(values, indices, sizes[0]), indices, var.value())
+        return self._update(dense, var, Whole())
 
     def _finish(self, update_ops: list[Any], name_scope: str) -> Any:
         power1, power2 = self._get_beta_accumulators()
