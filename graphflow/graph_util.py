@@ -6,9 +6,9 @@ from typing import Any, Sequence
 import numpy as np
 
 from . import errors, types
-from .graph_def import GraphDef, NodeDef, _base, mentioned, needed
+from .graph_def import GraphDef, NodeDef, _base, import_graph_def, mentioned, needed
 
-__all__ = ["extract_sub_graph", "convert_variables_to_constants", "remove_training_nodes", "must_run_on_cpu",
+__all__ = ["extract_sub_graph", "import_graph_def", "convert_variables_to_constants", "remove_training_nodes", "must_run_on_cpu",
            "tensor_shape_from_node_def_name"]
 
 

@@ -343,8 +343,16 @@ def variables(var_list: Any, name: str = "init") -> Any:
     return variables_initializer(var_list, name)
 
 
+def tables_initializer(name: str = "init_all_tables") -> Any:
+    """`tf.tables_initializer`."""
+    from .variables import tables_initializer as found
+
+    return found(name)
+
+
 initializers = SimpleNamespace(
     zeros=Zeros, ones=Ones, constant=Constant, random_uniform=RandomUniform, random_normal=RandomNormal, truncated_normal=TruncatedNormal,
     uniform_unit_scaling=UniformUnitScaling, variance_scaling=VarianceScaling, orthogonal=Orthogonal, identity=Identity,
     glorot_uniform=GlorotUniform, glorot_normal=GlorotNormal, he_normal=he_normal, he_uniform=he_uniform, lecun_normal=lecun_normal,
-    lecun_uniform=lecun_uniform, global_variables=global_variables, local_variables=local_variables, variables=variables)
+    lecun_uniform=lecun_uniform, global_variables=global_variables, local_variables=local_variables, variables=variables,
+    tables_initializer=tables_initializer)

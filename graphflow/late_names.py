@@ -18,7 +18,8 @@ _HOMES = {
     ".variables": ["initialize_all_tables"],
     ".version": ["COMPILER_VERSION", "CXX11_ABI_FLAG", "GIT_VERSION", "GRAPH_DEF_VERSION", "GRAPH_DEF_VERSION_MIN_CONSUMER",
                  "GRAPH_DEF_VERSION_MIN_PRODUCER", "MONOLITHIC_BUILD"],
-    ".proto": ["TensorInfo"],
+    ".nn": ["extract_volume_patches"],
+    ".proto": ["AttrValue", "NameAttrList", "TensorInfo"],
     ".quantization": [f"fake_quant_with_min_max_{kind}{gradient}" for kind in ("args", "vars", "vars_per_channel")
                       for gradient in ("", "_gradient")],
     ".special_math": ["betainc", "igamma", "igammac", "polygamma", "zeta"],
@@ -32,6 +33,7 @@ ABSENT: dict[str, str] = {
     **dict.fromkeys(("GradientTape", "Module", "enable_eager_execution", "enable_v2_behavior", "function", "wrap_function"), _ONLY_GRAPHS),
     **dict.fromkeys(("load_library", "load_op_library", "load_file_system_library"),
                     "compiled ops of TensorFlow cannot be loaded; see docs/add-an-op.md for ops of your own"),
+    "py_function": "it calls its function with eager tensors, which are not there; tf.py_func gives arrays",
     **dict.fromkeys(("RaggedTensor", "ragged"), "ragged tensors are not in this release"),
     **dict.fromkeys(("qint8", "qint16", "qint32", "quint8", "quint16", "quantize", "quantize_v2", "dequantize"),
                     "dtypes of quantised integers are not in this release; tf.quantization has the fake_quant ops"),

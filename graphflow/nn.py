@@ -716,6 +716,13 @@ def extract_image_patches(images: Any, ksizes: Any = None, strides: Any = None, 
                                   dilations=_spatial(rates, 2, False, "rates"), padding=_padding(padding, 2, False), name=name)
 
 
+def extract_volume_patches(input: Any, ksizes: Any, strides: Any, padding: Any, name: str | None = None) -> Tensor:
+    """The windows of [batch, planes, rows, columns, channels], each flattened into the channels; `ksizes` and `strides` are lists of 5."""
+    return window.extract_patches(convert_to_tensor(input), window=_spatial(ksizes, 3, False, "ksizes"),
+                                  strides=_spatial(strides, 3, False, "strides"), dilations=(1, 1, 1), padding=_padding(padding, 3, False),
+                                  name=name or "ExtractVolumePatches")
+
+
 # ---------------------------------------------------------------- normalisation
 
 

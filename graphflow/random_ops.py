@@ -271,8 +271,44 @@ def stateless_random_uniform(shape: Any, seed: Any, minval: Any = 0, maxval: Any
         return add(multiply(u, subtract(high, low, name="sub"), name="mul"), low, name=scope)
 
 
-random = SimpleNamespace(
+def stateless_multinomial(logits: Any, num_samples: Any, seed: Any, output_dtype: Any = types.int64, name: str | None = None) -> Tensor:
+    """Class numbers [batch, num_samples] drawn from rows of log-probabilities [batch, classes], a function of the arguments alone."""
+    from . import array_ops, math_ops
+
+    with _scope(name, "stateless_multinomial"):
+        logits = convert_to_tensor(logits, name="logits")
+        count = convert_to_tensor(num_samples, types.int32 if not isinstance(num_samples, Tensor) else None)
+        sizes = array_ops.shape(logits)
+        shape = array_ops.stack([sizes[0], math_ops.cast(count, types.int32), sizes[1]])
+        draws = stateless_random_uniform(shape, seed, dtype=types.float64)
+        # The largest of log p + Gumbel noise falls on each class with its probability.
+        noise = -math_ops.log(-math_ops.log(math_ops.maximum(draws, 1e-300)))
+        wide = array_ops.expand_dims(math_ops.cast(logits, types.float64), 1)
+        return math_ops.argmax(wide + noise, -1, output_type=types.as_dtype(output_dtype))
+
+
+def stateless_categorical(logits: Any, num_samples: Any, seed: Any, dtype: Any = types.int64, name: str | None = None) -> Tensor:
+    """`stateless_multinomial` with the argument names of `tf.random.stateless_categorical`."""
+    return stateless_multinomial(logits, num_samples, seed, dtype, name or "stateless_categorical")
+
+
+class _Namespace(SimpleNamespace):
+    """`tf.random`; the candidate samplers are loaded when asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_candidate_sampler"):
+            from . import candidate_sampling
+
+            if name in candidate_sampling.__all__:
+                return getattr(candidate_sampling, name)
+        from . import errors
+
+        raise AttributeError(f"module 'graphflow.random' has no attribute {name!r}.{errors.suggest(name, vars(self))}")
+
+
+random = _Namespace(
     normal=random_normal, uniform=random_uniform, truncated_normal=truncated_normal, shuffle=random_shuffle, categorical=categorical,
     multinomial=multinomial, gamma=random_gamma, poisson=random_poisson, set_random_seed=set_random_seed, get_seed=get_seed,
     stateless_normal=stateless_random_normal, stateless_uniform=stateless_random_uniform,
-    stateless_truncated_normal=stateless_truncated_normal)
+    stateless_truncated_normal=stateless_truncated_normal, stateless_multinomial=stateless_multinomial,
+    stateless_categorical=stateless_categorical)

@@ -621,6 +621,20 @@ class _UnknownDimension(Dimension):
     __index__ = __int__
 
 
+_plain_sizes = False  # whether shapes have numbers and None in place of Dimensions: TF2's behaviour
+
+
+def plain_sizes(on: bool) -> None:
+    """`tf.enable_v2_tensorshape` and its opposite."""
+    global _plain_sizes
+    _plain_sizes = on
+
+
+def _seen(d: Any) -> Any:
+    """A size as programs see it: a Dimension, or a number or None."""
+    return (None if d is None or isinstance(d, Dim) else int(d)) if _plain_sizes else Dimension(d)
+
+
 class TensorShape:
     """A shape as programs see it: iterable of `Dimension`, with unknown sizes or an unknown rank."""
 
@@ -647,6 +661,14 @@ class TensorShape:
         if self._dims is None:
             raise ValueError("as_list() is not defined on an unknown TensorShape; call set_shape on the tensor first.")
         return self._dims
+
+    def as_proto(self) -> Any:
+        """A TensorShapeProto: -1 where a size is unknown."""
+        from .proto import TensorShapeProto
+
+        if self._dims is None:
+            return TensorShapeProto(unknown_rank=True)
+        return TensorShapeProto(dim=[TensorShapeProto.Dim(size=-1 if n is None else n) for n in self.as_list()])
 
     def num_elements(self) -> int | None:
         return None if not self.is_fully_defined() else math.prod(self.as_list())  # type: ignore[arg-type]
@@ -711,12 +733,12 @@ class TensorShape:
     def __iter__(self) -> Iterator[Any]:
         if self._dims is None:
             raise ValueError("Cannot iterate over a shape with unknown rank.")
-        return iter(self.dims or ())
+        return map(_seen, self._dims)
 
     def __getitem__(self, key: Any) -> Any:
         if self._dims is None:
-            return TensorShape(None) if isinstance(key, slice) else Dimension(None)
-        return _shape(self._dims[key]) if isinstance(key, slice) else Dimension(self._dims[key])
+            return TensorShape(None) if isinstance(key, slice) else _seen(None)
+        return _shape(self._dims[key]) if isinstance(key, slice) else _seen(self._dims[key])
 
     def __add__(self, other: Any) -> TensorShape:
         return self.concatenate(other)

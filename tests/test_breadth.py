@@ -149,3 +149,31 @@ def test_state():
             sess.run(counted)
         assert np.array_equal(sess.run(rows), [[0, 3, 4, 0]])
         assert np.array_equal(sess.run(v.scatter_mul(tf.IndexedSlices(tf.ones([1, 4]) * 2, [0]))), [[2, 0, 0, 4], [0, 3, 4, 0]])
+
+
+def test_plain_sizes():
+    x = tf.placeholder(tf.float32, [None, 4])
+    tf.enable_v2_tensorshape()
+    try:
+        assert x.shape[1] == 4 and type(x.shape[1]) is int and x.shape[0] is None and list(x.shape) == [None, 4]
+    finally:
+        tf.disable_v2_tensorshape()
+    assert x.shape[1].value == 4 and x.shape[0].value is None
+    assert tf.TensorShape(x.shape.as_proto()).as_list() == [None, 4] and tf.TensorShape(None).as_proto().unknown_rank
+
+
+def test_stateless_classes():
+    p = np.log([[0.1, 0.6, 0.3], [1.0, 1e-9, 1e-9]])
+    draws = tf.random.stateless_multinomial(p, 4000, [3, 4])
+    again = tf.random.stateless_categorical(p, 4000, seed=[3, 4], dtype=tf.int32)
+    draws, again = run([draws, again])
+    assert draws.dtype == np.int64 and again.dtype == np.int32 and np.array_equal(draws, again) and not draws[1].any()
+    np.testing.assert_allclose(np.bincount(draws[0]) / 4000, [0.1, 0.6, 0.3], atol=0.03)
+
+
+def test_homes():
+    assert tf.random.uniform_candidate_sampler is tf.nn.uniform_candidate_sampler
+    with pytest.raises(AttributeError, match="stateless_normal"):
+        tf.random.stateles_normal
+    assert tf.graph_util.import_graph_def is tf.import_graph_def and tf.initializers.tables_initializer()
+    assert tf.TensorInfo(name="x").name == "x" and tf.AttrValue(i=3).i == 3

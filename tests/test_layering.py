@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[float, str]] = {
     "": (9, "libraries"),                     # nn, layers, train, ...: written on all of it
 }
 # Upward, inside a function: methods of TF1's Graph whose work is done elsewhere, and observers that a flag switches on.
-DELEGATES = {("graph", "debug.draw"), ("graph", "graph_def"), ("passes.pipeline", "debug.draw"),
+DELEGATES = {("types", "proto"), ("graph", "debug.draw"), ("graph", "graph_def"), ("passes.pipeline", "debug.draw"),
              *[("runtime.executable", f"debug.{observer}") for observer in ("checked", "ladder", "timeline")]}
 # The kernel and text levels: sizes, strides, dtypes and axes, no ops.
 KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "emit_cuda", "helpers", "vecmath", "vecmath_tables", "machine", "intrinsics",

@@ -325,6 +325,8 @@ tf.bitcast(tf.constant([[1,2],[3,4]], tf.uint8), tf.uint16)
 tf.shape_n([u(2,3), u(4)])
 tf.rank(u(2,3,4))
 tf.size(u(2,3,4))
+tf.extract_volume_patches(u(1,4,5,4,2), [1,2,3,2,1], [1,2,2,1,1], 'SAME')
+tf.extract_volume_patches(u(1,4,5,4,2), [1,2,2,2,1], [1,1,1,2,1], 'VALID')
 # math
 tf.add_n([u(2,3), u(2,3,seed=1)])
 tf.accumulate_n([u(2,3), u(2,3,seed=1)])

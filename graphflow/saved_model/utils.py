@@ -3,19 +3,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import graph, types
+from .. import graph
 from ..graph import Tensor
 from ..ops.opdef import convert_to_tensor
-from ..proto import TensorInfo, TensorShapeProto
+from ..proto import TensorInfo
 from ..sparse_tensor import SparseTensor
 
 __all__ = ["build_tensor_info", "get_tensor_from_tensor_info"]
-
-
-def _shape(sizes: types.Shape) -> Any:
-    if sizes is None:
-        return TensorShapeProto(unknown_rank=True)
-    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=-1 if isinstance(n, types.Dim) else int(n)) for n in sizes])
 
 
 def build_tensor_info(tensor: Any) -> Any:
@@ -23,10 +17,10 @@ def build_tensor_info(tensor: Any) -> Any:
     if isinstance(tensor, SparseTensor):
         parts = TensorInfo.CooSparse(values_tensor_name=tensor.values.name, indices_tensor_name=tensor.indices.name,
                                      dense_shape_tensor_name=tensor.dense_shape.name)
-        return TensorInfo(dtype=tensor.dtype.as_datatype_enum, tensor_shape=_shape(tensor.shape._dims), coo_sparse=parts)
+        return TensorInfo(dtype=tensor.dtype.as_datatype_enum, tensor_shape=tensor.shape.as_proto(), coo_sparse=parts)
     t = convert_to_tensor(tensor)
     name = tensor.name if hasattr(tensor, "handle") else t.name
-    return TensorInfo(dtype=t.dtype.as_datatype_enum, tensor_shape=_shape(t.sizes), name=name)
+    return TensorInfo(dtype=t.dtype.as_datatype_enum, tensor_shape=t.shape.as_proto(), name=name)
 
 
 def get_tensor_from_tensor_info(tensor_info: Any, graph: Any = None, import_scope: str | None = None) -> Any:
