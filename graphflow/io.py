@@ -15,6 +15,7 @@ _PLACES = {
                       "PriorityQueue", "QueueBase", "RandomShuffleQueue")},
     **{n: f"image.{n}" for n in ("decode_and_crop_jpeg", "decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png",
                                  "encode_jpeg", "encode_png", "extract_jpeg_shape", "is_jpeg")},
+    "parse_sequence_example": "parsing_ops.parse_sequence_example",
     "match_filenames_once": "train.match_filenames_once", "write_graph": "train.write_graph"}
 
 

@@ -259,23 +259,44 @@ def parse_single_sequence_example(serialized: Any, context_features: dict[str, A
         ValueError, TypeError: features that make no sense.
         InvalidArgumentError (at run time): as parse_example; the message also names the step.
     """
+    return _parse_sequences(serialized, context_features, sequence_features, example_name, name, True)[:2]
+
+
+def parse_sequence_example(serialized: Any, context_features: dict[str, Any] | None = None, sequence_features: dict[str, Any] | None = None,
+                           example_names: Any = None, name: str | None = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """The features of a batch of serialized `tf.train.SequenceExample`s, strings [batch]: as parse_single_sequence_example.
+
+    Returns:
+        (context, sequences, lengths): dicts by key.  Dense sequences are [batch, longest, *shape], filled up with 0 or "", and
+        `lengths` has their true lengths [batch].
+
+    Raises: as parse_single_sequence_example.
+    """
+    return _parse_sequences(serialized, context_features, sequence_features, example_names, name, False)
+
+
+def _parse_sequences(serialized: Any, context_features: dict[str, Any] | None, sequence_features: dict[str, Any] | None, names: Any,
+                     name: str | None, single: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     if not (context_features or sequence_features):
         raise ValueError("Missing features: context_features and sequence_features are both empty or None.")
-    with graph.get_default_graph().name_scope(name or "ParseSingleSequenceExample"):
+    label = "ParseSingleSequenceExample" if single else "ParseSequenceExample"
+    with graph.get_default_graph().name_scope(name or label):
         serialized = convert_to_tensor(serialized, types.string, name="serialized")
         context = _wanted(context_features or {}, (VarLenFeature, SparseFeature, FixedLenFeature))
         lists = _wanted(sequence_features or {}, (VarLenFeature, SparseFeature, FixedLenSequenceFeature), lists=True)
-        if shared := context.columns.keys() & lists.columns.keys() & set(context_features or {}) & set(sequence_features or {}):
+        if shared := set(context_features or {}) & set(sequence_features or {}):
             raise ValueError(f"Context and sequence feature lists overlap: {sorted(shared)}")
         one, two = _ordered(context), _ordered(lists)
         rest = [context.defaults[c.key] for c in one if c.default]
-        if example_name is not None:
-            rest.append(convert_to_tensor(example_name, types.string, name="name"))
-        made = parsing.parse_sequence_op(serialized, *rest, context=tuple(map(tuple, one)), lists=tuple(map(tuple, two)),
-                                         named=example_name is not None, name="ParseSingleSequenceExample")
+        if names is not None:
+            rest.append(convert_to_tensor(names, types.string, name="names"))
+        made = parsing.parse_sequence_op(serialized, *rest, context=tuple(map(tuple, one)), lists=tuple(map(tuple, two)), single=single,
+                                         named=names is not None, name=label)
         outputs = made if isinstance(made, list) else [made]
         first, second = _collected(one, outputs), _collected(two, outputs)
-        return _merged(context_features or {}, context.sparse, first), _merged(sequence_features or {}, lists.sparse, second)
+        lengths = dict(zip([c.key for c in two if c.how != "sparse"], outputs))
+        return (_merged(context_features or {}, context.sparse, first), _merged(sequence_features or {}, lists.sparse, second),
+                {key: lengths[key] for key in sequence_features or {} if key in lengths})
 
 
 # ---------------------------------------------------------------- bytes and text

@@ -256,16 +256,16 @@ def test_broken_examples_never_crash(data):
 # ---------------------------------------------------------------- SequenceExample
 
 
-def sequence():
+def sequence(steps):
     made = tf.train.SequenceExample()
-    made.context.feature["n"].int64_list.value.append(3)
-    for k in range(3):
+    made.context.feature["n"].int64_list.value.append(steps)
+    for k in range(steps):
         made.feature_lists.feature_list["t"].feature.add().int64_list.value.extend([k] * 2)
         made.feature_lists.feature_list["v"].feature.add().bytes_list.value.extend([b"x"] * k)
     return made.SerializeToString()
 
 
-S = sequence()
+S = sequence(3)
 
 
 @pytest.mark.parametrize("context, lists, wanted", [
@@ -313,6 +313,25 @@ def test_a_graph_that_parses_can_be_exported():
         tf.import_graph_def(made, name="")
         twice, joined = run(["twice:0", "joined:0"], {"p:0": [X, ex()]})
     assert twice.tolist() == [[2, 4], [0, 0]] and joined.tolist() == [X + b"x", ex() + b"x"]
+
+
+def test_parse_sequence_example():
+    records = [sequence(2), sequence(3), sequence(0)]
+    p = tf.placeholder(tf.string, [None])
+    made = tf.io.parse_sequence_example(p, {"n": FIX([], tf.int64), "q": FIX([2], tf.float32, [1, 2])},
+                                        {"t": SEQ([2], tf.int64, True), "v": VAR(tf.string)})
+    assert made[1]["t"].shape.as_list() == [None, None, 2] and made[1]["v"].indices.shape.as_list() == [None, 3]
+    assert made[2]["t"].name == "ParseSequenceExample/ParseSequenceExample:6"
+    assert tuple({k: plain(v) for k, v in part.items()} for part in run(made, {p: records})) == (
+        {"n": [2, 3, 0], "q": [[1, 2]] * 3},
+        {"t": [[[0, 0], [1, 1], [0, 0]], [[0, 0], [1, 1], [2, 2]], [[0, 0]] * 3],
+         "v": ([[0, 1, 0], [1, 1, 0], [1, 2, 0], [1, 2, 1]], [b"x"] * 4, [3, 3, 2])}, {"t": [2, 3, 0]})
+    with pytest.raises(INVALID, match="Example: 2, Feature list 't' is required"):
+        run(tf.io.parse_sequence_example(records, None, {"t": SEQ([2], tf.int64)}))
+    with pytest.raises(INVALID, match="Example: 0, Feature list: t, Step: 0, Key: t.*Expected type: float32"):
+        run(tf.io.parse_sequence_example(records, None, {"t": SEQ([2], tf.float32, True)}))
+    with pytest.raises(ValueError, match="vector"):
+        tf.io.parse_sequence_example(records[0], None, {"t": SEQ([2], tf.int64)})
 
 
 # ---------------------------------------------------------------- raw bytes

@@ -228,38 +228,72 @@ def _(indices, values, shape, *ids, sizes, ordered):
 # ---------------------------------------------------------------- SequenceExample
 
 
-def _sequence_infer(serialized: Tensor, *rest: Tensor, context: tuple[Any, ...], lists: tuple[Any, ...], named: bool) -> list[Spec]:
-    if serialized.sizes:
-        raise ValueError(f"Input serialized must be a scalar, got shape {types.shape_text(serialized.sizes)}")
-    return [s for c in context for s in _spec(Column(*c), ())] + [s for c in lists for s in _spec(Column(*c)._replace(
-        how="dense" if Column(*c).how != "sparse" else "sparse"), (types.UNKNOWN,))]
+def _sequence_infer(serialized: Tensor, *rest: Tensor, context: tuple[Any, ...], lists: tuple[Any, ...], single: bool,
+                    named: bool) -> list[Spec]:
+    if serialized.sizes is not None and len(serialized.sizes) != (0 if single else 1):
+        raise ValueError(f"Input serialized must be a {'scalar' if single else 'vector'}, got shape {types.shape_text(serialized.sizes)}")
+    batch: tuple[Any, ...] = () if single else serialized.sizes or (types.UNKNOWN,)
+    found = [s for c in context for s in _spec(Column(*c), batch)]
+    for c in [Column(*c) for c in lists]:
+        found += _spec(c._replace(how="sparse" if c.how == "sparse" else "dense"), (*batch, types.UNKNOWN))
+    return found + ([] if single else [Spec(types.int64, batch) for c in lists if Column(*c).how != "sparse"])
 
 
-@primitive("host", type="ParseSingleSequenceExample", infer=_sequence_infer, dtypes=ANY, same=("-",), no_gradient="it reads bytes",
+@primitive("host", type="ParseSequenceExample", infer=_sequence_infer, dtypes=ANY, same=("-",), no_gradient="it reads bytes",
            input_dtypes={"serialized": STRING, "rest": ANY})
-def parse_sequence_op(serialized, *rest, context, lists, named):
-    """Features of a serialized SequenceExample: those of its context, and lists with a row for each of their features.
+def parse_sequence_op(serialized, *rest, context, lists, single, named):
+    """Features of serialized SequenceExamples: those of the context, and lists with a row for each of their features.
 
-    A list that may be missing ("sequence") then has no rows.
+    A list that may be missing ("sequence") then has no rows.  In a batch, dense lists are filled up, and their lengths follow at the end.
     """
 
 
 @parse_sequence_op.reference
-def _(serialized, *rest, context, lists, named):
-    if serialized.ndim:
-        raise ValueError(f"Input serialized must be a scalar, got shape {list(serialized.shape)}")
-    where = _Where([_text(rest[-1][()])] if named else [], True)
-    data = serialized[()]
-    places, rows = _placed(example.sequence_example, data, where, 0)
-    out = _results([Column(*c) for c in context], iter(rest), [data], [places], where, True)
+def _(serialized, *rest, context, lists, single, named):
+    if serialized.ndim != (0 if single else 1):
+        raise ValueError(f"Input serialized must be a {'scalar' if single else 'vector'}, got shape {list(serialized.shape)}")
+    where = _Where(list(map(_text, np.ravel(rest[-1]))) if named else [], single)
+    data = serialized.reshape(-1).tolist()
+    placed = [_placed(example.sequence_example, d, where, i) for i, d in enumerate(data)]
+    out = _results([Column(*c) for c in context], iter(rest), data, [p[0] for p in placed], where, single)
+    lengths = []
     for c in [Column(*c) for c in lists]:
-        found = rows.get(c.key.encode())
-        if found is None and c.how == "dense":
-            raise errors.InvalidArgumentError(None, None, f"{where(0)}Feature list '{c.key}' is required but could not be found. Give "
-                                              "FixedLenSequenceFeature allow_missing=True if it may be missing. The example has the lists "
-                                              f"{sorted(map(_text, rows))}")
-        steps = [{c.key.encode(): place} for place in found or []]
-        step = _Where([f"{where.names[0] if named else '<unknown>'}, Feature list: {c.key}, Step: {k}" for k in range(len(steps))], True)
-        one = c._replace(how="sparse" if c.how == "sparse" else "dense")
-        out += _MAKERS[one.how](one, _lists(one, [data] * len(steps), steps, step, False), None, step, False)
+        parts = [_steps(c, d, rows, where, i) for i, (d, (_, rows)) in enumerate(zip(data, placed))]
+        if single:
+            out += parts[0]
+        elif c.how == "sparse":
+            out += _stacked(c, parts)
+        else:
+            lengths.append(np.array([len(p[0]) for p in parts], np.int64))
+            out.append(_filled_up(c, [p[0] for p in parts]))
+    return out + lengths
+
+
+def _steps(c: Column, data: bytes, rows: dict[bytes, list[Any]], where: _Where, i: int) -> list[np.ndarray]:
+    """One list of one example: [steps, *shape], or the parts of a SparseTensor [steps, longest]."""
+    found = rows.get(c.key.encode())
+    if found is None and c.how == "dense":
+        raise errors.InvalidArgumentError(None, None, f"{where(i)}Feature list '{c.key}' is required but could not be found. Give "
+                                          "FixedLenSequenceFeature allow_missing=True if it may be missing. The example has the lists "
+                                          f"{sorted(map(_text, rows))}")
+    steps = [{c.key.encode(): place} for place in found or []]
+    name = where(i).removeprefix("Name: ").removesuffix(", ")
+    step = _Where([f"{name}, Feature list: {c.key}, Step: {k}" for k in range(len(steps))], True)
+    one = c._replace(how="sparse" if c.how == "sparse" else "dense")
+    return _MAKERS[one.how](one, _lists(one, [data] * len(steps), steps, step, False), None, step, False)
+
+
+def _stacked(c: Column, parts: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """SparseTensors, one for each example, as one with a new first dimension."""
+    indices = [np.concatenate([np.full((len(p[0]), 1), i), p[0]], 1) for i, p in enumerate(parts)]
+    shapes = np.array([p[2] for p in parts], np.int64).reshape(-1, 2)
+    return [np.concatenate([np.zeros((0, 3), np.int64), *indices]).astype(np.int64),
+            np.concatenate([p[1] for p in parts]) if parts else np.zeros(0, c.dtype.np),
+            np.array([len(parts), *shapes.max(0, initial=0)], np.int64)]
+
+
+def _filled_up(c: Column, parts: list[np.ndarray]) -> np.ndarray:
+    out = np.full((len(parts), max(map(len, parts), default=0), *c.shape), _blank(c.dtype), c.dtype.np)
+    for row, p in zip(out, parts):
+        row[:len(p)] = p
     return out
