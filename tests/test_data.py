@@ -152,6 +152,10 @@ TABLE = {
                                   [[[0], [1]], [[3, 3, 3, 0], [4, 4, 4, 4]], [[2, 2]], [[5] * 5]]),
     "bucket to the boundary": (lambda: RAGGED(5).apply(x.bucket_by_sequence_length(
         tf.size, [3, 6], [2, 2, 2], pad_to_bucket_boundary=True)), [[[0, 0], [1, 0]], [[3, 3, 3, 0, 0], [4, 4, 4, 4, 0]], [[2, 2]]]),
+    "group_by_window, what is left": (lambda: Dataset.from_tensor_slices(np.int64([5, 3, 9, 3])).apply(x.group_by_window(
+        lambda v: v, lambda k, d: d.batch(4), 3)), [[3, 3], [5], [9]]),
+    "group_by_reducer, by key": (lambda: Dataset.from_tensor_slices(np.int64([5, 3, 9, 3])).apply(x.group_by_reducer(
+        lambda v: v, x.Reducer(lambda k: k * 0, lambda s, v: s + v, lambda s: s))), [6, 5, 9]),
     "group_by_window of an outer tensor": (lambda: (lambda t: numbers(3).apply(x.group_by_window(
         lambda v: v % 2, lambda k, d: d.map(lambda v: v + t + k).batch(2), 2)))(tf.size([1, 2], out_type=tf.int64)), [[2, 4], [4]]),
     "Counter": (lambda: x.Counter(3, 2).take(3), [3, 5, 7]),

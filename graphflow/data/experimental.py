@@ -394,8 +394,8 @@ def group_by_reducer(key_func: Callable[..., Any], reducer: Reducer) -> Transfor
                     k = int(keys(x, run.bound)[0])
                     s = states[k] if k in states else begin((np.array(k, np.int64),), run.bound)
                     states[k] = go((*s, *x), run.bound)
-                for s in states.values():
-                    yield end(s, run.bound)
+                for k in sorted(states):
+                    yield end(states[k], run.bound)
 
             return streams.Pulled(results, lambda x: x, lambda e: e)
 

@@ -771,7 +771,7 @@ class Window(Stream):
 
 
 class Groups(Stream):
-    """`reduce(key, elements)`, a stream, for each `size(key)` elements of one `key(element)`; what is left over comes at the end."""
+    """`reduce(key, elements)`, a stream, for each `size(key)` elements of one `key(element)`; at the end for what is left, by key."""
 
     def __init__(self, s: Stream, key: Callable[[Element], int], size: Callable[[int], int],
                  reduce: Callable[[int, list[Element]], Stream]):
@@ -790,7 +790,7 @@ class Groups(Stream):
             if self.over:
                 if not self.kept:
                     raise End
-                key = next(iter(self.kept))
+                key = min(self.kept)
                 self.current = self.reduce(key, self.kept.pop(key))
                 continue
             try:
