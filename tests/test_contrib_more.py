@@ -407,8 +407,8 @@ def test_util_and_signal():
 
 OLD_PATHS = [
     "learn.python.learn.datasets.mnist.read_data_sets", "learn.python.learn.datasets.base.maybe_download",
-    "learn.python.learn.preprocessing.text.VocabularyProcessor", "layers.python.layers.layer_norm", "layers.python.layers.layers.convolution2d",
-    "layers.python.layers.initializers.xavier_initializer", "layers.python.layers.utils.collect_named_outputs",
+    "learn.python.learn.preprocessing.text.VocabularyProcessor", "layers.python.layers.layer_norm",
+    "layers.python.layers.layers.convolution2d", "layers.python.layers.initializers.xavier_initializer", "layers.python.layers.utils.collect_named_outputs",
     "framework.python.ops.arg_scope", "framework.python.ops.variables.get_variables_to_restore", "metrics.python.ops.metric_ops.count",
     "losses.python.losses.loss_ops.log_loss", "training.python.training.hparam.HParams", "crf.python.ops.crf.crf_decode",
     "opt.python.training.external_optimizer.ScipyOptimizerInterface", "distributions.python.ops.bijectors.Exp",
@@ -433,3 +433,54 @@ def test_unknown_names_of_contrib_suggest_the_nearest():
                        (lambda: tf.contrib.layer, "layers"), (lambda: layers.python.layers.layer_nor, "layer_norm")]:
         with pytest.raises(AttributeError, match=near):
             call()
+
+
+# ---------------------------------------------------------------- buckets
+
+
+def batches(fetches):
+    """What queues give until their end."""
+    found = []
+    with tf.Session() as sess:
+        sess.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        coordinator = tf.train.Coordinator()
+        threads = tf.train.start_queue_runners(sess, coordinator)
+        try:
+            while True:
+                found.append(sess.run(fetches))
+        except tf.errors.OutOfRangeError:
+            pass
+        coordinator.request_stop()
+        coordinator.join(threads)
+    return found
+
+
+def test_bucket():
+    """Even and odd numbers apart; those above 6 are left out."""
+    n = tf.train.range_input_producer(10, num_epochs=1, shuffle=False).dequeue()
+    which, out = training.bucket({"n": n, "square": n * n}, n % 2, [2, 4], 2, keep_input=n < 7, allow_smaller_final_batch=True)
+    found = batches([which, out])
+    even, odd = ([list(zip(o["n"], o["square"])) for w, o in found if w == k] for k in (0, 1))
+    assert even == [[(0, 0), (2, 4)], [(4, 16), (6, 36)]] and odd == [[(1, 1), (3, 9), (5, 25)]]
+
+
+def test_bucket_by_sequence_length():
+    n = tf.train.range_input_producer(9, num_epochs=1, shuffle=False).dequeue()
+    lengths, rows = training.bucket_by_sequence_length(n, tf.fill([n], n), 2, [3, 6], dynamic_pad=True)
+    assert lengths.shape.as_list() == [2] and rows.shape.as_list() == [2, None]
+    found = sorted((n.tolist(), r.tolist()) for n, r in batches([lengths, rows]))
+    assert found == [([0, 1], [[0], [1]]), ([3, 4], [[3, 3, 3, 0], [4, 4, 4, 4]]), ([6, 7], [[6] * 6 + [0], [7] * 7])]
+
+
+@pytest.mark.parametrize("call, error, text", [
+    (lambda: training.bucket(tf.constant(1), 0, [1], 2), ValueError, "num_buckets elements"),
+    (lambda: training.bucket(tf.constant(1), 0, 1, 2, bucket_capacities=[1]), ValueError, "must have exactly num_buckets"),
+    (lambda: training.bucket([], 0, 1, 2), ValueError, "at least one tensor"),
+    (lambda: training.bucket_by_sequence_length(1, tf.constant(1), 1, 3), TypeError, "must be a list or tuple"),
+    (lambda: training.bucket_by_sequence_length(1, tf.constant(1), 1, []), ValueError, "must not be empty"),
+    (lambda: training.bucket_by_sequence_length(1, tf.constant(1), 1, [3, 3]), ValueError, "sequential increasing"),
+    (lambda: training.bucket_by_sequence_length(1, tf.constant(1), 1, [3, 3.5]), TypeError, "must be integers"),
+])
+def test_bucket_bad_input(call, error, text):
+    with pytest.raises(error, match=text):
+        call()

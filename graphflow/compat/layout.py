@@ -121,7 +121,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "variable_clipping_optimizer lazy_adam_optimizer": "contrib.opt"},
     "contrib.rnn.python.ops": {"core_rnn_cell rnn_cell rnn core_rnn_cell_impl core_rnn": "contrib.rnn nn.rnn_cell"},
     "contrib.seq2seq.python.ops": {"attention_wrapper basic_decoder beam_search_decoder decoder helper loss": "contrib.seq2seq"},
-    "contrib.training.python.training": {"": "contrib.training", "hparam training evaluation": "contrib.training"},
+    "contrib.training.python.training": {"": "contrib.training", "hparam training evaluation bucket_ops": "contrib.training"},
 }
 
 

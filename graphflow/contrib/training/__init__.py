@@ -1,5 +1,6 @@
 """`tf.contrib.training`: hyperparameters, training and evaluation loops."""
 from .. import _old_layout
+from .bucket import *
 from .evaluation import *
 from .hparam import *
 from .training import *
