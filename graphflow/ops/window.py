@@ -124,7 +124,8 @@ def _sample(*, grads: int = 0, beside: bool = False, dtype: Any = np.float64, **
 
 _FORMS: list[dict[str, Any]] = [{"window": (2, 2), "strides": (2, 2), "padding": "VALID"},
                                 {"window": (3, 2), "strides": (2, 1), "padding": "SAME"},
-                                {"window": (2, 3), "strides": (3, 1), "padding": ((1, 0), (1, 1)), "dtype": np.float32}]
+                                {"window": (2, 3), "strides": (3, 1), "padding": ((1, 0), (1, 1)), "dtype": np.float32},
+                                {"window": (5, 1), "strides": (1, 1), "padding": "VALID"}]
 
 
 def _pool_infer(x: Tensor, **attrs: Any) -> Spec:
@@ -206,9 +207,23 @@ def _first_tap(op: Operation, g: Windows, places: Sequence[Expr], n: Expr, c: Ex
 def max_pool_grad(x, dy, *, window, strides, padding):
     """Each dy goes to the first maximum of its window (row-major order, as in TF): the gradient of `max_pool`."""
     attrs = {"window": window, "strides": strides, "padding": padding}
+    whole = [a for a, k in enumerate(window, 1) if k != 1]
+    if len(whole) == 1 and len(needs_rank(x)) > 2 and types.same(dy.sizes[whole[0]], 1) and types.same(x.sizes[whole[0]], window[whole[0] - 1]):
+        return _at_the_first_largest(x, dy, whole[0])
     if all(k <= s for k, s in zip(window, strides)):
         return max_pool_grad_apart(x, dy, **attrs)
     return max_pool_spread(shape_vector(x), max_pool_tap(x, **attrs), dy, **attrs)
+
+
+def _at_the_first_largest(x: Tensor, dy: Tensor, axis: int) -> Tensor:
+    """One window over the whole of one axis, as in convolutions of sentences: dy where the largest element stands first."""
+    from .array import expand_dims
+    from .elementwise import equal, select
+    from .reduce import arg_max
+    from .shape_like import axis_index
+
+    first = expand_dims(arg_max(x, axis=axis, output_type=types.int32), axis=axis)
+    return select(equal(axis_index(x, axis=axis, dtype=types.int32), first), dy, 0)
 
 
 @max_pool_grad.reference

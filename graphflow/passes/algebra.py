@@ -15,6 +15,7 @@ from .. import graph, types
 from ..codegen import ir
 from ..graph import Operation, Tensor
 from ..ops import opdef
+from ..ops.contraction import conv_geometry
 from ..ops.opdef import broadcast_index
 from ..types import COMPLEX, FLOAT, INTEGER, NUMERIC, DType
 from .fold import size_vector
@@ -271,6 +272,39 @@ def outer_product(o: Operation) -> Tensor | None:
         return None
     column, row = [_reshaped(t, (*t.sizes[:-2], t.sizes[-1], t.sizes[-2])) if f else t for t, f in zip((a, b), flip)]  # type: ignore[index]
     return op.Mul(column, row)
+
+
+CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+
+
+def _row(t: Tensor, place: int, width: Any) -> Tensor:
+    """`t` with the axis `place` of size `width` and the one behind it as one."""
+    sizes = (*t.sizes[:place], width * t.sizes[place + 1], *t.sizes[place + 2:])  # type: ignore[index]
+    return _reshaped(t, sizes)
+
+
+@op_rule("a filter as wide as its image sees rows of channels", lambda d: d.type in CONVOLUTIONS, table=ALGEBRA, examples=lambda: [
+    lambda x: op.Conv2D(op.Reshape(x, [1, 3, 2, 1]), op.Reshape(x, [1, 2, 1, 3]), strides=(1, 1), padding="VALID", dilations=(1, 1), groups=1)])
+def whole_rows(o: Operation) -> Tensor | None:
+    """Convolutions of sentences: one window along the last axis, which then is an axis of channels, of a convolution over the others."""
+    at, g = o.attrs, conv_geometry(o)
+    width = g.spatial[-1]
+    if len(g.spatial) < 2 or g.groups != 1 or not isinstance(width, int) or width < 2 or g.kernel[-1] != width or g.pads[-1] != (0, 0) \
+            or at["dilations"][-1] != 1:
+        return None
+    rest = {"strides": at["strides"][:-1], "dilations": at["dilations"][:-1], "groups": 1,
+            "padding": at["padding"] if isinstance(at["padding"], str) else at["padding"][:-1]}
+    last = len(g.spatial)  # the place of the axis in images; in filters it is one before
+    sizes = o.outputs[0].sizes
+    if o.type == "Conv2D":
+        found = o.opdef(_row(o.inputs[0], last, width), _row(o.inputs[1], last - 1, width), **rest)
+        return _reshaped(found, sizes)
+    dy = _reshaped(o.inputs[2], (*g.y[:-2], g.y[-1]))
+    if o.type == "Conv2DBackpropInput":
+        inner = size_vector((*g.x[:-2], width * g.x[-1]))
+        return _reshaped(o.opdef(inner, _row(o.inputs[1], last - 1, width), dy, **rest), sizes)
+    inner = size_vector((*g.w[:-3], width * g.w[-2], g.w[-1]))
+    return _reshaped(o.opdef(_row(o.inputs[0], last, width), inner, dy, **rest), sizes)
 
 
 # ---------------------------------------------------------------- broadcasting
