@@ -601,6 +601,14 @@ def test_a_timeline_shows_ops_of_the_host_and_what_they_read(compiled):
     assert [e["ph"] for e in plain] == ["M", "X", "X"]
 
 
+def test_a_timeline_shows_ops_on_objects_of_the_session(compiled):
+    x = tf.data.Dataset.from_tensor_slices(np.arange(4.0, dtype=np.float32)).make_one_shot_iterator().get_next(name="next")
+    metadata = tf.RunMetadata()
+    compiled.run(tf.tanh(x, name="bend"), options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
+    labels = [n.timeline_label for n in metadata.step_stats.dev_stats[0].node_stats]
+    assert any("IteratorGetNext" in t for t in labels) and any("bend" in t for t in labels)
+
+
 def test_explain(compiled):
     x = tf.placeholder(tf.float32, [None, 8], name="x")
     y = tf.nn.softmax(tf.tanh(x) * 2, name="probabilities")

@@ -284,10 +284,13 @@ class Phases:
 
         def run(env: list[Any], access: Access, *_: Any) -> None:
             arrays = [env[i] for i in ins]
+            began = 0.0 if access.told is None else time.perf_counter()
             if inner is None:
                 found = perform(access, op, arrays) if performs else evaluate(op, arrays)
             else:
                 found = inner(arrays, None if access.end is None else max(access.end - time.monotonic(), 0.0), access)
+            if access.told is not None:
+                access.told(op, began)
             for i, a in zip(outs, found):
                 if i is not None:
                     env[i] = a
@@ -305,6 +308,7 @@ class Phases:
             env[i] = self.convert(t, v)
         limit = timeout if timeout is not None else self.timeout
         access = Access(self.store, None if limit is None else time.monotonic() + limit)
+        access.told = getattr(timeline, "host", None)
         for step in self.steps:
             step(env, access, timeout, timeline)
         return [env[i] if t is None else own(env[i] if fed else np.array(env[i]), t, fed) for i, t, fed in self.results]

@@ -145,12 +145,14 @@ class Access:
     """What one run may do with the resources of its session.
 
     end: when waiting ends, by `time.monotonic()`.  patient: False where an op must raise `WouldBlock` rather than wait.
+    told: called with each op that the host has run, and when it began by `time.perf_counter()`; None if nobody asks.
     """
 
-    __slots__ = ("store", "end", "patient", "cancelled")
+    __slots__ = ("store", "end", "patient", "cancelled", "told")
 
     def __init__(self, store: Store, end: float | None = None, patient: bool = True):
         self.store, self.end, self.patient, self.cancelled = store, end, patient, False
+        self.told: Callable[[Operation, float], None] | None = None
 
     def resource(self, handle: Operation) -> Any:
         return self.store.resource(handle)
