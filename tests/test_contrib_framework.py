@@ -281,3 +281,22 @@ def test_deprecated(caplog):
                         (lambda: framework.deprecated_args(None, "x", "z")(old), "not present")]:
         with pytest.raises(ValueError, match=match):
             call()
+
+
+def test_nest():
+    nest = framework.nest
+    tree = {"b": [1, (2,)], "a": 3}
+    assert nest.flatten_with_joined_string_paths(tree) == [("a", 3), ("b/0", 1), ("b/1/0", 2)]
+    assert list(nest.yield_flat_paths(tree)) == [("a",), ("b", 0), ("b", 1, 0)]
+    assert nest.map_structure_with_paths(lambda path, x, y: f"{path}={x + y}", tree, tree) == {"a": "a=6", "b": ["b/0=2", ("b/1/0=4",)]}
+    assert nest.flatten_dict_items({(4, (5, 8)): ("a", ("b", "c")), 1: 2}) == {4: "a", 5: "b", 8: "c", 1: 2}
+    nest.assert_shallow_structure({"a": 0, "b": [0, 0]}, tree)
+    for call, error, text in [(lambda: nest.assert_shallow_structure([1], 2), TypeError, "must also be a sequence"),
+                              (lambda: nest.assert_shallow_structure([1], (2,)), TypeError, "same sequence type"),
+                              (lambda: nest.assert_shallow_structure([1], [2, 3]), ValueError, "same sequence length"),
+                              (lambda: nest.assert_shallow_structure({"a": 1}, {"b": 1}), ValueError, "same keys"),
+                              (lambda: nest.flatten_dict_items([1]), TypeError, "must be a dictionary"),
+                              (lambda: nest.flatten_dict_items({(1, 2): [3]}), ValueError, "Key had 2 elements"),
+                              (lambda: nest.flatten_dict_items({(1, 1): [3, 4]}), ValueError, "not unique")]:
+        with pytest.raises(error, match=text):
+            call()

@@ -408,7 +408,8 @@ def test_util_and_signal():
 OLD_PATHS = [
     "learn.python.learn.datasets.mnist.read_data_sets", "learn.python.learn.datasets.base.maybe_download",
     "learn.python.learn.preprocessing.text.VocabularyProcessor", "layers.python.layers.layer_norm",
-    "layers.python.layers.layers.convolution2d", "layers.python.layers.initializers.xavier_initializer", "layers.python.layers.utils.collect_named_outputs",
+    "layers.python.layers.layers.convolution2d", "layers.python.layers.initializers.xavier_initializer",
+    "layers.python.layers.utils.collect_named_outputs",
     "framework.python.ops.arg_scope", "framework.python.ops.variables.get_variables_to_restore", "metrics.python.ops.metric_ops.count",
     "losses.python.losses.loss_ops.log_loss", "training.python.training.hparam.HParams", "crf.python.ops.crf.crf_decode",
     "opt.python.training.external_optimizer.ScipyOptimizerInterface", "distributions.python.ops.bijectors.Exp",
@@ -484,3 +485,24 @@ def test_bucket_by_sequence_length():
 def test_bucket_bad_input(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+# ---------------------------------------------------------------- devices
+
+
+def test_strategies_of_parameter_servers():
+    v = [tf.Variable(tf.zeros([n]), name=f"v{n}") for n in (4, 2, 1, 3)]
+    greedy = training.GreedyLoadBalancingStrategy(2, training.byte_size_load_fn)
+    assert [greedy(x.op) for x in v] == [0, 1, 1, 1]  # loads 16, 8 + 4 + 12
+    hashed = training.RandomStrategy(3)
+    assert [hashed(x.op) for x in v] == [training.RandomStrategy(3)(x.op) for x in v] and len({hashed(x.op) for x in v}) > 1
+    with tf.device(tf.train.replica_device_setter(ps_tasks=2, ps_strategy=training.GreedyLoadBalancingStrategy(2, lambda op: 1.0))):
+        devices = [tf.Variable(0.0).device for _ in range(3)]
+    assert devices == ["/job:ps/task:0", "/job:ps/task:1", "/job:ps/task:0"]
+    with pytest.raises(ValueError, match="not fully defined"):
+        training.byte_size_load_fn(tf.placeholder(tf.float32, [None]).op)
+
+
+def test_jit_scope():
+    with tf.contrib.compiler.jit.experimental_jit_scope(compile_ops=lambda node: True):
+        assert run(tf.constant(1.0) + 1.0) == 2

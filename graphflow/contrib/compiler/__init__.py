@@ -1,0 +1,2 @@
+"""`tf.contrib.compiler`."""
+from . import jit
