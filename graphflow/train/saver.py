@@ -165,8 +165,9 @@ class Saver:
 
     def __init__(self, var_list: Any = None, reshape: bool = False, sharded: bool = False, max_to_keep: int | None = 5,
                  keep_checkpoint_every_n_hours: float = 10000.0, name: str | None = None, restore_sequentially: bool = False,
-                 saver_def: Any = None, builder: Any = None, defer_build: bool = False, allow_empty: bool = False,
-                 write_version: Any = None, pad_step_number: bool = False, save_relative_paths: bool = False, filename: str | None = None):
+                 saver_def: SaverDef | None = None, builder: Any = None, defer_build: bool = False, allow_empty: bool = False,
+                 write_version: int | None = SaverDef.V2, pad_step_number: bool = False, save_relative_paths: bool = False,
+                 filename: str | None = None):
         if defer_build and var_list:
             raise ValueError("If `var_list` is provided then build cannot be deferred. Either set defer_build=False or var_list=None.")
         if saver_def is not None:
