@@ -75,7 +75,7 @@ _TABLE: dict[str, dict[str, str]] = {
     "python.tools": {"freeze_graph": "graph_util", "inspect_checkpoint": "+compat.private train", "optimize_for_inference_lib": "graph_util"},
     "python.training": {
         "saver checkpoint_management checkpoint_utils": "train", "optimizer": "train", "moving_averages": "+train.moving_averages +compat.private train",
-        "training training_util training_ops": "train", "learning_rate_decay": "train", "input": "train", "queue_runner queue_runner_impl": "train",
+        "training training_util": "train", "training_ops gen_training_ops": "+train.training_ops", "learning_rate_decay": "train", "input": "train", "queue_runner queue_runner_impl": "train",
         "coordinator": "train", "basic_session_run_hooks session_run_hook": "train", "monitored_session": "train", "session_manager": "train",
         "supervisor": "train", "summary_io": "train summary", "device_setter": "train", "server_lib": "train", "slot_creator": "+compat.private",
         "sync_replicas_optimizer": "train", "saveable_object": "+train.saver train", "warm_starting_util": "train", "evaluation": "contrib.training",
