@@ -1,6 +1,7 @@
 """Crosses of features: every combination of one value a column, row by row, as text or as a bucket of its hash."""
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from typing import Any, Callable, Sequence
 
@@ -54,9 +55,11 @@ def _(*parts, sparse, num_buckets, hash_key, hashed):
         expected = len(columns[0])
         raise ValueError(f"Expected batch size {expected}, got {min(sizes - {expected})}: the columns of a cross have one")
     made = [[*map(_hashed(num_buckets, hash_key) if hashed else _joined, product(*row))] for row in zip(*columns)]
-    places = [(i, k) for i, row in enumerate(made) for k in range(len(row))]
+    counts = np.array([*map(len, made)], np.int64)
+    row = np.repeat(np.arange(len(made)), counts)
+    places = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     values = np.array([v for row in made for v in row], np.int64 if hashed else object)
-    return np.array(places, np.int64).reshape(-1, 2), values, np.array([len(made), max(map(len, made), default=0)], np.int64)
+    return np.stack([row, places], 1), values, np.array([len(made), counts.max(initial=0)], np.int64)
 
 
 def _sparse_rows(indices: np.ndarray, values: np.ndarray, shape: np.ndarray) -> list[list[Any]]:
@@ -82,8 +85,10 @@ def _joined(values: Sequence[Any]) -> bytes:
     return b"_X_".join(map(_bytes, values))
 
 
-def _hashed(num_buckets: int, hash_key: int) -> Callable[[Sequence[Any]], int]:
-    def bucket(values: Sequence[Any]) -> int:
+@lru_cache(64)
+def _hashed(num_buckets: int, hash_key: int) -> Callable[[tuple[Any, ...]], int]:
+    @lru_cache(1 << 15)  # a cross of few values comes again
+    def bucket(values: tuple[Any, ...]) -> int:
         h = hash_key
         for v in values:
             h = hash_with(h, v & _MASK if isinstance(v, int) else fingerprint64(_bytes(v)))

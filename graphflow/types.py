@@ -87,7 +87,7 @@ def as_strings(value: Any, what: str = "a string tensor") -> np.ndarray:
     """
     array = np.asarray(value, object)
     flat = array.reshape(-1).tolist()
-    if all(isinstance(v, bytes) for v in flat):
+    if set(map(type, flat)) <= {bytes}:
         return array
     for i, v in enumerate(flat):
         if isinstance(v, str):

@@ -23,6 +23,8 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "python.debug": {},
     "python.eager": {"context": "+compat.private"},
+    "python.feature_column": {"feature_column feature_column_v2 feature_column_lib": "feature_column",
+                              "sequence_feature_column": "feature_column contrib.feature_column"},
     "python.framework": {
         "ops": " +graph +compat.private +framework", "dtypes": " +types dtypes", "tensor_shape": " +compat.private",
         "errors errors_impl": "errors", "constant_op": "", "random_seed": "+compat.private  random", "graph_util graph_util_impl": "graph_util",

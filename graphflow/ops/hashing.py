@@ -5,6 +5,7 @@ The bucket of an unknown word is part of a trained model, so these are the funct
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Callable, Sequence
 
 _M = (1 << 64) - 1
@@ -29,6 +30,7 @@ def _both(u: int, v: int, mul: int) -> int:
     return _mix((v ^ a) * mul & _M) * mul & _M
 
 
+@lru_cache(1 << 16)  # words come again
 def fingerprint64(s: bytes) -> int:
     """FarmHash's 64-bit fingerprint (farmhashna::Hash64), as an unsigned integer."""
     n = len(s)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import types
 from ..graph import Spec, Tensor
-from . import hashes, printing
+from . import hashing, printing
 from .decoding import STRING, each, sample, strings, to_float, to_int
 from .opdef import OpDef, needs_rank, primitive
 
@@ -167,14 +167,14 @@ def _bucket_op(type: str, hash: Callable[..., int], doc: str) -> OpDef:
     return each_string(type, types.int64, num_buckets=1000)(fn)
 
 
-to_hash_bucket = _bucket_op("StringToHashBucket", hashes.hash64, "The rest of the string's MurmurHash64A.")
-to_hash_bucket_fast = _bucket_op("StringToHashBucketFast", hashes.fingerprint64, "The rest of the string's Fingerprint64.")
+to_hash_bucket = _bucket_op("StringToHashBucket", hashing.hash64, "The rest of the string's MurmurHash64A.")
+to_hash_bucket_fast = _bucket_op("StringToHashBucketFast", hashing.fingerprint64, "The rest of the string's Fingerprint64.")
 
 
 @each_string("StringToHashBucketStrong", types.int64, num_buckets=1000, key=(1, 2))
 def to_hash_bucket_strong(input, *, num_buckets, key):
     """The rest of the string's SipHash with the two numbers `key`."""
-    return hashes.siphash(input, key) % num_buckets
+    return hashing.siphash(key, input) % num_buckets
 
 
 # ---------------------------------------------------------------- regular expressions

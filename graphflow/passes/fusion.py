@@ -126,7 +126,7 @@ def kind_of(op: Operation, opaque: Callable[[Operation], str | None]) -> str:
 
 def _joins(op: Operation) -> bool:
     """A concatenation: read in place, each element would have to look which part it is in."""
-    return sum(t.dtype is op.outputs[0].dtype for t in op.inputs) > 1 and op.opdef.variadic == "values"
+    return op.opdef.variadic == "values" and bool(op.outputs) and sum(t.dtype is op.outputs[0].dtype for t in op.inputs) > 1
 
 
 def _is_mask(op: Operation) -> bool:
