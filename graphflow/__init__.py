@@ -34,8 +34,6 @@ from .init_ops import *
 from .io_ops import *
 from .random_ops import *
 from .sparse_tensor import *
-from .parsing_ops import *
-from .string_ops import *
 from .tensor_array_ops import *
 from .state_ops import *
 from .partitioned_variables import *

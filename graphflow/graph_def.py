@@ -327,7 +327,8 @@ def import_graph_def(graph_def: GraphDef, input_map: dict[str, Any] | None = Non
 
 # Modules with ops that `import graphflow` leaves for later; tests/test_meta_graph.py holds this list.
 _LATE_OPS = ("lookup_ops", "ops.images", "accumulators", "train.input", "data.iterator", "special_math", "spectral", "image", "image_boxes",
-             "ctc_ops", "sets", "quantization", "morphology", "candidate_sampling", "train.warm_starting_util", "ops.beam", "ops.attention")
+             "ctc_ops", "sets", "quantization", "morphology", "candidate_sampling", "train.warm_starting_util", "ops.beam", "ops.attention",
+             "parsing_ops", "string_ops")
 
 
 def _definition(op_type: str) -> opdef.OpDef | None:

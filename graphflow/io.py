@@ -15,8 +15,7 @@ _PLACES = {
                       "PriorityQueue", "QueueBase", "RandomShuffleQueue")},
     **{n: f"image.{n}" for n in ("decode_and_crop_jpeg", "decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png",
                                  "encode_jpeg", "encode_png", "extract_jpeg_shape", "is_jpeg")},
-    "parse_sequence_example": "parsing_ops.parse_sequence_example",
-    "match_filenames_once": "train.match_filenames_once", "write_graph": "train.write_graph"}
+        "match_filenames_once": "train.match_filenames_once", "write_graph": "train.write_graph"}
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from .platform import io_gfile
 
         return io_gfile
+    if name == "parse_sequence_example":  # the only one with no older name
+        from .parsing_ops import parse_sequence_example
+
+        return parse_sequence_example
     found: Any = graphflow
     for part in _PLACES.get(name, "").split("."):
         found = getattr(found, part, None) if part else None

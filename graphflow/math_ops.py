@@ -13,7 +13,6 @@ from . import graph, types
 from .graph import Spec, Tensor
 from .ops import elementwise as ew
 from .ops import reduce, scan, shape_like
-from .ops.strings import joined_strings
 from .ops.opdef import constant_value, convert_to_tensor, primitive
 
 # ---------------------------------------------------------------- arguments
@@ -112,6 +111,8 @@ def _adder(default: str | None = None) -> Callable[..., Tensor]:
 
     def fn(x: Any, y: Any, name: str | None = None) -> Tensor:
         if any(isinstance(v, (str, bytes)) or getattr(v, "dtype", None) is types.string for v in (x, y)):
+            from .ops.strings import joined_strings
+
             return joined_strings(convert_to_tensor(x, types.string), convert_to_tensor(y, types.string), name=name)
         return numbers(x, y, name)
 

@@ -10,19 +10,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from .message import DecodeError, Enum, Family, Message
+from .. import locks
 from .tables import ENUMS, MESSAGES
-from .text import MessageToString
 
-FAMILY = Family(MESSAGES, ENUMS, "tensorflow", __name__)
+# What is not a message: loaded when it is asked for, as files of records need none of it.
+_LATE = {"DecodeError": ".wire", "Enum": ".message", "Message": ".message", "MessageToString": ".text"}
+
+
+_lock = locks.rlock()
+
+
+def _family() -> Any:
+    from .message import Family
+
+    with _lock:
+        return globals().setdefault("FAMILY", Family(MESSAGES, ENUMS, "tensorflow", __name__))
 
 
 def __getattr__(name: str) -> Any:
     """A message class or an enum."""
     if name in MESSAGES:
-        found: Any = FAMILY.message(name)
+        found: Any = _loaded("FAMILY").message(name)
     elif name in ENUMS:
-        found = Enum(name, ENUMS[name])
+        found = _loaded("Enum")(name, ENUMS[name])
+    elif name == "FAMILY":
+        found = _family()
+    elif name in _LATE:
+        import importlib
+
+        found = getattr(importlib.import_module(_LATE[name], __name__), name)
     else:
         from ..errors import suggest
 
@@ -31,5 +47,9 @@ def __getattr__(name: str) -> Any:
     return found
 
 
+def _loaded(name: str) -> Any:
+    return globals()[name] if name in globals() else __getattr__(name)
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *[m for m in MESSAGES if "." not in m], *[e for e in ENUMS if "." not in e]})
+    return sorted({*globals(), *_LATE, *[m for m in MESSAGES if "." not in m], *[e for e in ENUMS if "." not in e]})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Iterator, Mapping
 
+from .. import locks
 from . import wire
 from .wire import DecodeError, Kind
 
@@ -630,6 +631,7 @@ class Family:
     def __init__(self, messages: dict[str, str], enums: dict[str, dict[str, int]], package: str, module: str):
         self.messages, self.enums, self.package, self.module = messages, enums, package, module
         self.made: dict[str, type[Message]] = {}
+        self.lock = locks.rlock()  # of two threads that ask first, both get the same class
         self.kinds = dict(wire.KINDS)
 
     def kind(self, name: str) -> Kind | None:
@@ -640,9 +642,10 @@ class Family:
 
     def message(self, name: str) -> type[Message]:
         """The class of a message.  Raises KeyError."""
-        if name not in self.made:
-            self._define(name, self.messages[name])
-        return self.made[name]
+        with self.lock:
+            if name not in self.made:
+                self._define(name, self.messages[name])
+            return self.made[name]
 
     def _define(self, name: str, line: str) -> None:
         made: Any = type(name.rpartition(".")[2], (Message,), {
