@@ -341,3 +341,68 @@ def test_the_cost_of_a_phase_is_small():
         for _ in range(100):
             step()
         assert min(timeit.repeat(step, number=100, repeat=20)) / 100 < 2e-4
+
+
+def test_random_numbers_of_several_threads_are_those_of_one():
+    """A run without variables takes a number from each stream and goes on beside others."""
+    r = tf.random_uniform([], seed=5, dtype=tf.float64)
+    x = tf.placeholder(tf.float64, [])
+    y = r + 0.0 * x
+    with tf.Session() as sess:
+        expected = sorted(float(sess.run(y, {x: 0.0})) for _ in range(120))
+    found: list[float] = []
+    with tf.Session() as sess:
+        step = sess.make_callable(y, [x])
+
+        def draw():
+            found.extend([float(step(0.0)) for _ in range(20)])
+        threads = [threading.Thread(target=draw) for _ in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert sorted(found) == expected
+
+
+def test_what_has_no_variables_runs_beside_a_step_that_writes():
+    x = tf.placeholder(tf.float32, [3])
+    y = tf.random_uniform([3]) * x
+    v = tf.Variable(0.0)
+    go_on = threading.Event()
+    with tf.control_dependencies([tf.py_func(lambda: np.float32(go_on.wait(5)), [], tf.float32)]):
+        up = v.assign_add(1.0)
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        step = sess.make_callable(y, [x])
+        value = np.ones(3, np.float32)
+        for _ in range(200):  # compiled behind the first runs
+            step(value)
+            if next(iter(sess._executables.values())) and all(e.early is None for e in sess._executables.values()):
+                break
+            time.sleep(0.01)
+        for _ in range(3):
+            step(value)
+        thread = threading.Thread(target=sess.run, args=(up,))
+        thread.start()
+        time.sleep(0.05)
+        start = time.monotonic()
+        step(value)
+        assert time.monotonic() - start < 2
+        go_on.set()
+        thread.join()
+
+
+def test_a_failing_run_gives_its_random_numbers_back():
+    i = tf.placeholder(tf.int32, [])
+    y = tf.gather(tf.random_uniform([3], seed=1), i)
+
+    def numbers(*indices):
+        with tf.Session() as sess:
+            found = []
+            for k in indices:
+                try:
+                    found.append(float(sess.run(y, {i: k})))
+                except tf.errors.InvalidArgumentError:
+                    pass
+            return found
+    assert numbers(0, 1, 0, 1, 7, 2, 0) == numbers(0, 1, 0, 1, 2, 0)

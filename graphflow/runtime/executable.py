@@ -20,7 +20,7 @@ from .. import errors, locks, types
 from ..codegen import ir
 from ..flags import TABLE, flags
 from ..graph import Graph, Operation, Tensor
-from ..ops import control
+from ..ops import control, state
 from ..ops.opdef import Const
 from ..passes import pipeline, regions, specialize
 from ..passes.program import Program
@@ -176,8 +176,12 @@ class Executable:
         self.timeout = getattr(config, "operation_timeout_in_ms", 0) or 0
         self.limit = getattr(config, "memory_budget", 0) or 0
         self.convert = convert
-        # Only one run at a time may write variables or advance random streams; runs that do neither go on beside each other.
-        self.shared = not self.limit and all(control.effects(op) <= {None, "read", "outside"} for op in self.request.ops)
+        # Only one run at a time may write variables; runs that only read them go on beside each other.  Those that have nothing to do
+        # with variables (what fills a queue) go on beside all; others advance random streams alone.
+        effects = set().union(*[control.effects(op) for op in self.request.ops])
+        variables = any(op.opdef is state.variable_handle for op in self.request.ops)
+        self.free = not self.limit and not variables and effects <= {None, "random", "outside"}
+        self.shared = self.free or not self.limit and effects <= {None, "read", "outside"}
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
@@ -220,7 +224,7 @@ class Executable:
             except IndexError:  # another thread was quicker
                 fast = None
             if fast is not None:
-                found = self._beside(fast, values)
+                found = self._freely(fast, values) if self.free else self._beside(fast, values)
                 if found is not None:
                     self.idle.append(fast)
                     return found
@@ -272,6 +276,16 @@ class Executable:
         made = Variant(stage)
         with self.store.lock:
             self.variants[0].insert(0, made)
+
+    def _freely(self, fast: Fast, values: Sequence[Any]) -> list[Any] | None:
+        """A run that no other one can disturb; None where it needs the general way."""
+        found = None
+        try:
+            found = fast(values)
+        finally:
+            if found is None:
+                fast.end()
+        return found
 
     def _beside(self, fast: Fast, values: Sequence[Any]) -> list[Any] | None:
         """A run that only reads variables, on a plan of its own, while others read them too; None where it needs the general way."""
@@ -371,22 +385,43 @@ class Fast:
         for put, value in zip(self.puts, values):
             if put(value):
                 return None
-        for what, cell in self.counters:
-            cell[...] = self.store.draws(what)
+        drawn = self._draw() if self.counters else ()
         for b, positions, take in self.fresh:
             self.made[b], address = take()
             for p in positions:
                 self.plan.table[p] = address
         if self.changes:
             self.plan.begin()
-        if self.go(0) != self.halt:
-            self.made.clear()
+        done = False
+        try:
+            done = self.go(0) == self.halt
+        finally:
+            if not done:
+                self.made.clear()
+                self._undraw(drawn)
+        if not done:
             return None
         if self.changes:
             self.plan.done()
-        for what, _ in self.counters:
-            self.store.counters[what] = self.store.draws(what) + 1
         return [take() for take in self.takes]
+
+    def _draw(self) -> list[int]:
+        """Takes a number from each random stream: no other run gets it."""
+        store = self.store
+        with store.drawing:
+            drawn = [store.draws(what) for what, _ in self.counters]
+            for n, (what, cell) in zip(drawn, self.counters):
+                cell[...] = n
+                store.counters[what] = n + 1
+        return drawn
+
+    def _undraw(self, drawn: Sequence[int]) -> None:
+        """Gives the numbers back after a run that has failed, where nobody has taken the next one."""
+        store = self.store
+        with store.drawing:
+            for n, (what, _) in zip(drawn, self.counters):
+                if store.counters.get(what) == n + 1:
+                    store.counters[what] = n
 
 
 def _cell(plan: Plan, b: ir.Buffer) -> np.ndarray:

@@ -37,6 +37,7 @@ class Store:
         self.values: dict[Operation, np.ndarray] = {}
         self.counters: dict[Operation, int] = {}
         self.lock = locks.rlock()  # held by a run that may write, and for a moment by one that only reads when it begins
+        self.drawing = locks.rlock()  # held for a moment by who takes a number from a random stream
         self.inside: dict[object, int] = {}  # runs that only read now, and their threads; a run that ends looks at `waiting`
         self.waiting = False  # whether a run that writes waits for them: then the last of them sets `left`
         self.left = threading.Event()
