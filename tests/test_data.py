@@ -80,6 +80,7 @@ TABLE = {
     "generator with arguments": (lambda: Dataset.from_generator(lambda n, s: (s * i for i in range(n)), tf.string,
                                                                 args=(tf.constant(3), "a")), B("", "a", "aa")),
     "zip": (lambda: Dataset.zip((numbers(3), {"k": numbers(5, 9)})), [(0, {"k": 5}), (1, {"k": 6}), (2, {"k": 7})]),
+    "zip and shuffle": (lambda: Dataset.zip((numbers(3), numbers(5, 9))).shuffle(1).batch(2, True), [([0, 1], [5, 6])]),
     "concatenate": (lambda: numbers(2).concatenate(numbers(7, 9)), [0, 1, 7, 8]),
     "repeat": (lambda: numbers(2).repeat(3), [0, 1] * 3),
     "repeat 0": (lambda: numbers(2).repeat(0), []),

@@ -407,10 +407,10 @@ class Zip(Rows):
         for s in self.inputs:
             got, ended = upto(s, n)
             self.over |= ended
-            found.append(np.array(got, np.int64).reshape(len(got), -1))
             n = min(n, len(got))
             if not n:
                 raise End
+            found.append(np.array(got, np.int64).reshape(len(got), -1))
         return np.concatenate([x[:n] for x in found], 1)
 
 
