@@ -188,6 +188,10 @@ NAMES = [  # (call, op's name, type, names of inputs, tag)
     (lambda x: tf.summary.scalar("c", 2.0), "c", "ScalarSummary", ["c/tags:0", "c/values:0"], "c"),
     (lambda x: tf.scalar_summary("a tag!", x), "ScalarSummary", "ScalarSummary", ["ScalarSummary/tags:0", "x:0"], "a tag!"),
     (lambda x: tf.histogram_summary("h", x, name="n"), "n", "HistogramSummary", ["n/tag:0", "x:0"], "h"),
+    (lambda x: tf.contrib.deprecated.image_summary("i", tf.reshape(x, [1, 1, 1, 1]), 1), "ImageSummary", "ImageSummary",
+     ["ImageSummary/tag:0", "Reshape:0"], "i/image"),
+    (lambda x: tf.audio_summary("a", tf.reshape(x, [1, 1]), 8000), "AudioSummaryV2", "AudioSummaryV2",
+     ["AudioSummaryV2/tag:0", "Reshape:0", "AudioSummaryV2/sample_rate:0"], "a/audio/0"),
     (lambda x: tf.merge_summary([tf.scalar_summary("q", x)]), "MergeSummary/MergeSummary", "MergeSummary", ["ScalarSummary:0"], "q"),
     (lambda x: tf.summary.merge([tf.summary.scalar("q", x)], name="all"), "all/all", "MergeSummary", ["q:0"], "q"),
     (lambda x: tf.summary.merge([tf.summary.scalar("q", x)]), "Merge/MergeSummary", "MergeSummary", ["q:0"], "q")]

@@ -92,7 +92,8 @@ def _attr_value(value: Any) -> bytes | None:
     if isinstance(value, (int, np.integer)):
         return b"\x18" + _integer(int(value))
     if isinstance(value, (float, np.floating)):
-        return b"\x25" + struct.pack("<f", np.float32(value))
+        with np.errstate(over="ignore"):
+            return b"\x25" + struct.pack("<f", np.float32(value))
     if isinstance(value, (str, bytes)):
         text = value.encode() if isinstance(value, str) else value
         return _field(2, text) if len(text) <= LARGE else None
