@@ -532,3 +532,23 @@ def test_undefined_statistics_are_nan():
                td.Uniform(1.0, 2.0).prob([0.5, 2.0, np.nan])])
     for a, b in zip(got, [[np.nan, 0.5], [np.nan, 0, 0], [np.nan, np.inf, 3], [np.nan, 1], np.nan, [0, 0, np.nan]]):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["lower", "higher", "nearest"])
+@pytest.mark.parametrize("axis", [None, 0, -1, [0, 2]])
+def test_percentile(interpolation, axis):
+    x = R.randn(3, 4, 5)
+    along = tuple(axis) if isinstance(axis, list) else axis
+    got = run([td.percentile(x, q, axis, interpolation, keep) for q, keep in ((30.0, False), (100, True), (0, False))])
+    for value, q, keep in zip(got, (30, 100, 0), (False, True, False)):
+        np.testing.assert_array_equal(value, np.percentile(x, q, along, method=interpolation, keepdims=keep))
+
+
+def test_percentile_bad_input():
+    for call, text in [(lambda: td.percentile([1.0], 3.0, interpolation="linear"), "interpolation"),
+                       (lambda: td.percentile([1.0], [3.0]), "q must be a scalar"),
+                       (lambda: td.percentile(tf.placeholder(tf.float32), 3.0, 0), "known rank")]:
+        with pytest.raises(ValueError, match=text):
+            call()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="q must be in"):
+        run(td.percentile([1.0], 101.0, validate_args=True))

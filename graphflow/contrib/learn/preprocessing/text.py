@@ -32,7 +32,7 @@ class CategoricalVocabulary:
 
     def _set(self, categories: list[Any]) -> None:
         """Takes `categories` in the order of their ids."""
-        self._categories = categories
+        self._reverse_mapping = categories
         self._mapping = {category: i for i, category in enumerate(categories)}
 
     def __len__(self) -> int:
@@ -47,8 +47,8 @@ class CategoricalVocabulary:
         """The id of `category`; a new one gets the next id, or 0 once the vocabulary is frozen."""
         found = self._mapping.get(category)
         if found is None and not self._freeze:
-            found = self._mapping[category] = len(self._categories)
-            self._categories.append(category)
+            found = self._mapping[category] = len(self._reverse_mapping)
+            self._reverse_mapping.append(category)
         return found or 0
 
     def add(self, category: Any, count: int = 1) -> None:
@@ -75,7 +75,7 @@ class CategoricalVocabulary:
         """
         if not self._support_reverse:
             raise ValueError("This vocabulary wasn't initialized with support_reverse to support reverse() function.")
-        return self._categories[class_id]
+        return self._reverse_mapping[class_id]
 
 
 class VocabularyProcessor:
@@ -126,7 +126,7 @@ class VocabularyProcessor:
         v = self.vocabulary_
         content = {"format": _FORMAT, "max_document_length": self.max_document_length, "min_frequency": self.min_frequency,
                    "own_tokenizer": self._tokenizer is not tokenizer, "unknown_token": v._unknown_token,
-                   "support_reverse": v._support_reverse, "frozen": v._freeze, "categories": v._categories,
+                   "support_reverse": v._support_reverse, "frozen": v._freeze, "categories": v._reverse_mapping,
                    "counts": list(v._freq.items())}
         with gfile.Open(filename, "w") as f:
             f.write(json.dumps(content))
