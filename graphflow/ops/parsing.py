@@ -5,6 +5,7 @@ Each op gives arrays straight from the bytes; the functions that users call are 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -64,11 +65,43 @@ def parse_example_op(serialized, *rest, columns, single, named):
 def _(serialized, *rest, columns, single, named):
     if serialized.ndim != (0 if single else 1):
         raise ValueError(f"Input serialized must be a {'scalar' if single else 'vector'}, got shape {list(serialized.shape)}")
+    if single and (quick := _one_record(serialized.item(), _dense_columns(columns))) is not None:
+        return quick
     found, names = [Column(*c) for c in columns], list(map(_text, np.ravel(rest[-1]))) if named else []
     data = serialized.reshape(-1).tolist()
     where = _Where(names, single)
     places = [_placed(example.example, d, where, i) for i, d in enumerate(data)]
     return _results(found, iter(rest), data, places, where, single)
+
+
+@lru_cache(200)
+def _dense_columns(columns: tuple[Any, ...]) -> tuple[tuple[bytes, int, int, tuple[int, ...]], ...]:
+    """(key, kind, number of elements, shape) of each column, if all are dense; else nothing."""
+    found = [Column(*c) for c in columns]
+    return tuple((c.key.encode(), KINDS[c.dtype], math.prod(c.shape), c.shape) for c in found) if all(c.how == "dense" for c in found) else ()
+
+
+def _one_record(data: bytes, columns: tuple[tuple[bytes, int, int, tuple[int, ...]], ...]) -> list[np.ndarray] | None:
+    """The usual case of a program that parses record by record: all features are there and as long as they should be.
+
+    None otherwise: then the general way says what is wrong, or takes the defaults.
+    """
+    if not columns:
+        return None
+    out = []
+    try:
+        places = example.example(data)
+        for key, wanted, elements, shape in columns:
+            kind, values = example.feature(data, places[key])
+            if kind != wanted:
+                return None
+            flat = example.one(kind, values)
+            if flat.size != elements:
+                return None
+            out.append(flat.reshape(shape))
+    except (DecodeError, KeyError):
+        return None
+    return out
 
 
 def _results(columns: Sequence[Column], defaults: Iterator[np.ndarray], data: list[bytes], places: list[dict[bytes, Any]], where: Any,

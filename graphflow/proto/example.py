@@ -138,7 +138,8 @@ def _other(data: bytes) -> tuple[int, Any]:
     return kind, list(values) if kind == BYTES else type(getattr(message, name)).value.kind.packs(values)
 
 
-def _one(kind: int, values: Any) -> np.ndarray:
+def one(kind: int, values: Any) -> np.ndarray:
+    """The values of one feature as an array."""
     if kind == INT64:
         return wire.unpack_varints(values, 0, len(values)).view(np.int64)
     if kind == FLOAT:
@@ -153,7 +154,7 @@ def _one(kind: int, values: Any) -> np.ndarray:
 def joined(kind: int, lists: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """(all values one after the other, how many each list has)."""
     if len(lists) == 1:
-        flat = _one(kind, lists[0])
+        flat = one(kind, lists[0])
         return flat, np.array([flat.size])
     if kind == BYTES:
         flat = np.empty(sum(map(len, lists)), object)
