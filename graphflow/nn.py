@@ -147,7 +147,8 @@ def _cross_entropy_of_rows(labels: Tensor, logits: Tensor, axis: int, name: str)
     """Labels of another rank than the logits: as TF1 does, both are taken as rows of classes, and only their number has to agree."""
     if axis not in (-1, logits.shape.ndims - 1):
         raise ValueError(f"labels of shape {labels.shape} for logits of shape {logits.shape}: with axis={axis} their ranks must be equal")
-    rows = [array_ops.reshape(x, [-1, array_ops.shape(x)[-1] if x.shape[-1].value is None else x.shape[-1].value]) for x in (logits, labels)]
+    widths = [array_ops.shape(x)[-1] if x.shape[-1].value is None else x.shape[-1].value for x in (logits, labels)]
+    rows = [array_ops.reshape(x, [-1, n]) for x, n in zip((logits, labels), widths)]
     loss = nn_ops.softmax_cross_entropy(*rows, axis=-1, name=name)
     found = array_ops.reshape(loss, array_ops.shape(logits)[:-1])
     found.set_shape(logits.shape[:-1])

@@ -208,8 +208,10 @@ def max_pool_grad(x, dy, *, window, strides, padding):
     """Each dy goes to the first maximum of its window (row-major order, as in TF): the gradient of `max_pool`."""
     attrs = {"window": window, "strides": strides, "padding": padding}
     whole = [a for a, k in enumerate(window, 1) if k != 1]
-    if len(whole) == 1 and len(needs_rank(x)) > 2 and types.same(dy.sizes[whole[0]], 1) and types.same(x.sizes[whole[0]], window[whole[0] - 1]):
-        return _at_the_first_largest(x, dy, whole[0])
+    if len(whole) == 1:
+        a, = whole
+        if types.same(needs_rank(dy)[a], 1) and types.same(needs_rank(x)[a], window[a - 1]):
+            return _at_the_first_largest(x, dy, a)
     if all(k <= s for k, s in zip(window, strides)):
         return max_pool_grad_apart(x, dy, **attrs)
     return max_pool_spread(shape_vector(x), max_pool_tap(x, **attrs), dy, **attrs)

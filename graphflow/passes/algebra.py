@@ -284,7 +284,8 @@ def _row(t: Tensor, place: int, width: Any) -> Tensor:
 
 
 @op_rule("a filter as wide as its image sees rows of channels", lambda d: d.type in CONVOLUTIONS, table=ALGEBRA, examples=lambda: [
-    lambda x: op.Conv2D(op.Reshape(x, [1, 3, 2, 1]), op.Reshape(x, [1, 2, 1, 3]), strides=(1, 1), padding="VALID", dilations=(1, 1), groups=1)])
+    lambda x: op.Conv2D(op.Reshape(x, [1, 3, 2, 1]), op.Reshape(x, [1, 2, 1, 3]), strides=(1, 1), padding="VALID", dilations=(1, 1),
+                        groups=1)])
 def whole_rows(o: Operation) -> Tensor | None:
     """Convolutions of sentences: one window along the last axis, which then is an axis of channels, of a convolution over the others."""
     at, g = o.attrs, conv_geometry(o)

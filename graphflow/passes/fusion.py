@@ -27,6 +27,9 @@ CONTROL = (control.loop_op, control.branch_op)
 # its stages one after the other on one thread, which only pays for little work.
 ROW_LIMIT = 1 << 16
 FEW_PARTS, COMPARISONS = 16, 1 << 23  # of a concatenation that is still a kernel, though each element looks for its part
+# In an unrolled program of so many ops, kernels of values of so few elements hold at most so many: long ones are all different,
+# take the compiler long, and save little where memory is not the limit.
+LONG_PROGRAM, SMALL_VALUE, SHORT = 1000, 1 << 16, 8
 SERIAL_LIMIT = 1 << 15
 # Elements up to which a value made of weights alone is kept from step to step.
 ONCE_LIMIT = 1 << 18
@@ -148,6 +151,7 @@ Follows = Callable[[Operation, Cluster, set[Tensor]], "int | None"]
 class _Fuser:
     def __init__(self, program: Program, opaque: Callable[[Operation], str | None], limit: int, follows: Follows | None = None):
         self.program, self.opaque, self.limit, self.follows = program, opaque, limit, follows
+        self.short = limit if len(program.ops()) < LONG_PROGRAM else min(limit, SHORT)
         self._roots = {t.op for t in program.roots()}
         self.ops = program.ops()
         self.places = {op: i for i, op in enumerate(self.ops)}
@@ -330,7 +334,10 @@ class _Fuser:
     def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node, aligned: bool) -> str:
         if not flags.optimize:
             return "optimisation is off"
-        if len(a.nodes) + len(b.nodes) > self.limit:
+        together = len(a.nodes) + len(b.nodes)
+        if together > self.short and self.limit > 1 and all(elements(n.sizes) <= SMALL_VALUE for n in (*a.nodes, *b.nodes)):
+            return f"the kernel would exceed {self.short} ops on small values, of which this long program has many"
+        if together > self.limit:
             return (f"the kernel would exceed {self.limit} ops" if self.limit > 1
                     else f"over {flags.compile_limit} ops would be compiled into kernels used once")
         if self._computed_once(a, b):

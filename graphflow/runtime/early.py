@@ -29,7 +29,6 @@ from ..flags import flags
 from ..graph import Operation
 from ..ops import control
 from ..passes import regions
-from ..passes import regions
 from . import plan_cache
 from .reference import Reference
 
