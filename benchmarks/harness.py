@@ -168,7 +168,8 @@ class Bench:
                 "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "",
                 "TF_XLA_FLAGS": "--tf_xla_cpu_global_jit",  # for Sessions that ask for XLA; the others are as before
                 "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=" + ("false" if threads == 1 else "true"),
-                "GRAPHFLOW_CACHE_DIR": where, "GRAPHFLOW_EARLY": "0", "NUMBA_CACHE_DIR": where, "PYTENSOR_FLAGS": f"base_compiledir={where}",
+                "GRAPHFLOW_EARLY": "0", "GRAPHFLOW_CACHE_DIR": where,
+                "NUMBA_CACHE_DIR": where, "PYTENSOR_FLAGS": f"base_compiledir={where}",
                 "TORCHINDUCTOR_CACHE_DIR": where, "JAX_COMPILATION_CACHE_DIR": where,
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 

@@ -354,7 +354,8 @@ def test_orders_and_ranks_that_are_known_only_at_run_time():
     swapped = tf.transpose(x, tf.concat([tf.range(rank - 2), [rank - 1, rank - 2]], 0))
     y = tf.placeholder(tf.float64, [None, 4])
     dot = tf.tensordot(x, y, [[-1], [-1]])
-    fetches = [swapped, tf.matrix_transpose(x), dot, *tf.gradients(tf.reduce_sum(swapped ** 3), x), *tf.gradients(tf.reduce_sum(dot ** 2), [x, y])]
+    fetches = [swapped, tf.matrix_transpose(x), dot, *tf.gradients(tf.reduce_sum(swapped ** 3), x)]
+    fetches += tf.gradients(tf.reduce_sum(dot ** 2), [x, y])
     with tf.Session() as sess:
         for shape in ((3, 4), (2, 3, 4)):
             a, b = np.random.RandomState(0).rand(*shape), np.random.RandomState(1).rand(5, 4)

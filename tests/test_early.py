@@ -167,8 +167,8 @@ def test_a_process_may_end_while_its_request_is_compiled(tmp_path):
     script = tmp_path / "short.py"
     script.write_text("import graphflow as tf\nimport numpy as np\nx = tf.placeholder(tf.float32, [None, 64])\n"
                       "y = tf.reduce_sum(tf.nn.softmax(tf.matmul(tf.tanh(x), tf.ones([64, 64])))) * 0.12345\ns = tf.Session()\n"
-                      "while True:\n    v = s.run(y, {x: np.zeros((8, 64), np.float32)})\n"
-                      "    e = list(s._executables.values())[0]\n    if e.early is None or e.early.job is not None:\n        break\nprint(v)\n")
+                      "while True:\n    v = s.run(y, {x: np.zeros((8, 64), np.float32)})\n    e = list(s._executables.values())[0]\n"
+                      "    if e.early is None or e.early.job is not None:\n        break\nprint(v)\n")
     env = {**os.environ, "GRAPHFLOW_EARLY": "1", "GRAPHFLOW_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == ""

@@ -257,4 +257,5 @@ def test_an_outer_product_that_follows_a_product():
     outer.set_shape([30, 256])
     y = tf.matmul(x, tf.constant(b)) * tf.sin(outer) + outer
     with tf.Session() as sess:
-        np.testing.assert_allclose(sess.run(y, {x: a, u: column, v: row}), a @ b * np.sin(column @ row) + column @ row, rtol=2e-3, atol=2e-3)
+        want = a @ b * np.sin(column @ row) + column @ row
+        np.testing.assert_allclose(sess.run(y, {x: a, u: column, v: row}), want, rtol=2e-3, atol=2e-3)

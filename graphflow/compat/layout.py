@@ -63,10 +63,10 @@ _TABLE: dict[str, dict[str, str]] = {
         "distributions.distribution": "distributions",
         "distributions.normal distributions.bernoulli distributions.categorical": "distributions",
         "distributions.uniform distributions.gamma distributions.beta distributions.dirichlet": "distributions",
-        "distributions.laplace distributions.student_t distributions.multinomial distributions.exponential": "distributions",
-        "distributions.kullback_leibler": "distributions", "distributions.util": "distributions contrib.distributions",
-        "sets_impl": "sets", "manip_ops": "manip", "sort_ops": "", "histogram_ops": "", "batch_ops": "",
-        "weights_broadcast_ops": "losses",
+        "distributions.laplace distributions.student_t distributions.multinomial": "distributions",
+        "distributions.exponential": "distributions", "distributions.kullback_leibler": "distributions",
+        "distributions.util": "distributions contrib.distributions", "sets_impl": "sets", "manip_ops": "manip", "sort_ops": "",
+        "histogram_ops": "", "batch_ops": "", "weights_broadcast_ops": "losses",
     },
     "python.data.ops": {
         "dataset_ops readers": "data", "iterator_ops": "data",
@@ -104,7 +104,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "monitored_session": "train", "session_manager": "train", "supervisor": "train", "summary_io": "train summary",
         "device_setter": "train", "server_lib": "train", "slot_creator": "+compat.private", "sync_replicas_optimizer": "train",
         "saveable_object": "+train.saver train", "warm_starting_util": "train", "evaluation": "contrib.training",
-        "adam adagrad adadelta momentum rmsprop gradient_descent ftrl proximal_adagrad proximal_gradient_descent adagrad_da": "train",
+        "adam adagrad adadelta momentum rmsprop gradient_descent ftrl proximal_adagrad": "train",
+        "proximal_gradient_descent adagrad_da": "train",
     },
     "python.util": {
         "nest": "+nest", "compat": "compat", "tf_inspect": "+compat.private.tf_inspect",
@@ -132,7 +133,10 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "contrib.distributions.python.ops": {
         "": "contrib.distributions", "bijectors": "contrib.distributions.bijectors",
-        "distribution_util mvn_diag mvn_tril mvn_full_covariance mixture mixture_same_family independent relaxed_onehot_categorical relaxed_bernoulli onehot_categorical logistic gumbel half_normal inverse_gamma poisson geometric binomial chi2 deterministic negative_binomial cauchy": "contrib.distributions",
+        "distribution_util mvn_diag mvn_tril mvn_full_covariance mixture mixture_same_family": "contrib.distributions",
+        "independent relaxed_onehot_categorical relaxed_bernoulli onehot_categorical logistic": "contrib.distributions",
+        "gumbel half_normal inverse_gamma poisson geometric binomial chi2 deterministic": "contrib.distributions",
+        "negative_binomial cauchy": "contrib.distributions",
     },
     "contrib.framework.python.framework": {
         "": "contrib.framework", "tensor_util checkpoint_utils graph_util": "contrib.framework",
@@ -145,7 +149,8 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "contrib.layers.python.layers": {
         "": "contrib.layers", "utils": "contrib.layers.utils",
-        "layers initializers regularizers optimizers summaries encoders embedding_ops normalization": "contrib.layers",
+        "layers initializers regularizers optimizers summaries encoders embedding_ops": "contrib.layers",
+        "normalization": "contrib.layers",
     },
     "contrib.learn.python": {
         "": "contrib.learn", "learn": "contrib.learn",
@@ -168,7 +173,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "alpha_dropout cross_entropy sampling_ops scaled_softplus": "contrib.nn",
     },
     "contrib.opt.python.training": {
-        "external_optimizer nadam_optimizer moving_average_optimizer weight_decay_optimizers adamax powersign addsign variable_clipping_optimizer lazy_adam_optimizer": "contrib.opt",
+        "external_optimizer nadam_optimizer moving_average_optimizer weight_decay_optimizers": "contrib.opt",
+        "adamax powersign addsign variable_clipping_optimizer lazy_adam_optimizer": "contrib.opt",
     },
     "contrib.rnn.python.ops": {
         "core_rnn_cell rnn_cell rnn core_rnn_cell_impl core_rnn": "contrib.rnn nn.rnn_cell",

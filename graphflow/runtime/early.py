@@ -2,8 +2,8 @@
 
 Compiling a training step takes seconds, interpreting one often milliseconds; many requests (initializers, a final accuracy) are run
 once.  So a request that no cache holds is interpreted first.  If it is run again, and a run is long, it is compiled then and there.  Short
-runs go on, and once they have taken long enough together to be worth a compiler, one thread compiles the request beside them.  The interpreter is the reference that every
-kernel is compared with: values agree to rounding, effects and random streams exactly.
+runs go on, and once they have taken long enough together to be worth a compiler, one thread compiles the request beside them.  The
+interpreter is the reference that every kernel is compared with: values agree to rounding, effects and random streams exactly.
 
 A request is compiled at once where one interpreted run would take long: by an estimate before it, or by the clock during it (nothing has
 changed then).  `GRAPHFLOW_EARLY=0` compiles every request before its first run.
@@ -88,8 +88,8 @@ class Early:
             stage = self.stage_of(arrays)
             if stage.blocked or estimate(stage.program.ops()) > LONGEST / 2 or plan_cache.stored(stage.program):
                 return False
-        except (errors.OpError, ValueError, TypeError, regions.NotNative):  # it comes again where the executable runs itself, and is explained there
-            return False
+        except (errors.OpError, ValueError, TypeError, regions.NotNative):
+            return False  # it comes again where the executable runs itself, and is explained there
         exe = self.exe
         self.stage, self.reference = stage, Reference(exe.fetches, exe.targets, exe.feeds, exe.store, exe.done)
         return True
