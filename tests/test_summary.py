@@ -661,6 +661,30 @@ def test_no_warnings_in_ordinary_use(tmp_path):
             writer.add_summary(value("a", 1))
 
 
+def test_summaries_that_a_program_makes_of_its_own_numbers(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    values = np.random.RandomState(0).randn(100)
+    counts, edges = np.histogram(values, 20)
+    histo = tf.HistogramProto(min=values.min(), max=values.max(), num=values.size, sum=values.sum(), sum_squares=(values**2).sum())
+    for edge, count in zip(edges[1:], counts):
+        histo.bucket_limit.append(edge)
+        histo.bucket.append(count)
+    summary = tf.Summary()
+    summary.value.add(tag="loss", simple_value=np.float32(0.5))
+    summary.value.add(tag="histo", histo=histo)
+    summary.value.add(tag="im/0", image=tf.Summary.Image(encoded_image_string=b"\x89PNG", height=4, width=5))
+    summary.value.add(tag="note", tensor=tf.make_tensor_proto("some *text*"),
+                      metadata=tf.SummaryMetadata(plugin_data=tf.SummaryMetadata.PluginData(plugin_name="text")))
+    with tf.summary.FileWriter(tmp_path) as writer:
+        writer.add_summary(summary, np.int32(3))
+    board = accumulator.EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert [(e.step, e.value) for e in board.Scalars("loss")] == [(3, 0.5)] and board.Images("im/0")[0].width == 5
+    found = board.Histograms("histo")[0].histogram_value
+    assert (found.num, found.bucket_limit, found.bucket) == (100, edges[1:].tolist(), counts.tolist())
+    assert board.Tensors("note")[0].tensor_proto.string_val[0] == b"some *text*"
+
+
 # ---------------------------------------------------------------- the projector
 
 
