@@ -55,7 +55,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "sparse_ops gen_sparse_ops": " sparse", "linalg_ops": " linalg", "linalg.linalg linalg.linalg_impl": "linalg ",
         "special_math_ops": " math", "spectral_ops": " spectral", "bitwise_ops": "bitwise",
         "image_ops image_ops_impl gen_image_ops": "image +image", "io_ops gen_io_ops": " io",
-        "data_flow_ops gen_data_flow_ops": "  queue", "lookup_ops": " +lookup_ops lookup", "parsing_ops gen_parsing_ops": " io",
+        "data_flow_ops gen_data_flow_ops": "  queue +accumulators", "lookup_ops": " +lookup_ops lookup", "parsing_ops gen_parsing_ops": " io",
         "string_ops gen_string_ops": " strings", "summary_ops": "summary", "logging_ops gen_logging_ops": " summary",
         "metrics metrics_impl": "metrics", "confusion_matrix": "", "numerics": "", "template": "",
         "candidate_sampling_ops": "nn random", "ctc_ops": "nn", "partitioned_variables": " ", "resources": "+compat.private",

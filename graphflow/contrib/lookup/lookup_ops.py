@@ -3,16 +3,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import types
-from ..graph import Tensor
-from ..lookup_ops import (FastHashSpec, HasherSpec, HashTable, IdTableWithHashBuckets, InitializableLookupTableBase,
+from ... import types
+from ...graph import Tensor
+from ...lookup_ops import (FastHashSpec, HasherSpec, HashTable, IdTableWithHashBuckets, InitializableLookupTableBase,
                           KeyValueTensorInitializer, LookupInterface, MutableDenseHashTable, MutableHashTable, StrongHashSpec,
                           TableInitializerBase, TextFileIdTableInitializer, TextFileIndex, TextFileInitializer,
                           TextFileStringTableInitializer, index_table_from_file)
-from ..lookup_ops import index_table_from_tensor as _from_tensor
-from ..lookup_ops import index_to_string_table_from_file
-from ..lookup_ops import index_to_string_table_from_tensor as _to_string
-from ..ops.opdef import convert_to_tensor
+from ...lookup_ops import index_table_from_tensor as _from_tensor
+from ...lookup_ops import index_to_string_table_from_file
+from ...lookup_ops import index_to_string_table_from_tensor as _to_string
+from ...ops.opdef import convert_to_tensor
 
 __all__ = ["FastHashSpec", "HashTable", "HasherSpec", "IdTableWithHashBuckets", "InitializableLookupTableBase",
            "KeyValueTensorInitializer", "LookupInterface", "MutableDenseHashTable", "MutableHashTable", "StrongHashSpec",

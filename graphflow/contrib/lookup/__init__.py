@@ -1,0 +1,3 @@
+"""`tf.contrib.lookup`: lookup tables under their older names."""
+from . import lookup_ops
+from .lookup_ops import *
