@@ -249,6 +249,53 @@ def test_a_feature_of_unknown_rank():
         assert sess.run(made, {x: [1.0, 2.0]}).tolist() == sess.run(made, {x: [[1.0], [2.0]]}).tolist() == [[1.0], [2.0]]
 
 
+def test_a_sparse_feature_of_unknown_rank():
+    x = tf.sparse_placeholder(tf.string)
+    made = fc.linear_model({"x": x}, [hashed("x", 4)]), fc.input_layer({"x": x}, [indicator(hashed("x", 4))])
+    assert made[0].shape.as_list() == [None, 1]
+    with flags.override(interpret=1), tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        for at, shape in (([[0, 0], [2, 0]], (3, 1)), ([[0], [2]], (3,))):
+            value = tf.SparseTensorValue(np.array(at, np.int64), np.array(["a", "b"], object), shape)
+            assert sess.run(made, {x: value})[1].tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]]
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            sess.run(made, {x: tf.SparseTensorValue(np.zeros((1, 3), np.int64), np.array(["a"], object), (1, 1, 1))})
+
+
+def test_edges():
+    letters = {"a": tf.constant([["x", "y"], ["x", ""]]), "w": tf.constant([[0.5, 2.0], [3.0, 0.0]])}
+    x = fc.input_layer(letters, [embedded(words("a"))])
+    gradient = tf.convert_to_tensor(tf.gradients(tf.reduce_sum(x * x), tf.trainable_variables())[0])
+    odd = fc.input_layer({"a": tf.constant([[np.nan], [np.inf], [-np.inf]])}, [bucketized(numeric("a"), [0.0, 1.0])])
+    gone = fc.input_layer({"a": np.array([[-1, 3], [2, -1]])}, [indicator(identity("a", 4, default_value=0))])
+    by = fc.input_layer(letters, [indicator(weighted(words("a"), "w"))])
+    box = fc.input_layer({"a": np.arange(12.0).reshape(2, 3, 2)}, [numeric("a", shape=(3, 2), dtype=tf.float64)])
+    word, number = tf.placeholder(tf.string, [None, 1]), tf.placeholder(tf.float32, [None, 1])
+    none = fc.input_layer({"a": word, "b": number}, [embedded(words("a")), numeric("b"), indicator(crossed(
+        ["a", bucketized(numeric("b"), [0.0])], 4))])
+    with flags.override(interpret=1), tf.Session() as sess:
+        sess.run([tf.global_variables_initializer(), tf.tables_initializer()])
+        found = sess.run([x, gradient, odd, gone, by, box])
+        assert sess.run(none, {word: np.zeros((0, 1), object), number: np.zeros((0, 1), np.float32)}).shape == (0, 7)
+    expected = [[[0.1, 0.2], [0, 0.1]], [[0.1, 0.4], [0.1, 0.2], [0, 0]], [[0, 0, 1], [0, 0, 1], [1, 0, 0]], [[0, 0, 0, 1], [0, 0, 1, 0]],
+                [[0.5, 2, 0], [3, 0, 0]], np.arange(12).reshape(2, 6)]
+    for value, wanted in zip(found, expected):
+        np.testing.assert_allclose(value, wanted, atol=1e-6)
+
+
+def test_columns_are_tuples():
+    a = numeric("a")
+    assert a == numeric("a") and len({a, numeric("a")}) == 1 and a._replace(key="b").name == "b"
+    assert repr(a) == "NumericColumn(key='a', shape=(1,), default_value=None, dtype=tf.float32, normalizer_fn=None)"
+    assert (identity("a", 4).num_buckets, fc.embedding_column(identity("a", 4), 2).variable_shape.as_list()) == (4, [2])
+    with tf.variable_scope("m", regularizer=tf.reduce_sum, reuse=tf.AUTO_REUSE):
+        for _ in range(2):
+            fc.linear_model({"a": np.array([[1], [2]])}, [identity("a", 4)])
+    assert [v.name for v in tf.global_variables()] == ["m/linear_model/a/weights:0", "m/linear_model/bias_weights:0"] + [
+        "m/linear_model_1/a_1/weights:0", "m/linear_model_1/bias_weights:0"]
+    assert len(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)) == 4
+
+
 def test_crosses_of_sparse_tensors():
     given = [sparse([[0, 0], [1, 0], [1, 1]], ["a", "b", "c"], [2, 2]), tf.constant([[7], [8]])]
     text, number = tf.sparse.cross(given), tf.sparse.cross_hashed(given, 100)

@@ -66,7 +66,9 @@ class Builder:
         rank = found.shape.ndims
         if rank == 0:
             raise ValueError(f"Feature (key: {key}) cannot have rank 0. Given: {found}")
-        if rank is None and not isinstance(found, SparseTensor):
+        if rank is None and isinstance(found, SparseTensor):
+            return _as_matrix(found)
+        if rank is None:
             positive = check_ops.assert_positive(array_ops.rank(found), message=f"Feature (key: {key}) cannot have rank 0. Given: {found}")
             with graph.get_default_graph().control_dependencies([positive]):
                 return cond(math_ops.equal(1, array_ops.rank(found)), lambda: array_ops.expand_dims(found, -1), lambda: found)
@@ -78,6 +80,15 @@ def _as_column(found: Any) -> Any:
     if isinstance(found, SparseTensor):
         return sparse_tensor.sparse_expand_dims(found, -1)
     return array_ops.expand_dims(found, -1)
+
+
+def _as_matrix(found: SparseTensor) -> SparseTensor:
+    """A SparseTensor of unknown rank as [batch, any]; [batch] becomes [batch, 1], and more dimensions fail when run."""
+    more = math_ops.maximum(2 - array_ops.shape(found.dense_shape)[0], 0)
+    rows = array_ops.shape(found.indices)[0]
+    indices = array_ops.concat([found.indices, array_ops.zeros(array_ops.stack([rows, more]), types.int64)], 1)
+    shape = array_ops.concat([found.dense_shape, array_ops.fill(array_ops.expand_dims(more, 0), convert_to_tensor(1, types.int64))], 0)
+    return SparseTensor(array_ops.ensure_shape(indices, [None, 2]), found.values, array_ops.ensure_shape(shape, [2]))
 
 
 def to_sparse(found: Any, ignored: Any = None) -> SparseTensor:
