@@ -970,7 +970,7 @@ def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:
     """
     from .check_ops import assert_less
 
-    with _scope(name, "UnravelIndex"):
+    with _scope(name, "UnravelIndex") as scope:
         at = convert_to_tensor(indices)
         sizes = convert_to_tensor(dims, at.dtype)
         rank = opdef.needs_rank(sizes, 1)[0]
@@ -984,7 +984,7 @@ def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:
         for k in builtins.range(rank - 1, -1, -1):
             found.append(at % sizes[k])
             at = at // sizes[k]
-        return stack(found[::-1])
+        return stack(found[::-1], name=scope)
 
 
 def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) -> Tensor:
@@ -1199,7 +1199,7 @@ def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name
 
 def space_to_batch_nd(input: Any, block_shape: Any, paddings: Any, name: str | None = None) -> Tensor:
     """Pads the spatial dimensions 1..n and moves blocks of `block_shape` of them into the batch dimension."""
-    with _scope(name, "SpaceToBatchND"):
+    with _scope(name, "SpaceToBatchND") as scope:
         x, blocks = convert_to_tensor(input), _static_ints(block_shape, "block_shape")
         widths = np.asarray(constant_value(paddings) if isinstance(paddings, Tensor) else paddings).reshape(-1, 2).tolist()
         rank, n = len(opdef.needs_rank(x)), len(blocks)
@@ -1213,12 +1213,12 @@ def space_to_batch_nd(input: Any, block_shape: Any, paddings: Any, name: str | N
         y = transpose(y,
                       [*[2 + 2 * k for k in builtins.range(n)], 0, *[1 + 2 * k for k in builtins.range(n)],
                        *builtins.range(2 * n + 1, rank + n)])
-        return reshape(y, [-1, *inner[::2], *sizes[1 + n:]])
+        return reshape(y, [-1, *inner[::2], *sizes[1 + n:]], name=scope)
 
 
 def batch_to_space_nd(input: Any, block_shape: Any, crops: Any, name: str | None = None) -> Tensor:
     """Moves blocks out of the batch dimension into the spatial dimensions and crops: undoes `space_to_batch_nd`."""
-    with _scope(name, "BatchToSpaceND"):
+    with _scope(name, "BatchToSpaceND") as scope:
         x, blocks = convert_to_tensor(input), _static_ints(block_shape, "block_shape")
         cut = np.asarray(constant_value(crops) if isinstance(crops, Tensor) else crops).reshape(-1, 2).tolist()
         rank, n = len(opdef.needs_rank(x)), len(blocks)
@@ -1228,19 +1228,19 @@ def batch_to_space_nd(input: Any, block_shape: Any, crops: Any, name: str | None
         y = transpose(y, [n, *[j for k in builtins.range(n) for j in (n + 1 + k, k)], *builtins.range(2 * n + 1, rank + n)])
         y = reshape(y, [batch, *[sizes[1 + k] * b for k, b in enumerate(blocks)], *sizes[1 + n:]])
         key = [builtins.slice(a, sizes[1 + k] * blocks[k] - b) for k, (a, b) in enumerate(cut)]
-        return getitem(y, (builtins.slice(None), *key, Ellipsis)) if any(map(any, cut)) else y
+        return identity(getitem(y, (builtins.slice(None), *key, Ellipsis)) if any(map(any, cut)) else y, name=scope)
 
 
 def space_to_batch(input: Any, paddings: Any, block_size: Any = None, name: str | None = None, block_shape: Any = None) -> Tensor:
     """`space_to_batch_nd` of images, with square blocks."""
     block = _first(block_size, block_shape)
-    return space_to_batch_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, paddings, name or "SpaceToBatch")
+    return space_to_batch_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, paddings, name)
 
 
 def batch_to_space(input: Any, crops: Any, block_size: Any = None, name: str | None = None, block_shape: Any = None) -> Tensor:
     """`batch_to_space_nd` of images, with square blocks."""
     block = _first(block_size, block_shape)
-    return batch_to_space_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, crops, name or "BatchToSpace")
+    return batch_to_space_nd(input, [block, block] if isinstance(block, (int, np.integer)) else block, crops, name)
 
 
 def required_space_to_batch_paddings(input_shape: Any, block_shape: Any, base_paddings: Any = None,
@@ -1279,8 +1279,8 @@ def space_to_depth(input: Any, block_size: int, name: str | None = None, data_fo
         y = transpose(reshape(x, [n, h // b, b, w // b, b, c]), [0, 1, 3, 2, 4, 5])
         return reshape(y, [n, h // b, w // b, b * b * c])
 
-    with _scope(name, "SpaceToDepth"):
-        return _with_nhwc(convert_to_tensor(input), data_format, move)
+    with _scope(name, "SpaceToDepth") as scope:
+        return identity(_with_nhwc(convert_to_tensor(input), data_format, move), name=scope)
 
 
 def depth_to_space(input: Any, block_size: int, name: str | None = None, data_format: str = "NHWC") -> Tensor:
@@ -1294,8 +1294,8 @@ def depth_to_space(input: Any, block_size: int, name: str | None = None, data_fo
         y = transpose(reshape(x, [n, h, w, b, b, c // (b * b)]), [0, 1, 3, 2, 4, 5])
         return reshape(y, [n, h * b, w * b, c // (b * b)])
 
-    with _scope(name, "DepthToSpace"):
-        return _with_nhwc(convert_to_tensor(input), data_format, move)
+    with _scope(name, "DepthToSpace") as scope:
+        return identity(_with_nhwc(convert_to_tensor(input), data_format, move), name=scope)
 
 
 def parallel_stack(values: Any, name: str = "parallel_stack") -> Tensor:

@@ -29,7 +29,7 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 
     An IndexedSlices stays one.  A zero tensor stays zero, and so does its gradient.
     """
-    with graph.get_default_graph().name_scope(name or "clip_by_norm"):
+    with graph.get_default_graph().name_scope(name or "clip_by_norm") as scope:
         values = _values(t)
         clip_norm = convert_to_tensor(clip_norm, values.dtype)
         squares = math_ops.reduce_sum(values * values, axes, keepdims=True)
@@ -37,16 +37,16 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
         # sqrt has no gradient at 0: a zero tensor takes the norm 1, whose gradient is then multiplied away.
         norm = math_ops.sqrt(squares + (1.0 - positive)) * positive
         scaled = values * clip_norm / math_ops.maximum(norm, clip_norm)
-        return _with_values(t, scaled, "clipped")
+        return _with_values(t, scaled, scope)
 
 
 def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Tensor:
     """`t` scaled so that its L2 norm divided by its number of elements is at most `clip_norm`."""
-    with graph.get_default_graph().name_scope(name or "clip_by_average_norm"):
+    with graph.get_default_graph().name_scope(name or "clip_by_average_norm") as scope:
         t = convert_to_tensor(t)
         count = math_ops.cast(array_ops.size(t), t.dtype)
         inverse = count * math_ops.rsqrt(math_ops.reduce_sum(t * t))
-        return t * clip_norm * math_ops.minimum(inverse, 1.0 / convert_to_tensor(clip_norm, t.dtype))
+        return math_ops.multiply(t * clip_norm, math_ops.minimum(inverse, 1.0 / convert_to_tensor(clip_norm, t.dtype)), name=scope)
 
 
 def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor | None:
@@ -58,7 +58,7 @@ def global_norm(t_list: Sequence[Any], name: str | None = None) -> Tensor | None
     _check_list(t_list)
     with graph.get_default_graph().name_scope(name or "global_norm"):
         squares = [math_ops.reduce_sum(v * v) for v in (_values(t) for t in t_list if t is not None)]
-        return math_ops.sqrt(math_ops.add_n(squares)) if squares else None
+        return math_ops.sqrt(math_ops.add_n(squares), name="global_norm") if squares else None
 
 
 def clip_by_global_norm(t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None,

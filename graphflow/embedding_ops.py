@@ -59,20 +59,20 @@ def embedding_lookup_sparse(params: Any, sp_ids: Any, sp_weights: Any, partition
     if weights is not None:
         types.merge_shapes(ids.values.sizes, weights.values.sizes)
         types.merge_shapes(ids.indices.sizes, weights.indices.sizes)
-    with _scope(name, "embedding_lookup_sparse"):
+    with _scope(name, "embedding_lookup_sparse") as scope:
         segments = math_ops.cast(ids.indices[:, 0], types.int32)
         rows = nn.embedding_lookup(params, ids.values, partition_strategy, max_norm=max_norm)
         if weights is None:
             segment = {"sum": array_ops.segment_sum, "mean": array_ops.segment_mean, "sqrtn": _segment_sqrt_n}[combiner]
-            return segment(rows, segments)
+            return array_ops.identity(segment(rows, segments), name=scope)
         w = math_ops.cast(weights.values, rows.dtype)
         tail = [1] * (len(needs_rank(rows)) - 1)
         total = array_ops.segment_sum(rows * array_ops.reshape(w, [-1, *tail]), segments)
         if combiner == "sum":
-            return total
+            return array_ops.identity(total, name=scope)
         size = array_ops.segment_sum(w if combiner == "mean" else math_ops.square(w), segments)
         size = array_ops.reshape(size if combiner == "mean" else math_ops.sqrt(size), [-1, *tail])
-        return total / size
+        return math_ops.truediv(total, size, name=scope)
 
 
 def _segment_sqrt_n(data: Tensor, segments: Tensor) -> Tensor:

@@ -42,6 +42,6 @@ def histogram_fixed_width_bins(values: Any, value_range: Any, nbins: Any = 100, 
 
 def histogram_fixed_width(values: Any, value_range: Any, nbins: Any = 100, dtype: Any = types.int32, name: str | None = None) -> Tensor:
     """How many values lie in each of `nbins` equal intervals of `value_range`: [nbins] of `dtype`.  See `histogram_fixed_width_bins`."""
-    with graph.get_default_graph().name_scope(name or "histogram_fixed_width"):
+    with graph.get_default_graph().name_scope(name or "histogram_fixed_width") as scope:
         places = array_ops.reshape(histogram_fixed_width_bins(values, value_range, nbins), [-1])
-        return array_ops.unsorted_segment_sum(array_ops.ones_like(places, dtype=types.as_dtype(dtype)), places, nbins)
+        return array_ops.unsorted_segment_sum(array_ops.ones_like(places, dtype=types.as_dtype(dtype)), places, nbins, name=scope)

@@ -152,18 +152,18 @@ def convert_image_dtype(image: Any, dtype: Any, saturate: bool = False, name: st
     dtype = types.as_dtype(dtype)
     if dtype is image.dtype:
         return array_ops.identity(image, name=name)
-    with _scope(name, "convert_image"):
+    with _scope(name, "convert_image") as scope:
         cast = math_ops.saturate_cast if saturate else math_ops.cast
         ours, theirs = image.dtype.is_integer, dtype.is_integer
         if ours and theirs:
             if image.dtype.max > dtype.max:
-                return cast(image // ((int(image.dtype.max) + 1) // (int(dtype.max) + 1)), dtype)
-            return cast(image, dtype) * ((int(dtype.max) + 1) // (int(image.dtype.max) + 1))
+                return cast(image // ((int(image.dtype.max) + 1) // (int(dtype.max) + 1)), dtype, name=scope)
+            return math_ops.multiply(cast(image, dtype), (int(dtype.max) + 1) // (int(image.dtype.max) + 1), name=scope)
         if ours:
-            return math_ops.cast(image, dtype) * (1.0 / float(image.dtype.max))
+            return math_ops.multiply(math_ops.cast(image, dtype), 1.0 / float(image.dtype.max), name=scope)
         if theirs:
-            return cast(image * (float(dtype.max) + 0.5), dtype)
-        return math_ops.cast(image, dtype)
+            return cast(image * (float(dtype.max) + 0.5), dtype, name=scope)
+        return math_ops.cast(image, dtype, name=scope)
 
 
 def adjust_brightness(image: Any, delta: Any) -> Tensor:
@@ -192,20 +192,20 @@ def adjust_gamma(image: Any, gamma: Any = 1, gain: Any = 1) -> Tensor:
 
 def rgb_to_grayscale(images: Any, name: str | None = None) -> Tensor:
     """One channel: 0.2989 R + 0.5870 G + 0.1140 B."""
-    with _scope(name, "rgb_to_grayscale"):
+    with _scope(name, "rgb_to_grayscale") as scope:
         image = convert_to_tensor(images)
         x = _float(image)
         gray = math_ops.reduce_sum(x * convert_to_tensor([0.2989, 0.587, 0.114], x.dtype), -1, keepdims=True)
-        return convert_image_dtype(gray, image.dtype)
+        return array_ops.identity(convert_image_dtype(gray, image.dtype), name=scope)
 
 
 def grayscale_to_rgb(images: Any, name: str | None = None) -> Tensor:
     """The one channel three times."""
-    with _scope(name, "grayscale_to_rgb"):
+    with _scope(name, "grayscale_to_rgb") as scope:
         image = convert_to_tensor(images)
         if image.sizes is not None and types.same(image.sizes[-1], 1) is False:
             raise ValueError(f"grayscale_to_rgb: the last dimension must be 1, got shape {image.shape}")
-        return array_ops.concat([image] * 3, -1)
+        return array_ops.concat([image] * 3, -1, name=scope)
 
 
 def _channels(image: Tensor) -> list[Tensor]:
@@ -219,7 +219,7 @@ def rgb_to_hsv(images: Any, name: str | None = None) -> Tensor:
 
     Formula: Smith, "Color gamut transform pairs" (1978).
     """
-    with _scope(name, "RGBToHSV"):
+    with _scope(name, "RGBToHSV") as scope:
         r, g, b = _channels(convert_to_tensor(images))
         value = math_ops.maximum(math_ops.maximum(r, g), b)
         spread = value - math_ops.minimum(math_ops.minimum(r, g), b)
@@ -228,12 +228,12 @@ def rgb_to_hsv(images: Any, name: str | None = None) -> Tensor:
         hue = select(math_ops.equal(r, value), part * (g - b),
                      select(math_ops.equal(g, value), part * (b - r) + 2.0 / 6.0, part * (r - g) + 4.0 / 6.0))
         hue = select(spread > 0.0, hue, array_ops.zeros_like(hue))
-        return array_ops.stack([select(hue < 0.0, hue + 1.0, hue), saturation, value], -1)
+        return array_ops.stack([select(hue < 0.0, hue + 1.0, hue), saturation, value], -1, name=scope)
 
 
 def hsv_to_rgb(images: Any, name: str | None = None) -> Tensor:
     """The inverse of `rgb_to_hsv`."""
-    with _scope(name, "HSVToRGB"):
+    with _scope(name, "HSVToRGB") as scope:
         h, s, v = _channels(convert_to_tensor(images))
         h = h * 6.0
 
@@ -241,7 +241,7 @@ def hsv_to_rgb(images: Any, name: str | None = None) -> Tensor:
             return math_ops.minimum(math_ops.maximum(x, 0.0), 1.0)
 
         parts = clipped(math_ops.abs(h - 3.0) - 1.0), clipped(2.0 - math_ops.abs(h - 2.0)), clipped(2.0 - math_ops.abs(h - 4.0))
-        return array_ops.stack([(1.0 - s + s * p) * v for p in parts], -1)
+        return array_ops.stack([(1.0 - s + s * p) * v for p in parts], -1, name=scope)
 
 
 def _in_hsv(image: Any, change: Any) -> Tensor:
@@ -293,12 +293,12 @@ def random_saturation(image: Any, lower: float, upper: float, seed: int | None =
 
 def per_image_standardization(image: Any) -> Tensor:
     """Each picture in float32 with mean 0 and variance 1; the deviation counts as at least 1 / sqrt(number of values)."""
-    with _scope(None, "per_image_standardization"):
+    with _scope(None, "per_image_standardization") as scope:
         x = math_ops.cast(_picture(image), types.float32)
         centred = x - math_ops.reduce_mean(x, [-3, -2, -1], keepdims=True)
         deviation = math_ops.sqrt(math_ops.reduce_mean(math_ops.square(centred), [-3, -2, -1], keepdims=True))
         count = math_ops.cast(math_ops.reduce_prod(array_ops.shape(x)[-3:]), types.float32)
-        return centred / math_ops.maximum(deviation, math_ops.rsqrt(count))
+        return math_ops.truediv(centred, math_ops.maximum(deviation, math_ops.rsqrt(count)), name=scope)
 
 
 # ---------------------------------------------------------------- cutting and framing
@@ -490,12 +490,12 @@ def _resizer(step: Any, default: str, keeps: bool, text: str) -> Any:
     def resize_op(images: Any, size: Any, align_corners: bool = False, name: str | None = None, half_pixel_centers: bool = False) -> Tensor:
         if align_corners and half_pixel_centers:
             raise ValueError("If half_pixel_centers is True, align_corners must be False.")
-        with _scope(name, default):
+        with _scope(name, default) as scope:
             x = _picture(images, (4,))
             (height, width), (rows, columns) = _sizes(x), _extent(size)
             x = x if keeps or x.dtype is types.float32 else math_ops.cast(x, types.float32)
             x = step(x, 1, height, rows, align_corners, half_pixel_centers)
-            return step(x, 2, width, columns, align_corners, half_pixel_centers)
+            return array_ops.identity(step(x, 2, width, columns, align_corners, half_pixel_centers), name=scope)
     resize_op.__name__ = resize_op.__qualname__ = default
     resize_op.__doc__ = (f"{text}\n\n    Args:\n        images: [batch, height, width, channels].\n        size: (new height, new width).\n"
                          "        align_corners: the corners of both pictures are the same points.\n\n    Raises:\n"

@@ -240,7 +240,7 @@ def crop_and_resize(image: Any, boxes: Any, box_ind: Any = None, crop_size: Any 
     """
     if method not in ("bilinear", "nearest"):
         raise ValueError(f"method must be 'bilinear' or 'nearest', got {method!r}")
-    with _scope(name, "CropAndResize"):
+    with _scope(name, "CropAndResize") as scope:
         x = math_ops.cast(convert_to_tensor(image), types.float32)
         b = convert_to_tensor(boxes, types.float32)
         which = convert_to_tensor(box_ind if box_ind is not None else box_indices, types.int32)
@@ -258,7 +258,7 @@ def crop_and_resize(image: Any, boxes: Any, box_ind: Any = None, crop_size: Any 
         lines = _blend(rows, method, lambda i: array_ops.gather_nd(x, array_ops.stack([batch + array_ops.zeros_like(i), i], 2)), 3)
         pictures = _blend(columns, method, lambda i: array_ops.gather(lines, array_ops.broadcast_to(array_ops.expand_dims(
             i, 1), array_ops.stack([array_ops.shape(i)[0], size[0], size[1]])), axis=2, batch_dims=2), 3, at=1)
-        found = array_ops.where_v2(array_ops.expand_dims(inside, 3), pictures, float(extrapolation_value))
+        found = array_ops.where_v2(array_ops.expand_dims(inside, 3), pictures, float(extrapolation_value), name=scope)
         found.set_shape([b.shape[0].value, *size, x.shape[3].value])
         return found
 
@@ -359,7 +359,7 @@ def extract_glimpse(input: Any, size: Any, offsets: Any, centered: bool = True, 
         normalized: offsets are in [-1, 1] (or [0, 1]) of the picture's sides; otherwise in pixels.
         uniform_noise: noise is uniform in [0, 1), otherwise normal.
     """
-    with _scope(name, "ExtractGlimpse"):
+    with _scope(name, "ExtractGlimpse") as scope:
         x = convert_to_tensor(input, types.float32)
         at = convert_to_tensor(offsets, types.float32)
         needs_rank(x, 4), needs_rank(at, 2)
@@ -382,6 +382,6 @@ def extract_glimpse(input: Any, size: Any, offsets: Any, centered: bool = True, 
         there = math_ops.logical_and(array_ops.expand_dims(inside[0], 2), array_ops.expand_dims(inside[1], 1))
         shape = array_ops.shape(found)
         noise = random_ops.random_uniform(shape) if uniform_noise else random_ops.random_normal(shape)
-        found = array_ops.where_v2(array_ops.expand_dims(there, 3), found, noise)
+        found = array_ops.where_v2(array_ops.expand_dims(there, 3), found, noise, name=scope)
         found.set_shape([x.shape[0].value, *sizes, x.shape[3].value])
         return found

@@ -298,8 +298,8 @@ def adjoint(matrix: Any, name: str | None = None) -> Tensor:
 
 def trace(x: Any, name: str | None = None) -> Tensor:
     """The sum of the main diagonal: [..., M, N] -> [...]."""
-    with graph.get_default_graph().name_scope(name or "Trace"):
-        return math_ops.reduce_sum(array_ops.matrix_diag_part(x), -1)
+    with graph.get_default_graph().name_scope(name or "Trace") as scope:
+        return math_ops.reduce_sum(array_ops.matrix_diag_part(x), -1, name=scope)
 
 
 def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | None = None) -> Tensor:
@@ -337,9 +337,9 @@ def cross(a: Any, b: Any, name: str | None = None) -> Tensor:
         if t.sizes is not None and (not t.sizes or types.same(t.sizes[-1], 3) is False):
             raise ValueError(f"cross: the last dimension must be 3, got shape {types.shape_text(t.sizes)}")
     types.merge_shapes(a.sizes, b.sizes)
-    with graph.get_default_graph().name_scope(name or "Cross"):
+    with graph.get_default_graph().name_scope(name or "Cross") as scope:
         (a0, a1, a2), (b0, b1, b2) = [[t[..., i] for i in range(3)] for t in (a, b)]
-        return array_ops.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1)
+        return array_ops.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1, name=scope)
 
 
 def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool | None = None, name: str | None = None,

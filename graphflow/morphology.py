@@ -43,7 +43,7 @@ def dilation2d(input: Any, filter: Any = None, strides: Any = None, rates: Any =
     Raises:
         ValueError: arguments that are none of these, other channels, a window larger than the picture.
     """
-    with _scope(name, "Dilation2D"):
+    with _scope(name, "Dilation2D") as scope:
         x = convert_to_tensor(input)
         w = convert_to_tensor(filter if filter is not None else filters, x.dtype)
         stride, rate = _pair(strides, "strides"), _pair(rates if rates is not None else dilations, "rates")
@@ -66,13 +66,14 @@ def dilation2d(input: Any, filter: Any = None, strides: Any = None, rates: Any =
                 ends = [(n + sum(p) - span) // s * s + 1 for n, p, span, s in zip(sizes[1:3], pads, spans, stride)]
                 moved = part[:, :ends[0]:stride[0], :ends[1]:stride[1]] + w[i, j]
                 found = moved if found is None else math_ops.maximum(found, moved)
-        return array_ops.identity(found)
+        return array_ops.identity(found, name=scope)
 
 
 def erosion2d(value: Any, kernel: Any, strides: Any, rates: Any, padding: Any, name: str | None = None) -> Tensor:
     """The smallest value - kernel over each window: the dilation of -value by the kernel turned by 180 degrees, negated."""
-    with _scope(name, "erosion2d"):
-        return math_ops.negative(dilation2d(math_ops.negative(value), array_ops.reverse(kernel, [0, 1]), strides, rates, padding))
+    with _scope(name, "erosion2d") as scope:
+        found = dilation2d(math_ops.negative(value), array_ops.reverse(kernel, [0, 1]), strides, rates, padding)
+        return math_ops.negative(found, name=scope)
 
 
 # ---------------------------------------------------------------- pools whose windows have lengths that differ by one

@@ -808,11 +808,13 @@ def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: An
     """(x - mean) * rsqrt(variance + variance_epsilon) * scale + offset, by broadcasting; `scale` and `offset` may be None."""
     with _scope(name, "batchnorm", x, mean, variance, scale, offset):
         x = convert_to_tensor(x)
-        factor = math_ops.rsqrt(math_ops.add(variance, variance_epsilon))
+        mean, variance = convert_to_tensor(mean), convert_to_tensor(variance)
+        factor = math_ops.rsqrt(variance + variance_epsilon)
         if scale is not None:
             factor = factor * scale
-        back = -convert_to_tensor(mean) * math_ops.cast(factor, convert_to_tensor(mean).dtype)
-        return x * math_ops.cast(factor, x.dtype) + math_ops.cast(back if offset is None else back + offset, x.dtype)
+        scaled = x * math_ops.cast(factor, x.dtype)
+        back = mean * math_ops.cast(factor, mean.dtype)
+        return scaled + math_ops.cast(-back if offset is None else offset - back, x.dtype)
 
 
 def batch_norm_with_global_normalization(t: Any = None, m: Any = None, v: Any = None, beta: Any = None, gamma: Any = None,

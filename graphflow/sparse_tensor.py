@@ -850,9 +850,9 @@ def sparse_matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool =
     """`matmul` of dense matrices that may have many zeros; the result is float32."""
     from .ops.contraction import matmul
 
-    with _scope(name, "SparseMatMul"):
+    with _scope(name, "SparseMatMul") as scope:
         x, y = (math_ops.cast(convert_to_tensor(t), types.float32) for t in (a, b))
-        return matmul(x, y, transpose_a=transpose_a, transpose_b=transpose_b)
+        return matmul(x, y, transpose_a=transpose_a, transpose_b=transpose_b, name=scope)
 
 
 def sparse_merge(sp_ids: Any, sp_values: Any, vocab_size: Any, name: str | None = None, already_sorted: bool = False) -> SparseTensor:
@@ -886,11 +886,12 @@ def sparse_merge(sp_ids: Any, sp_values: Any, vocab_size: Any, name: str | None 
 
 
 def _row_segments(data: Any, indices: Any, segment_ids: Any, num_segments: Any, name: str, sorted_op: Any, counted_op: Any) -> Tensor:
-    with _scope(name, name):
+    with _scope(name, name) as scope:
         # Not along the first axis, where the gradient would be IndexedSlices.
         rows = array_ops.gather(array_ops.expand_dims(convert_to_tensor(data), 0), convert_to_tensor(indices), axis=1)[0]
         ids = math_ops.cast(convert_to_tensor(segment_ids), types.int32)
-        return sorted_op(rows, ids) if num_segments is None else counted_op(rows, ids, num_segments)
+        found = sorted_op(rows, ids) if num_segments is None else counted_op(rows, ids, num_segments)
+        return array_ops.identity(found, name=scope)
 
 
 def sparse_segment_sum(data: Any, indices: Any, segment_ids: Any, name: str | None = None, num_segments: Any = None) -> Tensor:
