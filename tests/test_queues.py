@@ -181,6 +181,27 @@ def test_shared_names_and_sessions():
         assert one.run(b.dequeue()) == 7 and two.run(b.size()) == 0
 
 
+def test_a_queue_chosen_when_it_runs():
+    queues = [tf.FIFOQueue(3, tf.int32, shapes=[[]]) for _ in range(3)]
+    i = tf.placeholder(tf.int32, [])
+    chosen = tf.QueueBase.from_list(i, queues)
+    y, put = chosen.dequeue(), chosen.enqueue(i * 10)
+    assert y.shape.as_list() == [] and chosen.dtypes == [tf.int32]
+    with tf.Session() as sess:
+        for k in (0, 2, 1):
+            sess.run(put, {i: k})
+        assert [sess.run(q.size()) for q in queues] == [1, 1, 1]
+        assert sess.run(queues[2].dequeue()) == 20 and sess.run(y, {i: 1}) == 10
+
+
+def test_timeouts_lose_nothing_of_a_half_put():
+    q = tf.FIFOQueue(2, tf.int32, shapes=[[]])
+    with tf.Session() as sess:
+        with pytest.raises(tf.errors.DeadlineExceededError):
+            sess.run(q.enqueue_many([[1, 2, 3]]), options=tf.RunOptions(timeout_in_ms=30))
+        assert sess.run(q.dequeue_many(2)).tolist() == [1, 2] and sess.run(q.size()) == 0
+
+
 # ---------------------------------------------------------------- threads
 
 
@@ -598,6 +619,15 @@ def test_sparse_batches():
     assert isinstance(b[0], tf.SparseTensor)
     found = read_all(b[0].indices, b[0].values, b[0].dense_shape, b[1])
     assert found[1][0].tolist() == [[0, 2, 0], [1, 3, 0]] and found[1][1].tolist() == [2, 3] and found[1][2].tolist() == [2, 4, 2]
+
+
+def test_sparse_rows_in_batches():
+    i = tf.cast(numbers(4), tf.int64)
+    sp = tf.SparseTensor([[0, 1], [1, 0], [1, 1]], tf.stack([i, i + 10, i + 20]), [2, 3])
+    b = tf.train.batch([sp, tf.stack([i, i])], 4, enqueue_many=True)
+    found = read_all(b[0].indices, b[0].values, b[0].dense_shape, b[1])
+    assert found[0][0].tolist() == [[0, 1], [1, 0], [1, 1], [2, 1], [3, 0], [3, 1]] and found[0][2].tolist() == [4, 3]
+    assert found[0][1].tolist() == [0, 10, 20, 1, 11, 21] and found[1][3].tolist() == [2, 2, 3, 3]
 
 
 def test_training_fed_by_several_threads():

@@ -174,7 +174,8 @@ class Access:
             while not (self.store.closed or self.cancelled):
                 left = None if self.end is None else self.end - time.monotonic()
                 if left is not None and left <= 0:
-                    raise errors.DeadlineExceededError(None, None, "Timed out while waiting for others; nothing has been taken or put")
+                    raise errors.DeadlineExceededError(None, None, "Timed out while waiting for others"
+                                                       + ("" if begun else "; nothing has been taken or put"))
                 condition.wait(left)
                 if ready() and not self.store.closed:
                     return
