@@ -135,13 +135,13 @@ def test_buckets_are_those_of_bisection(dtype):
 
 
 def test_the_numbers_of_a_histogram():
-    values = np.random.RandomState(1).randn(5000)
+    values = np.random.RandomState(1).randn(100_000)
     _, found = written(lambda x: tf.summary.histogram("h", x), values)
     histo = tf.Summary.FromString(found).value[0].histo
     single = values.astype(np.float32).astype(np.float64)
     np.testing.assert_allclose([histo.min, histo.max, histo.num, histo.sum, histo.sum_squares],
-                               [single.min(), single.max(), 5000, single.sum(), (single**2).sum()], rtol=1e-12)
-    assert sum(histo.bucket) == 5000 and list(histo.bucket_limit) == sorted(histo.bucket_limit)
+                               [single.min(), single.max(), 100_000, single.sum(), (single**2).sum()], rtol=1e-12)
+    assert sum(histo.bucket) == 100_000 and list(histo.bucket_limit) == sorted(histo.bucket_limit)
 
 
 # ---------------------------------------------------------------- pictures

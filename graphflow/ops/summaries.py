@@ -19,6 +19,7 @@ from .png import encode_png
 REAL = (types.float16, types.bfloat16, types.float32, types.float64, *[t for t in types.ALL if t.kind in "iu"])
 TEXT = (types.string,)
 FIXED64, BYTES = 1, 2  # wire types
+PART = 1 << 15  # elements of a histogram taken at a time
 
 
 def _summary(*inputs: Tensor, **attrs: Any) -> Spec:
@@ -119,17 +120,27 @@ def _cells(dtype: str) -> tuple[int, np.ndarray, np.ndarray]:
 
 def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(upper ends, counts) of the buckets of finite values as TF1 writes them: runs of empty buckets are one."""
+    return _collapsed(sum((_counts(part) for part in _parts(values)), np.zeros(len(limits()), np.int64)))
+
+
+def _parts(values: np.ndarray) -> list[np.ndarray]:
+    """As many values at a time as stay in cache, as floats."""
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
+    return [values[i:i + PART] for i in range(0, values.size, PART)]
+
+
+def _counts(values: np.ndarray) -> np.ndarray:
     drop, first, cut = _cells(values.dtype.name)
     raw: Any = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
     cell = (raw >> drop).astype(np.intp)
     bucket = first.take(cell)
     bucket += values >= cut.take(cell)
-    return _collapsed(np.bincount(bucket, minlength=len(limits())).astype(np.float64))
+    return np.bincount(bucket, minlength=len(limits()))
 
 
 def _collapsed(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    counts = counts.astype(np.float64)
     full = counts > 0
     keep = full.copy()
     keep[:-1] |= full[1:]  # the last of each run of empty ones
@@ -150,8 +161,9 @@ def _(tag, values):
     if not np.isfinite(low) or not np.isfinite(high):
         raise _bad(f"{'Nan' if np.isnan(low) else 'Infinity'} in summary histogram for: {tag.decode(errors='replace')}")
     ends, counts = histogram(values)
-    wide = values.astype(np.float64, copy=False)
-    numbers = (float(low), float(high), float(values.size), float(wide.sum()), float(np.square(wide).sum()))  # no BLAS: its threads spin
+    wide = [part.astype(np.float64, copy=False) for part in _parts(values)]
+    total, squares = (float(sum(map(np.sum, parts))) for parts in (wide, map(np.square, wide)))  # no BLAS: its threads spin
+    numbers = (float(low), float(high), float(values.size), total, squares)
     body = b"".join(struct.pack("<Bd", i << 3 | FIXED64, n) for i, n in enumerate(numbers, 1) if n)
     body += _field(6, ends.tobytes()) + _field(7, counts.tobytes())
     return _value(tag, 5, body)
