@@ -407,6 +407,47 @@ def test_elements_after_an_error(change, threads):
     assert found == [0, "1", 2, 3, "4", 5, 6]
 
 
+def survivors(dataset):
+    """Elements, and an "E" for each error."""
+    fetch, found = dataset.make_one_shot_iterator().get_next(), []
+    with tf.Session() as sess:
+        while True:
+            try:
+                found.append(plain(sess.run(fetch)))
+            except tf.errors.InvalidArgumentError:
+                found.append("E")
+            except tf.errors.OutOfRangeError:
+                return found
+
+
+def test_where_an_error_goes():
+    def data(n=6):
+        return numbers(n).map(lambda v: v + tf.cast(tf.check_numerics(1 / (tf.cast(v, tf.float32) - 2), "2") * 0, tf.int64))
+
+    assert sorted(map(str, survivors(data().shuffle(10)))) == ["0", "1", "3", "4", "5", "E"]  # none of the buffer is lost
+    assert survivors(data().shuffle(1)) == [0, 1, "E", 3, 4, 5]
+    assert survivors(data().window(2).flat_map(lambda w: w.batch(2))) == [[0, 1], "E", [4, 5]]
+    assert survivors(data().repeat(2)) == [0, 1, "E", 3, 4, 5] * 2
+    assert survivors(data().prefetch(2).flat_map(lambda v: numbers(v, v + 1))) == [0, 1, "E", 3, 4, 5]
+    assert survivors(data().apply(x.scan(np.int64(0), lambda s, v: (s + v, s + v)))) == [0, 1, "E", 4, 8, 13]
+    assert survivors(data().padded_batch(2, [])) == [[0, 1], "E", [3, 4], [5]]
+
+
+def test_shuffle_reads_only_its_buffer_ahead():
+    made = []
+
+    def generate():
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    fetch = Dataset.from_generator(generate, tf.int64, []).shuffle(5).make_one_shot_iterator().get_next()
+    with tf.Session() as sess:
+        for count in (5, 6, 7):
+            sess.run(fetch)
+            assert len(made) == count
+
+
 def test_run_time_errors():
     wrong, lost = tf.errors.InvalidArgumentError, tf.errors.DataLossError
     zero = lambda: tf.placeholder_with_default(tf.constant(0, tf.int64), [])  # noqa: E731

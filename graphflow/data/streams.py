@@ -229,33 +229,47 @@ class Shuffle(Rows):
     def __init__(self, s: Stream, size: int, rng: np.random.Generator):
         self.inputs, self.table, self.size, self.rng = (s,), s.table, size, rng
         self.kept: list[Any] = []
+        self.hole: int | None = None  # the place of the element that has left last
         self.full = self.ended = False
         self.next = super().next if s.table is not None else self._element  # type: ignore[method-assign]
 
     def _fill(self) -> None:
-        if not self.full:
-            more, self.ended = upto(self.inputs[0], self.size - len(self.kept))
-            self.kept += more
-            self.full = True
-            if self.ended:
-                self._mix()
+        s = self.inputs[0]
+        try:
+            while len(self.kept) < self.size:
+                if s.table is not None:
+                    self.kept += s.refs(self.size - len(self.kept)).tolist()
+                else:
+                    self.kept.append(s.next())
+        except End:
+            self._mix()
+        self.full = True
 
     def _mix(self) -> None:
         """The rest of the elements, put into the order in which they leave."""
+        if self.hole is not None:
+            del self.kept[self.hole]
         order = self.rng.permutation(len(self.kept))
         self.kept = [self.kept[i] for i in order]
         self.kept.reverse()
+        self.ended = True
 
     def _take(self, n: int) -> list[Any]:
-        self._fill()
+        if not self.full:
+            self._fill()
+        out: list[Any] = []
         if not self.ended:
-            new, self.ended = upto(self.inputs[0], n)
-            places = (self.rng.random(len(new)) * len(self.kept)).astype(np.int64).tolist()
-            kept, out = self.kept, []
-            for place, x in zip(places, new):
+            first = self.hole is None
+            new, ended = upto(self.inputs[0], n - first)
+            kept, hole = self.kept, self.hole
+            places = (self.rng.random(len(new) + first) * len(kept)).astype(np.int64).tolist()
+            for place, x in zip(places, [kept[0], *new] if first else new):
+                if hole is not None:
+                    kept[hole] = x
                 out.append(kept[place])
-                kept[place] = x
-            if self.ended:
+                hole = place
+            self.hole = hole
+            if ended:
                 self._mix()
             if out:
                 return out
@@ -745,7 +759,7 @@ class Window(Stream):
 
     def __init__(self, s: Stream, size: int, shift: int, stride: int, drop: bool, wrap: Callable[[list[Element]], Element]):
         self.inputs, self.size, self.shift, self.stride, self.drop, self.wrap = (s,), size, shift, stride, drop, wrap
-        self.kept: list[Element] = []
+        self.kept: list[Any] = []
         self.skip = 0  # elements that stand between two windows
         self.over = False
 
@@ -753,10 +767,12 @@ class Window(Stream):
         span = (self.size - 1) * self.stride + 1
         while not self.over and len(self.kept) < span:
             try:
-                found = self.inputs[0].next()
+                found: Any = self.inputs[0].next()
             except End:
                 self.over = True
                 break
+            except Exception as e:  # every window that it belongs to fails
+                found = e
             if self.skip:
                 self.skip -= 1
             else:
@@ -767,6 +783,9 @@ class Window(Stream):
         window = self.kept[:span:self.stride]
         self.skip = max(0, self.shift - len(self.kept))
         self.kept = self.kept[self.shift:]
+        for x in window:
+            if isinstance(x, Exception):
+                raise x
         return self.wrap(window)
 
 
