@@ -113,7 +113,7 @@ def test_making_and_finding_variables():
     assert tf.get_collection("mine") == [d] and framework.get_unique_variable("b") is d
     assert framework.get_variables_to_restore() == [a, b, d]
     assert framework.get_variables_to_restore(["A"], exclude=["A/B"]) == [a]
-    assert framework.filter_variables([a, b, d], ["^A"], ["b$"]) == [a]
+    assert framework.filter_variables([a, b, d], ["^A"], ["b:0$"]) == [a]
     assert framework.filter_variables([a, b, d], ["b"], reg_search=False) == [d]
     assert framework.get_variable_full_name(b) == "A/B/b"
     assert len(tf.losses.get_regularization_losses()) == 1
@@ -300,3 +300,11 @@ def test_nest():
                               (lambda: nest.flatten_dict_items({(1, 1): [3, 4]}), ValueError, "not unique")]:
         with pytest.raises(error, match=text):
             call()
+
+
+def test_variable_device_chooser():
+    choose = framework.VariableDeviceChooser(2)
+    with framework.arg_scope([framework.variable], device=choose):
+        devices = [framework.variable(f"v{i}", [1]).device for i in range(3)]
+    assert devices == [f"/job:ps/task:{i}/device:CPU:0" for i in (0, 1, 0)]
+    assert framework.VariableDeviceChooser(device_type="GPU", device_index=1)(None) == "/device:GPU:1"

@@ -335,6 +335,56 @@ def test_streaming_metrics_with_more_arguments():
     np.testing.assert_allclose(area, 14 / 16, atol=0.01)
 
 
+def test_metrics_at_thresholds():
+    scores, wide = np.concatenate(SCORES), [0.25, 0.5, 0.75]
+    for name, label in (("positive", 0), ("negative", 1)):
+        value = streamed(lambda p, y: getattr(metrics, f"streaming_false_{name}_rate_at_thresholds")(p, y, wide), SCORES, LABELS)[1]
+        wrong = [((scores > t) if label == 0 else (scores <= t))[ALL_L == label].mean() for t in wide]
+        np.testing.assert_allclose(value, wrong, atol=1e-6)
+    t = np.linspace(0, 1, 200)
+    tp, fp = (np.array([((scores > x) & (ALL_L == k)).sum() for x in t]) for k in (1, 0))
+    precision, recall = tp / np.maximum(tp + fp, 1), tp / ALL_L.sum()
+    got = streamed(lambda y, p: metrics.precision_at_recall(y, p, 0.7), LABELS, SCORES)
+    np.testing.assert_allclose([got[0][-1], got[1]], precision[recall >= 0.7][-1], atol=1e-5)
+    got = streamed(lambda y, p: metrics.recall_at_precision(y, p, 0.8, strict_mode=True), LABELS, SCORES)
+    np.testing.assert_allclose([got[0][-1], got[1]], recall[precision >= 0.8].max(), atol=1e-5)
+    got = streamed(lambda y, p: metrics.recall_at_precision(y, p, 0.8), LABELS, SCORES)
+    np.testing.assert_allclose(got[1], recall[abs(precision - 0.8).argmin()], atol=1e-5)
+    data = streamed(lambda y, p: metrics.precision_recall_at_equal_thresholds(y, p, num_thresholds=5), [b > 0 for b in LABELS], SCORES)[1]
+    even = np.linspace(0, 1, 5)
+    tp, fp = (np.array([((scores >= x) & (ALL_L == k)).sum() for x in even]) for k in (1, 0))
+    for value, want in zip(data, [tp, fp, fp[0] - fp, tp[0] - tp, tp / np.maximum(tp + fp, 1e-7), tp / tp[0], even]):
+        np.testing.assert_allclose(value, want, atol=1e-6)
+
+
+def test_streaming_concat_and_rankings():
+    updates, value = streamed(lambda v: metrics.streaming_concat(v), SCORES)
+    assert updates == [4, 8] and np.array_equal(value, np.concatenate(SCORES))
+    rows = [np.arange(6.0).reshape(2, 3), np.arange(4.0).reshape(2, 2)]
+    values = tf.placeholder(tf.float64, [2, None])
+    value, update = metrics.streaming_concat(values, axis=-1, max_size=4)
+    with tf.Session() as sess:
+        sess.run(tf.local_variables_initializer())
+        sizes = [sess.run(update, {values: r}) for r in rows]
+        assert sizes == [3, 4] and sess.run(value).tolist() == [[0, 1, 2, 0], [3, 4, 5, 2]]
+    scores, labels = [R.rand(3, 5)] * 2, [np.array([[0, 2], [4, 1], [3, 0]])] * 2
+    top = [np.argsort(-s, 1)[:, :2] for s in scores]
+    hits = [len({*a} & {*b}) for t, y in zip(top, labels) for a, b in zip(t, y)]
+    for value, want in [(streamed(lambda p, y: metrics.streaming_sparse_precision_at_k(p, y, 2), scores, labels)[1], np.mean(hits) / 2),
+                        (streamed(lambda p, y: metrics.streaming_sparse_recall_at_k(p, y, 2), scores, labels)[1], np.mean(hits) / 2),
+                        (streamed(lambda y, p: metrics.sparse_recall_at_top_k(y, p), labels, top)[1], np.mean(hits) / 2),
+                        (streamed(lambda p, y: metrics.streaming_sparse_precision_at_top_k(p, y), top, labels)[1], np.mean(hits) / 2)]:
+        np.testing.assert_allclose(value, want, rtol=1e-6)
+    assert metrics.set_union is tf.sets.set_union
+    for call, text in [(lambda: metrics.streaming_concat(tf.placeholder(tf.float32)), "known rank"),
+                       (lambda: metrics.streaming_concat(tf.zeros([2]), 1), "axis = 1 not in"),
+                       (lambda: metrics.streaming_concat(tf.placeholder(tf.float32, [2, None])), "known size"),
+                       (lambda: metrics.precision_at_recall([1], [1.0], 2), "target_recall"),
+                       (lambda: metrics.recall_at_precision([1], [1.0], 2), "precision")]:
+        with pytest.raises(ValueError, match=text):
+            call()
+
+
 def test_metrics_of_one_batch_and_maps():
     x, y = tf.constant([1, 2, 3]), tf.constant([1, 2, 0])
     a = metrics.accuracy(x, y)

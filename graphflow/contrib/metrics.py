@@ -2,20 +2,25 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from .. import array_ops, graph, math_ops, metrics, nn, types
+from ..check_ops import assert_greater_equal, assert_less_equal
+from ..control_flow_ops import group
 from ..graph import GraphKeys, Tensor
 from ..metrics import confusion_matrix
 from ..ops import state
 from ..ops.elementwise import select
 from ..ops.opdef import convert_to_tensor
+from ..state_ops import scatter_add
 from ..variable_scope import variable_scope
 from ..variables import Variable
 from . import _old_layout
 
 __all__ = ["accuracy", "aggregate_metric_map", "aggregate_metrics", "cohen_kappa", "confusion_matrix", "count", "f1_score",
-           "streaming_covariance", "streaming_false_negative_rate", "streaming_false_positive_rate", "streaming_pearson_correlation",
+           "precision_at_recall", "precision_recall_at_equal_thresholds", "recall_at_precision", "sparse_recall_at_top_k",
+           "streaming_concat", "streaming_covariance", "streaming_false_negative_rate", "streaming_false_negative_rate_at_thresholds",
+           "streaming_false_positive_rate", "streaming_false_positive_rate_at_thresholds", "streaming_pearson_correlation",
            "streaming_recall_at_k"]
 
 _TAIL = "weights=None metrics_collections=None updates_collections=None name=None"
@@ -160,21 +165,169 @@ streaming_false_positive_rate = _rate("false_positives", "true_negatives", "fals
 streaming_false_negative_rate = _rate("false_negatives", "true_positives", "false_negative_rate")
 
 
+def _rate_at_thresholds(part: str, rest: str, name: str) -> Callable[..., tuple[Any, Any]]:
+    def metric(predictions: Any, labels: Any, thresholds: Any, weights: Any = None, metrics_collections: Any = None,
+               updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+        with variable_scope(name, default):
+            (a, update_a), (b, update_b) = (getattr(metrics, f"{kind}_at_thresholds")(labels, predictions, thresholds, weights)
+                                            for kind in (part, rest))
+            return _published(a / (_SMALL + a + b), update_a / (_SMALL + update_a + update_b), metrics_collections, updates_collections)
+    default = f"{name}_at_thresholds"
+    metric.__name__ = metric.__qualname__ = f"streaming_{default}"
+    metric.__doc__ = f"{part} / ({part} + {rest}) so far, for each threshold: (value, update)."
+    return metric
+
+
+_SMALL = 1e-7
+streaming_false_positive_rate_at_thresholds = _rate_at_thresholds("false_positives", "true_negatives", "false_positive_rate")
+streaming_false_negative_rate_at_thresholds = _rate_at_thresholds("false_negatives", "true_positives", "false_negative_rate")
+
+
+def sparse_recall_at_top_k(labels: Any, top_k_predictions: Any, class_id: int | None = None, weights: Any = None,
+                           metrics_collections: Any = None, updates_collections: Any = None,
+                           name: str | None = None) -> tuple[Any, Any]:
+    """`tf.metrics.recall_at_top_k`: the share of labels among the predicted classes [batch, k] so far: (value, update)."""
+    return metrics.recall_at_top_k(labels, top_k_predictions, None, class_id, weights, metrics_collections, updates_collections, name)
+
+
+def _even(num_thresholds: int) -> list[float]:
+    """Thresholds that divide [0, 1] evenly, the first and the last just outside."""
+    return [-_SMALL, *((i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)), 1.0 + _SMALL]
+
+
+def _confusion(labels: Any, predictions: Any, thresholds: Any, weights: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Values and updates of (true positives, false positives, false negatives) at the thresholds."""
+    found = [getattr(metrics, f"{kind}_at_thresholds")(labels, predictions, thresholds, weights)
+             for kind in ("true_positives", "false_positives", "false_negatives")]
+    return [f[0] for f in found], [f[1] for f in found]
+
+
+def precision_at_recall(labels: Any, predictions: Any, target_recall: float, weights: Any = None, num_thresholds: int = 200,
+                        metrics_collections: Any = None, updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """The precision at the highest threshold whose recall is `target_recall` or more: (value, update).
+
+    Raises:
+        ValueError: `target_recall` lies outside [0, 1].
+    """
+    if not 0 <= target_recall <= 1:
+        raise ValueError("`target_recall` must be in the range [0, 1].")
+    with variable_scope(name, "precision_at_recall"):
+        def at(parts: list[Tensor], name: str) -> Tensor:
+            tp, fp, fn = parts
+            enough = math_ops.cast(math_ops.greater_equal(tp / (tp + fn + _SMALL), target_recall), types.int32)
+            i = math_ops.maximum(math_ops.reduce_sum(enough) - 1, 0)
+            return math_ops.divide(tp[i] + _SMALL, tp[i] + fp[i] + _SMALL, name=name)
+
+        values, updates = _confusion(labels, predictions, _even(num_thresholds), weights)
+        return _published(at(values, "value"), at(updates, "update_op"), metrics_collections, updates_collections)
+
+
+def recall_at_precision(labels: Any, predictions: Any, precision: float, weights: Any = None, num_thresholds: int = 200,
+                        metrics_collections: Any = None, updates_collections: Any = None, name: str | None = None,
+                        strict_mode: bool = False) -> tuple[Any, Any]:
+    """The recall at the threshold whose precision is nearest to `precision`: (value, update).
+
+    Args:
+        strict_mode: of the thresholds whose precision is `precision` or more, the largest recall; 0 without any.
+
+    Raises:
+        ValueError: `precision` lies outside [0, 1].
+    """
+    if not 0 <= precision <= 1:
+        raise ValueError("`precision` must be in the range [0, 1].")
+    with variable_scope(name, "recall_at_precision"):
+        def at(parts: list[Tensor], name: str) -> Tensor:
+            tp, fp, fn = parts
+            precisions, recalls = math_ops.div_no_nan(tp, tp + fp + _SMALL), math_ops.div_no_nan(tp, tp + fn + _SMALL)
+            if strict_mode:
+                return math_ops.reduce_max(select(precisions >= precision, recalls, array_ops.zeros_like(recalls)), name=name)
+            return array_ops.gather(recalls, math_ops.argmin(math_ops.abs(precisions - precision), 0), name=name)
+
+        values, updates = _confusion(labels, predictions, _even(num_thresholds), weights)
+        return _published(at(values, "value"), at(updates, "update_op"), metrics_collections, updates_collections)
+
+
+class PrecisionRecallData(NamedTuple):
+    """Counts, precision and recall at each threshold."""
+
+    tp: Any
+    fp: Any
+    tn: Any
+    fn: Any
+    precision: Any
+    recall: Any
+    thresholds: Any
+
+
+def precision_recall_at_equal_thresholds(labels: Any, predictions: Any, weights: Any = None, num_thresholds: int | None = None,
+                                         use_locking: bool | None = None, name: str | None = None) -> tuple[PrecisionRecallData, Any]:
+    """(counts, precision and recall so far at thresholds that divide [0, 1] evenly, update): time does not grow with their number.
+
+    Args:
+        labels: booleans; predictions: in [0, 1], of the same shape.
+        num_thresholds: 201 by default.
+    """
+    n = num_thresholds or 201
+    with variable_scope(name, "precision_recall_at_equal_thresholds"):
+        labels, predictions = math_ops.cast(labels, types.bool_), convert_to_tensor(predictions)
+        with graph.get_default_graph().control_dependencies([
+                assert_greater_equal(predictions, math_ops.cast(0.0, predictions.dtype), message="predictions must be in [0, 1]"),
+                assert_less_equal(predictions, math_ops.cast(1.0, predictions.dtype), message="predictions must be in [0, 1]")]):
+            predictions = array_ops.identity(predictions)
+        weight = math_ops.cast(1.0 if weights is None else weights, types.float64) * array_ops.ones_like(predictions, dtype=types.float64)
+        positive = math_ops.cast(labels, types.float64) * weight
+        place = math_ops.cast(math_ops.floor(array_ops.reshape(predictions, [-1]) * (n - 1)), types.int32)
+        buckets = [_variable(v, [n], types.float64) for v in ("tp_buckets", "fp_buckets")]
+        update = group(*[scatter_add(b, place, array_ops.reshape(x, [-1])) for b, x in zip(buckets, (positive, weight - positive))])
+        tp, fp = (math_ops.cumsum(b.value(), reverse=True) for b in buckets)
+        tn, fn = fp[0] - fp, tp[0] - tp
+        found = (tp, fp, tn, fn, tp / math_ops.maximum(tp + fp, _SMALL), tp / math_ops.maximum(tp + fn, _SMALL))
+        columns = [math_ops.cast(x, predictions.dtype) for x in (*found, array_ops.linspace(0.0, 1.0, n))]
+        return PrecisionRecallData._make(columns), update
+
+
+def streaming_concat(values: Any, axis: int = 0, max_size: int | None = None, metrics_collections: Any = None,
+                     updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
+    """All values so far, joined along `axis`, at most `max_size` of them: (value, an update that gives their number).
+
+    Raises:
+        ValueError: an unknown rank, an axis outside it, or unknown sizes along other axes.
+    """
+    with variable_scope(name, "streaming_concat"):
+        values = convert_to_tensor(values)
+        rank = values.shape.ndims
+        if rank is None:
+            raise ValueError("`values` must have known statically known rank")
+        at = axis + rank if axis < 0 else axis
+        if not 0 <= at < rank:
+            raise ValueError(f"axis = {axis} not in [0, {rank})")
+        sizes = values.shape.as_list()
+        if any(n is None for i, n in enumerate(sizes) if i != at):
+            raise ValueError("all dimensions of `values` other than the dimension to concatenate along must have statically known size")
+        empty = [0 if i == at else n for i, n in enumerate(sizes)]
+        array = Variable(lambda: array_ops.zeros(empty, values.dtype), False, [GraphKeys.LOCAL_VARIABLES, GraphKeys.METRIC_VARIABLES],
+                         validate_shape=False, name="array")
+        joined = array_ops.concat([array.value(), values], at)
+        if max_size is not None:
+            joined = joined[(slice(None),) * at + (slice(0, max_size),)]
+        written = state.assign(array, joined, validate_shape=False)
+        value = array_ops.identity(array.value())
+        value.set_shape([None if i == at else n for i, n in enumerate(sizes)])
+        update = array_ops.identity(array_ops.shape(written)[at], name="update_op")
+        return _published(value, update, metrics_collections, updates_collections)
+
+
 def f1_score(labels: Any, predictions: Any, weights: Any = None, num_thresholds: int = 200, metrics_collections: Any = None,
              updates_collections: Any = None, name: str | None = None) -> tuple[Any, Any]:
     """The best F1 score, 2 precision recall / (precision + recall), over thresholds of the predictions in [0, 1]: (value, update)."""
     with variable_scope(name, "f1"):
-        small = 1e-7
-        thresholds = [-small, *((i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)), 1.0 + small]
-        found = [getattr(metrics, f"{kind}_at_thresholds")(labels, predictions, thresholds, weights)
-                 for kind in ("true_positives", "false_positives", "false_negatives")]
+        def best(parts: list[Tensor], name: str) -> Tensor:
+            tp, fp, fn = parts
+            precision, recall = tp / (_SMALL + tp + fp), tp / (_SMALL + tp + fn)
+            return math_ops.reduce_max(2.0 * precision * recall / (precision + recall + _SMALL), name=name)
 
-        def best(tp: Tensor, fp: Tensor, fn: Tensor, name: str) -> Tensor:
-            precision, recall = tp / (small + tp + fp), tp / (small + tp + fn)
-            return math_ops.reduce_max(2.0 * precision * recall / (precision + recall + small), name=name)
-
-        return _published(best(*(f[0] for f in found), name="value"), best(*(f[1] for f in found), name="update_op"), metrics_collections,
-                          updates_collections)
+        values, updates = _confusion(labels, predictions, _even(num_thresholds), weights)
+        return _published(best(values, "value"), best(updates, "update_op"), metrics_collections, updates_collections)
 
 
 def _weighted_batch(predictions: Any, labels: Any, weights: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,13 +11,14 @@ from ...control_flow_ops import group
 from ...graph import Graph, GraphKeys, Operation, Tensor
 from ...ops import state
 from ...platform import logging
+from ...specs import DeviceSpec
 from ...train import Saver, load_checkpoint
 from ...train.training_util import (assert_global_step, create_global_step, get_global_step, get_or_create_global_step)
 from ...variable_scope import VariableScope, get_variable, get_variable_scope
 from ...variables import Variable, VariableAggregation, VariableSynchronization
 from .arg_scope import add_arg_scope
 
-__all__ = ["add_model_variable", "assert_global_step", "assert_or_get_global_step", "assign_from_checkpoint",
+__all__ = ["VariableDeviceChooser", "add_model_variable", "assert_global_step", "assert_or_get_global_step", "assign_from_checkpoint",
            "assign_from_checkpoint_fn", "assign_from_values", "assign_from_values_fn", "create_global_step", "filter_variables",
            "get_global_step", "get_local_variables", "get_model_variables", "get_or_create_global_step", "get_trainable_variables",
            "get_unique_variable", "get_variable_full_name", "get_variables", "get_variables_by_name", "get_variables_by_suffix",
@@ -82,6 +83,26 @@ def add_model_variable(var: Any) -> None:
     g = graph.get_default_graph()
     if all(v is not var for v in g.get_collection(GraphKeys.MODEL_VARIABLES)):
         g.add_to_collection(GraphKeys.MODEL_VARIABLES, var)
+
+
+class VariableDeviceChooser:
+    """A device function: variables go to the parameter servers in turn; without any, to the device that the arguments name.
+
+    Args:
+        num_tasks, job_name: of the parameter servers.
+        device_type, device_index, replica: of the device.
+    """
+
+    def __init__(self, num_tasks: int = 0, job_name: str = "ps", device_type: str = "CPU", device_index: int | None = 0,
+                 replica: int | None = None):
+        self._num_tasks, self._job_name, self._next = num_tasks, job_name, 0
+        self._device: dict[str, Any] = {"replica": replica, "device_type": device_type, "device_index": device_index}
+
+    def __call__(self, op: Any) -> str:
+        if not self._num_tasks:
+            return DeviceSpec(**self._device).to_string()
+        task, self._next = self._next, (self._next + 1) % self._num_tasks
+        return DeviceSpec(job=self._job_name, task=task, **self._device).to_string()
 
 
 # ---------------------------------------------------------------- finding
@@ -154,7 +175,7 @@ def filter_variables(var_list: Any, include_patterns: Any = None, exclude_patter
     """Variables that one of `include_patterns` matches (any, by default) and none of `exclude_patterns`.
 
     Args:
-        reg_search: the regular expressions may match anywhere in a name, else from its start.
+        reg_search: the regular expressions may match anywhere in a name ("scope/v:0"), else from its start.
 
     Raises:
         TypeError: the patterns are no list or tuple.
@@ -165,8 +186,8 @@ def filter_variables(var_list: Any, include_patterns: Any = None, exclude_patter
         if value is not None and not isinstance(value, (list, tuple)):
             raise TypeError(f"{name} is provided but is not a list or a tuple: {value!r}")
     match = re.search if reg_search else re.match
-    return [v for v in var_list if (not include_patterns or any(match(p, v.op.name) for p in include_patterns))
-            and not any(match(p, v.op.name) for p in exclude_patterns or ())]
+    return [v for v in var_list if (include_patterns is None or any(match(p, v.name) for p in include_patterns))
+            and not any(match(p, v.name) for p in exclude_patterns or ())]
 
 
 # ---------------------------------------------------------------- giving values
