@@ -10,6 +10,7 @@ import ctypes
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from threading import get_ident
 from typing import Any, Callable, Collection, Sequence
@@ -162,6 +163,9 @@ class Variant:
             free[:] = [p for p in free if p is not plan]
 
 
+_nothing = nullcontext()
+
+
 class Executable:
     """See `runtime.reference.Reference` for the same thing in NumPy."""
 
@@ -202,7 +206,7 @@ class Executable:
         again = control.saves(self.request.ops)  # what looks into a branch or loop needs it to run here
         done = {t: a for t, a in (done or {}).items() if t.op not in again}
         arrays = [*[self.convert(t, v) for t, v in zip(self.feeds, values)], *done.values()]
-        with self.store.lock:
+        with self.store.lock, self._streams():
             if self.store.inside:
                 self.store.alone()
             limit = timeout if timeout is not None else self.timeout / 1000 or None
@@ -228,7 +232,7 @@ class Executable:
                 if found is not None:
                     self.idle.append(fast)
                     return found
-        with store.lock:
+        with store.lock, self._streams():
             if store.inside and not self.shared:
                 store.alone()
             if again and self.idle and not self.shared:
@@ -258,9 +262,13 @@ class Executable:
                 self.idle.append(made)
             return results
 
+    def _streams(self) -> Any:
+        """Held where a run takes numbers from random streams at its beginning and counts them at its end: others run freely meanwhile."""
+        return self.store.drawing if self.free else _nothing
+
     def _early(self, values: Sequence[Any]) -> list[Any] | None:
         """An interpreted run while there is nothing better; None from then on."""
-        with self.store.lock:
+        with self.store.lock, self._streams():
             if self.early is None:
                 return None
             if self.store.inside:
