@@ -78,7 +78,9 @@ def _(serialized, *rest, columns, single, named):
 def _dense_columns(columns: tuple[Any, ...]) -> tuple[tuple[bytes, int, int, tuple[int, ...]], ...]:
     """(key, kind, number of elements, shape) of each column, if all are dense; else nothing."""
     found = [Column(*c) for c in columns]
-    return tuple((c.key.encode(), KINDS[c.dtype], math.prod(c.shape), c.shape) for c in found) if all(c.how == "dense" for c in found) else ()
+    if any(c.how != "dense" for c in found):
+        return ()
+    return tuple((c.key.encode(), KINDS[c.dtype], math.prod(c.shape), c.shape) for c in found)
 
 
 def _one_record(data: bytes, columns: tuple[tuple[bytes, int, int, tuple[int, ...]], ...]) -> list[np.ndarray] | None:
