@@ -80,7 +80,7 @@ _LAZY = {
     "test": ".platform.test",
 }
 _LATE_NAMES = {"confusion_matrix": ".metrics", "MetaGraphDef": ".train.meta_graph",  # functions of such modules
-               "get_logger": ".platform.logging", "DeviceSpec": ".device_spec"}
+               "get_logger": ".platform.logging"}
 _LATE_NAMES |= dict.fromkeys(("Event", "HistogramProto", "LogMessage", "RunMetadata", "SessionLog", "Summary", "SummaryMetadata"),
                              ".proto")
 _LAZY |= {"io": ".io", "python_io": ".python_io", "strings": ".strings"}

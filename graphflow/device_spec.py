@@ -10,7 +10,8 @@ from typing import Any
 __all__ = ["DeviceSpec"]
 
 _PARTS = ("job", "replica", "task", "device_type", "device_index")
-_PIECE = re.compile(r"^(?:(?P<key>job|replica|task):(?P<value>[\w.*-]+)|(?:device:)?(?P<kind>[A-Za-z]\w*)(?::(?P<index>\d+|\*))?)$")
+_PIECE = re.compile(r"^(?:(?P<key>job|replica|task):(?P<value>[\w.*-]+)|"
+                    r"(?P<kind>device:[A-Za-z]\w*|[cC][pP][uU]|[gGtT][pP][uU])(?::(?P<index>\d+|\*))?)$")
 
 
 class DeviceSpec:
@@ -36,14 +37,14 @@ class DeviceSpec:
         for piece in filter(None, (spec or "").split("/")):
             part = _PIECE.match(piece)
             if part is None or part["key"] in ("replica", "task") and not re.fullmatch(r"\d+|\*", part["value"]):
-                raise ValueError(f"Malformed device specification {spec!r}: unknown part {piece!r}; expected for example '/cpu:0' or "
+                raise ValueError(f"Malformed device specification {spec!r}: Unknown attribute {piece!r}; expected for example '/cpu:0' or "
                                  "'/job:worker/task:0/device:GPU:0'")
             if part["key"]:
                 found[part["key"]] = None if part["value"] == "*" else part["value"]
                 continue
             if found["device_type"] is not None:
                 raise ValueError(f"Malformed device specification {spec!r}: Cannot specify multiple device types")
-            found["device_type"] = part["kind"].upper()
+            found["device_type"] = part["kind"].removeprefix("device:").upper()
             found["device_index"] = None if part["index"] in (None, "*") else int(part["index"])
         for name, value in found.items():
             setattr(self, name, value)

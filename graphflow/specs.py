@@ -1,10 +1,10 @@
 """Descriptions without values: `tf.TensorSpec`, `tf.SparseTensorSpec`, `tf.IndexedSlicesSpec`, and `tf.DeviceSpec` of a device string."""
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from . import types
+from .device_spec import DeviceSpec
 
 __all__ = ["DeviceSpec", "IndexedSlicesSpec", "SparseTensorSpec", "TensorSpec", "TypeSpec"]
 
@@ -79,70 +79,3 @@ class IndexedSlicesSpec(TypeSpec):
 
     def __repr__(self) -> str:
         return f"IndexedSlicesSpec({self.shape}, {self.dtype!r})"
-
-
-class DeviceSpec:
-    """The parts of a device string such as "/job:ps/replica:0/task:1/device:GPU:0"; parts that are None are left open.
-
-    Args:
-        job, device_type: names.  replica, task, device_index: numbers.
-    """
-
-    def __init__(self, job: str | None = None, replica: int | None = None, task: int | None = None, device_type: str | None = None,
-                 device_index: int | None = None):
-        self.job, self.device_type = job or None, device_type.upper() if device_type and device_type != "*" else None
-        self.replica, self.task, self.device_index = (None if n is None else int(n) for n in (replica, task, device_index))
-
-    def parse_from_string(self, spec: str) -> DeviceSpec:
-        """Takes the parts that a device string names, and returns itself.  Raises ValueError for an unknown part."""
-        for part in filter(None, spec.split("/")):
-            kind, *rest = part.split(":")
-            numbers = [None if r == "*" else r for r in rest]
-            if kind in ("job", "replica", "task") and len(rest) == 1:
-                value: Any = numbers[0]
-                setattr(self, kind, value if kind == "job" or value is None else int(value))
-            elif kind == "device" and len(rest) in (1, 2):
-                self.device_type = numbers[0].upper() if numbers[0] else None
-                self.device_index = int(numbers[1]) if len(rest) == 2 and numbers[1] else None
-            elif re.fullmatch(r"(?i)[cgt]pu", kind) and len(rest) == 1:
-                self.device_type, self.device_index = kind.upper(), int(numbers[0]) if numbers[0] else None
-            else:
-                raise ValueError(f"Unknown attribute {kind!r} is encountered while parsing the device spec: {spec!r}.")
-        return self
-
-    @classmethod
-    def from_string(cls, spec: str) -> DeviceSpec:
-        """The parts of a device string."""
-        return cls().parse_from_string(spec)
-
-    def merge_from(self, dev: DeviceSpec) -> None:
-        """Takes the parts that `dev` names."""
-        for part in ("job", "replica", "task", "device_type", "device_index"):
-            if getattr(dev, part) is not None:
-                setattr(self, part, getattr(dev, part))
-
-    def make_merged_spec(self, dev: DeviceSpec) -> DeviceSpec:
-        """These parts with those that `dev` names."""
-        found = self.replace()
-        found.merge_from(dev)
-        return found
-
-    def replace(self, **parts: Any) -> DeviceSpec:
-        """A copy with other parts."""
-        return DeviceSpec(**{**{k: getattr(self, k) for k in ("job", "replica", "task", "device_type", "device_index")}, **parts})
-
-    def to_string(self) -> str:
-        """The device string."""
-        text = "".join(f"/{k}:{getattr(self, k)}" for k in ("job", "replica", "task") if getattr(self, k) is not None)
-        if self.device_type is None:
-            return text
-        return f"{text}/device:{self.device_type}:{'*' if self.device_index is None else self.device_index}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DeviceSpec) and self.to_string() == other.to_string()
-
-    def __hash__(self) -> int:
-        return hash(self.to_string())
-
-    def __repr__(self) -> str:
-        return f"DeviceSpec({self.to_string()!r})"
