@@ -1197,11 +1197,18 @@ def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name
 # ---------------------------------------------------------------- blocks
 
 
+def _width_pairs(values: Any, n: int) -> list[list[Any]]:
+    """n pairs of widths, ints where the graph determines them, else scalars."""
+    if isinstance(values, Tensor) and constant_value(values) is None:
+        return [[values[k, 0], values[k, 1]] for k in builtins.range(n)]
+    return np.asarray(constant_value(values) if isinstance(values, Tensor) else values).reshape(-1, 2).tolist()
+
+
 def space_to_batch_nd(input: Any, block_shape: Any, paddings: Any, name: str | None = None) -> Tensor:
     """Pads the spatial dimensions 1..n and moves blocks of `block_shape` of them into the batch dimension."""
     with _scope(name, "SpaceToBatchND") as scope:
         x, blocks = convert_to_tensor(input), _static_ints(block_shape, "block_shape")
-        widths = np.asarray(constant_value(paddings) if isinstance(paddings, Tensor) else paddings).reshape(-1, 2).tolist()
+        widths = _width_pairs(paddings, len(blocks))
         rank, n = len(opdef.needs_rank(x)), len(blocks)
         x = pad(x, [[0, 0], *widths, *[[0, 0]] * (rank - 1 - n)])
         sizes = [size_along(x, k) for k in builtins.range(rank)]
@@ -1220,7 +1227,7 @@ def batch_to_space_nd(input: Any, block_shape: Any, crops: Any, name: str | None
     """Moves blocks out of the batch dimension into the spatial dimensions and crops: undoes `space_to_batch_nd`."""
     with _scope(name, "BatchToSpaceND") as scope:
         x, blocks = convert_to_tensor(input), _static_ints(block_shape, "block_shape")
-        cut = np.asarray(constant_value(crops) if isinstance(crops, Tensor) else crops).reshape(-1, 2).tolist()
+        cut = _width_pairs(crops, len(blocks))
         rank, n = len(opdef.needs_rank(x)), len(blocks)
         sizes = [size_along(x, k) for k in builtins.range(rank)]
         batch = sizes[0] // int(np.prod(blocks))
@@ -1228,7 +1235,8 @@ def batch_to_space_nd(input: Any, block_shape: Any, crops: Any, name: str | None
         y = transpose(y, [n, *[j for k in builtins.range(n) for j in (n + 1 + k, k)], *builtins.range(2 * n + 1, rank + n)])
         y = reshape(y, [batch, *[sizes[1 + k] * b for k, b in enumerate(blocks)], *sizes[1 + n:]])
         key = [builtins.slice(a, sizes[1 + k] * blocks[k] - b) for k, (a, b) in enumerate(cut)]
-        return identity(getitem(y, (builtins.slice(None), *key, Ellipsis)) if any(map(any, cut)) else y, name=scope)
+        crop = any(not isinstance(v, int) or v for pair in cut for v in pair)
+        return identity(getitem(y, (builtins.slice(None), *key, Ellipsis)) if crop else y, name=scope)
 
 
 def space_to_batch(input: Any, paddings: Any, block_size: Any = None, name: str | None = None, block_shape: Any = None) -> Tensor:

@@ -330,7 +330,9 @@ def pad_to_bounding_box(image: Any, offset_height: Any, offset_width: Any, targe
             _check(not _known(offset) or offset >= 0, f"offset_{word} must be >= 0")
             _check(not _known(after) or after >= 0, f"{word} must be <= target - offset")
         batch = [[0, 0]] * (len(image.sizes) - 3)  # type: ignore[arg-type]
-        return array_ops.pad(image, [*batch, [offset_height, after_height], [offset_width, after_width], [0, 0]])
+        found = array_ops.pad(image, [*batch, [offset_height, after_height], [offset_width, after_width], [0, 0]])
+        found.set_shape([*[None] * len(batch), *[n if _known(n) else None for n in (target_height, target_width)], None])
+        return found
 
 
 def resize_image_with_crop_or_pad(image: Any, target_height: Any, target_width: Any) -> Tensor:
@@ -350,10 +352,7 @@ def resize_image_with_crop_or_pad(image: Any, target_height: Any, target_width: 
         down, right = target_height - height, target_width - width
         cut = crop_to_bounding_box(image, bigger((height - target_height) // 2, 0), bigger((width - target_width) // 2, 0),
                                    smaller(target_height, height), smaller(target_width, width))
-        found = pad_to_bounding_box(cut, bigger(down // 2, 0), bigger(right // 2, 0), target_height, target_width)
-        if _known(target_height, target_width):
-            found.set_shape([*[None] * (len(image.sizes) - 3), target_height, target_width, None])  # type: ignore[arg-type]
-        return found
+        return pad_to_bounding_box(cut, bigger(down // 2, 0), bigger(right // 2, 0), target_height, target_width)
 
 
 resize_with_crop_or_pad = resize_image_with_crop_or_pad
@@ -520,17 +519,14 @@ def resize_images(images: Any, size: Any, method: Any = ResizeMethod.BILINEAR, a
     Raises:
         ValueError: a bad rank, size or method.
     """
-    with _scope(name, "resize_images"):
+    with _scope(name, "resize"):
         image = _picture(images)
         single = len(image.sizes) == 3  # type: ignore[arg-type]
         batch = array_ops.expand_dims(image, 0) if single else image
         rows, columns = _extent(size)
         height, width = _sizes(image)
         if preserve_aspect_ratio:
-            if not _known(rows, columns, height, width):
-                raise ValueError("preserve_aspect_ratio needs sizes that are known while the graph is built")
-            scale = min(np.float32(rows) / np.float32(height), np.float32(columns) / np.float32(width))
-            rows, columns = (int(np.rint(scale * np.float32(v))) for v in (height, width))
+            rows, columns = _fitting(rows, columns, height, width)
         methods = {0: resize_bilinear, 1: resize_nearest_neighbor, 2: resize_bicubic, 3: resize_area,
                    "bilinear": resize_bilinear, "nearest": resize_nearest_neighbor, "bicubic": resize_bicubic, "area": resize_area}
         if method not in methods:
@@ -544,20 +540,38 @@ def resize_images(images: Any, size: Any, method: Any = ResizeMethod.BILINEAR, a
 resize = resize_images
 
 
+def _fitting(rows: Any, columns: Any, height: Any, width: Any) -> tuple[Any, Any]:
+    """The largest size within (rows, columns) of the aspect of (height, width), in float32 as TF's."""
+    if _known(rows, columns, height, width):
+        scale = min(np.float32(rows) / np.float32(height), np.float32(columns) / np.float32(width))
+        return tuple(int(np.rint(scale * np.float32(v))) for v in (height, width))  # type: ignore[return-value]
+    new, old = ([math_ops.cast(v, types.float32) for v in pair] for pair in ((rows, columns), (height, width)))
+    by = math_ops.minimum(new[0] / old[0], new[1] / old[1])
+    return tuple(math_ops.cast(math_ops.round(by * v), types.int32) for v in old)  # type: ignore[return-value]
+
+
 def resize_image_with_pad(image: Any, target_height: int, target_width: int, method: Any = ResizeMethod.BILINEAR,
                           align_corners: bool = False) -> Tensor:
-    """Resized to fit into the target without changing the aspect ratio, zeros around it.  Sizes must be known."""
+    """Resized to fit into the target without changing the aspect ratio, zeros around it.  Raises ValueError for sizes below 1."""
     with _scope(None, "resize_image_with_pad"):
         image = _picture(image)
         height, width = _sizes(image)
-        if not _known(height, width, target_height, target_width):
-            raise ValueError("resize_image_with_pad needs sizes that are known while the graph is built")
-        _check(target_height > 0, "target_height must be > 0.")
-        _check(target_width > 0, "target_width must be > 0.")
-        ratio = max(width / target_width, height / target_height)
-        rows, columns = int(height / ratio), int(width / ratio)
+        for word, target in (("height", target_height), ("width", target_width)):
+            _check(not _known(target) or target > 0, f"target_{word} must be > 0.")
+        rows: Any
+        columns: Any
+        top: Any
+        left: Any
+        if _known(height, width, target_height, target_width):
+            ratio = max(width / target_width, height / target_height)
+            rows, columns = int(height / ratio), int(width / ratio)
+            top, left = (max(0, int((target - size / ratio) / 2)) for target, size in ((target_height, height), (target_width, width)))
+        else:
+            old, new = ([math_ops.cast(v, types.float64) for v in pair] for pair in ((height, width), (target_height, target_width)))
+            by = math_ops.maximum(old[1] / new[1], old[0] / new[0])
+            rows, columns = (math_ops.cast(math_ops.floor(v / by), types.int32) for v in old)
+            top, left = (math_ops.maximum(0, math_ops.cast(math_ops.floor((n - v / by) / 2.0), types.int32)) for n, v in zip(new, old))
         found = resize_images(image, (rows, columns), method, align_corners)
-        top, left = (max(0, int((target - size / ratio) / 2)) for target, size in ((target_height, height), (target_width, width)))
         return pad_to_bounding_box(found, top, left, target_height, target_width)
 
 
@@ -730,8 +744,9 @@ def _recoloured(images: Any, matrix: Any, name: str) -> Tensor:
     with _scope(None, name):
         x = convert_to_tensor(images, name="images")
         _channels(x)
-        return array_ops.reshape(math_ops.reduce_sum(array_ops.expand_dims(x, -1) * convert_to_tensor(np.array(matrix), x.dtype), -2),
-                                 array_ops.shape(x))
+        found = math_ops.reduce_sum(array_ops.expand_dims(x, -1) * convert_to_tensor(np.array(matrix), x.dtype), -2)
+        found.set_shape(x.shape[:-1].concatenate(3))
+        return found
 
 
 _YIQ = [[0.299, 0.59590059, 0.2115], [0.587, -0.27455667, -0.52273617], [0.114, -0.32134392, 0.31119955]]

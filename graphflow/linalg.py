@@ -302,6 +302,15 @@ def trace(x: Any, name: str | None = None) -> Tensor:
         return math_ops.reduce_sum(array_ops.matrix_diag_part(x), -1, name=scope)
 
 
+def _longer_side(a: Tensor, dtype: types.DType) -> Any:
+    """max(M, N) of matrices [..., M, N]: a number where it is known."""
+    sizes = a.sizes[-2:] if a.sizes is not None else (types.UNKNOWN,) * 2
+    if types.known(tuple(sizes)):
+        return float(max(int(n) for n in sizes))  # type: ignore[arg-type]
+    shape = array_ops.shape(a)
+    return math_ops.cast(math_ops.maximum(shape[-1], shape[-2]), dtype)
+
+
 def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | None = None) -> Tensor:
     """The Moore-Penrose inverse [..., N, M]; singular values up to `rcond` times the largest count as zero.
 
@@ -311,7 +320,7 @@ def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | Non
     a = convert_to_tensor(a)
     with graph.get_default_graph().name_scope(name or "pinv"):
         if rcond is None:
-            rcond = 10.0 * max(a.shape.as_list()[-2:]) * np.finfo(a.dtype.real_dtype.np).eps
+            rcond = _longer_side(a, a.dtype.real_dtype) * (10.0 * float(np.finfo(a.dtype.real_dtype.np).eps))
         s, u, v = svd(a)
         cut = math_ops.reduce_max(s, -1, keepdims=True) * convert_to_tensor(rcond, s.dtype)
         kept = math_ops.cast(math_ops.greater(s, cut), s.dtype)
@@ -325,7 +334,7 @@ def matrix_rank(a: Any, tol: Any = None, validate_args: bool = False, name: str 
     with graph.get_default_graph().name_scope(name or "matrix_rank"):
         s = svd(a, compute_uv=False)
         if tol is None:
-            tol = math_ops.reduce_max(s, -1, keepdims=True) * (max(a.shape.as_list()[-2:]) * float(np.finfo(s.dtype.np).eps))
+            tol = math_ops.reduce_max(s, -1, keepdims=True) * (_longer_side(a, s.dtype) * float(np.finfo(s.dtype.np).eps))
         return math_ops.reduce_sum(math_ops.cast(math_ops.greater(s, tol), types.int32), -1)
 
 

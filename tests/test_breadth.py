@@ -177,3 +177,19 @@ def test_homes():
         tf.random.stateles_normal
     assert tf.graph_util.import_graph_def is tf.import_graph_def and tf.initializers.tables_initializer()
     assert tf.TensorInfo(name="x").name == "x" and tf.AttrValue(i=3).i == 3
+
+
+@pytest.mark.parametrize("make", [
+    lambda x: tf.image.resize_image_with_pad(x, 8, 7), lambda x: tf.image.resize_images(x, [10, 14], preserve_aspect_ratio=True),
+    lambda x: tf.image.pad_to_bounding_box(x, 1, 2, 8, 9), lambda x: tf.image.resize_image_with_crop_or_pad(x, 7, 3),
+    lambda x: tf.linalg.pinv(x), lambda x: tf.linalg.matrix_rank(x), lambda x: tf.image.central_crop(x, 0.5),
+    lambda x: tf.nn.pool(tf.expand_dims(x, 0), [2, 2], "MAX", "VALID", dilation_rate=[2, 3]),
+    lambda x: tf.nn.with_space_to_batch(tf.expand_dims(x, 0), [2, 3], "SAME", lambda v, num_spatial_dims, padding: tf.nn.conv2d(
+        v, np.ones((2, 2, 3, 1), np.float32), 1, padding), filter_shape=[2, 2])])
+def test_sizes_known_when_run(make):
+    """What is built of unknown sizes gives what is built of known ones."""
+    x = RNG.normal(size=(5, 6, 3)).astype(np.float32)
+    unknown = tf.placeholder(tf.float32, [None, None, 3])
+    found, expected = make(unknown), make(tf.constant(x))
+    assert found.shape.is_compatible_with(expected.shape)
+    np.testing.assert_allclose(*run([found, expected], {unknown: x}), rtol=1e-5, atol=1e-5)
