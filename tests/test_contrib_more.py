@@ -506,3 +506,9 @@ def test_strategies_of_parameter_servers():
 def test_jit_scope():
     with tf.contrib.compiler.jit.experimental_jit_scope(compile_ops=lambda node: True):
         assert run(tf.constant(1.0) + 1.0) == 2
+
+
+def test_memory_stats():
+    stats = tf.contrib.memory_stats
+    now, most, limit = run([stats.BytesInUse(), stats.MaxBytesInUse(), stats.BytesLimit()])
+    assert now.dtype == np.int64 and 2**24 < now <= most * 1.05 and most < limit
