@@ -15,7 +15,7 @@ from .ops.opdef import composite, convert_to_tensor
 __all__ = ["custom_gradient", "grad_pass_through", "hessians", "recompute_grad"]
 
 
-@composite(type="IdentityN", dtypes=types.ALL, same=("-",), input_dtypes={"input": types.ALL})
+@composite(type="IdentityN", forgets=("backward",), dtypes=types.ALL, same=("-",), input_dtypes={"input": types.ALL})
 def identity_n_op(*input, backward):
     """Its inputs; `backward(*dys)` is the gradient of the last ones, the arguments of the user's function."""
     return list(input)
@@ -23,6 +23,9 @@ def identity_n_op(*input, backward):
 
 @identity_n_op.grad
 def _(op, *dys):
+    if op.attrs["backward"] is None:
+        raise LookupError(f"No gradient defined for operation {op.name!r} (op type: {op.type}): its gradient is a Python function, "
+                          "which the file of this graph does not have")
     return op.attrs["backward"](*dys)
 
 

@@ -285,8 +285,42 @@ def export(g: Graph) -> GraphDef:
         shapes = [t.sizes for t in op.outputs]
         if any(s is not None and s != old.sizes for s, old in zip(shapes, op.opdef.infer(op.inputs, op.attrs))):
             node.attr["_shapes"] = tuple(shapes)  # narrowed by set_shape
+        if not all(map(_is_plain, node.attr.values())):
+            node.attr["_outputs"] = tuple([Spec(t.dtype, _known(t.sizes)) for t in op.outputs])
         found.node.append(node)
     return found
+
+
+def _known(sizes: types.Shape) -> types.Shape:
+    return None if sizes is None else tuple(types.UNKNOWN if isinstance(s, types.Dim) else s for s in sizes)
+
+
+_PLAIN = (bool, str, int, float, complex, np.number, np.ndarray, bytes, bytearray, slice, types.DType, types.TensorShape, Ref, RegionDef,
+          Spec, type(None), type(Ellipsis))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an attribute has a text form."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)) and not isinstance(value, _PLAIN):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN) or types.is_unknown(value)
+
+
+def without_python(graph_def: GraphDef) -> GraphDef:
+    """`graph_def` with "NotSaved" in place of the nodes that hold Python objects; gradients that are functions are left out."""
+    return GraphDef([_without_python(n) if "_outputs" in n.attr else n for n in graph_def.node])
+
+
+def _without_python(n: NodeDef) -> NodeDef:
+    definition = _definition(n.op)
+    forgets = () if definition is None else definition.forgets
+    lost = {k for k, v in n.attr.items() if not _is_plain(v)}
+    if lost <= set(forgets):
+        return NodeDef(n.name, n.op, n.input, n.device, {k: v for k, v in n.attr.items() if k != "_outputs"} | dict.fromkeys(lost))
+    kept = {k: v for k, v in n.attr.items() if k.startswith("_") and k not in ("_outputs", "_shapes")}
+    return NodeDef(n.name, "NotSaved", n.input, n.device, {**kept, "kind": n.op, "outputs": n.attr["_outputs"]})
 
 
 # ---------------------------------------------------------------- import

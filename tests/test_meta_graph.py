@@ -1,6 +1,7 @@
 """Graphs with their collections on disk: import_meta_graph, export_meta_graph, and the .meta file of a Saver."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,48 @@ def test_a_meta_file_cut_short_or_flipped(saved):
             with pytest.raises(tf.errors.DataLossError, match="at byte"):
                 tf.train.import_meta_graph(path)
             assert not tf.get_default_graph().get_operations()
+
+
+PYTHON_IS_MISSING = """
+import sys
+import numpy as np
+import pytest
+import graphflow as tf
+
+with tf.Session() as sess:
+    saver = tf.train.import_meta_graph(sys.argv[1] + ".meta")
+    saver.restore(sess, sys.argv[1])
+    g = tf.get_default_graph()
+    x, y, called, z = [g.get_tensor_by_name(name + ":0") for name in ("IteratorGetNext", "y", "cond/Merge", "z")]
+    assert (x.dtype, x.shape.as_list(), x.op.type) == (tf.float32, [None], "NotSaved")
+    assert sess.run(y, {x: [1, 2]}).tolist() == [3, 6]
+    assert sess.run([called, z], {x: [1, 2], "big:0": False}) == [-1, 2]
+    for fetch, feed in ((y, {}), (g.get_operation_by_name("MakeIterator"), {}), (called, {x: [1, 2], "big:0": True})):
+        with pytest.raises(tf.errors.FailedPreconditionError, match="Feed what it gave"):
+            sess.run(fetch, feed)
+    with pytest.raises(LookupError, match="its gradient is a Python function"):
+        tf.gradients(z, x)
+"""
+
+
+def test_python_objects_are_not_in_the_file(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        numbers = tf.data.Dataset.from_tensor_slices(np.arange(6, dtype=np.float32)).map(lambda v: v * 2)
+        iterator = numbers.batch(2).make_initializable_iterator()
+        x = iterator.get_next()
+        w = tf.get_variable("w", initializer=3.0)
+        y = tf.multiply(x, w, name="y")
+        big = tf.placeholder(tf.bool, [], name="big")
+        tf.cond(big, lambda: tf.py_func(lambda a: a, [tf.reduce_sum(x)], tf.float32), lambda: -x[0])
+        tf.multiply(tf.custom_gradient(lambda a: (a * 1.0, lambda dy: dy * 7))(x[1]), 1.0, name="z")
+        sess.run([tf.global_variables_initializer(), iterator.initializer])
+        path = tf.train.Saver().save(sess, str(tmp_path / "m"))
+        assert sess.run(y).tolist() == [0, 6]
+        meta = tf.train.export_meta_graph()  # in this process the functions are there
+        assert "PyFunc" in [n.op for n in meta.graph_def.node]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PYTHON_IS_MISSING, path], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[1], check=False, env={**os.environ, "GRAPHFLOW_INTERPRET": "1"})
+    assert done.returncode == 0, done.stderr
 
 
 LATE_OPS = """

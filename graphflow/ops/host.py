@@ -26,6 +26,18 @@ def pure_py_func_op(*inp, func, Tout):
     """`func` called with the arrays of `inp`; equal calls may be made once."""
 
 
+@primitive("host", effect="host", type="NotSaved", infer=lambda *inputs, kind, outputs: list(outputs), dtypes=ANY, same=("-",),
+           input_dtypes={"inputs": ANY}, no_gradient="what it did is not known")
+def not_saved_op(*inputs, kind, outputs):
+    """Stands in a loaded graph for an op of type `kind` that holds Python objects, a function say, which no file has; feed its outputs."""
+
+
+@not_saved_op.reference
+def _(*inputs, kind, outputs):
+    raise errors.FailedPreconditionError(None, None, f"this was an op of type {kind!r} with Python objects of the process that saved the "
+                                         "graph; they are not in the file. Feed what it gave, or map it with input_map")
+
+
 def _call(*inp: Any, func: Callable[..., Any], Tout: tuple[types.DType, ...]) -> list[np.ndarray]:
     """What `func` returns as arrays of the promised dtypes; what it raises as TF1's error for it."""
     name = getattr(func, "__name__", repr(func))

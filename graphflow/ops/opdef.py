@@ -68,7 +68,8 @@ class OpDef:
     depends on files and the like) or None), `static` (names of the
     inputs whose value must be known before kernels are made), `shape_only` (names of the inputs of which only the shape
     is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`, `converts` (each element of its input in
-    another dtype, nothing else), `blocks` (it may wait for other threads), `makes` (a handle: `makes(op)` is its object), `updates`
+    another dtype, nothing else), `blocks` (it may wait for other threads), `makes` (a handle: `makes(op)` is its object), `forgets`
+    (attributes that only the gradient reads: a file may have None for them), `updates`
     (a scattering op: `op -> sizes` of its updates, where no input called "updates" or "data" has them).
     Tests (tests/test_ops.py) come from `samples`: a list of `rng -> (args, attrs)`, functions of a `np.random.Generator` that
     return one call of the op: `args` a tuple of NumPy arrays (or numbers), one per tensor input, `attrs` a dict.  Elementwise,
@@ -100,6 +101,7 @@ class OpDef:
         self.commutative: bool = traits.pop("commutative", False)
         self.converts: bool = traits.pop("converts", False)
         self.blocks: bool = traits.pop("blocks", False)
+        self.forgets: tuple[str, ...] = traits.pop("forgets", ())
         self.makes: Callable[[Operation], Any] | None = traits.pop("makes", None)
         # Test data: domain of random inputs, special values, sample calls (see tests/test_ops.py).
         self.domain: tuple[float, float] = traits.pop("domain", (-3.0, 3.0))

@@ -64,7 +64,6 @@ class SavedModelBuilder:
 
         Raises:
             AssertionError: called twice.  ValueError: a signature without dtype or name, no tags, a file that is no text.
-            TypeError: an operation with a Python function.
         """
         if self._has_saved_variables:
             raise AssertionError("Graph state including variables and assets has already been saved. Please invoke `add_meta_graph()` "

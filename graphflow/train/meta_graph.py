@@ -43,8 +43,9 @@ class MetaGraphDef:
         return getattr(self, name) is not None
 
     def SerializeToString(self) -> bytes:
-        """The JSON text as bytes.  Raises TypeError when the graph has an attribute that is no data (a Python function)."""
-        text = json.dumps({"meta_graph_format": FORMAT, "graph": json.loads(self.graph_def.to_json()), "collections": self.collection_def,
+        """The JSON text as bytes.  Ops that hold Python objects (`tf.py_func`, iterators) stand there without them: they can be fed."""
+        nodes = json.loads(graph_def.without_python(self.graph_def).to_json())
+        text = json.dumps({"meta_graph_format": FORMAT, "graph": nodes, "collections": self.collection_def,
                            "saver": self.saver_def}).encode()
         return text + _SUM % crc32c(text)
 
@@ -127,7 +128,7 @@ def export_meta_graph(filename: Any = None, meta_info_def: Any = None, graph_def
         meta_info_def, graph_def, as_text, clear_extraneous_savers, strip_default_attrs, save_debug_info: accepted without meaning here.
 
     Raises:
-        NotImplementedError: an `export_scope`.  TypeError: an operation with a Python function (`tf.py_func`).
+        NotImplementedError: an `export_scope`.
     """
     if export_scope:
         raise NotImplementedError("export_meta_graph: export_scope is not in this release; import with an import_scope instead")

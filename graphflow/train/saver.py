@@ -260,7 +260,7 @@ class Saver:
         Args:
             global_step: a number, or a tensor or variable evaluated in `sess`.
             latest_filename: the name of the `checkpoint` file.
-            write_meta_graph: also write `<prefix>.meta`, the graph as JSON, where it can be exported.
+            write_meta_graph: also write `<prefix>.meta`, the graph as JSON.
 
         Raises:
             FailedPreconditionError: a variable has no value.  ValueError: the folder is missing, or a bad argument.
@@ -308,11 +308,7 @@ class Saver:
     def _write_meta(self, g: Any, path: str) -> None:
         from .meta_graph import describe
 
-        try:
-            data = describe(g, self).SerializeToString()
-        except TypeError:
-            return  # a graph with parts that cannot be written down, such as Python functions; the values are what matters
-        checkpoint.replace_file(path, [data])
+        checkpoint.replace_file(path, [describe(g, self).SerializeToString()])
 
     def restore(self, sess: Any, save_path: str) -> None:
         """Gives the variables the values of a checkpoint; none is changed unless all can be.
