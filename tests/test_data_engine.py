@@ -23,7 +23,8 @@ def fresh():
 
 
 def run(dataset):
-    found = list(dataset.stream(Run({}, tf.Session().store)))
+    session = tf.Session()
+    found = list(dataset.stream(Run({}, session.store)))
     return [np.stack(x) for x in zip(*found)]
 
 
@@ -104,6 +105,10 @@ def test_threads_end_with_their_iterator():
     with tf.Session() as sess:
         sess.run(fetch)
         assert len(new()) == 4
+    left_open = tf.Session()
+    left_open.run(fetch)
+    assert new()
+    del left_open
     end = time.monotonic() + 20
     while new() and time.monotonic() < end:
         gc.collect()

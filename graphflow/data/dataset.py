@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
@@ -30,9 +31,15 @@ class Run:
     """A start of an iterator: values of tensors, the session's store, and what passes over the same data share."""
 
     def __init__(self, values: dict[Any, Any], store: Any = None, config: Any = None):
-        self.values, self.store, self.config = values, store, config
+        self.values, self.config = values, config
+        self._store = None if store is None else weakref.ref(store)  # a thread that reads ahead keeps no session alive
         self.kept: dict[Any, Any] = {}
         self.lock = locks.rlock()
+
+    @property
+    def store(self) -> Any:
+        """The session's variables and resources; None for none, or when it is gone."""
+        return None if self._store is None else self._store()
 
     def value(self, x: Any) -> Any:
         """The array of a tensor; anything else is its own value."""
