@@ -80,7 +80,7 @@ class GraphDef:
     # -- JSON
 
     def to_json(self) -> str:
-        """The text form; `from_json` reads it."""
+        """The text form; `from_json` reads it.  Ops that hold Python objects (`tf.py_func`, data sets) stand there as "NotSaved"."""
         return json.dumps({"format": FORMAT, "node": [_node_to_json(n) for n in self.node]})
 
     @classmethod
@@ -122,6 +122,8 @@ class GraphDef:
 
 
 def _node_to_json(n: NodeDef) -> dict[str, Any]:
+    if "_outputs" in n.attr:
+        n = _without_python(n)
     try:
         attrs = {k: encode(v) for k, v in n.attr.items()}
     except TypeError as e:
@@ -308,12 +310,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN) or types.is_unknown(value)
 
 
-def without_python(graph_def: GraphDef) -> GraphDef:
-    """`graph_def` with "NotSaved" in place of the nodes that hold Python objects; gradients that are functions are left out."""
-    return GraphDef([_without_python(n) if "_outputs" in n.attr else n for n in graph_def.node])
-
-
 def _without_python(n: NodeDef) -> NodeDef:
+    """A node that holds Python objects without them: "NotSaved" in its place, or, where only its gradient asks for them, the same op."""
     definition = _definition(n.op)
     forgets = () if definition is None else definition.forgets
     lost = {k for k, v in n.attr.items() if not _is_plain(v)}

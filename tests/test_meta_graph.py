@@ -194,6 +194,12 @@ def test_python_objects_are_not_in_the_file(tmp_path):
         assert sess.run(y).tolist() == [0, 6]
         meta = tf.train.export_meta_graph()  # in this process the functions are there
         assert "PyFunc" in [n.op for n in meta.graph_def.node]
+        written = tf.GraphDef()
+        with open(tf.train.write_graph(tf.get_default_graph(), str(tmp_path), "graph.pbtxt")) as f:
+            written.ParseFromString(f.read())
+        lost = [n.attr["kind"] for n in written.node if n.op == "NotSaved"]
+        assert sorted(lost) == ["IteratorGetNext", "IteratorV2", "MakeIterator", "PyFunc"]
+        assert tf.get_default_graph().as_graph_def() == written
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", PYTHON_IS_MISSING, path], capture_output=True, text=True,
                           cwd=Path(__file__).parents[1], check=False, env={**os.environ, "GRAPHFLOW_INTERPRET": "1"})
     assert done.returncode == 0, done.stderr

@@ -388,13 +388,10 @@ class CheckpointSaverHook(SessionRunHook):
 
 
 def write_graph_text(folder: str) -> None:
-    """Writes `graph.pbtxt`; a graph with Python functions has no such form."""
+    """Writes `graph.pbtxt`."""
     from ..graph_def import write_graph
 
-    try:
-        write_graph(graph.get_default_graph(), folder, "graph.pbtxt")
-    except TypeError as e:
-        logging.info("The graph is not written: %s", e)
+    write_graph(graph.get_default_graph(), folder, "graph.pbtxt")
 
 
 class StepCounterHook(SessionRunHook):

@@ -44,7 +44,7 @@ class MetaGraphDef:
 
     def SerializeToString(self) -> bytes:
         """The JSON text as bytes.  Ops that hold Python objects (`tf.py_func`, iterators) stand there without them: they can be fed."""
-        nodes = json.loads(graph_def.without_python(self.graph_def).to_json())
+        nodes = json.loads(self.graph_def.to_json())
         text = json.dumps({"meta_graph_format": FORMAT, "graph": nodes, "collections": self.collection_def,
                            "saver": self.saver_def}).encode()
         return text + _SUM % crc32c(text)
