@@ -363,7 +363,8 @@ def test_errors_while_it_is_declared():
              (TypeError, lambda: numbers(3).concatenate(Dataset.from_tensors(1.0))), (TypeError, lambda: numbers(3).flat_map(lambda v: v)),
              (ValueError, lambda: numbers(3).filter(lambda v: v)), (TypeError, lambda: numbers(3).map(lambda v: None)),
              (TypeError, lambda: numbers(3).map(lambda a, b: a)), (ValueError, lambda: numbers(3).shard(2, 2)),
-             (ValueError, lambda: RAGGED(3).padded_batch(2, [None, None])), (TypeError, lambda: numbers(3).apply(lambda d: 3)),
+             (ValueError, lambda: RAGGED(3).padded_batch(2, [None, None])), (ValueError, lambda: numbers(3).padded_batch(2, ([], []))),
+             (TypeError, lambda: numbers(3).apply(lambda d: 3)),
              (ValueError, lambda: numbers(3).apply(x.group_by_window(lambda v: v, lambda k, d: d))),
              (ValueError, lambda: Dataset.from_tensors(1).unbatch()),
              (TypeError, lambda: RAGGED(3).padded_batch(2, [None], padding_values="a"))]
@@ -706,6 +707,7 @@ def test_csv(tmp_path):
     dataset = x.CsvDataset(name, [tf.int32, "none", [0.5]], header=True)
     assert elements(dataset) == [(1, b'a, "b"', 2.5), (2, b"none", 0.5)]
     assert elements(x.CsvDataset(name, [tf.string], header=True, select_cols=[0])) == [(b"1",), (b"2",)]
+    assert elements(x.CsvDataset(name, [tf.constant([7.5])], header=True, select_cols=[2])) == [(2.5,), (7.5,)]
     with pytest.raises(tf.errors.InvalidArgumentError, match="required but missing"):
         elements(x.CsvDataset(name, [tf.int32, tf.string, tf.float32], header=True))
     batches = elements(x.make_csv_dataset(name, 2, label_name="v", num_epochs=1, shuffle=False))

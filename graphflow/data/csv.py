@@ -11,6 +11,7 @@ from typing import Any, Iterator, Sequence
 import numpy as np
 
 from .. import errors, types
+from ..graph import Tensor
 from ..ops import opdef
 from ..platform import gfile
 from ..proto import records
@@ -121,7 +122,7 @@ def parsed(text: str, dtype: types.DType) -> Any:
 
 def _default(value: Any) -> tuple[types.DType, Any]:
     """(dtype, array or None where a field is required)."""
-    if not isinstance(value, (list, tuple, np.ndarray, int, float, str, bytes)):
+    if not isinstance(value, (list, tuple, np.ndarray, int, float, str, bytes, Tensor)):
         try:
             return types.as_dtype(value), None
         except TypeError:

@@ -761,7 +761,8 @@ def _padded_shape(shape: Any, leaf: Leaf) -> Any:
         sizes = [-1 if d is None else d if isinstance(d, Tensor) else int(d) if isinstance(d, (int, np.integer)) else _size(d)
                  for d in (TensorShape(shape) if isinstance(shape, (TensorShape, int)) else shape)]
     except TypeError:
-        raise TypeError(f"Padded shape {shape!r} must be a list of sizes, a TensorShape or a 1-D tensor of type tf.int64") from None
+        kind = ValueError if np.iterable(shape) and any(isinstance(d, (list, tuple, TensorShape)) for d in shape) else TypeError
+        raise kind(f"Padded shape {shape!r} must be a list of sizes, a TensorShape or a 1-D tensor of type tf.int64") from None
     if leaf.sizes is not None and len(leaf.sizes) != len(sizes):
         raise ValueError(f"The padded shape {shape} is not compatible with the corresponding input component shape {leaf.shape}.")
     for d, s in zip(sizes, leaf.sizes or ()):
