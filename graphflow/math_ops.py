@@ -514,6 +514,9 @@ def accumulate_n(inputs: Any, shape: Any = None, tensor_dtype: Any = None, name:
     tensors = [convert_to_tensor(t) for t in inputs]
     if tensor_dtype is not None and tensors[0].dtype is not types.as_dtype(tensor_dtype):
         raise TypeError(f"tensor_dtype is {types.as_dtype(tensor_dtype).name}, but input is of type {tensors[0].dtype.name}")
+    if any(t.dtype is not tensors[0].dtype for t in tensors):
+        raise ValueError("inputs must be a list of at least one Tensor with the same dtype and shape, got dtypes "
+                         f"{[t.dtype.name for t in tensors]}")
     for t in tensors if shape is not None else ():
         types.merge_shapes(t.sizes, types.as_shape(shape))
     return add_n(tensors, name=name or "AccumulateNV2" if len(tensors) > 1 else name)

@@ -193,3 +193,12 @@ def test_sizes_known_when_run(make):
     found, expected = make(unknown), make(tf.constant(x))
     assert found.shape.is_compatible_with(expected.shape)
     np.testing.assert_allclose(*run([found, expected], {unknown: x}), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kinds", [ValueError, TypeError])
+def test_another_dtype_than_asked_for(kinds):
+    """TF1 raises a ValueError where a program converts, a TypeError where an op does."""
+    with pytest.raises(kinds, match="requested dtype float32"):
+        tf.convert_to_tensor(tf.constant(1), tf.float32)
+    with pytest.raises(ValueError, match="same dtype"):
+        tf.accumulate_n([tf.constant(1.0), tf.constant(1)])

@@ -23,6 +23,10 @@ class Opaque(np.ndarray):
     """The value of a constant that no pass may look at: a random key, so that programs which differ by seeds compile to the same."""
 
 
+class WrongDtype(TypeError, ValueError):
+    """A tensor of another dtype than asked for: TF1 raises one or the other, by who asks."""
+
+
 class UnknownRank(ValueError):
     """Inference cannot go on before the rank of an input is known."""
 
@@ -304,8 +308,8 @@ def convert_to_tensor(value: Any, dtype: Any = None, name: str | None = None, pr
     dtype = None if dtype is None else types.as_dtype(dtype)
     if isinstance(value, Tensor):
         if dtype is not None and value.dtype is not dtype:
-            raise TypeError(f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype {value.dtype.name}: {value!r}; convert "
-                            "with tf.cast")
+            raise WrongDtype(f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype {value.dtype.name}: {value!r}; convert "
+                             "with tf.cast")
         return value
     if hasattr(value, "_as_tensor"):
         return convert_to_tensor(value._as_tensor(), dtype)
