@@ -180,6 +180,41 @@ def test_elements(name):
     assert elements(make()) == expected
 
 
+INSIDE = {
+    "map_fn": (lambda v: tf.map_fn(lambda q: q * q, tf.stack([v, v + 1])), [[0, 1], [1, 4], [4, 9]]),
+    "scan": (lambda v: tf.scan(lambda a, q: a + q, tf.stack([v, v + 1])), [[0, 1], [1, 3], [2, 5]]),
+    "a branch in a branch": (lambda v: tf.cond(v > 0, lambda: tf.cond(v > 1, lambda: v * 100, lambda: v * 10), lambda: v), [0, 10, 200]),
+    "sizes that depend on data": (lambda v: tf.boolean_mask(tf.range(v + 1), tf.equal(tf.range(v + 1) % 2, 0)), [[0], [0], [0, 2]]),
+    "a check before": (lambda v: checked(v), [0, 1, "E"]),
+    "a scope": (lambda v: tf.add(v, 1, name="a/b/plus"), [1, 2, 3]),
+}
+
+
+def checked(v):
+    with tf.control_dependencies([tf.assert_less(v, tf.constant(2, tf.int64))]):
+        return tf.identity(v)
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_what_functions_may_do(name):
+    f, expected = INSIDE[name]
+    assert survivors(numbers(3).map(f)) == expected
+
+
+def test_gradients_inside_a_function():
+    assert elements(Dataset.from_tensor_slices([1.0, 2.0]).map(lambda v: tf.gradients(v * v * v, v)[0])) == [3.0, 12.0]
+
+
+def test_functions_read_what_is_outside_at_any_depth():
+    k = tf.placeholder(tf.int64, [])
+    deep = numbers(3).flat_map(lambda v: numbers(2).map(lambda w: w * k + v).filter(lambda q: q < k * 2 - 2))
+    assert elements(deep, feed={k: 4}) == [0, 4, 1, 5, 2]
+    inside_a_loop = numbers(3).map(lambda v: tf.while_loop(lambda i: i < k, lambda i: i + v + 1, [v]))
+    assert elements(inside_a_loop, feed={k: 4}) == [4, 5, 5]
+    taken_once = numbers(10, 20).make_one_shot_iterator().get_next()
+    assert elements(numbers(3).map(lambda v: v + taken_once)) == [10, 11, 12]
+
+
 SHAPES = {
     "range": (lambda: numbers(3), [], tf.int64),
     "slices": (lambda: Dataset.from_tensor_slices((np.zeros([3, 2], np.float32), ["a", "b", "c"])), ([2], []), (tf.float32, tf.string)),
