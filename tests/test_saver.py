@@ -71,6 +71,18 @@ def test_a_checkpoint_of_tensorflow(theirs):
         assert sess.run(w).tolist() == [[1, 2], [3, 4]] and sess.run(step) == 7
 
 
+def test_strings_are_written_as_tensorflow_does(theirs, tmp_path):
+    s = tf.Variable(["hi"], name="s")
+    many = tf.Variable([["a", ""], ["b" * 300, "\u00e9"]], name="many")
+    saver = tf.train.Saver()
+    with started() as sess:
+        path = saver.save(sess, str(tmp_path / "ours"))
+    assert open(path + ".data-00000-of-00001", "rb").read().endswith(TF_DATA[:7])
+    with tf.Session() as sess:
+        saver.restore(sess, path)
+        assert sess.run(s).tolist() == [b"hi"] and sess.run(many).tolist() == [[b"a", b""], [b"b" * 300, "\u00e9".encode()]]
+
+
 def test_every_damaged_byte_of_it_is_found(theirs):
     for path, data in ((theirs + ".index", TF_INDEX), (theirs + ".data-00000-of-00001", TF_DATA)):
         for at in range(len(data)):

@@ -263,13 +263,12 @@ def write(prefix: str, tensors: Mapping[str, tuple[DType, np.ndarray]], replace:
     offset = 0
     for name in sorted(tensors, key=str.encode):
         dtype, array = tensors[name]
-        if dtype.name not in _NUMBERS or dtype is types.string:
+        if dtype.name not in _NUMBERS:
             raise errors.UnimplementedError(None, None, f"cannot save {name!r}: a checkpoint holds no {dtype.name}")
-        little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-        raw: Any = memoryview(little.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        raw, checksum = _text(array) if dtype is types.string else _numbers(array)
         shape = b"".join(_message((2, _message((1, n)))) for n in array.shape)
         entries.append((name.encode(), _message((1, _NUMBERS[dtype.name]), (2, shape), (4, offset), (5, raw.nbytes))
-                        + b"\x35" + struct.pack("<I", masked(crc32c(raw)))))
+                        + b"\x35" + struct.pack("<I", checksum)))
         chunks.append(raw)
         offset += raw.nbytes
     settle(prefix)
@@ -277,6 +276,21 @@ def write(prefix: str, tensors: Mapping[str, tuple[DType, np.ndarray]], replace:
     replace(prefix + DATA + ("" if fresh else ".next"), chunks)
     replace(prefix + INDEX + ("" if fresh else ".next"), [write_table(entries)])
     settle(prefix)
+
+
+def _numbers(array: np.ndarray) -> tuple[memoryview, int]:
+    """(bytes, masked sum) of an array."""
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    raw: Any = memoryview(little.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    return raw, masked(crc32c(raw))
+
+
+def _text(array: np.ndarray) -> tuple[memoryview, int]:
+    """(lengths as varints, their masked sum, the strings; masked sum of lengths as numbers and the rest) of an array of strings."""
+    items = [v.encode() if isinstance(v, str) else bytes(v) for v in array.reshape(-1)]
+    total = crc32c(b"".join(struct.pack("<I" if len(v) < 2**32 else "<Q", len(v)) for v in items))
+    rest = struct.pack("<I", masked(total)) + b"".join(items)
+    return memoryview(b"".join(_varint(len(v)) for v in items) + rest), masked(crc32c(rest, total))
 
 
 def settle(prefix: str) -> None:
