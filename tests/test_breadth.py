@@ -202,3 +202,9 @@ def test_another_dtype_than_asked_for(kinds):
         tf.convert_to_tensor(tf.constant(1), tf.float32)
     with pytest.raises(ValueError, match="same dtype"):
         tf.accumulate_n([tf.constant(1.0), tf.constant(1)])
+
+
+def test_stitch_refuses_negative_places():
+    places = tf.placeholder(tf.int32, [2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="non-negative"):
+        run(tf.dynamic_stitch([places], [tf.zeros([2])]), {places: [0, -1]})

@@ -861,6 +861,8 @@ def _(*values):
 def _(*values):
     half = len(values) // 2
     flat = np.concatenate([i.reshape(-1) for i in values[:half]])
+    if flat.min(initial=0) < 0:
+        raise ValueError(f"indices must be non-negative, got {flat.min()}")
     rows = [d.reshape(i.size, *d.shape[i.ndim:]) for i, d in zip(values[:half], values[half:])]
     out = np.zeros((int(flat.max(initial=-1)) + 1, *rows[0].shape[1:]), values[-1].dtype)
     for i, r in zip(np.split(flat, np.cumsum([i.size for i in values[:half]])[:-1]), rows):
