@@ -152,8 +152,9 @@ class Server:
         logging.info("Started server with target: %s", self._target)
         others = sum(self._spec.num_tasks(job) for job in self._spec.jobs) - 1
         if others:
-            logging.log_first_n(logging.WARN, "There is no network between the %d tasks of this cluster: each process has its own variables, and "
-                                "a worker in a process without the chief waits for ever", 1, others + 1)
+            logging.log_first_n(
+                logging.WARN, "There is no network between the %d tasks of this cluster: each process has its own variables, "
+                "and a worker in a process without the chief waits for ever", 1, others + 1)
 
     def _store(self, g: Any) -> Store:
         """The variables of a graph, which its sessions share."""
