@@ -256,7 +256,9 @@ def ones(shape: Any, dtype: Any = types.float32, name: str | None = None) -> Ten
 
 def _filled(shape: Any, dtype: Any, value: int, name: str) -> Tensor:
     dtype = types.as_dtype(dtype).base_dtype
-    with _scope(name, name) as scope:
+    sizes = None if isinstance(shape, Tensor) else types.as_shape(shape)
+    small = sizes is not None and types.known(sizes) and types.product(sizes) < 1000  # TF1 makes one constant of it then, else three ops
+    with _scope(name, name) as scope, graph.get_default_graph().counted_as(1 if small else 3):
         scalar: Any = (b"", b"1")[value] if dtype.kind == "s" else bool(value) if dtype.kind == "b" else value
         return array.fill(shape_argument(shape), constant(scalar, dtype), name=scope)
 
@@ -273,6 +275,7 @@ def eye(num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: 
         return array.eye_op(whole, dtype=types.as_dtype(dtype), name=scope)
 
 
+@graph.counts_as(4)
 def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range") -> Tensor:
     """start, start + delta, ... up to but not including `limit`; `range(n)` starts at 0.
 
@@ -367,6 +370,7 @@ def stack(values: Any, axis: Any = 0, name: str = "stack") -> Tensor:
     return array.pack(*tensors, axis=_axis(axis, known), name=name or "stack")
 
 
+@graph.counts_as(1)
 def unstack(value: Any, num: Any = None, axis: Any = 0, name: str = "unstack") -> list[Tensor]:
     """The slices of `value` along `axis`, as a list.
 
@@ -389,6 +393,7 @@ def unstack(value: Any, num: Any = None, axis: Any = 0, name: str = "unstack") -
 pack, unpack = stack, unstack
 
 
+@graph.counts_as(2)
 def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split") -> list[Tensor]:
     """`value` cut along `axis` into a number of equal parts, or into parts of the sizes given (one may be -1).
 
@@ -1321,6 +1326,7 @@ def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize
     return graph.OPERATORS["zeros_like"](tensor, dtype=None if dtype is None else types.as_dtype(dtype), name=name)
 
 
+@graph.counts_as(3)
 def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Tensor:
     """Ones of the shape of `tensor`, and of its dtype unless `dtype` is given."""
     return graph.OPERATORS["ones_like"](tensor, dtype=None if dtype is None else types.as_dtype(dtype), name=name)

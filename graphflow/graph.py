@@ -5,6 +5,7 @@ no op by name, no kernel, no session (rank 1).  Operations are frozen; a graph o
 """
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -62,6 +63,17 @@ def caller_site() -> Site | None:
             return Site(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def counts_as(count: int) -> Callable[[Any], Any]:
+    """Decorator of a function for which TF1 makes `count` operations (see `Graph.last_id`)."""
+    def decorate(fn: Any) -> Any:
+        @functools.wraps(fn)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with get_default_graph().counted_as(count):
+                return fn(*args, **kwargs)
+        return counted
+    return decorate
 
 
 class Region:
@@ -394,6 +406,7 @@ class Graph:
         self._local = threading.local()
         self._version = 0
         self._finalized = False
+        self._uncounted = 0  # operations here that TF1 does not make, less those that only TF1 makes
         self._consumer_cache: tuple[int, dict[Tensor, list[Operation]]] = (-1, {})
         self.seed: int | None = None
         self._unfeedable: set[Tensor] = set()
@@ -436,6 +449,7 @@ class Graph:
         op = Operation(self, self._first + len(self._ops), full, opdef, tuple(inputs), scope.control, attrs, specs, device, site, (),
                        region)
         self._ops.append(op)
+        self._uncounted -= opdef.constants
         self._by_name[full] = op
         for mapping in self._gradient_overrides:  # the innermost wins
             if opdef.type in mapping:
@@ -673,6 +687,20 @@ class Graph:
         self._collections.pop(name, None)
 
     # -- life
+
+    @property
+    def last_id(self) -> int:
+        """How many operations TF1 would have made so far: its seed for an op without one."""
+        return len(self._ops) - self._uncounted
+
+    @contextmanager
+    def counted_as(self, count: int) -> Iterator[None]:
+        """Whatever is made inside, TF1 makes `count` operations for it."""
+        before = self.last_id
+        try:
+            yield
+        finally:
+            self._uncounted = len(self._ops) - before - count
 
     @property
     def version(self) -> int:

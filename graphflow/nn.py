@@ -120,6 +120,7 @@ def _precise(x: Tensor) -> Tensor:
     return math_ops.cast(x, types.float32) if x.dtype in (types.float16, types.bfloat16) else x
 
 
+@graph.counts_as(31)
 def softmax_cross_entropy_with_logits_v2(labels: Any = None, logits: Any = None, axis: Any = None, name: str | None = None,
                                          dim: Any = None) -> Tensor:
     """-sum(labels * log_softmax(logits)) along `axis`; gradients flow into `labels` too.
@@ -164,6 +165,7 @@ def softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None,
     return softmax_cross_entropy_with_logits_v2(labels, logits, _given(axis, dim), name or "softmax_cross_entropy_with_logits_sg")
 
 
+@graph.counts_as(2)
 def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None,
                                              name: str | None = None) -> Tensor:
     """-log_softmax(logits)[label] for integer labels of logits' shape without its last axis.  Arguments must be named.
@@ -179,6 +181,7 @@ def sparse_softmax_cross_entropy_with_logits(_sentinel: Any = None, labels: Any 
     return math_ops.cast(loss, logits.dtype)
 
 
+@graph.counts_as(10)
 def sigmoid_cross_entropy_with_logits(_sentinel: Any = None, labels: Any = None, logits: Any = None, name: str | None = None,
                                       targets: Any = None) -> Tensor:
     """max(x, 0) - x * z + log(1 + exp(-|x|)) for logits x and labels z of one shape.  Arguments must be named."""

@@ -3,15 +3,16 @@
 The stream of an op is keyed by the graph seed (`tf.set_random_seed`) and the op seed (`seed=`):
 
     neither      a key from the system's entropy, drawn when the op is made
-    graph only   the op seed comes from the op's NAME, so ops elsewhere change nothing (TF1 counted the ops made before)
+    graph only   the op seed is the number of operations made before, counted as TF1 makes them
     op only      the graph seed is 87654321
     both         both; two ops with equal seeds draw equal values
 
-Every run of the op draws the next values of its stream; a new Session starts over.
+Every run of the op draws the next values of its stream; a new Session starts over.  The numbers are TensorFlow's: exactly for given op
+seeds; for a graph seed alone as far as the operations before are as many as TF1 makes, which holds for variables and layers, not behind
+gradients.
 """
 from __future__ import annotations
 
-import hashlib
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ __all__ = ["random_normal", "random_uniform", "truncated_normal", "random_shuffl
            "random_poisson", "stateless_random_uniform", "stateless_random_normal", "stateless_truncated_normal", "set_random_seed",
            "get_seed", "random"]
 
-DEFAULT_GRAPH_SEED = 87654321
+DEFAULT_GRAPH_SEED, MAX_SEED = 87654321, 2**31 - 1
 
 
 def set_random_seed(seed: int | None) -> None:
@@ -37,32 +38,27 @@ def set_random_seed(seed: int | None) -> None:
 
 
 def get_seed(op_seed: int | None, path: str | None = None) -> tuple[int | None, int | None]:
-    """(graph seed, op seed) for an op with `seed=op_seed`; (None, None) when neither is set.
-
-    `path` is the op's name, by default that of the current name scope.
-    """
+    """(graph seed, op seed) for an op with `seed=op_seed`; (None, None) when neither is set."""
     g = graph.get_default_graph()
-    if g.seed is not None:
-        return g.seed, _digest(g.get_name_scope() if path is None else path) if op_seed is None else op_seed
-    return (None, None) if op_seed is None else (DEFAULT_GRAPH_SEED, op_seed)
-
-
-def _digest(*parts: Any) -> int:
-    """A 63-bit number of the parts, the same in every process."""
-    text = "\0".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+    if g.seed is None and op_seed is None:
+        return None, None
+    first = DEFAULT_GRAPH_SEED if g.seed is None else g.seed
+    second = g.last_id if op_seed is None else op_seed
+    first, second = int(first) % MAX_SEED, int(second) % MAX_SEED
+    return (0, MAX_SEED) if first == second == 0 else (first, second)  # two zeros would mean: draw a seed
 
 
 def _keyed(seed: int | None) -> tuple[Tensor, dict[str, Any]]:
     """The key of the op made in the current name scope, as a constant of two words, and its seed attributes."""
     first, second = get_seed(seed)
     if first is None or second is None:
-        words = np.frombuffer(os.urandom(8), np.uint32)
+        value = np.frombuffer(os.urandom(16), np.uint32).copy().view(Opaque)
     else:
-        words = np.frombuffer(hashlib.blake2b(f"{int(first)}\0{int(second)}".encode(), digest_size=8).digest(), np.uint32)
-    value = words.copy().view(Opaque)
+        value = np.array([part for n in (first, second) for part in (n & 0xFFFFFFFF, n >> 32 & 0xFFFFFFFF)], np.uint32).view(Opaque)
     value.setflags(write=False)
-    key = graph.get_default_graph().create_op(Const, (), {"value": value, "dtype": types.uint32}, "key").outputs[0]
+    g = graph.get_default_graph()
+    with g.counted_as(0):  # TF1 keeps seeds in attributes
+        key = g.create_op(Const, (), {"value": value, "dtype": types.uint32}, "key").outputs[0]
     return key, {"seed": int(first or 0), "seed2": int(second or 0)}
 
 

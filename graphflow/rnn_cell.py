@@ -64,7 +64,8 @@ def batched(batch: Any, size: Any) -> tuple[Any, types.TensorShape]:
 def zeros(batch: Any, size: Any, dtype: Any) -> Tensor:
     """Zeros of shape [batch, *size]."""
     shape, known = batched(batch, size)
-    found = array_ops.zeros(shape, types.as_dtype(dtype))
+    with graph.get_default_graph().counted_as(8):
+        found = array_ops.zeros(shape, types.as_dtype(dtype))
     found.set_shape(known)
     return found
 

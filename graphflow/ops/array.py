@@ -492,7 +492,7 @@ reshape_like.axes(_reshape_axes)
 reshape_like.grad(lambda op, dy: (reshape_like(dy, op.inputs[0]), None))
 
 
-@movement(type="ExpandDims", dtypes=ANY, lower=_reindexed)
+@movement(type="ExpandDims", constants=1, dtypes=ANY, lower=_reindexed)
 def expand_dims(x, *, axis):
     """`x` with a dimension of size 1 put in at `axis`, counted in the result."""
 
@@ -555,7 +555,7 @@ def _(op):
                 lambda order, inputs: squeeze(*inputs, axis=tuple(sorted(map(order.index, gone)))) if gone else inputs[0])
 
 
-@movement(type="Transpose", dtypes=ANY, default_name="transpose")
+@movement(type="Transpose", constants=1, dtypes=ANY, default_name="transpose")
 def transpose(x, *, perm=None):
     """Dimension k of the result is dimension `perm[k]` of `x`; reversed when perm is None."""
 
@@ -832,7 +832,7 @@ def _(op, index, read):
 # ---------------------------------------------------------------- joining
 
 
-@movement(type="ConcatV2", dtypes=ANY, default_name="concat")
+@movement(type="ConcatV2", constants=1, dtypes=ANY, default_name="concat")
 def concat(*values, axis):
     """The values one after the other along `axis`; their other sizes are the same."""
 
@@ -1143,7 +1143,7 @@ def _lower_slice_grad(op: Any, index: Any, read: Any, first: int, bounds: list[A
     return m.select(every(hit), read(0, at), zero(dtype))
 
 
-@movement(type="StridedSlice", dtypes=ANY, default_name="strided_slice", same=("x",), input_dtypes={"indices": INDEX})
+@movement(type="StridedSlice", constants=3, dtypes=ANY, default_name="strided_slice", same=("x",), input_dtypes={"indices": INDEX})
 def strided_slice(x, *indices, spec):
     """NumPy's basic indexing with literal ranges; `indices` are the run-time positions."""
 

@@ -21,7 +21,7 @@ from .opdef import UnknownRank, movement, needs_rank, primitive
 # ---------------------------------------------------------------- gather
 
 
-@primitive("indexing", type="GatherV2", dtypes=ANY, same=("params",), input_dtypes={"indices": INDEX})
+@primitive("indexing", type="GatherV2", constants=1, dtypes=ANY, same=("params",), input_dtypes={"indices": INDEX})
 def gather(params, indices, *, axis=0, batch_dims=0):
     """The slices of `params` along `axis` at `indices`, which take that dimension's place.
 

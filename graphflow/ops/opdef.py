@@ -104,6 +104,7 @@ class OpDef:
         self.result: str = traits.pop("result", "same")
         self.commutative: bool = traits.pop("commutative", False)
         self.converts: bool = traits.pop("converts", False)
+        self.constants: int = traits.pop("constants", 0)
         self.blocks: bool = traits.pop("blocks", False)
         self.forgets: tuple[str, ...] = traits.pop("forgets", ())
         self.makes: Callable[[Operation], Any] | None = traits.pop("makes", None)
@@ -561,6 +562,7 @@ def reduction(*, combine: str, numpy: Callable[..., Any], **traits: Any) -> Call
             at.append(ir.axis(folded[i]) if i in folded else place)
         return ir.Fold(combine, tuple(folded.values()), read(0, at))
 
+    traits.setdefault("constants", 1)
     return lambda fn: OpDef(fn, "reduction", combine=combine, numpy=reference, infer=infer, fold=fold, axes=_reduction_axes, **traits)
 
 

@@ -1,14 +1,15 @@
-"""Random ops: a counter-based generator, written once for kernels and for NumPy.
+"""Random ops: TensorFlow's generator and distributions, written once for kernels and for NumPy.
 
-The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3",
-SC'11): 64 random bits for each (key, counter) pair from 32-bit additions, rotations and exclusive ors only.  Every element
-is computed from its own index, so threads, tiles and fusion cannot change a bit.  It was preferred to Philox-4x32 because
-a vector unit has no 32x32 -> 64 bit high product worth the name, and because one element wants 64 bits, not 128.
+The generator is Philox-4x32 with 10 rounds (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC'11): four
+random 32-bit words for each (key, counter) pair.  Key and counter are laid out as in TensorFlow's kernels, and words become floats and
+integers as there, so that equal seeds give TensorFlow's numbers, on any number of threads: every element is computed from its own index,
+and tiles and fusion cannot change a bit.
 
-Counter block of an element: (low half of its row-major index, low half of the op's run counter); the high halves are
-exclusive-ored into the key, so both may exceed 2**32.  An op with `effect="random"` receives the run counter (an int64
-scalar: how often it has run in this Session) as one more input after its own.  The key is an input, not an attribute:
-ops that differ only in their seed share one kernel.
+The key of an op is a vector of four words: the graph's seed (low, high), which is Philox's key, and the op's seed, which is the high half
+of the counter.  The low half is the number of a block.  Several elements share a block (four of float32, two of float64); a run of an op
+takes 256 blocks for each element of its result, as TensorFlow reserves them.  An op with `effect="random"` receives the run counter (an
+int64 scalar: how often it has run in this Session) as one more input after its own.  The key is an input, not an attribute: ops that
+differ only in their seed share one kernel.
 """
 from __future__ import annotations
 
@@ -23,44 +24,38 @@ from ..graph import Operation, Spec, Tensor
 from ..types import FLOAT
 from .opdef import OpDef, Read, needs_rank, primitive
 
-ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-PARITY = 0x1BD11BDA
-# Random bits of a uniform float: its significand, so that every value is exact and below 1 in the stored type.
-UNIFORM_BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
+RESERVED = 256  # blocks that a run takes for each element
+# Random bits of a uniform float: those of its fraction, so that every value is exact and below 1 in the stored type.
+UNIFORM_BITS = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
 
 
 class NumpyMath:
     """The functions of `ir.m` that the generator uses, on arrays."""
 
-    log, sqrt, cos, select = np.log, np.sqrt, np.cos, staticmethod(np.where)
+    log, sqrt, cos, select, max, eq = np.log, np.sqrt, np.cos, staticmethod(np.where), np.maximum, np.equal
 
     @staticmethod
     def cast(x: Any, dtype: types.DType) -> np.ndarray:
         return np.asarray(x).astype(dtype.np)
 
     @staticmethod
-    def erfinv(x: np.ndarray) -> np.ndarray:
-        return (normal_quantile((np.asarray(x, np.float64) + 1) / 2) / np.sqrt(2)).astype(np.asarray(x).dtype)
+    def mulhi(a: Any, b: int) -> np.ndarray:
+        return ((np.asarray(a).astype(np.uint64) * np.uint64(b)) >> np.uint64(32)).astype(np.uint32)
 
 
 # ---------------------------------------------------------------- the generator (on Kernel IR or on uint32 arrays)
 
 
-def _rotate(x: Any, r: int) -> Any:
-    return (x << r) | (x >> (32 - r))
-
-
-def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any) -> tuple[Any, Any]:
-    """Two random 32-bit words of a key and a counter, each of two 32-bit words: 20 rounds."""
-    keys = (k0, k1, k0 ^ k1 ^ PARITY)
-    x0, x1 = x0 + k0, x1 + k1
-    for i in range(20):
-        x0 = x0 + x1
-        x1 = _rotate(x1, ROTATIONS[i % 8]) ^ x0
-        if i % 4 == 3:
-            n = i // 4 + 1
-            x0, x1 = x0 + keys[n % 3], x1 + keys[(n + 1) % 3] + n
-    return x0, x1
+def philox4x32(w: Any, key: Sequence[Any], counter: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+    """Four random words of a key (two words) and a counter (four words): 10 rounds."""
+    (k0, k1), (c0, c1, c2, c3) = key, counter
+    for i in range(10):
+        if i:
+            k0, k1 = k0 + WEYL[0], k1 + WEYL[1]
+        c0, c1, c2, c3 = (w.mulhi(c2, MULTIPLIERS[1]) ^ c1 ^ k0, c2 * MULTIPLIERS[1],
+                          w.mulhi(c0, MULTIPLIERS[0]) ^ c3 ^ k1, c0 * MULTIPLIERS[0])
+    return c0, c1, c2, c3
 
 
 def halves(w: Any, n: Any) -> tuple[Any, Any]:
@@ -69,18 +64,22 @@ def halves(w: Any, n: Any) -> tuple[Any, Any]:
 
 
 class Stream:
-    """Random words of one element: `stream(b)` is its block `b` (0 or 1), two uint32 words."""
+    """Random words for the element at `index` of a run that begins at block `start`."""
 
-    def __init__(self, w: Any, key: Sequence[Any], run: Any, index: Any):
-        self.w, self.k0, self.k1 = w, key[0], key[1]
-        self.c0, high = halves(w, index)
-        self.c1, run_high = halves(w, run)
-        self.k0, self.k1 = self.k0 ^ high, self.k1 ^ run_high
+    def __init__(self, w: Any, key: Sequence[Any], start: Any, index: Any):
+        self.w, self.key, self.start, self.index = w, key, start, index
 
-    def __call__(self, block: int = 0) -> tuple[Any, Any]:
-        # Indices stay below 2**63, so that the top bit of their high half is free to name the block.
-        k0 = self.k0 ^ (block << 31) if block else self.k0
-        return threefry2x32(k0, self.k1, self.c0, self.c1)
+    def __call__(self, shared: int) -> tuple[Sequence[Any], Any]:
+        """The four words of the element's block, which 2**shared elements share, and its number among these."""
+        low, high = halves(self.w, self.start + (self.index >> shared))
+        return philox4x32(self.w, self.key[:2], (low, high, *self.key[2:])), self.w.cast(self.index & (2**shared - 1), types.int32)
+
+
+def philox_blocks(key: np.ndarray, number: Any) -> tuple[np.ndarray, ...]:
+    """The words of numbered blocks."""
+    words = [np.full(1, int(v), np.uint32) for v in key]
+    with np.errstate(all="ignore"):
+        return philox4x32(NumpyMath, words[:2], (*halves(NumpyMath, np.asarray(number, np.int64)), *words[2:]))
 
 
 # ---------------------------------------------------------------- distributions, as functions of the words
@@ -91,91 +90,83 @@ def _float(w: Any, bits: Any, dtype: types.DType) -> Any:
     return w.cast(w.cast(bits, types.int32), dtype)
 
 
-def uniform(w: Any, stream: Stream, dtype: types.DType, block: int = 0) -> Any:
+def _fraction(w: Any, word: Any, bits: int) -> Any:
+    """The lowest bits of a word as a float32 in [0, 1)."""
+    return _float(w, word & (2**bits - 1), types.float32) * 2.0**-bits
+
+
+def _wide_fraction(w: Any, high: Any, low: Any) -> Any:
+    """Two words as a float64 in [0, 1): 20 bits of the first, all of the second."""
+    parts = _float(w, high & 0xFFFFF, types.float64) * 2.0**32 + _float(w, low >> 16, types.float64) * 2.0**16
+    return (parts + _float(w, low & 0xFFFF, types.float64)) * 2.0**-52
+
+
+def _chosen(w: Any, words: Sequence[Any], lane: Any) -> Any:
+    a, b, c, d = words
+    return w.select(w.eq(lane & 2, 0), w.select(w.eq(lane & 1, 0), a, b), w.select(w.eq(lane & 1, 0), c, d))
+
+
+def uniform(w: Any, stream: Stream, dtype: types.DType) -> Any:
     """A float in [0, 1), a multiple of 2**-bits."""
-    high, low = stream(block)
-    bits = UNIFORM_BITS[dtype.name]
-    if bits <= 24:
-        return _float(w, high >> (32 - bits), types.float32) * 2.0**-bits
-    return (_float(w, high >> 5, dtype) * 2.0**26 + _float(w, low >> 6, dtype)) * 2.0**-53
-
-
-def _uniform_pair(w: Any, stream: Stream, dtype: types.DType) -> tuple[Any, Any]:
-    """Two floats in [0, 1) in the computing type: from one block in float32, from two in float64."""
     if dtype is types.float64:
-        return uniform(w, stream, dtype), uniform(w, stream, dtype, block=1)
-    high, low = stream()
-    return _float(w, high >> 8, types.float32) * 2.0**-24, _float(w, low >> 8, types.float32) * 2.0**-24
+        (a, b, c, d), lane = stream(1)
+        first = w.eq(lane, 0)
+        return _wide_fraction(w, w.select(first, a, c), w.select(first, b, d))
+    words, lane = stream(2)
+    return _fraction(w, _chosen(w, words, lane), UNIFORM_BITS[dtype.name])
 
 
 def standard_normal(w: Any, stream: Stream, dtype: types.DType) -> Any:
-    """Box and Muller (1958): sqrt(-2 log u) cos(2 pi v) with u in (0, 1]; |z| < 5.8 in float32, 8.6 in float64."""
-    u, v = _uniform_pair(w, stream, dtype)
-    return w.sqrt(w.log(1.0 - u) * -2.0) * w.cos(v * (2 * np.pi))
-
-
-# erf(2 / sqrt(2)): the probability of |z| < 2.
-WITHIN_TWO = 0.9544997361036416
-
-
-def truncated_normal(w: Any, stream: Stream, dtype: types.DType) -> Any:
-    """A standard normal given |z| < 2, by its inverse distribution function: sqrt(2) erfinv(s), |s| < erf(sqrt(2))."""
-    bits = 23 if dtype is not types.float64 else 52
-    high, low = stream()
-    if bits == 23:  # odd multiples of 2**-24: never 0 or 1
-        u = (_float(w, high >> 9, types.float32) + 0.5) * 2.0**-23
+    """Box and Muller (1958): sqrt(-2 log u) times the sine, for odd elements the cosine, of 2 pi v; u is at least 1e-7."""
+    if dtype is types.float64:
+        (a, b, c, d), lane = stream(1)
+        u, v = _wide_fraction(w, a, b), _wide_fraction(w, c, d)
     else:
-        u = (_float(w, high >> 6, dtype) * 2.0**26 + _float(w, low >> 6, dtype) + 0.5) * 2.0**-52
-    return w.erfinv((u * 2.0 - 1.0) * WITHIN_TWO) * 2.0**0.5
+        (a, b, c, d), lane = stream(2)
+        front = w.eq(lane & 2, 0)
+        u, v = _fraction(w, w.select(front, a, c), 23), _fraction(w, w.select(front, b, d), 23)
+    turn = w.select(w.eq(lane & 1, 0), v - 0.25, v)  # cos(x - pi / 2) is sin(x)
+    return w.sqrt(w.log(w.max(u, 1e-7)) * -2.0) * w.cos(turn * (2 * np.pi))
 
 
-def _product_high(w: Any, a: Any, b: Any) -> Any:
-    """The high 64 bits of a product of two uint64, by schoolbook multiplication of halves."""
-    a0, a1, b0, b1 = a & 0xFFFFFFFF, a >> 32, b & 0xFFFFFFFF, b >> 32
-    middle = a1 * b0 + ((a0 * b0) >> 32)
-    other = a0 * b1 + (middle & 0xFFFFFFFF)
-    return a1 * b1 + (middle >> 32) + (other >> 32)
+def truncated_normals(key: np.ndarray, start: int, count: int, wide: bool) -> np.ndarray:
+    """Standard normal numbers within two standard deviations: those of a stream of pairs, one stream for 4 results (2 of float64)."""
+    size, step, dtype = (2, 4, np.float64) if wide else (4, 2, np.float32)
+    out = np.empty((-(-count // size), size), dtype)
+    left, filled, at = np.arange(len(out)), np.zeros(len(out), np.int64), 0
+    while left.size:
+        words = philox_blocks(key, start + left * (size * RESERVED // 4) + at)
+        for k in range(0, 4, step):
+            for z in _pair(words[k:k + step]):
+                take = (np.abs(z) < 2) & (filled[left] < size)
+                rows = left[take]
+                out[rows, filled[rows]] = z[take]
+                filled[rows] += 1
+        at, left = at + 1, left[filled[left] < size]
+    return out.reshape(-1)[:count]
+
+
+def _pair(words: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Two normal numbers of two words (float32) or four (float64)."""
+    w = NumpyMath
+    u, v = ([_fraction(w, x, 23) for x in words] if len(words) == 2 else
+            [_wide_fraction(w, *words[:2]), _wide_fraction(w, *words[2:])])
+    r, turn = np.sqrt(np.log(np.maximum(u, u.dtype.type(1e-7))) * -2), v * u.dtype.type(2 * np.pi)
+    return np.sin(turn) * r, np.cos(turn) * r
 
 
 def uniform_int(w: Any, stream: Stream, dtype: types.DType, low: Any, high: Any) -> Any:
-    """An integer in [low, high): 64 random bits times the width, shifted down; biased by at most width / 2**64."""
-    first, second = stream()
-    bits = (w.cast(first, types.uint64) << 32) | w.cast(second, types.uint64)
+    """An integer in [low, high): random bits modulo the width."""
     if dtype.size == 8:
+        (a, b, c, d), lane = stream(1)
+        first = w.eq(lane, 0)
+        bits = w.cast(w.select(first, a, c), types.uint64) | (w.cast(w.select(first, b, d), types.uint64) << 32)
         width = w.cast(high, types.uint64) - w.cast(low, types.uint64)
-        return w.cast(w.cast(low, types.uint64) + _product_high(w, bits, width), dtype)
-    width = w.cast(w.cast(high, types.int64) - w.cast(low, types.int64), types.uint64)
-    scaled = ((bits >> 32) * width + (((bits & 0xFFFFFFFF) * width) >> 32)) >> 32
-    return w.cast(w.cast(low, types.int64) + w.cast(scaled, types.int64), dtype)
-
-
-def normal_quantile(p: np.ndarray) -> np.ndarray:
-    """The inverse of the standard normal distribution function, to about 1e-16 (Wichura, algorithm AS 241, 1988)."""
-    q = p - 0.5
-    with np.errstate(all="ignore"):
-        central = np.abs(q) <= 0.425
-        r = np.where(central, 0.180625 - q * q, np.sqrt(-np.log(np.minimum(p, 1 - p))))
-        near, far = r - 1.6, r - 5.0
-        tail = np.where(r <= 5.0, _ratio(near, *_NEAR), _ratio(far, *_FAR))
-        return np.where(central, q * _ratio(r, *_CENTRAL), np.where(q < 0, -tail, tail))
-
-
-def _ratio(r: np.ndarray, above: Sequence[float], below: Sequence[float]) -> np.ndarray:
-    return np.polyval(above, r) / np.polyval(below, r)
-
-
-_CENTRAL = ((2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
-             1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080),
-            (5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4, 2.1213794301586595867e4,
-             5.3941960214247511077e3, 6.8718700749205790830e2, 4.2313330701600911252e1, 1.0))
-_NEAR = ((7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1, 1.27045825245236838258,
-          3.64784832476320460504, 5.76949722146069140550, 4.63033784615654529590, 1.42343711074968357734),
-         (1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2, 1.48103976427480074590e-1,
-          6.89767334985100004550e-1, 1.67638483018380384940, 2.05319162663775882187, 1.0))
-_FAR = ((2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3, 2.65321895265761230930e-2,
-         2.96560571828504891230e-1, 1.78482653991729133580, 5.46378491116411436990, 6.65790464350110377720),
-        (2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5, 7.86869131145613259100e-4,
-         1.48753612908506148525e-2, 1.36929880922735805310e-1, 5.99832206555887937690e-1, 1.0))
+        return w.cast(w.cast(low, types.uint64) + bits % width, dtype)
+    words, lane = stream(2)
+    width = w.cast(w.cast(high, types.int64) - w.cast(low, types.int64), types.int64)
+    rest = w.cast(_chosen(w, words, lane), types.int64) % width
+    return w.cast(w.cast(low, types.int64) + rest, dtype)
 
 
 # ---------------------------------------------------------------- the family
@@ -201,6 +192,12 @@ def _linear(sizes: Sequence[types.Size], index: Sequence[Expr]) -> Expr:
 
 
 
+def _scrambled(w: Any, seeds: Sequence[Any]) -> Sequence[Any]:
+    """The key of a pair of seeds, as TensorFlow's stateless ops make it."""
+    counter = [half for s in seeds for half in halves(w, w.cast(s, types.int64))]
+    return philox4x32(w, [w.cast(counter[0] & 0, types.uint32) + k for k in (0x3EC8F720, 0x02461E29)], counter)
+
+
 def random(element: Callable[..., Any], *, stateless: bool = False, **traits: Any) -> Callable[..., OpDef]:
     """An op `f(shape, key, *parameters, dtype, ...)` whose elements are `element(w, stream, dtype, *parameters)`.
 
@@ -208,31 +205,27 @@ def random(element: Callable[..., Any], *, stateless: bool = False, **traits: An
     no run counter: equal inputs give equal values.
     """
     def infer(shape: Tensor, key: Tensor, *rest: Tensor, dtype: types.DType, **_: Any) -> Spec:
-        types.merge_shapes(key.sizes, (2,))
+        types.merge_shapes(key.sizes, (2 if stateless else 4,))
         for t in rest:
             types.merge_shapes(t.sizes, ())
         return Spec(dtype, static_sizes(shape))
 
-    def source(w: Any, key: Sequence[Any], run: Any) -> tuple[Sequence[Any], Any]:
-        if not stateless:
-            return key, run
-        wide = [w.cast(k, types.int64) for k in key]
-        low = [halves(w, k)[0] for k in wide]
-        return low, ((wide[0] >> 32) ^ ((wide[1] >> 32) << 20))
-
     def lower(op: Operation, index: Sequence[Expr], read: Read) -> Expr:
         count = len(op.opdef.params)  # the run counter stands behind them
-        run = None if stateless else read(count, [])
-        key, run = source(m, [read(1, [ir.index_const(i)]) for i in range(2)], run)
-        stream = Stream(m, key, run, _linear(op.outputs[0].sizes or (), index))
+        words = [read(1, [ir.index_const(i)]) for i in range(2 if stateless else 4)]
+        sizes = op.outputs[0].sizes or ()
+        start = ir.index_const(0) if stateless else read(count, []) * ir.size(types.product(sizes) * RESERVED)
+        stream = Stream(m, _scrambled(m, words) if stateless else words, start, _linear(sizes, index))
         return element(m, stream, op.attrs["dtype"], *[read(i, []) for i in range(2, count)])
 
     def reference(shape: np.ndarray, key: np.ndarray, *rest: Any, dtype: types.DType, **_: Any) -> np.ndarray:
-        run, rest = (None, rest) if stateless else (np.asarray(rest[-1], np.int64).reshape(1), rest[:-1])
         count = int(np.prod(shape, dtype=np.int64))
-        words, run = source(NumpyMath, [np.asarray(k).reshape(1) for k in key], run)
-        stream = Stream(NumpyMath, words, run, np.arange(count, dtype=np.int64))
-        return np.asarray(element(NumpyMath, stream, dtype, *[np.asarray(r).reshape(1) for r in rest])).reshape(shape)
+        words = [np.asarray(k).reshape(1) for k in key]
+        with np.errstate(all="ignore"):
+            start = np.zeros(1, np.int64) if stateless else np.asarray(rest[-1], np.int64).reshape(1) * np.int64(count * RESERVED)
+            stream = Stream(NumpyMath, _scrambled(NumpyMath, words) if stateless else words, start, np.arange(count, dtype=np.int64))
+            parameters = [np.asarray(r).reshape(1) for r in (rest if stateless else rest[:-1])]
+            return np.asarray(element(NumpyMath, stream, dtype, *parameters)).reshape(shape)
 
     key_types = {"key": (types.int32, types.int64) if stateless else (types.uint32,), "shape": (types.int32, types.int64)}
     traits.setdefault("dtypes", types.INTEGER)
@@ -260,9 +253,24 @@ def random_standard_normal_op(shape, key, *, dtype, seed=0, seed2=0):
     """Floats of the standard normal distribution."""
 
 
-@random(truncated_normal, type="TruncatedNormal")
+def _sized(shape: Tensor, key: Tensor, *, dtype: types.DType, **_: Any) -> Spec:
+    return Spec(dtype, static_sizes(shape))
+
+
+@primitive("host", effect="random", type="TruncatedNormal", static=("shape",), dtypes=types.INTEGER, infer=_sized,
+           input_dtypes={"key": (types.uint32,), "shape": (types.int32, types.int64)}, output_dtypes=lambda *_, dtype, **__: [dtype],
+           no_gradient="random values depend on no tensor")
 def truncated_normal_op(shape, key, *, dtype, seed=0, seed2=0):
     """Floats of the standard normal distribution, given that they lie within two standard deviations."""
+
+
+truncated_normal_op.grad(lambda op, dy: (None, None))
+
+
+@truncated_normal_op.reference
+def _(shape, key, run, *, dtype, **_):
+    count = int(np.prod(shape, dtype=np.int64))
+    return truncated_normals(key, int(run) * count * RESERVED, count, dtype is types.float64).reshape(shape)
 
 
 def _checked_int(w: Any, stream: Stream, dtype: types.DType, low: Any, high: Any) -> Any:
@@ -289,9 +297,20 @@ def stateless_random_normal_op(shape, key, *, dtype):
     """Standard normal floats, a function of `shape` and `key` alone."""
 
 
-@random(truncated_normal, stateless=True, type="StatelessTruncatedNormal")
+@primitive("host", type="StatelessTruncatedNormal", static=("shape",), dtypes=types.INTEGER, infer=_sized,
+           input_dtypes={"key": (types.int32, types.int64), "shape": (types.int32, types.int64)},
+           output_dtypes=lambda *_, dtype, **__: [dtype], no_gradient="random values depend on no tensor")
 def stateless_truncated_normal_op(shape, key, *, dtype):
     """Standard normal floats within two standard deviations, a function of `shape` and `key` alone."""
+
+
+stateless_truncated_normal_op.grad(lambda op, dy: (None, None))
+
+
+@stateless_truncated_normal_op.reference
+def _(shape, key, *, dtype):
+    words = np.concatenate(_scrambled(NumpyMath, [np.asarray(k).reshape(1) for k in key]))
+    return truncated_normals(words, 0, int(np.prod(shape, dtype=np.int64)), dtype is types.float64).reshape(shape)
 
 
 @random(_checked_int, stateless=True, type="StatelessRandomUniformInt", same=("minval", "maxval"), dtypes=(types.int32, types.int64))
@@ -302,36 +321,34 @@ def stateless_random_uniform_int_op(shape, key, minval, maxval, *, dtype):
 # ---------------------------------------------------------------- ops that run on the host
 
 
-def _words(key: np.ndarray, run: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    stream = Stream(NumpyMath, [np.asarray(k, np.uint32).reshape(1) for k in key], np.asarray(run, np.int64).reshape(1),
-                    np.arange(count, dtype=np.int64))
-    return stream()
-
-
-def _uniforms(key: np.ndarray, run: Any, shape: Sequence[int]) -> np.ndarray:
-    """float64 uniforms in [0, 1)."""
-    high, low = _words(key, run, int(np.prod(shape, dtype=np.int64)))
-    return (((high >> 5).astype(np.float64) * 2.0**26 + (low >> 6)) * 2.0**-53).reshape(shape)
+def _words(key: np.ndarray, start: int, count: int) -> np.ndarray:
+    """`count` words one after the other, from a block on."""
+    return np.stack(philox_blocks(key, start + np.arange(-(-count // 4), dtype=np.int64)), 1).reshape(-1)[:count]
 
 
 def _generator(key: np.ndarray, run: Any) -> np.random.Generator:
     """NumPy's samplers on a stream of their own for each (key, run)."""
-    return np.random.Generator(np.random.Philox(key=int(key[0]) << 32 | int(key[1]), counter=[0, 0, int(run), 0]))
+    seeds = [int(k) for k in key]
+    return np.random.Generator(np.random.Philox(key=[seeds[1] << 32 | seeds[0], seeds[3] << 32 | seeds[2]], counter=[0, 0, int(run), 0]))
 
 
 @primitive("host", effect="random", type="RandomShuffle", same=("value",), dtypes=types.ALL + (types.string,),
            input_dtypes={"key": (types.uint32,)}, infer=lambda value, key, **_: Spec(value.dtype, value.sizes),
            no_gradient="only integers are shuffled by this op when gradients matter; tf.random_shuffle gathers floats by a shuffled range")
 def random_shuffle_op(value, key, *, seed=0, seed2=0):
-    """The rows of `value` in random order: those of the sorted random words."""
+    """The rows of `value` in random order (Fisher and Yates), as TensorFlow draws it."""
 
 
 @random_shuffle_op.reference
 def _(value, key, run, **_):
-    if not value.ndim:
+    if not value.ndim or len(value) < 2:
         return value
-    high, low = _words(key, run, len(value))
-    return value[np.argsort((high.astype(np.uint64) << np.uint64(32)) | low, kind="stable")]
+    n = len(value)
+    words = _words(key, int(run) * (-(-n // 4)), n - 1).astype(np.int64)
+    order, swaps = list(range(n)), (np.arange(n - 1) + words % (n - np.arange(n - 1))).tolist()
+    for i, j in enumerate(swaps):
+        order[i], order[j] = order[j], order[i]
+    return value[order]
 
 
 def _multinomial_infer(logits, num_samples, key, *, dtype, **_):
@@ -357,7 +374,9 @@ def _(logits, num_samples, key, run, *, dtype, **_):
     if not np.isfinite(weights).all():
         raise ValueError("multinomial needs finite logits (or -inf, but not in a whole row)")
     edges = np.cumsum(weights, axis=1)
-    u = _uniforms(key, run, (len(logits), int(num_samples)))
+    rows, count = len(logits), int(num_samples)
+    words = _words(key, int(run) * rows * (-(-count // 4) * 8) * RESERVED, 2 * rows * count).reshape(rows, count, 2)
+    u = _wide_fraction(NumpyMath, words[..., 0], words[..., 1])
     return np.stack([np.searchsorted(e, r * e[-1], side="right") for e,
                      r in zip(edges, u)]).astype(dtype.np) if len(logits) else np.zeros(u.shape, dtype.np)
 

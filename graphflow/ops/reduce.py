@@ -125,7 +125,7 @@ _REDUCED = [lambda rng: ((rng.normal(size=(2, 3, 4)),), {"axis": (1,), "keepdims
             lambda rng: ((rng.normal(size=3),), {"axis": (-1,), "keepdims": False})]
 
 
-@composite(type="Mean", dtypes=NUMERIC, infer=kept_spec,
+@composite(type="Mean", constants=1, dtypes=NUMERIC, infer=kept_spec,
            samples=_REDUCED + [lambda rng: ((np.array([[-1, -2], [3, 4]], np.int32),), {"axis": (1,), "keepdims": False})])
 def reduce_mean_op(x, *, axis=None, keepdims=False):
     """The mean over `axis`; of integers rounded toward zero, nan of no elements."""
@@ -146,7 +146,7 @@ def _(op, dy):
     return broadcast_like(expand_like(dy / (cast_op(n, DstT=x.dtype) if x.dtype.is_complex else n), op), x),
 
 
-@composite(type="LogSumExp", dtypes=FLOAT, infer=kept_spec, samples=_REDUCED, default_name="ReduceLogSumExp")
+@composite(type="LogSumExp", constants=1, dtypes=FLOAT, infer=kept_spec, samples=_REDUCED, default_name="ReduceLogSumExp")
 def logsumexp_op(x, *, axis=None, keepdims=False):
     """log(sum(exp(x))) over `axis`, without overflow; -inf of no elements."""
     top = reduce_max_op(x, axis=axis, keepdims=True)
@@ -253,7 +253,7 @@ def _arg(name, extreme):
         place = select(hit, axis_index(x, axis=axis, dtype=output_type), int(output_type.max))
         return reduce_min_op(place, axis=(axis,), keepdims=False)
     fn.__name__, fn.__doc__ = name, f"The first position of the {name[3:]}imum along `axis`; of the first nan, where there is one."
-    return composite(type=f"A{name[1:3]}{name[3:].capitalize()}", dtypes=ORDERED, infer=_arg_spec, no_gradient="an index",
+    return composite(type=f"A{name[1:3]}{name[3:].capitalize()}", constants=1, dtypes=ORDERED, infer=_arg_spec, no_gradient="an index",
                      output_dtypes=lambda x, *, axis, output_type: [output_type],
                      samples=[lambda rng: ((rng.normal(size=(3, 4)),), {"axis": 1}),
                               lambda rng: ((rng.integers(0, 3, (3, 4)).astype(np.int32),), {"axis": 0}),
