@@ -97,7 +97,8 @@ def blocks(page: str) -> dict[str, str]:
             metadata = tf.RunMetadata()
             for _ in range(20):
                 sess.run([loss, step], feed, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
-            found["timeline"] = "\n".join(f"{event['duration_us']:8.1f} us  {event['name']}" for event in metadata.step_stats.events)
+            nodes = [n for device in metadata.step_stats.dev_stats for n in device.node_stats]
+            found["timeline"] = "\n".join(f"{n.all_end_rel_micros:8} us  {n.node_name}" for n in nodes)
     return {name: text.rstrip() + "\n" for name, text in found.items()}
 
 

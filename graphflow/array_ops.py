@@ -254,11 +254,18 @@ def ones(shape: Any, dtype: Any = types.float32, name: str | None = None) -> Ten
     return _filled(shape, dtype, 1, name or "ones")
 
 
+def _few(shape: Any) -> bool:
+    """Whether TF1 makes one constant of so many equal elements, instead of a shape, a value and a fill."""
+    try:
+        sizes = [int(n) for n in (shape if hasattr(shape, "__iter__") else [shape])]
+    except (TypeError, ValueError):  # tensors, unknown sizes
+        return False
+    return bool(np.prod(sizes) < 1000)
+
+
 def _filled(shape: Any, dtype: Any, value: int, name: str) -> Tensor:
     dtype = types.as_dtype(dtype).base_dtype
-    sizes = None if isinstance(shape, Tensor) else types.as_shape(shape)
-    small = sizes is not None and types.known(sizes) and types.product(sizes) < 1000  # TF1 makes one constant of it then, else three ops
-    with _scope(name, name) as scope, graph.get_default_graph().counted_as(1 if small else 3):
+    with _scope(name, name) as scope, graph.get_default_graph().counted_as(1 if _few(shape) else 3):
         scalar: Any = (b"", b"1")[value] if dtype.kind == "s" else bool(value) if dtype.kind == "b" else value
         return array.fill(shape_argument(shape), constant(scalar, dtype), name=scope)
 

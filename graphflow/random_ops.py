@@ -13,6 +13,7 @@ gradients.
 """
 from __future__ import annotations
 
+import hashlib
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +47,12 @@ def get_seed(op_seed: int | None, path: str | None = None) -> tuple[int | None, 
     second = g.last_id if op_seed is None else op_seed
     first, second = int(first) % MAX_SEED, int(second) % MAX_SEED
     return (0, MAX_SEED) if first == second == 0 else (first, second)  # two zeros would mean: draw a seed
+
+
+def _digest(*parts: Any) -> int:
+    """A 63-bit number of the parts, the same in every process."""
+    text = "\0".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def _keyed(seed: int | None) -> tuple[Tensor, dict[str, Any]]:

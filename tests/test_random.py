@@ -37,13 +37,65 @@ def run(fetch, times=1):
 
 # Known answers published with the reference implementation of the paper (Random123, kat_vectors): key, counter, result.
 @pytest.mark.parametrize("key, counter, expected", [
-    ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
-    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
-    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ((0, 0), (0, 0, 0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 4, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    ((0xA4093822, 0x299F31D0), (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
 ])
-def test_threefry_known_answers(key, counter, expected):
-    words = [np.array([w], np.uint32) for w in (*key, *counter)]
-    assert tuple(int(w[0]) for w in ops.threefry2x32(*words)) == expected
+def test_philox_known_answers(key, counter, expected):
+    words = [[np.array([w], np.uint32) for w in part] for part in (key, counter)]
+    with np.errstate(all="ignore"):
+        assert tuple(int(w[0]) for w in ops.philox4x32(ops.NumpyMath, *words)) == expected
+
+
+# What TensorFlow 2.21 draws (the kernels are those of 1.15): the first or, where it says so, the second run of an op with an op seed.
+TENSORFLOW = [
+    ("float32", lambda: tf.random_uniform([5], seed=7), 1, [0.618986964225769, 0.5012502670288086, 0.28693532943725586, 0.7585239410400391]),
+    ("float64", lambda: tf.random_uniform([5], dtype="float64", seed=7), 0, [0.8715283824246434, 0.041150670730960126, 0.46408134636396414]),
+    ("float16", lambda: tf.random_uniform([5], dtype="float16", seed=7), 0, [0.4443359375, 0.8154296875, 0.1376953125, 0.888671875]),
+    ("normal float32", lambda: tf.random_normal([7], seed=8), 1,
+     [-0.9556735754013062, 1.355129599571228, 0.23186883330345154, -0.12190917879343033, 0.40825051069259644]),
+    ("normal float64", lambda: tf.random_normal([7], dtype="float64", seed=8), 0, [-1.405968812148295, -0.8827987827173702, 0.2464740416368358]),
+    ("normal float16", lambda: tf.random_normal([7], dtype="float16", seed=8), 0, [-0.497314453125, 0.495849609375, 0.5322265625]),
+    ("truncated float32", lambda: tf.truncated_normal([9], seed=9), 1,
+     [1.2612872123718262, 0.28553280234336853, 0.6506190896034241, 0.12085291743278503, 1.2471843957901, 1.6247432231903076]),
+    ("truncated float64", lambda: tf.truncated_normal([9], dtype="float64", seed=9), 0,
+     [0.686410295800296, -0.6509792409832237, 0.4852515607951881, 0.5977299088833595, -1.5088746701586147]),
+    ("int32", lambda: tf.random_uniform([6], -3, 50, dtype="int32", seed=3), 1, [45, 33, 47, 0, 15, 37]),
+    ("int64", lambda: tf.random_uniform([6], -3, 1 << 40, dtype="int64", seed=3), 0, [377193725093, 1066028001579, 431506092771]),
+    ("shuffle", lambda: tf.random_shuffle(tf.range(11), seed=5), 1, [6, 2, 9, 1, 3, 0, 10, 8, 4]),
+    ("multinomial", lambda: tf.multinomial(tf.log([[.1, .2, .7], [.3, .3, .4]]), 6, seed=4), 1, [0, 1, 2, 2, 2, 1, 0, 1, 2]),
+    ("stateless uniform", lambda: tf.random.stateless_uniform([5], seed=[3, 4]), 0, [0.24328744411468506, 0.9835063219070435]),
+    ("stateless normal", lambda: tf.random.stateless_normal([5], seed=[3, 4]), 0, [-0.17393383383750916, 1.6723546981811523]),
+    ("stateless truncated", lambda: tf.random.stateless_truncated_normal([5], seed=[3, 4]), 0,
+     [-0.17393383383750916, 1.6723546981811523, 0.3481701612472534, -1.7038906812667847, 0.6385190486907959]),
+]
+
+
+@pytest.mark.parametrize("name, make, number, expected", TENSORFLOW, ids=lambda v: v if isinstance(v, str) else "")
+def test_the_numbers_are_tensorflows(mode, name, make, number, expected):
+    found = np.ravel(run(make(), 2)[number])[:len(expected)]
+    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2e-3 if "16" in name else 2e-6, atol=1e-6)
+
+
+def test_a_graph_seed_counts_operations_as_tf1_makes_them():
+    """XOR with seed 777: the op seeds are the ids that TF1's graph has reached, written down from the operations it makes."""
+    with tf.Graph().as_default() as g:
+        tf.set_random_seed(777)
+        x, y = tf.placeholder(tf.float32, [None, 2]), tf.placeholder(tf.float32, [None, 1])
+        seeds = []
+
+        def weight(*shape):
+            z = tf.random_normal(shape)
+            seeds.append(next(op for op in reversed(g.get_operations()) if op.type == "RandomStandardNormal").get_attr("seed2"))
+            return tf.Variable(z)
+
+        first = tf.sigmoid(tf.matmul(x, weight(2, 2)) + weight(2))  # 2 + 3 constants; each weight makes 9
+        hidden = tf.layers.dense(first, 3)                           # 3 constants, random, mul or sub: 7, 3, bias 4, MatMul, BiasAdd
+        mean = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(logits=hidden, labels=hidden))
+        weight(4)
+        assert mean.shape.ndims == 0 and y is not None
+        assert seeds == [5, 15, 75]
+        assert g.last_id == 81
 
 
 def value_of(e, env):
@@ -73,42 +125,27 @@ def value_of(e, env):
 
 
 @pytest.mark.parametrize("element, dtype", [
-    (ops.uniform, types.float32), (ops.uniform, types.float64), (ops.standard_normal, types.float32), (ops.standard_normal, types.float64),
-    (ops.truncated_normal, types.float32), (ops.truncated_normal, types.float64)], ids=lambda v: getattr(v, "__name__", str(v)))
-@pytest.mark.parametrize("run_number", [0, 7, 2**33 + 5])
-def test_the_kernel_expression_and_numpy_give_the_same_bits(element, dtype, run_number):
-    axis, key, counter = ir.Axis(1000), ir.Buffer(types.uint32, (2,), "in"), ir.Buffer(types.int64, (), "in")
-    start = 2**32 - 500  # the index crosses 32 bits
-    stream = ops.Stream(ir.m, [ir.load(key, [ir.index_const(i)]) for i in range(2)], ir.load(counter, []), ir.axis(axis) + start)
-    words, index = np.array([123, 0xFEDCBA98], np.uint32), np.arange(1000, dtype=np.int64)
-    got = value_of(element(ir.m, stream, dtype), {axis: index, key: words, counter: np.array(run_number, np.int64)})
-    expected = element(ops.NumpyMath, ops.Stream(ops.NumpyMath, [words[:1], words[1:]], np.array([run_number]), index + start), dtype)
+    (ops.uniform, types.float32), (ops.uniform, types.float64), (ops.standard_normal, types.float32), (ops.standard_normal, types.float64)],
+    ids=lambda v: getattr(v, "__name__", str(v)))
+@pytest.mark.parametrize("start", [0, 7, 2**33 + 5])
+def test_the_kernel_expression_and_numpy_give_the_same_bits(element, dtype, start):
+    axis, key, block = ir.Axis(1000), ir.Buffer(types.uint32, (4,), "in"), ir.Buffer(types.int64, (), "in")
+    offset = 2**34 - 500  # the number of the block crosses 32 bits
+    stream = ops.Stream(ir.m, [ir.load(key, [ir.index_const(i)]) for i in range(4)], ir.load(block, []), ir.axis(axis) + offset)
+    words, index = np.array([123, 0xFEDCBA98, 5, 6], np.uint32), np.arange(1000, dtype=np.int64)
+    got = value_of(element(ir.m, stream, dtype), {axis: index, key: words, block: np.array(start, np.int64)})
+    with np.errstate(all="ignore"):
+        expected = element(ops.NumpyMath, ops.Stream(ops.NumpyMath, [w.reshape(1) for w in words], np.array([start]), index + offset), dtype)
     assert got.dtype == expected.dtype == dtype.np
     np.testing.assert_array_equal(got, expected)
 
 
-def test_words_differ_over_keys_runs_indices_and_blocks():
+def test_words_differ_over_keys_and_blocks():
     seen = set()
-    index = np.arange(50, dtype=np.int64)
-    for key in ((0x9E3779B9, 0x7F4A7C15), (0x9E3779B8, 0x7F4A7C15), (0xBF58476D, 0x1CE4E5B9)):
-        for number in (0, 1, 2**33):
-            for block in (0, 1):
-                for offset in (0, 2**34):
-                    s = ops.Stream(ops.NumpyMath, [np.array([k], np.uint32) for k in key], np.array([number]), index + offset)
-                    seen.update(zip(*[w.tolist() for w in s(block)]))
-    assert len(seen) == 3 * 3 * 2 * 2 * 50
-
-
-def test_wide_products_are_exact():
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 2**64, (2, 200), np.uint64)
-    got = ops._product_high(ops.NumpyMath, a, b)
-    assert [int(x) for x in got] == [int(x) * int(y) >> 64 for x, y in zip(a, b)]
-
-
-def test_normal_quantile():
-    p = np.concatenate([np.linspace(1e-12, 1 - 1e-12, 2001), 10.0 ** -np.arange(2, 300, 20)])
-    np.testing.assert_allclose(ops.normal_quantile(p), stats.norm.ppf(p), rtol=1e-13, atol=1e-15)
+    for key in ((1, 2, 3, 4), (2, 2, 3, 4), (1, 3, 3, 4), (1, 2, 4, 4), (1, 2, 3, 5)):
+        for offset in (0, 2**34):
+            seen.update(zip(*[w.tolist() for w in ops.philox_blocks(np.array(key, np.uint32), np.arange(50) + offset)]))
+    assert len(seen) == 5 * 2 * 50
 
 
 # ---------------------------------------------------------------- seeds
@@ -144,16 +181,17 @@ def test_equal_op_seeds_give_equal_streams_and_names_give_different_ones(referen
     assert (va == vb).all() and (vc != vd).all() and (va != vc).all()
 
 
-def test_an_op_inserted_before_changes_nothing(reference):
-    def build(extra):
+def test_an_op_inserted_before_changes_the_stream_unless_the_op_has_a_seed(reference):
+    """As in TF1, whose seed for an op without one is the number of operations before it."""
+    def draw(extra, seed):
         with tf.Graph().as_default():
-            tf.set_random_seed(1)
+            tf.set_random_seed(5)
             if extra:
                 tf.random_normal([3], name="another")
-                tf.constant(1.0)
-            return run(tf.random_uniform([4], name="u"))
+            return run(tf.random_uniform([4], name="u", seed=seed))
 
-    np.testing.assert_array_equal(build(False), build(True))
+    np.testing.assert_array_equal(draw(False, 1), draw(True, 1))
+    assert not np.array_equal(draw(False, None), draw(True, None))
 
 
 def test_get_seed(reference):
@@ -161,9 +199,11 @@ def test_get_seed(reference):
     assert tf.get_seed(3) == (87654321, 3)
     tf.set_random_seed(9)
     assert tf.get_seed(3) == (9, 3)
-    with tf.name_scope("a"):
-        first = tf.get_seed(None)
-    assert first[0] == 9 and first[1] != tf.get_seed(None)[1]
+    assert tf.get_seed(None) == (9, 0) and tf.get_seed(0) == (9, 0)
+    tf.constant(1.0)
+    assert tf.get_seed(None) == (9, 1) and tf.get_seed(2**31) == (9, 1)
+    tf.set_random_seed(0)
+    assert tf.get_seed(0) == (0, 2**31 - 1)  # two zeros would ask the kernels for a seed
 
 
 def test_the_result_has_the_name_of_its_scope(reference):
