@@ -125,3 +125,17 @@ def test_two_kinds_do_not_mix():
             tf.get_variable("b", [4])
     with pytest.raises(ValueError, match="already exists"):
         tf.get_variable("b", [4], partitioner=tf.fixed_size_partitioner(2))
+
+
+@pytest.mark.parametrize("var_list", [None, "list", "dict"])
+def test_saver(tmp_path, var_list):
+    w = tf.get_variable("w", [5, 2], initializer=tf.random_normal_initializer(seed=1), partitioner=tf.fixed_size_partitioner(2))
+    saver = tf.train.Saver({None: None, "list": [w], "dict": {"other": w}}[var_list])
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        before = w.eval(sess)
+        path = saver.save(sess, str(tmp_path / "model"), write_meta_graph=False)
+        sess.run(w.assign(np.zeros([5, 2])))
+        saver.restore(sess, path)
+        assert np.array_equal(w.eval(sess), before) and before.any()
+    assert tf.train.list_variables(path) == [("other" if var_list == "dict" else "w", [5, 2])]  # one tensor, as TF1 saves it
