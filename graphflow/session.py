@@ -257,7 +257,7 @@ class BaseSession:
         self._lock = locks.rlock()
         self._warned: set[Tensor] = set()
         self._seen = -1  # ops of the graph at the last run; before the first one, building is no mistake
-        self._adding: dict[graph.Site, int] = {}  # lines that added ops between runs, and how often
+        self._adding: dict[Any, int] = {}  # lines that added ops between runs, and how often
         self._placed: set[Operation] = set()
 
     @property

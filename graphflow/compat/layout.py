@@ -47,7 +47,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "array_ops gen_array_ops": "  +array_ops manip +compat.private", "math_ops gen_math_ops": " math +math_ops +compat.private",
         "nn nn_ops nn_impl gen_nn_ops nn_grad": "nn +compat.private ",
         "control_flow_ops gen_control_flow_ops": " +control_flow_ops +compat.private", "rnn": "nn +rnn",
-        "rnn_cell rnn_cell_impl": "nn.rnn_cell +rnn_cell contrib.rnn", "seq2seq": "contrib.legacy_seq2seq contrib.seq2seq",
+        "rnn_cell rnn_cell_impl": "nn.rnn_cell +rnn_cell +compat.private contrib.rnn", "seq2seq": "contrib.legacy_seq2seq contrib.seq2seq",
         "init_ops": " initializers", "random_ops": " random", "stateless_random_ops": "random", "variables": " ",
         "variable_scope": " ", "resource_variable_ops": "+compat.private ", "state_ops gen_state_ops": " ", "standard_ops": "",
         "gradients gradients_impl": " +ops.gradients", "gradient_checker": "test", "custom_gradient": "", "embedding_ops": "nn",
@@ -77,8 +77,8 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "python.platform": {
         "app": "app", "flags": "flags", "gfile": "gfile", "tf_logging": "logging", "test": "test",
-        "googletest": "+platform.googletest", "resource_loader": "resource_loader", "sysconfig": "sysconfig",
-        "build_info": "sysconfig",
+        "googletest": "+platform.googletest", "resource_loader": "resource_loader",
+
     },
     "python.saved_model": {
         "builder builder_impl": "saved_model.builder saved_model", "loader loader_impl": "saved_model.loader saved_model",
