@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import time
 
 import numpy as np
@@ -64,6 +65,7 @@ class Seen:
 def main(argv=None):
     args = arguments(argv)
     os.environ.setdefault("GRAPHFLOW_THREADS", str(args.threads))
+    os.environ.setdefault("GRAPHFLOW_EARLY", "0")
     import graphflow as tf
 
     from .harness import pinned
@@ -80,6 +82,8 @@ def main(argv=None):
         runs = [traced(tf, session, fetches, feeds) for _ in range(args.repeats)]
     best = [min((run[i] for run in runs), key=lambda e: e["duration_us"]) for i in range(len(runs[0]))]
     known = {(k.name, tuple(k.ops)): k for k in tf.explain(fetches, feeds, session).kernels}
+    for e in best:
+        e["kind"] = getattr(known.get((e["name"], tuple(e["ops"]))), "kind", e["kind"])
     print(report(w, best, known, args, whole * 1e6, first))
     if args.source:
         slowest = max(best, key=lambda e: e["duration_us"])
@@ -95,7 +99,13 @@ def timed(step):
 def traced(tf, session, fetches, feeds):
     about = tf.RunMetadata()
     session.run(fetches, feeds, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=about)
-    return about.step_stats.events
+    return [event(n) for device in about.step_stats.dev_stats for n in device.node_stats]
+
+
+def event(node):
+    """A node of a trace: its label is `name = kind(inputs): op, op, ...`."""
+    kind, ops = re.match(r".*? = (.*?)\(.*?\)(?:: (.*))?$", node.timeline_label).groups()
+    return {"name": kind, "kind": kind, "ops": (ops or node.node_name).split(", "), "duration_us": node.all_end_rel_nanos / 1e3}
 
 
 def report(w, events, known, args, whole, first):

@@ -1156,7 +1156,7 @@ def test_errors_of_building(case):
 
 def test_names_that_are_not_there():
     for module, name, message in ((tf.contrib, "rn", "tf.contrib.rn is not in this release. Did you mean 'rnn'"),
-                                  (tf.contrib, "slim", "tf.contrib.slim is not in this release"),
+                                  (tf.contrib, "tpu", "tf.contrib.tpu is not in this release"),
                                   (contrib, "LSTMBlokCell", "Did you mean 'LSTMBlockCell'"), (tf.nn, "dynamic_rn", "'dynamic_rnn'"),
                                   (tf.nn, "rnn_cel", "'rnn_cell'")):
         with pytest.raises(AttributeError, match=message):
