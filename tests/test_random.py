@@ -454,3 +454,16 @@ def test_bad_initializers(reference):
 
 
 _ = graph
+
+
+def test_host_draws_in_loops(mode):
+    """Run counters in loops are large numbers: what is computed from them wraps."""
+    def body(i, seen):
+        drawn = tf.reduce_sum(tf.truncated_normal([5], seed=1)) + tf.random_normal([], seed=4)
+        chosen = tf.multinomial([[0.0, 1.0]], 3, seed=2)[0, 0] + tf.cast(tf.random_shuffle(tf.range(5), seed=3)[0], tf.int64)
+        return i + 1, seen.write(i, drawn + tf.cast(chosen, tf.float32))
+
+    rows = tf.while_loop(lambda i, _: i < 6, body, [0, tf.TensorArray(tf.float32, 6)])[1].stack()
+    with tf.Session() as sess:
+        first, second = sess.run(rows), sess.run(rows)
+    assert len(set(first) | set(second)) == 12

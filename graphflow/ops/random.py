@@ -82,6 +82,11 @@ def philox_blocks(key: np.ndarray, number: Any) -> tuple[np.ndarray, ...]:
         return philox4x32(NumpyMath, words[:2], (*halves(NumpyMath, np.asarray(number, np.int64)), *words[2:]))
 
 
+def first_block(run: Any, blocks: int) -> int:
+    """Where a run begins if each takes so many blocks; the counters of runs in loops are large, and all of this wraps."""
+    return (int(run) * blocks + 2**63) % 2**64 - 2**63
+
+
 # ---------------------------------------------------------------- distributions, as functions of the words
 
 
@@ -135,7 +140,7 @@ def truncated_normals(key: np.ndarray, start: int, count: int, wide: bool) -> np
     out = np.empty((-(-count // size), size), dtype)
     left, filled, at = np.arange(len(out)), np.zeros(len(out), np.int64), 0
     while left.size:
-        words = philox_blocks(key, start + left * (size * RESERVED // 4) + at)
+        words = philox_blocks(key, np.int64(start) + (left * (size * RESERVED // 4) + at))
         for k in range(0, 4, step):
             for z in _pair(words[k:k + step]):
                 take = (np.abs(z) < 2) & (filled[left] < size)
@@ -270,7 +275,7 @@ truncated_normal_op.grad(lambda op, dy: (None, None))
 @truncated_normal_op.reference
 def _(shape, key, run, *, dtype, **_):
     count = int(np.prod(shape, dtype=np.int64))
-    return truncated_normals(key, int(run) * count * RESERVED, count, dtype is types.float64).reshape(shape)
+    return truncated_normals(key, first_block(run, count * RESERVED), count, dtype is types.float64).reshape(shape)
 
 
 def _checked_int(w: Any, stream: Stream, dtype: types.DType, low: Any, high: Any) -> Any:
@@ -323,7 +328,7 @@ def stateless_random_uniform_int_op(shape, key, minval, maxval, *, dtype):
 
 def _words(key: np.ndarray, start: int, count: int) -> np.ndarray:
     """`count` words one after the other, from a block on."""
-    return np.stack(philox_blocks(key, start + np.arange(-(-count // 4), dtype=np.int64)), 1).reshape(-1)[:count]
+    return np.stack(philox_blocks(key, np.int64(start) + np.arange(-(-count // 4), dtype=np.int64)), 1).reshape(-1)[:count]
 
 
 def _generator(key: np.ndarray, run: Any) -> np.random.Generator:
@@ -344,7 +349,7 @@ def _(value, key, run, **_):
     if not value.ndim or len(value) < 2:
         return value
     n = len(value)
-    words = _words(key, int(run) * (-(-n // 4)), n - 1).astype(np.int64)
+    words = _words(key, first_block(run, -(-n // 4)), n - 1).astype(np.int64)
     order, swaps = list(range(n)), (np.arange(n - 1) + words % (n - np.arange(n - 1))).tolist()
     for i, j in enumerate(swaps):
         order[i], order[j] = order[j], order[i]
@@ -375,7 +380,7 @@ def _(logits, num_samples, key, run, *, dtype, **_):
         raise ValueError("multinomial needs finite logits (or -inf, but not in a whole row)")
     edges = np.cumsum(weights, axis=1)
     rows, count = len(logits), int(num_samples)
-    words = _words(key, int(run) * rows * (-(-count // 4) * 8) * RESERVED, 2 * rows * count).reshape(rows, count, 2)
+    words = _words(key, first_block(run, rows * (-(-count // 4) * 8) * RESERVED), 2 * rows * count).reshape(rows, count, 2)
     u = _wide_fraction(NumpyMath, words[..., 0], words[..., 1])
     return np.stack([np.searchsorted(e, r * e[-1], side="right") for e,
                      r in zip(edges, u)]).astype(dtype.np) if len(logits) else np.zeros(u.shape, dtype.np)
