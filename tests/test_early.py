@@ -13,7 +13,9 @@ from graphflow.runtime import early
 
 
 @pytest.fixture(autouse=True)
-def early_runs():
+def early_runs(monkeypatch):
+    """Early runs, and no clock that a busy machine could make run out; the tests of the clock set their own."""
+    monkeypatch.setattr(early, "LONGEST", 100.0)
     with flags.override(early=1), tf.Graph().as_default():
         tf.set_random_seed(3)
         yield
@@ -50,7 +52,8 @@ def test_a_request_that_is_run_once_is_not_compiled():
         assert np.array_equal(sess.run(w), np.zeros((3, 1)))
 
 
-def test_training_goes_on_from_interpreted_to_native():
+def test_training_goes_on_from_interpreted_to_native(monkeypatch):
+    monkeypatch.setattr(early, "OFTEN", 10.0)
     x, y, w, loss, train = regression()
     r = np.random.RandomState(0)
     a = r.randn(32, 3).astype(np.float32)
@@ -73,8 +76,9 @@ def test_training_goes_on_from_interpreted_to_native():
         np.testing.assert_allclose(sess.run(w)[:, 0], want, rtol=1e-4)
 
 
-def test_random_streams_go_on():
+def test_random_streams_go_on(monkeypatch):
     """The numbers drawn while interpreted and after are those of one stream."""
+    monkeypatch.setattr(early, "OFTEN", 10.0)
     n = tf.random_uniform([4], name="n")
     with tf.Session() as sess:
         found = [sess.run(n)]
@@ -84,7 +88,8 @@ def test_random_streams_go_on():
         np.testing.assert_array_equal(found, [sess.run(n) for _ in found])
 
 
-def test_what_takes_numpy_long_is_compiled_at_once():
+def test_what_takes_numpy_long_is_compiled_at_once(monkeypatch):
+    monkeypatch.setattr(early, "LONGEST", 0.3)
     x = tf.placeholder(tf.float32, [None, 3000])
     y = tf.matmul(x, tf.ones([3000, 3000]))
     with tf.Session() as sess:
@@ -92,7 +97,8 @@ def test_what_takes_numpy_long_is_compiled_at_once():
         assert executable(sess).early is None and executable(sess).variants[0]
 
 
-def test_a_long_loop_is_given_up_and_compiled():
+def test_a_long_loop_is_given_up_and_compiled(monkeypatch):
+    monkeypatch.setattr(early, "LONGEST", 0.3)
     with tf.Session() as sess:
         found = tf.while_loop(lambda i, s: i < 2_000_000, lambda i, s: (i + 1, s + tf.cast(i % 3, tf.float64)), [0, np.float64(0)])
         assert sess.run(found) == (2_000_000, sum(i % 3 for i in range(2_000_000)))
@@ -102,7 +108,7 @@ def test_a_long_loop_is_given_up_and_compiled():
 def test_long_runs_are_compiled_at_the_second():
     x = tf.placeholder(tf.float32, [None, 700])
     y = tf.tanh(tf.matmul(x, tf.ones([700, 700]))) + 1.0
-    with tf.Session() as sess, flags.override(early=1):
+    with tf.Session() as sess:
         fed = {x: np.ones((700, 700), np.float32)}
         first = sess.run(y, fed)
         exe = executable(sess)
