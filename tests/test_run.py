@@ -93,6 +93,18 @@ def test_true_division_of_python2():
     names = {"q": None}
     exec(python2.compiled(b"from __future__ import division\nq = 7 / 2\n", "<a>"), names)
     assert names["q"] == 3.5
+    names = {python2.DIVIDE: python2.quotient, python2.DIVIDE_IN_PLACE: python2.quotient_in_place, "np": np}
+    exec(python2.compiled(b"""
+class A: pass
+a, x, f = A(), [7, 8.0], np.ones(2)
+a.n, same = 9, f
+a.n /= 2
+x[0] /= 2; x[1] /= 2
+f /= 4
+whole = np.array([7, 9]) / 2
+""", "<c>"), names)
+    assert names["a"].n == 4 and names["x"] == [3, 4.0] and names["whole"].tolist() == [3, 4]
+    assert names["f"] is names["same"] and names["same"].tolist() == [0.25, 0.25]
     with pytest.raises(SyntaxError, match="neither"):
         python2.compiled(b"def f(:\n", "<b>")
 

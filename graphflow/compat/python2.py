@@ -1,7 +1,8 @@
 """Python 2 sources, converted in memory: `graphflow run --python2`.
 
 The grammar is lib2to3's, which Python has up to 3.12; later ones need its continuation `fissix` (the extra `python2`).  What 2to3 leaves
-alone, an integer quotient cut down, is done here: `/` of two ints is `//` in a module without `from __future__ import division`.
+alone, an integer quotient cut down, is done here: `/` of two integers, or arrays of them, is `//` in a module without
+`from __future__ import division`.
 """
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ import types
 import warnings
 from typing import Any, Sequence
 
-DIVIDE = "__quotient_of_python2__"
+import numpy as np
+
+DIVIDE, DIVIDE_IN_PLACE = "__quotient_of_python2__", "__quotient_in_place_of_python2__"
 
 
 @functools.cache
@@ -93,23 +96,39 @@ class _Quotients(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
         self.generic_visit(node)
-        return _call(node.left, node.right, node) if isinstance(node.op, ast.Div) else node
+        return _call(DIVIDE, node.left, node.right, node) if isinstance(node.op, ast.Div) else node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         self.generic_visit(node)
-        if not isinstance(node.op, ast.Div) or not isinstance(node.target, ast.Name):
+        twice = not any(isinstance(n, ast.Call | ast.NamedExpr | ast.Await) for n in ast.walk(node.target))  # may be evaluated again
+        if not isinstance(node.op, ast.Div) or not twice:
             return node
-        read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
-        return ast.copy_location(ast.Assign([node.target], _call(read, node.value, node)), node)
+        read = ast.parse(ast.unparse(node.target), mode="eval").body
+        for part in ast.walk(read):
+            ast.copy_location(part, node)
+        return ast.copy_location(ast.Assign([node.target], _call(DIVIDE_IN_PLACE, read, node.value, node)), node)
 
 
-def _call(left: ast.expr, right: ast.expr, at: ast.AST) -> ast.expr:
-    return ast.copy_location(ast.Call(ast.Name(DIVIDE, ast.Load()), [left, right], []), at)
+def _call(name: str, left: ast.expr, right: ast.expr, at: ast.AST) -> ast.expr:
+    return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [left, right], []), at)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) or isinstance(value, np.ndarray) and value.dtype.kind in "iub"
 
 
 def quotient(a: Any, b: Any) -> Any:
     """Python 2's `a / b`."""
-    return a // b if isinstance(a, int) and isinstance(b, int) else a / b
+    return a // b if _whole(a) and _whole(b) else a / b
+
+
+def quotient_in_place(a: Any, b: Any) -> Any:
+    """Python 2's `a /= b`, which changes an array itself."""
+    if _whole(a) and _whole(b):
+        a //= b
+    else:
+        a /= b
+    return a
 
 
 class _Loader(importlib.abc.SourceLoader):
@@ -146,8 +165,9 @@ def install(folder: str) -> None:
     """Converts every module imported from below `folder`; gives back the builtins that 2to3 does not rename."""
     import builtins
 
-    for name, value in {DIVIDE: quotient, "unicode": str, "long": int, "xrange": range, "raw_input": input, "unichr": chr, "reload":
-                        importlib.reload, "basestring": str}.items():
+    given = {DIVIDE: quotient, DIVIDE_IN_PLACE: quotient_in_place, "unicode": str, "long": int, "xrange": range, "raw_input": input,
+             "unichr": chr, "reload": importlib.reload, "basestring": str}
+    for name, value in given.items():
         if not hasattr(builtins, name):
             setattr(builtins, name, value)
     sys.meta_path.insert(0, _Finder(folder))

@@ -19,7 +19,7 @@ from .training_util import global_step as step_of
 class Supervisor:
     """Starts training from the latest checkpoint of a folder, and saves and writes summaries while it goes on.
 
-        sv = tf.train.Supervisor(logdir="/tmp/run")
+        sv = tf.train.Supervisor(logdir="run")
         with sv.managed_session() as sess:
             while not sv.should_stop():
                 sess.run(train_op)
