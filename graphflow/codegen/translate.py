@@ -36,8 +36,10 @@ class Unsupported(Exception):
     """The text says something that only Numba understands."""
 
 
-def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str, hasty: bool = False):
+def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str, hasty: bool = False, translator=None):
     """(an llvmlite IR module that defines `symbol` with the text's function `kernel`, the libraries it needs).
+
+    translator: a `_Translator` of another dialect, whose functions return nothing.
 
     hasty: results are waited for, as in a loop whose turns depend on each other: `vecmath` makes its chains short.
 
@@ -53,11 +55,12 @@ def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str, has
     library = context.codegen().create_library("kernel")
     made = library.create_ir_module("kernel")
     made.hasty = hasty
-    function = ir.Function(made, ir.FunctionType(I64, [context.get_value_type(t) for t in arguments]), symbol)
+    result = I64 if translator is None else ir.VoidType()
+    function = ir.Function(made, ir.FunctionType(result, [context.get_value_type(t) for t in arguments]), symbol)
     function.attributes.add("nounwind")
     try:
         with context.push_code_library(library):
-            _Translator(context, function, functions[0], namespace, arguments).run()
+            (translator or _Translator)(context, function, functions[0], namespace, arguments).run()
     except (NumbaError, NotImplementedError, TypeError, AttributeError) as error:
         raise Unsupported(str(error)) from None
     rewrite_module(made, FastMathOptions({"contract"}))

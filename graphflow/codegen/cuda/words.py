@@ -1,0 +1,237 @@
+"""The machine words that only device text uses: threads, barriers, shuffles, shared memory, atomics.
+
+Everything else (`ld_`, `st_`, `to_`, `select`, vecmath) is the CPU's own.  Knows LLVM's NVPTX intrinsics (LLVM's "User Guide for
+NVPTX Back-end") and how an element type crosses lanes.  Must not know kernels or launches.  Place: `emit` writes text with these
+names, `ptx` puts them in the text's namespace.  Importing this module imports Numba.
+"""
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..intrinsics import (_BYTES, _ELEMENT, I1, I8, I32, I64, _complex_parts, _element_pointer, _literal, _make_complex, _named, _narrow, _widen,
+                          F32, F64)
+
+GLOBAL, SHARED = 1, 3  # LLVM's address spaces of an NVPTX module
+FULL = -1  # every lane of the warp takes part
+
+
+def _declared(builder, name, result, arguments):
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def _register(name, register, doc):
+    """A word that reads one of the special registers, an int32."""
+    def word(typing):
+        def code(context, builder, signature, args):
+            return builder.call(_declared(builder, f"llvm.nvvm.read.ptx.sreg.{register}", I32, []), [])
+        return types.int32(), code
+    word.__name__, word.__doc__ = name, doc
+    return intrinsic(word)
+
+
+thread = _register("thread", "tid.x", "Number of this thread along x in its block.")
+thread_y = _register("thread_y", "tid.y", "Number of this thread along y in its block.")
+block = _register("block", "ctaid.x", "Number of this block along x.")
+block_y = _register("block_y", "ctaid.y", "Number of this block along y.")
+block_z = _register("block_z", "ctaid.z", "Number of this block along z.")
+lane = _register("lane", "laneid", "Number of this thread in its warp.")
+
+
+@intrinsic
+def barrier(typing):
+    """Waits until every thread of the block is here; what they wrote to shared and global memory is visible after it."""
+    def code(context, builder, signature, args):
+        builder.call(_declared(builder, "llvm.nvvm.barrier.cta.sync.aligned.all", ir.VoidType(), [I32]), [I32(0)])
+        return context.get_dummy_value()
+    return types.none(), code
+
+
+def _unsigned(name, operation, doc):
+    def word(typing, a, b):
+        kind = types.int64 if types.int64 in (a, b) else types.int32
+
+        def code(context, builder, signature, args):
+            return getattr(builder, operation)(*args)
+        return kind(kind, kind), code
+    word.__name__, word.__doc__ = name, doc
+    return intrinsic(word)
+
+
+udiv = _unsigned("udiv", "udiv", "a // b of integers known not to be negative.")
+umod = _unsigned("umod", "urem", "a % b of integers known not to be negative.")
+
+
+@intrinsic
+def div_exact(typing, a, b):
+    """a / b rounded to nearest; plain `/` of float32 may be 2 ulp off (div.full.f32)."""
+    kind = types.float64 if types.float64 in (a, b) else types.float32
+
+    def code(context, builder, signature, args):
+        t = args[0].type
+        return builder.call(_declared(builder, f"llvm.nvvm.div.rn.{'d' if t == F64 else 'f'}", t, [t, t]), args)
+    return kind(kind, kind), code
+
+
+# ---- shared memory ------------------------------------------------------------------------------------
+
+def _make_shared(name):
+    _, memory, size = _ELEMENT[name]
+    parts = 2 if name in ("c64", "c128") else 1
+
+    def shared(typing, n, number):
+        count, which = _literal(n, f"shared_{name}: the element count"), _literal(number, f"shared_{name}: the array's number")
+
+        def code(context, builder, signature, args):
+            array = ir.GlobalVariable(builder.module, ir.ArrayType(memory, max(count, 1) * parts), f"shared{which}", SHARED)
+            array.linkage, array.align = "internal", 16
+            array.initializer = ir.Constant(array.value_type, ir.Undefined)
+            return builder.addrspacecast(builder.bitcast(array, I8.as_pointer(SHARED)), _BYTES)
+        return types.voidptr(n, number), code
+    return _named(shared, f"shared_{name}")
+
+
+# ---- values across lanes -------------------------------------------------------------------------------
+
+def _words_of(builder, value):
+    """A value as 32-bit words."""
+    t = value.type
+    if isinstance(t, ir.LiteralStructType):
+        return [w for p in _complex_parts(builder, value) for w in _words_of(builder, p)]
+    if t == F32:
+        return [builder.bitcast(value, I32)]
+    if t == F64:
+        value, t = builder.bitcast(value, I64), I64
+    if t.width == 64:
+        return [builder.trunc(value, I32), builder.trunc(builder.lshr(value, I64(32)), I32)]
+    return [value if t.width == 32 else builder.zext(value, I32)]
+
+
+def _of_words(builder, words, t):
+    """The value of LLVM type `t` made of 32-bit words."""
+    if isinstance(t, ir.LiteralStructType):
+        half = len(words) // 2
+        return _make_complex(builder, _of_words(builder, words[:half], t.elements[0]), _of_words(builder, words[half:], t.elements[1]))
+    if t == F32:
+        return builder.bitcast(words[0], F32)
+    if t == F64 or t.width == 64:
+        both = builder.or_(builder.zext(words[0], I64), builder.shl(builder.zext(words[1], I64), I64(32)))
+        return builder.bitcast(both, F64) if t == F64 else both
+    return words[0] if t.width == 32 else builder.trunc(words[0], t)
+
+
+def _make_shuffle(word, mode, clamp):
+    def shuffle(typing, value, n):
+        kind = types.unliteral(value)
+
+        def code(context, builder, signature, args):
+            ask = _declared(builder, f"llvm.nvvm.shfl.sync.{mode}.i32", I32, [I32] * 4)
+            moved = [builder.call(ask, [I32(FULL), w, args[1], I32(clamp)]) for w in _words_of(builder, args[0])]
+            return _of_words(builder, moved, args[0].type)
+        return kind(kind, types.int32), code
+    shuffle.__name__, shuffle.__doc__ = word, f"The value of another lane (shfl.sync.{mode}); every lane of the warp must be here."
+    return intrinsic(shuffle)
+
+
+shuffle_xor = _make_shuffle("shuffle_xor", "bfly", 31)
+shuffle_up = _make_shuffle("shuffle_up", "up", 0)
+shuffle_down = _make_shuffle("shuffle_down", "down", 31)
+shuffle_at = _make_shuffle("shuffle_at", "idx", 31)
+
+
+# ---- atomics --------------------------------------------------------------------------------------------
+
+_RMW = {"add": ("add", "add", "fadd"), "max": ("max", "umax", "fmax"), "min": ("min", "umin", "fmin")}
+
+
+def _make_atomic(combine, name):
+    value_type, memory, size = _ELEMENT[name]
+
+    def atomic(typing, p, i, v):
+        def code(context, builder, signature, args):
+            pointer = _element_pointer(builder, memory, args[0], args[1])
+            if name[0] in "iu" and size >= 4 and combine in _RMW:
+                builder.atomic_rmw(_RMW[combine][0 if name[0] == "i" else 1], pointer, args[2], "monotonic")
+            elif name in ("f32", "f64") and combine == "add":
+                builder.atomic_rmw("fadd", pointer, args[2], "monotonic")
+            else:
+                _exchange_loop(builder, name, memory, size, pointer, lambda old: _COMBINE[combine](builder, name, old, args[2]))
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.int64, value_type), code
+    return _named(atomic, f"atomic_{combine}_{name}")
+
+
+def _combined(word):
+    def combine(builder, name, a, b):
+        if name in ("f16", "bf16", "f32", "f64"):
+            stem = {"mul": None, "add": None, "max": "llvm.maximum", "min": "llvm.minimum"}[word]
+            if stem is None:
+                return (builder.fmul if word == "mul" else builder.fadd)(a, b)
+            return builder.call(builder.module.declare_intrinsic(stem, [a.type], ir.FunctionType(a.type, [a.type] * 2)), [a, b])
+        if word in ("add", "mul") and name != "b1":
+            return getattr(builder, word)(a, b)
+        if name == "b1":
+            return (builder.or_ if word in ("add", "max") else builder.and_)(a, b)
+        stem = f"llvm.{'s' if name[0] == 'i' else 'u'}{word}"
+        return builder.call(builder.module.declare_intrinsic(stem, [a.type], ir.FunctionType(a.type, [a.type] * 2)), [a, b])
+    return combine
+
+
+_COMBINE = {word: _combined(word) for word in ("add", "mul", "max", "min")}
+
+
+def _exchange_loop(builder, name, memory, size, pointer, change):
+    """Compare and exchange until nobody came between; elements narrower than 32 bits inside the word that holds them."""
+    wide = I64 if size == 8 else I32
+    narrow = ir.IntType(8 * size)
+    address = builder.ptrtoint(pointer, I64)
+    shift = builder.trunc(builder.shl(builder.and_(address, I64(3)), I64(3)), I32) if size < 4 else None
+    cell = builder.inttoptr(builder.and_(address, I64(-4)), I32.as_pointer()) if size < 4 else builder.bitcast(pointer, wide.as_pointer())
+    first = builder.load(cell, align=max(size, 4))
+    first.volatile = True
+    before, loop, done = builder.block, builder.append_basic_block("again"), builder.append_basic_block("exchanged")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    seen = builder.phi(wide)
+    seen.add_incoming(first, before)
+    bits = seen if shift is None else builder.trunc(builder.lshr(seen, shift), narrow)
+    old = builder.bitcast(bits, memory) if memory != bits.type else bits
+    new = _narrow(builder, name, change(_widen(builder, name, old)))
+    new = builder.bitcast(new, narrow) if new.type != narrow else new
+    if shift is not None:
+        hole = builder.not_(builder.shl(I32((1 << 8 * size) - 1), shift))
+        new = builder.or_(builder.and_(seen, hole), builder.shl(builder.zext(new, I32), shift))
+    pair = builder.cmpxchg(cell, seen, new, "monotonic", "monotonic")
+    seen.add_incoming(builder.extract_value(pair, 0), builder.block)
+    builder.cbranch(builder.extract_value(pair, 1), done, loop)
+    builder.position_at_end(done)
+
+
+for _name in _ELEMENT:
+    globals()[f"shared_{_name}"] = _make_shared(_name)
+    if _name not in ("c64", "c128"):
+        for _combine in _COMBINE:
+            globals()[f"atomic_{_combine}_{_name}"] = _make_atomic(_combine, _name)
+
+
+@intrinsic
+def fail(typing, p, number):
+    """Notes in the cell at `p` that a check failed; of several the highest number stays."""
+    def code(context, builder, signature, args):
+        builder.atomic_rmw("umax", builder.bitcast(args[0], I32.as_pointer()), args[1], "monotonic")
+        return context.get_dummy_value()
+    return types.none(types.voidptr, types.int32), code
+
+
+@intrinsic
+def failed(typing, p):
+    """Whether a check of this run has failed."""
+    def code(context, builder, signature, args):
+        cell = builder.load(builder.bitcast(args[0], I32.as_pointer()), align=4)
+        return builder.icmp_unsigned("!=", cell, I32(0))
+    return types.boolean(types.voidptr), code
+
+
+assert I1 is not None
