@@ -19,6 +19,7 @@ from graphflow import locks
 MAGIC = b"GFOBJ\0\r\n"
 _HEADER = struct.Struct("<8sIQ32s")            # magic, ABI, payload length, sha256 of the payload
 _DEFAULT_LIMIT = 1 << 30
+_SUFFIXES = {".o", ".py", ".plan", ".cubin", ".ptx", ".tmp"}
 
 
 def default_directory() -> Path:
@@ -81,13 +82,13 @@ class ObjectCache:
             self._remove(key, suffix)
         return image
 
-    def store(self, key: str, image: bytes, source: str = "", suffix: str = ".o") -> None:
-        """Keep an object and, if there is one, its text. Never raises for a fault of the disk."""
+    def store(self, key: str, image: bytes, source: str = "", suffix: str = ".o", text: str = ".py") -> None:
+        """Keep an object and, if there is one, its text (suffix `text`). Never raises for a fault of the disk."""
         if not self._ready():
             return
         try:
             if source:
-                self._write(self.directory / f"{key}.py", source.encode())
+                self._write(self.path(key, text), source.encode())
             self._write(self.path(key, suffix), pack(image, self.abi))
         except OSError as error:
             return self._give_up("write", error)
@@ -159,7 +160,7 @@ class ObjectCache:
     def _files(self) -> list[Path]:
         if not self.directory.is_dir():
             return []
-        return [f for f in self.directory.iterdir() if f.suffix in (".o", ".py", ".plan", ".tmp")]
+        return [f for f in self.directory.iterdir() if f.suffix in _SUFFIXES]
 
     def _account(self, added: int) -> None:
         """Count what was stored; over the limit, evict down to three quarters of it."""
