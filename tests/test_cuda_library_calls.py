@@ -1,0 +1,254 @@
+"""Contractions described as library calls: what a description says, computed with NumPy, is what the op means."""
+from __future__ import annotations
+
+from itertools import product as cartesian
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow import types
+from graphflow.codegen import contract, ir
+from graphflow.codegen.cuda import library_calls
+from graphflow.codegen.cuda.library_calls import Convolution, Matmul, View
+from graphflow.codegen.ir import Buffer
+from graphflow.flags import flags
+from graphflow.ops.contraction import conv
+
+# ---------------------------------------------------------------- a description's meaning
+
+
+def positions(v: View) -> np.ndarray:
+    """The element that each index of a view stands for."""
+    at = np.full(v.sizes, v.offset, np.int64)
+    for d, (n, step) in enumerate(zip(v.sizes, v.strides)):
+        at += (np.arange(n) * step).reshape([-1 if i == d else 1 for i in range(len(v.sizes))])
+    return at
+
+
+def taken(v: View, flat: np.ndarray) -> np.ndarray:
+    at = positions(v)
+    assert at.size == 0 or 0 <= at.min() and at.max() < flat.size
+    return flat[at]
+
+
+def filled(v: View, values: np.ndarray) -> np.ndarray:
+    """The result's memory; every element must be written once."""
+    at = positions(v).reshape(-1)
+    assert sorted(at) == list(range(at.size)), "a result is packed and written once"
+    out = np.empty(at.size, values.dtype)
+    out[at] = np.broadcast_to(values, v.sizes).reshape(-1)
+    return out
+
+
+def matmul(d: Matmul, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return filled(d.c, np.matmul(taken(d.a, a), taken(d.b, b)))
+
+
+def convolution(d: Convolution, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """By the definition, tap by tap; the gradients are its transposes."""
+    x, w, y = (None if v is d.result else taken(v, flat) for v, flat in zip((d.x, d.w, d.y), operands(d, first, second)))
+    n, rank = d.x.sizes[0], len(d.strides)
+    spatial, windows, taps = d.x.sizes[2:], d.y.sizes[2:], d.w.sizes[2:]
+    for size, count, tap, s, t, (lo, hi) in zip(spatial, windows, taps, d.strides, d.dilations, d.pads):
+        assert lo >= 0 and hi >= 0 and (size + lo + hi - (tap - 1) * t - 1) // s + 1 == count, "a library's formula gives this size"
+    assert d.x.sizes[1] == d.w.sizes[1] * d.groups and d.w.sizes[0] == d.y.sizes[1] and d.w.sizes[0] % d.groups == 0
+    dtype = d.compute.np
+    padded = np.zeros((n, d.x.sizes[1], *[a + lo + hi for a, (lo, hi) in zip(spatial, d.pads)]), dtype)
+    inside = (slice(None), slice(None), *[slice(lo, lo + a) for a, (lo, _) in zip(spatial, d.pads)])
+    if x is not None:
+        padded[inside] = x
+    out = np.zeros(d.result.sizes, dtype)
+    per_in, per_out = d.w.sizes[1], d.w.sizes[0] // d.groups
+    for tap in cartesian(*map(range, taps)):
+        place = tuple(slice(t * dil, t * dil + (c - 1) * s + 1, s) for t, dil, c, s in zip(tap, d.dilations, windows, d.strides))
+        for g in range(d.groups):
+            cs, ks = slice(g * per_in, (g + 1) * per_in), slice(g * per_out, (g + 1) * per_out)
+            here = (slice(None), slice(None), *tap)
+            if d.kind == "forward":
+                out[:, ks] += np.einsum("nc...,kc->nk...", padded[(slice(None), cs, *place)], w[here][ks])
+            elif d.kind == "data":
+                padded[(slice(None), cs, *place)] += np.einsum("nk...,kc->nc...", y[:, ks], w[here][ks])
+            else:
+                part = padded[(slice(None), cs, *place)].reshape(n, per_in, -1)
+                out[(ks, slice(None), *tap)] = np.einsum("nkp,ncp->kc", y[:, ks].reshape(n, per_out, -1), part)
+    assert rank in (2, 3)
+    return filled(d.result, padded[inside] if d.kind == "data" else out)
+
+
+def operands(d: Convolution, first: np.ndarray, second: np.ndarray) -> tuple:
+    return {"forward": (first, second, None), "data": (None, first, second), "filter": (first, None, second)}[d.kind]
+
+
+# ---------------------------------------------------------------- from the public API
+
+
+def described(t: tf.Tensor) -> tuple:
+    """(the contraction that makes `t`, its description, tensor of each buffer)."""
+    op = t.op
+    while op.opdef.family != "contraction":
+        op = op.inputs[0].op
+    buffers: dict = {}
+
+    def leaf(t, index):
+        return None if contract._looked_through(t) else ir.load(buffers.setdefault(t, Buffer(t.dtype, t.sizes, "in", t.op.name)), index)
+    p = contract.product(op, leaf)
+    return op, None if p is None else library_calls.from_product(p, op.outputs[0].dtype), {b: t for t, b in buffers.items()}
+
+
+def compared(t: tf.Tensor, kind: str, seed: int = 0):
+    """Recognised as `kind`, and what the description computes is what the reference interpreter gives."""
+    op, d, tensors = described(t)
+    assert d is not None, f"{op.type} is not recognised"
+    assert (d.kind if isinstance(d, Convolution) else "matmul") == kind
+    rng = np.random.default_rng(seed)
+    feeds = {x: rng.integers(-3, 4, x.sizes).astype(x.dtype.np) for x in tensors.values()}
+    with flags.override(interpret=1), tf.Session(graph=t.graph) as s:
+        expected = s.run(op.outputs[0], feeds)
+    reads = [feeds[tensors[b]].astype(d.compute.np).reshape(-1) for b in d.reads]
+    found = matmul(d, *reads) if kind == "matmul" else convolution(d, *reads)
+    assert np.array_equal(found, expected.astype(found.dtype).reshape(-1))
+    return d
+
+
+def ph(*shape, dtype=tf.float32):
+    return tf.placeholder(dtype, shape)
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default():
+        yield
+
+
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+def test_matmul_in_all_transposes_and_its_gradients(ta, tb):
+    a, b = ph(*((7, 5) if ta else (5, 7))), ph(*((6, 7) if tb else (7, 6)))
+    c = tf.matmul(a, b, ta, tb)
+    compared(c, "matmul")
+    for g in tf.gradients(c, [a, b], grad_ys=ph(5, 6)):
+        compared(g, "matmul")
+
+
+def test_batches_broadcasts_and_outer_axes():
+    d = compared(tf.matmul(ph(2, 3, 4, 5), ph(2, 3, 5, 6)), "matmul")
+    assert d.c.sizes == (6, 4, 6)  # adjacent batches are one
+    d = compared(tf.matmul(ph(2, 3, 4, 5), ph(3, 5, 6)), "matmul")
+    assert d.c.sizes == (3, 2, 4, 6) or d.c.sizes == (2, 3, 4, 6) and d.b.strides[0] == 0
+    d = compared(tf.matmul(ph(2, 3, 4, 5), ph(1, 1, 5, 6)), "matmul")
+    assert d.c.sizes == (24, 6)  # rows of one matrix
+    d = compared(tf.einsum("bqhd,bkhd->bhqk", ph(2, 10, 4, 8), ph(2, 12, 4, 8)), "matmul")
+    assert d.a.strides[-2:] == (32, 1) and d.b.strides[-2:] == (1, 32)
+    compared(tf.tensordot(ph(2, 6, 7), ph(6, 7, 3), 2), "matmul")
+    compared(tf.matmul(tf.transpose(ph(4, 5, 3), [2, 0, 1]), ph(3, 5, 6)), "matmul")
+    compared(tf.matmul(tf.reshape(ph(4, 3, 5), [12, 5]), ph(5, 6)), "matmul")
+
+
+def test_the_dtypes_of_memory_and_of_the_result():
+    d = compared(tf.matmul(ph(4, 8, dtype=tf.float16), ph(8, 5, dtype=tf.float16)), "matmul")
+    assert (d.a.dtype.name, d.c.dtype.name, d.compute.name) == ("float16", "float16", "float32")
+    d = compared(tf.matmul(tf.cast(ph(4, 8, dtype=tf.float16), tf.float32), tf.cast(ph(8, 5, dtype=tf.float16), tf.float32)), "matmul")
+    assert (d.a.dtype.name, d.c.dtype.name) == ("float16", "float32")
+    assert compared(tf.matmul(ph(4, 8, dtype=tf.float64), ph(8, 5, dtype=tf.float64)), "matmul").compute is types.float64
+    assert described(tf.matmul(ph(4, 8, dtype=tf.int32), ph(8, 5, dtype=tf.int32)))[1] is None
+    assert described(tf.matmul(tf.cast(ph(4, 8, dtype=tf.float16), tf.float32), ph(8, 5)))[1] is None  # two dtypes
+
+
+CONVOLUTIONS = [  # image (NHWC), filter, strides, padding, dilations
+    ((2, 9, 8, 3), (3, 3, 3, 4), (1, 1), "SAME", (1, 1)), ((2, 9, 8, 3), (3, 3, 3, 4), (2, 2), "SAME", (1, 1)),
+    ((2, 9, 14, 3), (3, 3, 3, 4), (2, 3), "VALID", (1, 1)), ((2, 11, 10, 3), (3, 2, 3, 4), (1, 1), "SAME", (2, 3)),
+    ((2, 11, 10, 3), (3, 3, 3, 4), (1, 1), "VALID", (2, 2)), ((1, 9, 8, 3), (3, 3, 3, 4), (1, 1), "SAME", (1, 1)),
+    ((2, 9, 8, 1), (3, 3, 1, 4), (1, 1), "SAME", (1, 1)), ((2, 9, 8, 3), (1, 3, 3, 4), (1, 1), "SAME", (1, 1)),
+    ((2, 13, 8, 3), (5, 1, 3, 4), (2, 1), "SAME", (1, 1)), ((1, 15, 14, 3), (7, 7, 3, 4), (2, 2), "SAME", (1, 1)),
+    ((2, 9, 9, 3), (2, 2, 3, 4), (3, 3), "VALID", (1, 1)), ((2, 9, 8, 3), (1, 1, 3, 4), (2, 2), "SAME", (1, 1))]
+
+
+@pytest.mark.parametrize("format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions_and_both_gradients(case, format):
+    xs, ws, strides, padding, dilations = case
+    order = (0, 1, 2, 3) if format == "NHWC" else (0, 3, 1, 2)
+    spread = lambda two: [(1, *two, 1)[i] for i in order]  # noqa: E731
+    x, w = ph(*[xs[i] for i in order]), ph(*ws)
+    y = tf.nn.conv2d(x, w, spread(strides), padding, data_format=format, dilations=spread(dilations))
+    compared(y, "forward")
+    dx, dw = tf.gradients(y, [x, w], grad_ys=ph(*y.shape.as_list()))
+    compared(dw, "filter")
+    compared(dx, "data")
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_convolutions(multiplier):
+    x, w = ph(2, 8, 9, 6), ph(3, 3, 6, multiplier)
+    y = tf.nn.depthwise_conv2d(x, w, [1, 2, 2, 1], "SAME")
+    assert compared(y, "forward").groups == 6
+    dx, dw = tf.gradients(y, [x, w], grad_ys=ph(*y.shape.as_list()))
+    assert compared(dx, "data").groups == 6
+    assert compared(dw, "filter").groups == 6
+
+
+@pytest.mark.parametrize("sizes", [(6, 9, 3), (6, 3, 3), (6, 6, 2), (4, 8, 4)])
+def test_grouped_convolutions(sizes):
+    c, k, groups = sizes
+    x, w = ph(2, 8, 9, c), ph(3, 3, c // groups, k)
+    y = conv(x, w, strides=(2, 1), padding="SAME", dilations=(1, 1), groups=groups)
+    assert compared(y, "forward").groups == groups
+    dx, dw = tf.gradients(y, [x, w], grad_ys=ph(*y.shape.as_list()))
+    assert compared(dx, "data").groups == groups
+    assert compared(dw, "filter").groups == groups
+
+
+def test_one_and_three_spatial_axes():
+    d = compared(tf.nn.conv1d(ph(2, 20, 3), ph(3, 3, 4), 2, "SAME"), "forward")
+    assert d.x.sizes == (2, 3, 1, 20) and d.strides == (1, 2)
+    x, w = ph(2, 5, 6, 7, 3), ph(3, 2, 3, 3, 4)
+    y = tf.nn.conv3d(x, w, [1, 1, 2, 1, 1], "SAME")
+    compared(y, "forward")
+    dx, dw = tf.gradients(y, [x, w], grad_ys=ph(*y.shape.as_list()))
+    compared(dx, "data")
+    compared(dw, "filter")
+
+
+def test_transposed_convolution_and_explicit_padding():
+    compared(tf.nn.conv2d_transpose(ph(2, 5, 5, 4), ph(3, 3, 3, 4), [2, 10, 10, 3], [1, 2, 2, 1]), "data")
+    x, w = ph(2, 14, 15, 3), ph(7, 7, 3, 4)
+    d = compared(tf.nn.conv2d(tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]]), w, [1, 2, 2, 1], "VALID"), "forward")
+    assert d.pads == ((3, 3), (3, 3))
+    compared(tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [2, 0], [0, 0]]), ph(3, 3, 3, 4), [1, 1, 1, 1], "SAME"), "forward")
+    compared(tf.nn.conv2d(x[:, 1:7, :5], ph(3, 3, 3, 4), [1, 1, 1, 1], "VALID"), "forward")
+
+
+def test_fewer_windows_than_taps():
+    """The roles of windows and taps may be exchanged: the sums are the same."""
+    y = tf.nn.conv2d(ph(2, 5, 5, 3), ph(3, 4, 3, 4), [1, 1, 1, 1], "VALID")
+    d = compared(y, "filter")
+    assert (d.x.sizes, d.w.sizes, d.y.sizes) == ((3, 2, 5, 5), (4, 2, 3, 2), (3, 4, 3, 4))
+
+
+def test_one_by_one_windows_are_matrix_products():
+    assert compared(tf.nn.conv2d(ph(2, 6, 7, 3), ph(1, 1, 3, 4), [1, 1, 1, 1], "SAME"), "matmul").a.sizes == (84, 3)
+    d = compared(tf.nn.conv2d(ph(2, 3, 6, 7), ph(1, 1, 3, 4), [1, 1, 1, 1], "SAME", data_format="NCHW"), "matmul")
+    assert d.a.sizes == (2, 42, 3) and d.a.strides == (126, 1, 42)
+
+
+def test_what_is_no_library_call():
+    x, w = ph(2, 8, 8, 3), ph(3, 3, 3, 4)
+    assert described(tf.nn.conv2d(x[:, 1:7], w, [1, 1, 1, 1], "SAME"))[1] is None  # zeros inside the stored image
+    assert described(tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1.0), w, [1, 1, 1, 1], "VALID"))[1] is None
+    assert described(tf.matmul(tf.pad(ph(3, 5), [[1, 0], [0, 0]]), ph(5, 6)))[1] is None
+    assert described(tf.matmul(tf.concat([ph(3, 5), ph(3, 5)], 0), ph(5, 6)))[1] is None
+
+
+def test_sizes_that_are_known_later():
+    n = types.symbol("n", 4)
+    b = [Buffer(types.float32, s, "in") for s in ((n, 8, 8, 3), (3, 3, 3, 4))]
+    i, y, x, k = (ir.Axis(e) for e in (n, 6, 6, 4))
+    ty, tx, c = (ir.Axis(3) for _ in range(3))
+    at = ir.axis
+    a = ir.load(b[0], [at(i), at(y) + at(ty), at(x) + at(tx), at(c)])
+    w = ir.load(b[1], [at(ty), at(tx), at(c), at(k)])
+    p = contract.Product(contract.Operand(a, [], [i, y, x], [ty, tx, c]), contract.Operand(w, [], [k], [ty, tx, c]), [], types.float32)
+    d = library_calls.from_product(p)
+    assert isinstance(d, Convolution) and d.x.sizes[0] == n
+    assert d.bind({"n": 7}).y.sizes == (7, 4, 6, 6)
