@@ -309,7 +309,7 @@ class _Emitter:
         if parts:
             self.close()
             for (s, p), (_, acc) in zip(parts, accs):
-                self.line(f"{acc} = {_combine(s.combine or '', s.expr.dtype, acc, p)}")
+                self.line(f"{acc} = {self.combine(s.combine or '', s.expr.dtype, acc, p)}")
         while len(self.stack) > inside:
             self.close()
         for s, acc in accs:
@@ -318,7 +318,7 @@ class _Emitter:
             self.close()
 
     def _folded(self, s: Stage, a: str, b: str) -> str:
-        return f"fmax_loose({a}, {b})" if s.target in self.loose else _combine(s.combine or "", s.expr.dtype, a, b)
+        return f"fmax_loose({a}, {b})" if s.target in self.loose else self.combine(s.combine or "", s.expr.dtype, a, b)
 
     def _start(self, s: Stage, zero: bool = False) -> str:
         acc = self.name()
@@ -503,7 +503,7 @@ class _Emitter:
         v = self.value(s.expr)
         if s.exclusive:
             self._store(s, acc)
-        self.line(f"{acc} = {_combine(s.combine or '', s.expr.dtype, acc, v)}")
+        self.line(f"{acc} = {self.combine(s.combine or '', s.expr.dtype, acc, v)}")
         if not s.exclusive:
             self._store(s, acc)
         self.close()
@@ -516,10 +516,14 @@ class _Emitter:
         where, v = self.value(s.index[0]), self.value(s.expr)
         code = s.target.dtype.code
         if s.combine != "set":
-            v = _combine(s.combine or "", s.expr.dtype, f"ld_{code}(p{self.scope[b]}, {where}, 99)", v)
+            v = self.combine(s.combine or "", s.expr.dtype, f"ld_{code}(p{self.scope[b]}, {where}, 99)", v)
         self.line(f"st_{code}(p{self.scope[b]}, {where}, {v}, 99)")
         while len(self.stack) > depth:
             self.close()
+
+    def combine(self, combine: str, dtype: DType, a: str, b: str) -> str:
+        """Two values of a fold as one."""
+        return _combine(combine, dtype, a, b)
 
     # -- expressions
 

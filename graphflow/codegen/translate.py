@@ -393,7 +393,7 @@ class _Translator:
 
 def _divide(b, x, y):
     """(quotient, remainder) rounded down; both 0 for a divisor 0, as with NumPy's error model."""
-    zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+    zero, one = ir.Constant(y.type, 0), ir.Constant(y.type, 1)
     known = isinstance(y, ir.Constant) and isinstance(y.constant, int) and y.constant > 0
     by = y if known else b.select(b.icmp_signed("==", y, zero), one, y)
     quotient, rest = b.sdiv(x, by), b.srem(x, by)

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..intrinsics import (_BYTES, _ELEMENT, I1, I8, I32, I64, _complex_parts, _element_pointer, _literal, _make_complex, _named, _narrow, _widen,
+from ..intrinsics import (_BYTES, _ELEMENT, I8, I32, I64, _complex_parts, _element_pointer, _literal, _make_complex, _named, _narrow, _widen,
                           F32, F64)
 
 GLOBAL, SHARED = 1, 3  # LLVM's address spaces of an NVPTX module
@@ -45,6 +45,15 @@ def barrier(typing):
     """Waits until every thread of the block is here; what they wrote to shared and global memory is visible after it."""
     def code(context, builder, signature, args):
         builder.call(_declared(builder, "llvm.nvvm.barrier.cta.sync.aligned.all", ir.VoidType(), [I32]), [I32(0)])
+        return context.get_dummy_value()
+    return types.none(), code
+
+
+@intrinsic
+def barrier_warp(typing):
+    """Waits until every lane of the warp is here; what they wrote is visible to each other after it."""
+    def code(context, builder, signature, args):
+        builder.call(_declared(builder, "llvm.nvvm.bar.warp.sync", ir.VoidType(), [I32]), [I32(FULL)])
         return context.get_dummy_value()
     return types.none(), code
 
@@ -217,6 +226,106 @@ for _name in _ELEMENT:
 
 
 @intrinsic
+def c_abs(typing, z):
+    """|z|: the larger part times a root, so that no square overflows."""
+    def code(context, builder, signature, args):
+        x, y = _complex_parts(builder, args[0])
+        t = x.type
+
+        def call(name, *values):
+            return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [t], ir.FunctionType(t, [t] * len(values))), values)
+        a, b = call("fabs", x), call("fabs", y)
+        high, low = call("maximum", a, b), call("minimum", a, b)
+        plain = builder.fcmp_ordered("==", high, t(0.0))
+        infinite = builder.or_(builder.fcmp_ordered("==", a, t(float("inf"))), builder.fcmp_ordered("==", b, t(float("inf"))))
+        ratio = builder.fdiv(low, builder.select(plain, t(1.0), high))
+        size = builder.fmul(high, call("sqrt", builder.fadd(t(1.0), builder.fmul(ratio, ratio))))
+        return builder.select(infinite, t(float("inf")), size)
+    return z.underlying_float(z), code
+
+
+@intrinsic
+def c_div(typing, z, w):
+    """z / w, by the conjugate of w scaled by its larger part (Smith's way), so that no square overflows."""
+    def code(context, builder, signature, args):
+        (a, b), (c, d) = _complex_parts(builder, args[0]), _complex_parts(builder, args[1])
+        t = a.type
+        fabs = builder.module.declare_intrinsic("llvm.fabs", [t], ir.FunctionType(t, [t]))
+        wide = builder.fcmp_ordered(">=", builder.call(fabs, [c]), builder.call(fabs, [d]))
+        p, q = builder.select(wide, c, d), builder.select(wide, d, c)
+        r = builder.fdiv(q, p)
+        below = builder.fadd(p, builder.fmul(q, r))
+        x, y = builder.select(wide, a, b), builder.select(wide, b, a)
+        real = builder.fdiv(builder.fadd(x, builder.fmul(y, r)), below)
+        imag = builder.fdiv(builder.fsub(y, builder.fmul(x, r)), below)
+        return _make_complex(builder, real, builder.select(wide, imag, builder.fneg(imag)))
+    return z(z, w), code
+
+
+def _of_complex(name, emit, doc, result=lambda kind: kind, arity=2):
+    """A word of complex numbers: `emit(builder, *parts)`."""
+    def operation(typing, *kinds):
+        def code(context, builder, signature, args):
+            return emit(builder, *[p for a in args for p in _complex_parts(builder, a)])
+        return result(kinds[0])(*kinds), code
+    word = (lambda typing, z: operation(typing, z)) if arity == 1 else (lambda typing, z, w: operation(typing, z, w))
+    word.__name__, word.__doc__ = name, doc
+    return intrinsic(word)
+
+
+c_add = _of_complex("c_add", lambda k, a, b, c, d: _make_complex(k, k.fadd(a, c), k.fadd(b, d)), "z + w")
+c_sub = _of_complex("c_sub", lambda k, a, b, c, d: _make_complex(k, k.fsub(a, c), k.fsub(b, d)), "z - w")
+c_mul = _of_complex("c_mul", lambda k, a, b, c, d: _make_complex(k, k.fsub(k.fmul(a, c), k.fmul(b, d)), k.fadd(k.fmul(a, d), k.fmul(b, c))), "z * w")
+c_eq = _of_complex("c_eq", lambda k, a, b, c, d: k.and_(k.fcmp_ordered("==", a, c), k.fcmp_ordered("==", b, d)), "z == w",
+                   lambda kind: types.boolean)
+c_neg = _of_complex("c_neg", lambda k, a, b: _make_complex(k, k.fneg(a), k.fneg(b)), "-z", arity=1)
+c_conj = _of_complex("c_conj", lambda k, a, b: _make_complex(k, a, k.fneg(b)), "The conjugate.", arity=1)
+c_real = _of_complex("c_real", lambda k, a, b: a, "The real part.", lambda kind: kind.underlying_float, 1)
+c_imag = _of_complex("c_imag", lambda k, a, b: b, "The imaginary part.", lambda kind: kind.underlying_float, 1)
+
+
+@intrinsic
+def c_make(typing, a, b):
+    """a + b i"""
+    def code(context, builder, signature, args):
+        return _make_complex(builder, *args)
+    return (types.complex128 if a == types.float64 else types.complex64)(a, b), code
+
+
+@intrinsic
+def ipow(typing, base, exponent):
+    """Integer power by squaring; wraps, and a negative exponent gives what 1 // base**-n truncates to."""
+    kind = types.unliteral(base)
+
+    def code(context, builder, signature, args):
+        base, exponent = args
+        t = base.type
+        one, zero = t(1), t(0)
+        before = builder.block
+        head, inside, done = (builder.append_basic_block(n) for n in ("power", "square", "powered"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        result, square, rest = (builder.phi(t) for _ in range(3))
+        for phi, first in ((result, one), (square, base), (rest, exponent)):
+            phi.add_incoming(first, before)
+        builder.cbranch(builder.icmp_signed(">", rest, zero) if kind.signed else builder.icmp_unsigned("!=", rest, zero), inside, done)
+        builder.position_at_end(inside)
+        odd = builder.icmp_unsigned("!=", builder.and_(rest, one), zero)
+        result.add_incoming(builder.select(odd, builder.mul(result, square), result), inside)
+        square.add_incoming(builder.mul(square, square), inside)
+        rest.add_incoming(builder.lshr(rest, one), inside)
+        builder.branch(head)
+        builder.position_at_end(done)
+        if not kind.signed:
+            return result
+        odd = builder.icmp_unsigned("!=", builder.and_(exponent, one), zero)
+        minus = builder.select(builder.icmp_signed("==", base, t(-1)), builder.select(odd, t(-1), one), zero)
+        inverse = builder.select(builder.icmp_signed("==", base, one), one, minus)
+        return builder.select(builder.icmp_signed("<", exponent, zero), inverse, result)
+    return kind(kind, kind), code
+
+
+@intrinsic
 def fail(typing, p, number):
     """Notes in the cell at `p` that a check failed; of several the highest number stays."""
     def code(context, builder, signature, args):
@@ -233,5 +342,3 @@ def failed(typing, p):
         return builder.icmp_unsigned("!=", cell, I32(0))
     return types.boolean(types.voidptr), code
 
-
-assert I1 is not None

@@ -1,0 +1,734 @@
+"""Kernel IR -> launches: which thread computes what, in device text.
+
+A kernel takes one of few forms.  *Points*: every stage is computed at the outer axes alone; a thread takes 4 neighbours, which become
+one 128-bit access.  *Rows*: the threads of a block, or of a warp, share each row of inner axes and add up by shuffles; what several
+passes over a row need stays in registers.  *Threads*: one thread runs all inner loops of an outer point, as the CPU does: short inner
+loops, and folds across rows, where neighbouring threads read neighbouring columns.  *Squares*: transposition through shared memory.
+*Updates*: scatters.  What has no outer axes is cut into kernels that have.
+
+Knows Kernel IR and the spelling of words; knows no op and no driver (rank 4).
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Mapping, Sequence
+
+from ... import types
+from ...types import DType, Size
+from .. import ir, schedule, simplify
+from ..emit_cpu import _BITS, _Block, _Emitter, _literal, _render
+from ..ir import Axis, Buffer, Expr, Kernel, Stage
+from ..schedule import HEAVY, inner_axes, scatters
+from .launch import Launch
+
+THREADS = 256
+LANES = 4  # neighbouring elements of a thread: 16 bytes of float32
+WARP = 32
+WARP_ROW = 1024  # columns up to which a warp takes a row
+REGISTERS = 64  # values of a row that a thread keeps
+TOGETHER = 1 << 13  # elements of work up to which one block runs all stages of a kernel without outer axes
+PIECE = 1 << 13  # elements of a large fold that one block folds
+SHORT = 16  # elements of inner work up to which a thread takes a whole row
+BUSY = 1 << 16  # threads that keep a GPU busy
+BAND = 32  # rows that a thread folds, at least, where folds across rows are cut
+SIDE = 32  # of a square
+LIMIT = 1 << 30  # sizes below it leave room in 32 bits for the arithmetic of indices
+_ARITHMETIC = {"add", "sub", "mul", "neg", "floordiv", "mod"}
+_COMPLEX = {**{op: f"c_{op}({{0}}, {{1}})" for op in ("add", "sub", "mul", "div", "eq")}, "ne": "c_eq({0}, {1}) == False",
+            **{op: f"c_{op}({{0}})" for op in ("neg", "conj", "abs")}, "select": "select({0}, {1}, {2})"}
+_PARTS = {"complex": "c_make(to_{t}({0}), to_{t}({1}))", "real": "c_real({0})", "imag": "c_imag({0})"}
+_NUMBERS = {"f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8",
+            "u16": "uint16", "u32": "uint32", "u64": "uint64", "c64": "complex64", "c128": "complex128"}
+
+
+class Unsupported(Exception):
+    """A kernel that has no form on a GPU; the argument says why."""
+
+
+def launches(kernel: Kernel, alias: Mapping[Buffer, Buffer] | None = None, guarded: bool = False, wide: bool = False) -> list[Launch]:
+    """The launches of a linear kernel, in order.
+
+    alias: by result, the buffer whose memory it takes.  guarded: it writes variables.  wide: indices have 64 bits.
+
+    Raises:
+        Unsupported: no form of a kernel on a GPU computes this.
+    """
+    made = [_launch(k, dict(alias or {}), wide) for k in _cut(_settled(kernel))]
+    return [replace(m, guarded=guarded) for m in made] if guarded else made
+
+
+# ---------------------------------------------------------------- cutting
+
+
+def _settled(kernel: Kernel) -> Kernel:
+    """Values that live for one row but are no single number go to memory."""
+    def lives(s: Stage) -> bool:
+        return s.target.role == "tmp" and any(a not in s.reduced for a in inner_axes(s, kernel))
+
+    moved = {s.target: Buffer(s.target.dtype, s.target.sizes, "part", "between") for s in kernel.stages if lives(s)}
+    return _renamed(kernel, moved) if moved else kernel
+
+
+def _renamed(kernel: Kernel, moved: Mapping[Buffer, Buffer]) -> Kernel:
+    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        return ir.make("at", args, e.dtype, moved[e.data]) if e.op == "at" and e.data in moved else ir.rebuilt(e, args)
+
+    stages = tuple(replace(s, target=moved.get(s.target, s.target), expr=ir.rewrite(s.expr, change),
+                           index=tuple(ir.rewrite(i, change) for i in s.index),
+                           init=None if s.init is None else ir.rewrite(s.init, change)) for s in kernel.stages)
+    return replace(kernel, stages=stages, buffers=(*(moved.get(b, b) for b in kernel.buffers),
+                                                   *(b for b in moved.values() if b not in kernel.buffers)))
+
+
+def _cut(kernel: Kernel) -> list[Kernel]:
+    """Kernels whose outer axes have work for many threads, or that are small enough for one block."""
+    if kernel.outer:
+        return _bands(kernel)
+    if not kernel.stages or _small(kernel):
+        return [kernel]
+    out: list[Kernel] = []
+    for stages in _runs(_shared(kernel)):
+        out += _alone(kernel, stages)
+    return out
+
+
+def _small(kernel: Kernel) -> bool:
+    """Whether one block runs all stages, one after the other."""
+    serial = any(scatters(s) or s.scan is not None for s in kernel.stages)
+    pointwise = len(kernel.stages) == 1 and not kernel.stages[0].combine
+    return not serial and not pointwise and sum(_points(s.axes) for s in kernel.stages) <= TOGETHER
+
+
+def _points(axes: Sequence[Axis]) -> int:
+    found = types.hint(types.product(a.extent for a in axes))
+    return 1 << 40 if found is None else found
+
+
+def _shared(kernel: Kernel) -> list[Stage]:
+    """The stages, with memory for what passes between them."""
+    moved = {s.target: Buffer(s.target.dtype, s.target.sizes, "part", "between") for s in kernel.stages if s.target.role == "tmp"}
+    return list(_renamed(kernel, moved).stages)
+
+
+def _runs(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Neighbouring stages that are computed at the same points and read only their own point of each other."""
+    out: list[list[Stage]] = []
+    for s in stages:
+        last = out[-1] if out else []
+        own = {t.target: t.index[0] for t in last}
+        alike = bool(last) and last[0].axes == s.axes and not any(t.combine or t.scan for t in (*last, s))
+        reads = [e for e in ir.walk(s.expr, *s.index) if e.op == "at" and e.data in own]
+        if alike and s.target not in own and all(e.args[0] is own[e.data] for e in reads) and not _reads_any(last, s.target):
+            last.append(s)
+        else:
+            out.append([s])
+    return out
+
+
+def _reads_any(stages: Sequence[Stage], b: Buffer) -> bool:
+    return any(e.op == "at" and e.data is b for s in stages for e in ir.walk(s.expr, *s.index))
+
+
+def _alone(kernel: Kernel, stages: Sequence[Stage]) -> list[Kernel]:
+    """Some stages as kernels of their own: what is not folded becomes outer."""
+    s = stages[0]
+    if scatters(s) or s.combine == "set":
+        return [schedule._of_stages(kernel, kernel.name, stages, ())]
+    kept = tuple(a for a in s.axes if a not in s.reduced and a is not s.scan)
+    one = schedule._of_stages(kernel, kernel.name, stages, kept)
+    if not s.combine or s.scan is not None or kept:
+        return _bands(one)
+    if s.init is not None or _points(s.axes) <= 4 * PIECE:
+        return [one]
+    rest = _points(s.reduced[1:])
+    if types.hint(s.reduced[0].extent) == 1 or rest > 4 * PIECE:
+        return [one]
+    return [k for part in schedule._in_pieces(one, s, s.reduced[0], [], max(PIECE // rest, 1)) for k in _cut(part)]
+
+
+def _bands(kernel: Kernel) -> list[Kernel]:
+    """Folds across many rows of few columns are cut into bands of rows, then combined."""
+    if len(kernel.outer) != 1 or kernel.outer[0].bound is not None or not (folds := schedule._column_folds(kernel)):
+        return [kernel]
+    if any(s.target.role == "part" and s.target.label == "partial" for s in kernel.stages):
+        return [kernel]
+    points, first = _points(kernel.outer), folds[0].reduced[0]
+    long = types.hint(first.extent) or 0
+    if first.bound is not None or points * 4 > BUSY or long * _points(folds[0].reduced[1:]) < (8 * BAND if _by_thread(kernel) else 8 * PIECE):
+        return [kernel]
+    least = BAND if _by_thread(kernel) else max(PIECE // _points(folds[0].reduced[1:]), 1)
+    band = max(least, -(-long * points // BUSY)) if _by_thread(kernel) else least
+    if long <= 2 * band:
+        return [kernel]
+    return schedule._in_bands(kernel, folds, first, band)
+
+
+def _by_thread(kernel: Kernel) -> bool:
+    """Whether one thread takes an outer point: loads run along the outer axes, or there is little to do inside."""
+    inside = max((_points(inner_axes(s, kernel)) for s in kernel.stages), default=1)
+    if not kernel.outer or any(s.scan is not None or scatters(s) for s in kernel.stages):
+        return bool(kernel.outer)
+    return inside <= SHORT or schedule._lane_is_vector(kernel)
+
+
+# ---------------------------------------------------------------- forms
+
+
+def _launch(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
+    if len(kernel.stages) == 1 and not kernel.outer and (scatters(kernel.stages[0]) or kernel.stages[0].combine == "set"):
+        return Device(kernel, alias, wide).updates()
+    if kernel.outer and not any(s.combine or s.scan or inner_axes(s, kernel) for s in kernel.stages):
+        crossed = _crossed(kernel, alias)
+        return Device(kernel, alias, wide).squares(*crossed) if crossed else Device(kernel, alias, wide).points()
+    if not kernel.outer and len(kernel.stages) == 1 and not kernel.stages[0].axes:
+        return Device(kernel, alias, wide).points()
+    return Device(kernel, alias, wide).threads() if _by_thread(kernel) else Device(kernel, alias, wide).rows()
+
+
+def _crossed(kernel: Kernel, alias: Mapping[Buffer, Buffer]) -> tuple[Axis, Axis, list[Expr]] | None:
+    """(the axis along which loads run, the one along which stores do, those loads) of a transposition."""
+    lane = kernel.outer[-1]
+    if alias or any(simplify.stride(s.index[0], lane) != 1 for s in kernel.stages) or (types.hint(lane.extent) or 0) < SIDE // 2:
+        return None
+    made = {s.target for s in kernel.stages}
+    loads = [e for e in dict.fromkeys(e for s in kernel.stages for e in ir.walk(s.expr)) if e.op == "at"]
+    if any(e.data in made for e in loads) or any(x.op == "check" for s in kernel.stages for x in ir.walk(s.expr)):
+        return None
+    for a in kernel.outer[:-1]:
+        found = [e for e in loads if simplify.stride(e.args[0], a) == 1 and simplify.stride(e.args[0], lane) not in (0, 1, None)
+                 and not _conditional(e, kernel)]
+        if found and (types.hint(a.extent) or 0) >= SIDE // 2 and len(found) <= 4:
+            return a, lane, found
+    return None
+
+
+def _conditional(e: Expr, kernel: Kernel) -> bool:
+    """Whether a load stands where only a condition makes its index right."""
+    return any(x.op == "select" for s in kernel.stages for x in ir.walk(s.expr) if any(y is e for y in ir.walk(x)))
+
+
+class Device(_Emitter):
+    """The text of one launch."""
+
+    def __init__(self, kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool = False):
+        kernel = replace(kernel, stages=tuple(_widened(s, wide) for s in kernel.stages))
+        super().__init__(schedule.Schedule(kernel, kernel.outer, None, schedule._groups(kernel)), alias)
+        roots = [alias.get(b, b) for b in self.kernel.buffers if b.role != "tmp"]
+        self.buffers = list(dict.fromkeys(roots))
+        self.scope = {b: i for i, b in enumerate(self.buffers)}
+        self.wide, self.loose = wide, set()
+        self.stack = [_Block("")]
+        self.shared = 0
+        for number, a in enumerate(dict.fromkeys([*kernel.outer, *[x for s in kernel.stages for x in s.axes]])):
+            object.__setattr__(a, "name", f"i{number}")
+
+    # -- forms
+
+    def points(self) -> Launch:
+        """A thread computes `LANES` neighbours in the row-major order of the outer axes."""
+        rows, total = self.kernel.outer, self.size(types.product(a.extent for a in self.kernel.outer))
+        lanes = LANES if (types.hint(types.product(a.extent for a in rows)) or 0) >= LANES else 1
+        self.place("first", f"({self.index_of('block()')} * {THREADS} + thread()) * {lanes}")
+        if lanes == 1:
+            self.open(f"if first < {total}:")
+            self._point("first")
+            self.close()
+        else:
+            self.open(f"if first + {lanes} <= {total}:")
+            inside = rows and isinstance(rows[-1].extent, int) and rows[-1].extent % lanes == 0
+            if inside and len(rows) > 1:
+                self.unflatten(rows, "first")
+                start = self.axis_name[rows[-1]]
+            self.open(f"for u in unroll({lanes}):")
+            if inside and len(rows) > 1:
+                self.place(f"{start}u", f"{start} + u")
+                self.bind(rows[-1], f"{start}u")
+                self._stages()
+            else:
+                self.place("at", "first + u")
+                self._point("at")
+            self.close()
+            self.close()
+            self.open(f"elif first < {total}:")
+            self.open(f"for at in range(first, {total}):")
+            self._point("at")
+            self.close()
+            self.close()
+        per = THREADS * lanes
+        return self.launch((types.ceildiv(types.product(a.extent for a in rows), per), 1, 1), THREADS)
+
+    def _point(self, flat: str) -> None:
+        self.unflatten(self.kernel.outer, flat)
+        self._stages()
+
+    def _stages(self) -> None:
+        """All stages at one point; loads come before the first store where they may."""
+        values = []
+        reads = {e.data for s in self.kernel.stages for e in ir.walk(s.expr, *s.index) if e.op == "at"}
+        for s in self.kernel.stages:
+            values.append((s, self.value(s.expr)))
+            if s.target in reads or s.target in self.alias:
+                self.flush(values)
+        self.flush(values)
+
+    def flush(self, values: list[tuple[Stage, str]]) -> None:
+        for s, v in values:
+            if s.target.role == "tmp":
+                self.stack[-1].names[ir.make("at", s.index, s.target.dtype.compute, s.target)] = v
+            else:
+                self._store(s, v)
+                self.stack[-1].names[ir.make("at", s.index, s.target.dtype.compute, s.target)] = self._again(s, v)
+        values.clear()
+
+    def _again(self, s: Stage, v: str) -> str:
+        """A stored value as it would be read: rounded to its dtype."""
+        return v if s.target.dtype is s.target.dtype.compute else f"to_{s.target.dtype.code}({v})"
+
+    def threads(self) -> Launch:
+        """A thread takes an outer point and runs all loops inside."""
+        total = types.product(a.extent for a in self.kernel.outer)
+        self.place("flat", f"{self.index_of('block()')} * {THREADS} + thread()")
+        self.open(f"if flat < {self.size(total)}:")
+        self.unflatten(self.kernel.outer, "flat")
+        self._row_body()
+        self.close()
+        return self.launch((types.ceildiv(total, THREADS), 1, 1), THREADS)
+
+    def _ask_for_next_row(self, group: Sequence[Stage]) -> None:
+        """Nothing to ask for: other warps work while this one waits."""
+
+    def updates(self) -> Launch:
+        """A scatter: threads take updates that cannot meet, and run one after the other through those that can."""
+        (s,) = self.kernel.stages
+        if s.init is not None or s.target.dtype.kind == "c" and s.combine != "set":
+            raise Unsupported(f"updates of {s.target.dtype.name} combined by {s.combine!r} in one place")
+        apart = [a for a in s.axes if self._apart(s, a)]
+        code, b = s.target.dtype.code, self.alias.get(s.target, s.target)
+        atomic = s.combine in ("add", "mul", "max", "min") and s.target.dtype.kind != "b" and (
+            s.combine != "mul" and s.target.dtype.kind in "iu" and s.target.dtype.size >= 4)
+        atomic = atomic or s.combine == "add" and code in ("f32", "f64") and not self.deterministic()
+        taken = list(s.axes) if atomic else apart
+        total = types.product(a.extent for a in taken)
+        self.place("flat", f"{self.index_of('block()')} * {THREADS} + thread()")
+        self.open(f"if flat < {self.size(total)}:")
+        self.unflatten(taken, "flat")
+        for a in s.axes:
+            if a not in taken:
+                self.loop(a)
+        where, v = self.value(s.index[0]), self.value(s.expr)
+        if atomic:
+            self.line(f"atomic_{s.combine}_{code}(p{self.scope[b]}, {where}, {v})")
+        else:
+            if s.combine != "set":
+                v = self.combine(s.combine or "", s.expr.dtype, f"ld_{code}(p{self.scope[b]}, {where}, 99)", v)
+            self.line(f"st_{code}(p{self.scope[b]}, {where}, {v}, 99)")
+        while len(self.stack) > 1:
+            self.close()
+        return self.launch((types.ceildiv(total, THREADS), 1, 1), THREADS)
+
+    def _apart(self, s: Stage, a: Axis) -> bool:
+        """Whether different values of `a` always hit different elements: the offset is `stride * a` plus what skips over it."""
+        form = simplify.affine(s.index[0])
+        step = form.terms.get(ir.axis(a), 0)
+        if any(e.op != "axis" and a in ir.axes_in(e) for e in form.terms) or not isinstance(step, int) or step == 0:
+            return False
+        reach = step * a.extent
+        return all(e.op == "axis" and e.data is a or _steps_over(c, step, reach, e) for e, c in form.terms.items())
+
+    def deterministic(self) -> bool:
+        from ...flags import flags
+
+        return bool(flags.deterministic)
+
+    def squares(self, a: Axis, lane: Axis, loads: Sequence[Expr]) -> Launch:
+        """Squares of 32 x 32 elements: read along one axis, written along the other; a row of padding keeps the banks apart."""
+        others = [x for x in self.kernel.outer if x not in (a, lane)]
+        across, down = types.ceildiv(lane.extent, SIDE), types.ceildiv(a.extent, SIDE)
+        pitch = SIDE + 1
+        for k, e in enumerate(loads):
+            self.line(f"square{k} = shared_{e.dtype.code}({SIDE * pitch}, {k})")
+        self.place("tile", self.index_of("block()"))
+        self.line(f"x = thread() % {SIDE}")
+        self.line(f"y = thread() // {SIDE}")
+        self.place("left", f"umod(tile, {self.size(across)}) * {SIDE}")
+        self.place("rest", f"udiv(tile, {self.size(across)})")
+        self.place("top", f"umod(rest, {self.size(down)}) * {SIDE}")
+        self.place("others", f"udiv(rest, {self.size(down)})")
+        self.unflatten(others, "others")
+        steps = SIDE * SIDE // THREADS
+
+        def visit(along: Axis, start: str, over: Axis, first: str) -> None:
+            self.open(f"for k in unroll({steps}):")
+            self.place(along.name, f"{start} + x")
+            self.place(over.name, f"{first} + y + k * {SIDE // steps}")
+            self.bind(along, along.name)
+            self.bind(over, over.name)
+            self.open(f"if ({along.name} < {self.size(along.extent)}) & ({over.name} < {self.size(over.extent)}):")
+
+        visit(a, "top", lane, "left")
+        for k, e in enumerate(loads):
+            self.line(f"st_{e.dtype.code}(square{k}, (y + k * {SIDE // steps}) * {pitch} + x, {self.value(e)}, {60 + k})")
+        self.close()
+        self.close()
+        self.line("barrier()")
+        visit(lane, "left", a, "top")
+        for k, e in enumerate(loads):
+            t = self.name()
+            self.line(f"{t} = ld_{e.dtype.code}(square{k}, x * {pitch} + y + k * {SIDE // steps}, {60 + k})")
+            self.stack[-1].names[e] = t
+        self._stages()
+        self.close()
+        self.close()
+        total = types.product([across, down, *(x.extent for x in others)])
+        return self.launch((total, 1, 1), THREADS)
+
+    # -- rows
+
+    def rows(self) -> Launch:
+        """A warp or a block takes a row: each thread some of its elements; folds end in shuffles."""
+        rows = types.product(a.extent for a in self.kernel.outer)
+        widest = max(_points(inner_axes(s, self.kernel)) for s in self.kernel.stages)
+        team = WARP if widest <= WARP_ROW and self.kernel.outer else next(t for t in (128, 256, 512, 1024) if t * 16 >= widest or t == 1024)
+        self.team, per = team, max(4 * WARP // team, 1)
+        if per > 1:
+            self.line(f"x = thread() % {WARP}")
+            self.place("row", f"{self.index_of('block()')} * {per} + thread() // {WARP}")
+            self.open(f"if row < {self.size(rows)}:")
+        else:
+            self.line("x = thread()")
+            self.place("row", self.index_of("block()"))
+        self.unflatten(self.kernel.outer, "row")
+        self.kept: dict[Expr, str] = {}
+        groups = self.plan.groups
+        for number, group in enumerate(groups):
+            if number and self._meets(group, groups[:number]):
+                self.line("barrier()" if per == 1 else "barrier_warp()")
+            self._row(group, groups[number + 1:])
+        while len(self.stack) > 1:
+            self.close()
+        return self.launch((types.ceildiv(rows, per), 1, 1), max(team, 4 * WARP))
+
+    def _meets(self, group: Sequence[Stage], before: Sequence[Sequence[Stage]]) -> bool:
+        """Whether a group reads memory that an earlier one of this kernel has written."""
+        written = {s.target for g in before for s in g if s.target.role != "tmp"}
+        return any(e.op == "at" and e.data in written for s in group for e in ir.walk(s.expr, *s.index))
+
+    def _row(self, group: Sequence[Stage], later: Sequence[Sequence[Stage]]) -> None:
+        inner = inner_axes(group[0], self.kernel)
+        kept = [a for a in inner if a not in group[0].reduced]
+        folds = [s for s in group if s.combine]
+        if folds and kept:
+            self._strided(kept, lambda: self._row_group_inside(group, kept))
+            return
+        if not inner:  # a value a row
+            if folds:
+                raise Unsupported("a fold over nothing among rows")
+            self.open("if x == 0:")
+            for s in group:
+                self._store(s, self.value(s.expr)) if s.target.role != "tmp" else None
+            self.close()
+            return
+        accs = [(s, self._start(s, zero=True)) for s in folds]
+
+        def body() -> None:
+            for s in group:
+                v = self.value(s.expr)
+                if s.combine:
+                    acc = next(n for f, n in accs if f is s)
+                    self.line(f"{acc} = {self.combine(s.combine, s.expr.dtype, acc, v)}")
+                else:
+                    self._store(s, v)
+        self._strided(inner, body, self._worth_keeping(group, later, inner))
+        if folds:
+            self._joined(accs)
+
+    def _row_group_inside(self, group: Sequence[Stage], kept: Sequence[Axis]) -> None:
+        """Folds of one kept place, by one thread."""
+        reduced = [a for a in inner_axes(group[0], self.kernel) if a not in kept]
+        accs = [(s, self._start(s)) for s in group if s.combine]
+        depth = len(self.stack)
+        for a in reduced:
+            self.loop(a)
+        for s in group:
+            v = self.value(s.expr)
+            if s.combine:
+                acc = next(n for f, n in accs if f is s)
+                self.line(f"{acc} = {self.combine(s.combine, s.expr.dtype, acc, v)}")
+            else:
+                self._store(s, v)
+        while len(self.stack) > depth:
+            self.close()
+        for s, acc in accs:
+            self._store(s, acc)
+
+    def _worth_keeping(self, group: Sequence[Stage], later: Sequence[Sequence[Stage]], inner: Sequence[Axis]) -> list[Expr]:
+        """Loads and heavy values of this pass that a later pass over the same places needs again."""
+        def found(stages: Sequence[Stage]) -> dict[Expr, None]:
+            return dict.fromkeys(e for s in stages for e in ir.walk(s.expr) if ir.axes_in(e) & set(inner)
+                                 and (e.op in HEAVY or e.op == "at" and e.data.role == "in"))
+        same = [s for g in later for s in g if inner_axes(s, self.kernel) == tuple(inner)]
+        again = found(same)
+        return [e for e in found(group) if e in again and e not in self.kept]
+
+    def _strided(self, axes: Sequence[Axis], body, keep: Sequence[Expr] = ()) -> None:
+        """Runs `body` at every place of `axes`, dealt to the threads of the team: 4 neighbours each where the sizes allow."""
+        total, team = types.product(a.extent for a in axes), self.team
+        if axes[0].bound is not None or not isinstance(total, int) or -(-total // team) > REGISTERS:
+            self._looped(axes, body)
+            return
+        lanes = LANES if total % LANES == 0 and total >= LANES * WARP // 2 else 1
+        turns = -(-total // (team * lanes))
+        arrays = {}
+        for e in keep:
+            if (len(self.kept) + 1) * turns * lanes <= REGISTERS and not isinstance(e.dtype, tuple):
+                arrays[e] = self.kept[e] = f"kept{len(self.kept)}"
+                self.line(f"{arrays[e]} = stack_{e.dtype.code}({turns * lanes})", 0)
+        self.open(f"for turn in unroll({turns}):")
+        self.line(f"start = (turn * {team} + x) * {lanes}")
+        if total % (team * lanes):
+            self.open(f"if start < {total}:")
+        self.open(f"for u in unroll({lanes}):")
+        self.line("at = start + u")
+        self.unflatten(axes, "at")
+        for e, name in self.kept.items():
+            if e not in arrays and ir.axes_in(e) & set(axes) <= set(axes) and set(ir.axes_in(e)) - set(self.kernel.outer) == set(axes):
+                self.stack[-1].names[e] = t = self.name()
+                self.line(f"{t} = ld_{e.dtype.code}({name}, turn * {lanes} + u, 99)")
+        for e, name in arrays.items():
+            self.line(f"st_{e.dtype.code}({name}, turn * {lanes} + u, {self.value(e)}, 99)")
+        body()
+        self.close()
+        if total % (team * lanes):
+            self.close()
+        self.close()
+
+    def _looped(self, axes: Sequence[Axis], body) -> None:
+        total = self.size(types.product(a.extent for a in axes))
+        if axes[0].bound is not None:
+            first, rest = self.size(axes[0].extent), self.size(types.product(a.extent for a in axes[1:]))
+            total = f"min({first}, {self.value(axes[0].bound)}) * {rest}"
+        self.open(f"for at in range(x, {total}, {self.team}):")
+        self.unflatten(axes, "at")
+        kept, self.kept = self.kept, {}
+        body()
+        self.kept = kept
+        self.close()
+
+    def _joined(self, accs: Sequence[tuple[Stage, str]]) -> None:
+        """The folds of all threads of the team, known to each of them."""
+        self._shuffled(accs, WARP // 2)
+        if self.team > WARP:
+            warps = self.team // WARP
+            for s, acc in accs:
+                self.line(f"shared{self.shared} = shared_{s.expr.dtype.code}({warps}, {self.shared})")
+                self.open("if lane() == 0:")
+                self.line(f"st_{s.expr.dtype.code}(shared{self.shared}, thread() // {WARP}, {acc}, 99)")
+                self.close()
+                self.shared += 1
+            self.line("barrier()")
+            for k, (s, acc) in enumerate(accs):
+                self.line(f"{acc} = ld_{s.expr.dtype.code}(shared{self.shared - len(accs) + k}, lane() % {warps}, 99)")
+            self._shuffled(accs, warps // 2)
+        for s, acc in accs:
+            if s.init is not None:
+                self.line(f"{acc} = {self.combine(s.combine or '', s.expr.dtype, self.value(s.init), acc)}")
+            self.stack[-1].names[ir.make("at", s.index, s.target.dtype.compute, s.target)] = acc
+            if s.target.role != "tmp":
+                self.open("if x == 0:")
+                self._store(s, acc)
+                self.close()
+
+    def _shuffled(self, accs: Sequence[tuple[Stage, str]], widest: int) -> None:
+        step = widest
+        while step:
+            for s, acc in accs:
+                self.line(f"{acc} = {self.combine(s.combine or '', s.expr.dtype, acc, f'shuffle_xor({acc}, {step})')}")
+            step //= 2
+
+    # -- spelling
+
+    def place(self, name: str, text: str) -> None:
+        """An index under a name."""
+        self.line(f"{name} = {text}")
+
+    def index_of(self, text: str) -> str:
+        return f"to_i64({text})" if self.wide else text
+
+    def bind(self, a: Axis, name: str) -> None:
+        self.level[a], self.axis_name[a] = len(self.stack) - 1, name
+
+    def unflatten(self, axes: Sequence[Axis], flat: str) -> None:
+        """Names the axes of which `flat` is the row-major position."""
+        for k, a in enumerate(reversed(axes)):
+            if k == len(axes) - 1:
+                self.bind(a, flat)
+            else:
+                name, rest = self.name(), self.name()
+                self.line(f"{name} = umod({flat}, {self.size(a.extent)})")
+                self.line(f"{rest} = udiv({flat}, {self.size(a.extent)})")
+                self.bind(a, name)
+                flat = rest
+
+    def loop(self, a: Axis, start: str = "0") -> None:
+        super().loop(a, start)
+        if self.wide:
+            self.line(f"{a.name}w = to_i64({a.name})")
+            self.axis_name[a] = f"{a.name}w"
+
+    def constant(self, e: Expr) -> str:
+        return f"to_i64({e.data})" if e.dtype is types.int64 else super().constant(e)
+
+    def combine(self, combine: str, dtype: DType, a: str, b: str) -> str:
+        return f"c_mul({a}, {b})" if combine == "mul" and dtype.kind == "c" else super().combine(combine, dtype, a, b)
+
+    def size(self, n: Size) -> str:
+        if isinstance(n, int):
+            return str(n)
+        if n not in self.sizes:
+            self.sizes[n] = f"s{len(self.sizes)}"
+        return self.sizes[n]
+
+    def _spell(self, e: Expr, a: list[str], level: int) -> str:
+        if e.op == "wide":
+            return f"to_i64({a[0]})"
+        if e.op == "short":
+            return f"to_i32({a[0]})"
+        if e.op == "check":
+            number = self.checks.setdefault(str(e.data), len(self.checks) + 1)
+            self.line(f"bad = max(bad, select({a[0]}, 0, {number}))", level)
+            return f"select({a[0]}, {a[1]}, to_{e.dtype.code}(0))" if e.dtype.kind in "iu" else a[1]
+        if e.op in _PARTS:
+            return _PARTS[e.op].format(*a, t=e.args[0].dtype.code)
+        if e.op in ir.SCALAR and e.dtype.kind == "c" or e.args and e.args[0].dtype.kind == "c" and e.op in ir.SCALAR:
+            return self._complex_word(e, a)
+        if e.dtype is types.int64 and e.op in ("floordiv", "mod") and e.args[1].op in ("const", "size") and (
+                (bound := _range(e.args[0])) is not None and bound[0] >= 0):
+            return f"{'udiv' if e.op == 'floordiv' else 'umod'}({a[0]}, {a[1]})"
+        return super()._spell(e, a, level)
+
+    def _complex_word(self, e: Expr, a: list[str]) -> str:
+        word = _COMPLEX.get(e.op)
+        if word is None:
+            raise Unsupported(f"{e.op} of complex numbers")
+        return word.format(*a, t=e.dtype.code)
+
+    def _float(self, op: str, t: str, a: list[str]) -> str:
+        if op in ("floordiv", "truncdiv"):
+            return f"{'floor_' if op == 'floordiv' else 'trunc_'}(div_exact({a[0]}, {a[1]}))"
+        return super()._float(op, t, a)
+
+    # -- the text
+
+    def launch(self, grid: tuple[Size, Size, Size], threads: int) -> Launch:
+        checks = list(self.checks)
+        if checks:
+            self.stack[0].items.insert(0, "bad = 0")
+            self.stack[0].items.append(_Block("if bad > 0:", ["fail(cell, base + bad)"]))
+        word = "l" if self.wide else "i"
+        sizes: list[Size] = [*self.sizes, *[bits for _, bits in self.parameters.values()]]
+        names = [*self.sizes.values(), *[f"{n}b" for n in self.parameters]]
+        kinds = "p" * (len(self.buffers) + bool(checks)) + word * len(self.sizes) + "l" * len(self.parameters) + "i" * bool(checks)
+        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}"]
+        head += [f"{n} = np.{_NUMBERS[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
+        parameters = [*[f"p{i}" for i in range(len(self.buffers))], *["cell"] * bool(checks), *names, *["base"] * bool(checks)]
+        start = [f"    {n} = {_BITS[code].format(f'{n}b')}" for n, (code, _) in self.parameters.items()]
+        out: list[str] = []
+        self.stack[0].header = f"def kernel({', '.join(parameters)}):"
+        _render(self.stack[0], 0, out)
+        source = "\n".join([*head, out[0], *start, *out[1:]]) + "\n"
+        writes = tuple(dict.fromkeys(s.target for s in self.kernel.stages if s.target.role != "tmp"))
+        return Launch(source, self.buffers, sizes, grid, threads, writes, checks)
+
+
+def guarded_text(source: str) -> str:
+    """The text of a launch that does nothing once a check has failed."""
+    head, _, rest = source.partition("def kernel(")
+    parameters, _, body = rest.partition("):\n")
+    names = parameters.split(", ")
+    if "cell" not in names:
+        kinds = head.split("#: ")[1].split(" ")[0]
+        pointers = kinds.rfind("p") + 1
+        names.insert(pointers, "cell")
+        head = head.replace(f"#: {kinds} ", f"#: {kinds[:pointers]}p{kinds[pointers:]} ")
+    lines = "\n".join(f"    {line}" if line else line for line in body.rstrip("\n").split("\n"))
+    return f"{head}def kernel({', '.join(names)}):\n    if not failed(cell):\n{lines}\n"
+
+
+# ---------------------------------------------------------------- integers
+
+
+def _steps_over(c: Size, step: int, reach: Size, e: Expr) -> bool:
+    """Whether `c * e` cannot undo what `step * a` (below `reach`) adds: it moves by whole multiples of `reach`, or stays inside `step`."""
+    if not isinstance(c, int) or not isinstance(reach, int):
+        return isinstance(c, types.Dim) and c == reach
+    return c % reach == 0 or e.op == "axis" and isinstance(e.data.extent, int) and abs(c) * (e.data.extent - 1) < abs(step)
+
+
+def _range(e: Expr) -> tuple[int, int] | None:
+    """Bounds of the arithmetic of axes and sizes; None where anything else is in it."""
+    if e.op == "axis":
+        n = e.data.extent
+        return 0, (n if isinstance(n, int) else LIMIT) - 1
+    if e.op in ("const", "size") and e.dtype is types.int64:
+        return (e.data, e.data) if isinstance(e.data, int) else (0, LIMIT)
+    if e.op not in _ARITHMETIC or e.dtype is not types.int64:
+        return None
+    parts = [_range(a) for a in e.args]
+    if any(p is None for p in parts):
+        return None
+    (a, b), (c, d) = parts[0], parts[-1]  # type: ignore[misc]
+    if e.op == "add":
+        return a + c, b + d
+    if e.op == "sub":
+        return a - d, b - c
+    if e.op == "neg":
+        return -b, -a
+    if e.op == "mul":
+        corners = [a * c, a * d, b * c, b * d]
+        return min(corners), max(corners)
+    if c <= 0:
+        return None
+    return (a // d, b // c) if e.op == "floordiv" and a >= 0 else (0, min(d - 1, max(b, 0))) if e.op == "mod" else (a, b)
+
+
+def _widened(s: Stage, wide: bool) -> Stage:
+    """The stage with its 64-bit integers told apart: data keep 64 bits, offsets take 32."""
+    memo: dict[tuple[Expr, bool], Expr] = {}
+
+    def data(e: Expr) -> Expr:
+        return _visit(e, False)
+
+    def _visit(e: Expr, index: bool) -> Expr:
+        key = (e, index)
+        if key not in memo:
+            memo[key] = _new(e, index)
+        return memo[key]
+
+    def _new(e: Expr, index: bool) -> Expr:
+        if not e.args and e.op != "axis":
+            return e
+        if e.op == "axis":
+            return e
+        if e.op == "at":
+            new = ir.make("at", tuple(_visit(a, True) for a in e.args), e.dtype, e.data)
+            return ir.make("short", (new,), types.int64) if index and e.dtype is types.int64 and not wide else new
+        plain = e.dtype is types.int64 and e.op in _ARITHMETIC
+        if plain and not index and not _fits(e):
+            return ir.make(e.op, tuple(_leaf(_visit(a, False)) for a in e.args), e.dtype, e.data)
+        if plain:
+            return ir.make(e.op, tuple(_visit(a, index) for a in e.args), e.dtype, e.data)
+        args = tuple(_visit(a, False) for a in e.args)
+        new = e if args == e.args else ir.make(e.op, args, e.dtype, e.data)
+        if index and e.dtype is types.int64 and not wide:
+            return ir.make("short", (new,), types.int64)
+        return new
+
+    def _leaf(e: Expr) -> Expr:
+        return ir.make("wide", (e,), types.int64) if e.op in ("axis", "size") or e.dtype is types.int64 and _fits(e) and e.args else e
+
+    return replace(s, expr=data(s.expr), index=tuple(_visit(i, True) for i in s.index), init=None if s.init is None else data(s.init))
+
+
+def _fits(e: Expr) -> bool:
+    bounds = _range(e)
+    return bounds is not None and -(1 << 31) <= bounds[0] and bounds[1] < 1 << 31

@@ -1,0 +1,37 @@
+"""A launch: kernel text and how it meets memory.  What `emit` and `gemm` make, and a device's plan binds (rank 4)."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...types import Size
+from ..ir import Buffer
+
+CELL = "cell"  # the name of the parameter behind which failed checks are noted
+
+
+@dataclass
+class Launch:
+    """One kernel of a GPU.
+
+    source: device text; its parameters are those of `buffers`, then the `cell` where it has one, then `sizes`, then `base` with a cell.
+    buffers: what the pointers are, by what is in whose memory (aliases resolved).
+    sizes: sizes of the plan, int32, or where they are longer than the letter says, bits.
+    grid: blocks along x, y, z, in sizes.  threads: of a block.
+    writes: the buffers it fills.
+    checks: messages of its checks; number 1 is the first.  It notes `base + number` in the cell.
+    guarded: it changes nothing once a check of this run has failed: for kernels that write variables.
+    """
+
+    source: str
+    buffers: list[Buffer]
+    sizes: list[Size]
+    grid: tuple[Size, Size, Size]
+    threads: int
+    writes: tuple[Buffer, ...]
+    checks: list[str] = field(default_factory=list)
+    guarded: bool = False
+
+    @property
+    def cell(self) -> bool:
+        """Whether the kernel looks at the cell of failed checks."""
+        return self.guarded or bool(self.checks)
