@@ -35,11 +35,11 @@ LAYERS: dict[str, tuple[float, str]] = {
 DELEGATES = {("types", "proto"), ("graph", "debug.draw"), ("graph", "graph_def"), ("passes.pipeline", "debug.draw"),
              *[("runtime.executable", f"debug.{observer}") for observer in ("checked", "ladder", "timeline")]}
 # The kernel and text levels: sizes, strides, dtypes and axes, no ops.
-KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "emit_cuda", "helpers", "vecmath", "vecmath_tables", "machine", "intrinsics",
+KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "helpers", "vecmath", "vecmath_tables", "machine", "intrinsics",
                 "backend", "translate", "target", "cache", "compile", "interp"}
 # Third parties, and who may touch them.
 COMPILER = {"codegen.backend", "codegen.translate", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target",
-            "codegen.emit_cuda"}
+            "codegen.cuda.words", "codegen.cuda.ptx"}
 THIRD_PARTIES = {"numba": COMPILER, "llvmlite": COMPILER, "networkx": {"debug.draw", "passes.recompute"}}
 
 

@@ -78,8 +78,11 @@ class _Group:
         self.pointwise = not node.fold
 
 
-def fuse(program: Program, opaque: Callable[[Operation], str | None], follows: Follows | None = None) -> Fusion:
+def fuse(program: Program, opaque: Callable[[Operation], str | None], follows: Follows | None = None,
+         place: Place = lambda op: "") -> Fusion:
     """Groups the program's ops.  `opaque(op)` names the means by which an op runs alone ("contraction"), or None.
+
+    `place(op)` names the device an op runs on; kernels do not cross devices.
 
     `follows(op, cluster, stored)` gives the number of outer axes with which `cluster` can run on the rows that contraction `op`
     has just computed, or None; `stored` are the tensors in memory.
@@ -87,8 +90,8 @@ def fuse(program: Program, opaque: Callable[[Operation], str | None], follows: F
     When the kernels would be many and all different, compiling them would take longer than they save: then every op
     becomes a kernel of its own, which others of its kind share.
     """
-    found = _Fuser(program, opaque, flags.fusion_limit, follows).run()
-    return found if _to_compile(found) <= flags.compile_limit else _Fuser(program, opaque, 1).run()
+    found = _Fuser(program, opaque, flags.fusion_limit, follows, place).run()
+    return found if _to_compile(found) <= flags.compile_limit else _Fuser(program, opaque, 1, None, place).run()
 
 
 def _to_compile(fusion: Fusion) -> int:
@@ -146,11 +149,13 @@ def elements(sizes: Sequence[Size]) -> int:
 
 
 Follows = Callable[[Operation, Cluster, set[Tensor]], "int | None"]
+Place = Callable[[Operation], str]
 
 
 class _Fuser:
-    def __init__(self, program: Program, opaque: Callable[[Operation], str | None], limit: int, follows: Follows | None = None):
-        self.program, self.opaque, self.limit, self.follows = program, opaque, limit, follows
+    def __init__(self, program: Program, opaque: Callable[[Operation], str | None], limit: int, follows: Follows | None = None,
+                 place: Place = lambda op: ""):
+        self.program, self.opaque, self.limit, self.follows, self.place = program, opaque, limit, follows, place
         self.short = limit if len(program.ops()) < LONG_PROGRAM else min(limit, SHORT)
         self._roots = {t.op for t in program.roots()}
         self.ops = program.ops()
@@ -334,6 +339,8 @@ class _Fuser:
     def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node, aligned: bool) -> str:
         if not flags.optimize:
             return "optimisation is off"
+        if self.place(producer.op) != self.place(reader.op):
+            return "they run on different devices"
         together = len(a.nodes) + len(b.nodes)
         if together > self.short and self.limit > 1 and all(elements(n.sizes) <= SMALL_VALUE for n in (*a.nodes, *b.nodes)):
             return f"the kernel would exceed {self.short} ops on small values, of which this long program has many"
@@ -528,6 +535,9 @@ class _Fuser:
             readers = [unit_of[r] for r in self._readers(result) if r in unit_of]
             for k in dict.fromkeys(map(id, readers)):
                 reader = next(r for r in readers if id(r) == k)
+                if self.place(c.ops[0]) != self.place(reader.ops[0]):
+                    self.refusals.append((c.ops[0].name, reader.ops[-1].name, "they run on different devices"))
+                    continue
                 if reader.kind != "kernel" or self._between(c, reader, unit_of):
                     self.refusals.append((c.ops[0].name, reader.ops[-1].name, "a value would have to leave the kernel and come back"))
                     continue

@@ -27,7 +27,7 @@ from ..passes import pipeline, regions, specialize
 from ..passes.program import Program
 from . import budget, early, flow, memory, plan_cache, runner
 from . import threads as team
-from .plan import SMALL, Compiled, NegativeSize, Plan, Unit
+from .plan import SMALL, Compiled, NegativeSize, Place, Plan, Unit
 from .reference import Reference, evaluate
 from .store import aligned
 
@@ -42,23 +42,54 @@ def thread_count(config: Any) -> int:
 _compiling = locks.rlock()
 
 
+class Gpus:
+    """The GPU of a session, and which ops run on it."""
+
+    def __init__(self, device: Any):
+        self.device = device
+
+    def place(self, program: Program) -> dict[Operation, str]:
+        from ..passes import fusion
+
+        out = {}
+        for op in program.ops():
+            if op.device.endswith("CPU:0") or not op.outputs:
+                continue
+            k = fusion.kind_of(op, lambda op: None)
+            if k in ("map", "fold", "scatter", "scan") and not any(t.dtype.kind == "s" for t in (*op.inputs, *op.outputs)):
+                out[op] = "GPU:0"
+        return out
+
+
+def gpus(config: Any) -> Gpus | None:
+    """What a session with this configuration may use; None without a GPU."""
+    from .cuda import device, driver
+
+    try:
+        driver.current()
+    except driver.Unavailable:
+        return None
+    found = device.devices()
+    return Gpus(found[0]) if found else None
+
+
 class _Made:
     """One run of the compiler: what the passes did, the kernels, and the comparisons of sizes that both relied on."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, place: Place | None = None):
         self.report = pipeline.Report()
         with _compiling:  # expressions are interned in one table, which one compilation at a time fills and empties
             with types.recording_guards() as self.guards:
                 optimised = pipeline.run(program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
-                self.compiled = Compiled(optimised)
+                self.compiled = Compiled(optimised, place=place)
             ir.trim_table()
 
 
 class Variant:
     """One specialisation: its stage, its kernels, and the plans made for actual sizes."""
 
-    def __init__(self, stage: specialize.Stage):
-        self.stage = stage
+    def __init__(self, stage: specialize.Stage, gpus: Gpus | None = None):
+        self.stage, self.gpus = stage, gpus
         self.plans: dict[tuple[int, ...], list[Plan]] = {}
         self.lock = locks.rlock()
         self.settings = {name: getattr(flags, name) for name in TABLE}
@@ -69,13 +100,13 @@ class Variant:
         self.refused: dict[tuple[int, ...], tuple[Any, ...]] = {}
         self.instead: dict[tuple[int, ...], Variant] = {}
         self.first: tuple[int, ...] = ()  # the sizes it was compiled for
-        name = plan_cache.key(stage.program)
+        name = plan_cache.key(stage.program) if gpus is None else None
         found = None if name is None else plan_cache.load(name, Compiled, stage.program, self._clusters)
         if found is not None:
             self.compiled, guards = found
             self.compiled.link()
         else:
-            self._whole = _Made(stage.program)
+            self._whole = _Made(stage.program, self._place())
             self.compiled, guards = self._whole.compiled, self._whole.guards
             if name is not None:
                 plan_cache.save(name, self.compiled, stage.program, guards)
@@ -86,12 +117,15 @@ class Variant:
 
             ladder.compiled(self.compiled.every())
 
+    def _place(self) -> Place | None:
+        return None if self.gpus is None else self.gpus.place
+
     def whole(self) -> _Made:
         """All that compiling leaves behind, also where the plan came from disk: from now on it is made of this."""
         with self.lock:
             if self._whole is None:
                 with flags.override(**{k: v for k, v in self.settings.items() if k not in ("debug", "dot", "check")}):
-                    self._whole = _Made(self.stage.program)
+                    self._whole = _Made(self.stage.program, self._place())
                 self.compiled, self.plans = self._whole.compiled, {}
             return self._whole
 
@@ -120,6 +154,10 @@ class Variant:
             if len(self.plans) > 16:
                 self.plans = {key: free}
         try:
+            if self.gpus is not None and self.compiled.on_devices:
+                from .cuda.plan import DevicePlan
+
+                return DevicePlan(self.compiled, env, store, threads, self.gpus.device, limit), key
             return Plan(self.compiled, env, store, threads, limit), key
         except memory.Exceeded as e:
             if not limit:
@@ -186,10 +224,11 @@ class Executable:
         variables = any(op.opdef is state.variable_handle for op in self.request.ops)
         self.free = not self.limit and not variables and effects <= {None, "random", "outside"}
         self.shared = self.free or not self.limit and effects <= {None, "read", "outside"}
+        self.gpus = gpus(config)
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
-        self.early = self._first() if early.allowed(self) else None
+        self.early = self._first() if self.gpus is None and early.allowed(self) else None
 
     def on(self, store: Any) -> Executable:
         """The same request on another store, for another thread: what is compiled is shared, plans in use are not."""
@@ -381,9 +420,9 @@ class Fast:
     def _patiently(self, pc: int) -> int:
         """A plan that took long the last time, where Ctrl-C can reach it."""
         start = time.perf_counter()
-        pc = runner.execute_interruptible(self.plan.code, pc, self.plan.state)
+        pc = self.plan.patiently(pc)
         while self.plan.state[runner.REASON] == runner.PAUSED:  # a loop lets Python look around, and goes on
-            pc = runner.execute_interruptible(self.plan.code, pc, self.plan.state)
+            pc = self.plan.patiently(pc)
         if time.perf_counter() - start <= LONG:
             self.go = self.plan.go
         return pc
@@ -398,7 +437,7 @@ class Fast:
             self.made[b], address = take()
             for p in positions:
                 self.plan.table[p] = address
-        if self.changes:
+        if self.changes or self.store.mirrors:
             self.plan.begin()
         done = False
         try:
@@ -547,7 +586,7 @@ class _Run:
                 if not v.first:
                     v.first = tuple(env.values())
                 return v, env
-        v = Variant(self.stage(index))
+        v = Variant(self.stage(index), exe.gpus)
         exe.variants[index].insert(0, v)
         env = self._fits(v)
         assert env is not None
@@ -578,7 +617,7 @@ class _Run:
             if not exe.limit or tuple(env.values()) == v.first:
                 raise
         index = next(i for i, there in enumerate(exe.variants) if v in there)
-        new = v.instead[sizes] = Variant(exe.request.stage(self.shape, self.value, self.bound, exe.valued[index]))
+        new = v.instead[sizes] = Variant(exe.request.stage(self.shape, self.value, self.bound, exe.valued[index]), exe.gpus)
         env = self._fits(new) or env
         new.first = tuple(env.values())
         return new, *new.take(env, self.store, exe.threads, exe.limit)
@@ -664,7 +703,7 @@ class _Run:
             self.timeline.begin(plan)
         while True:
             if self.timeout is not None or plan.seconds > LONG:
-                pc = runner.execute_interruptible(plan.code, pc, plan.state, self.timeout)
+                pc = plan.patiently(pc, self.timeout)
             else:
                 pc = plan.go(pc)
             reason = plan.state[runner.REASON]
@@ -769,7 +808,8 @@ class _Run:
         self._replay()
         if u.nest is not None:  # a loop as one kernel: which of its parts, and which check of that
             u, number = u.nest.calls[number >> 32], number & 0xffffffff
-        message = u.emitted.checks[number - 1] if u.emitted else "a check failed"
+        checks = u.emitted.checks if u.emitted else u.launch.checks if u.launch else []
+        message = checks[number - 1] if 0 < number <= len(checks) else "a check failed"
         raise errors.raised_at(errors.InvalidArgumentError, u.op, message)
 
     def _replay(self) -> None:

@@ -83,7 +83,7 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
     reads = [compiled.buffers[t] for t in op.inputs if t in compiled.buffers]
     writes = [compiled.buffers[t] for t in op.outputs]
     if op.opdef is control.loop_op:
-        parts = [Compiled(op.attrs["cond"], inside="loop"), Compiled(op.attrs["body"], inside="loop")]
+        parts = [Compiled(op.attrs[p], inside="loop", place=compiled.place) for p in ("cond", "body")]
         for t, init in zip(op.outputs, op.inputs):
             root = compiled.buffers[init]
             compiled.alias[compiled.buffers[t]] = compiled.alias.get(root, root)
@@ -92,7 +92,7 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
         return Unit(c, None, reads, writes, nest=Nest("loop", parts, [_given(compiled, op, p) for p in parts],
                                                       ask.buffers[ask.program.outputs[0]], [[], changes]))
     branches = [Program(p.inputs, tuple(t for t in p.outputs if t is not None), p.writes, p.effects) for p in op.attrs["branches"]]
-    parts = [Compiled(p, inside="branch") for p in branches]
+    parts = [Compiled(p, inside="branch", place=compiled.place) for p in branches]
     results = [[(b, part.buffers[t]) for t, b in zip(part.program.outputs, [b for t, b in zip(p.outputs, writes) if t is not None])]
                for part, p in zip(parts, op.attrs["branches"])]  # the part's own program may be rebuilt
     return Unit(c, None, reads, writes, nest=Nest("branch", parts, [_given(compiled, op, p) for p in parts], compiled.buffers[op.inputs[0]],
@@ -184,22 +184,22 @@ class _Aliases:
 def settle(compiled: Any) -> None:
     """Loops of small kernels become one kernel each; the others find rows of arrays in place."""
     if any(u.nest for u in compiled.units):
-        _settle(compiled, _Aliases(compiled))
+        _settle(compiled, _Aliases(compiled), compiled.on_devices)
 
 
-def _settle(home: Any, known: _Aliases) -> None:
+def _settle(home: Any, known: _Aliases, devices: bool = False) -> None:
     for u in home.units:
         if u.nest is None:
             continue
         for v in _loops(u):
             v.nest.spare = {target: ir.Buffer(target.dtype, target.sizes, "tmp", "spare") for _, target, _ in swaps(known, v)}
-        if u.nest.kind == "loop" and flags.optimize and _small(u):
+        if u.nest.kind == "loop" and flags.optimize and not devices and _small(u):
             u.emitted = _OneKernel(u, known).emitted()
         if u.emitted is None:
             for part in u.nest.parts:
-                if part.inside == "loop" and flags.optimize:
+                if part.inside == "loop" and flags.optimize and not devices:  # launches are recorded with their addresses
                     part.rows = rows(part)
-                _settle(part, known)
+                _settle(part, known, devices)
         for part in u.nest.parts:
             for v in part.units:
                 if v.emitted is not None and (u.emitted is None or v.prologue):

@@ -6,13 +6,14 @@ numbers: arena offsets, argument blocks, instructions.  A new batch size makes a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Collection, Sequence, cast
+from typing import Any, Callable, Collection, Mapping, Sequence, cast
 
 import numpy as np
 
 from .. import types
 from ..codegen import compile as native
 from ..codegen import attention, contract, emit_cpu, ir, lower, schedule, segments, simplify, windows
+from ..codegen.cuda.launch import Launch
 from ..flags import flags
 from ..graph import Operation, Tensor
 from ..ops import control
@@ -22,6 +23,9 @@ from ..passes import fusion
 from ..passes.program import Program
 from . import flow, memory, runner
 from .store import aligned
+
+
+Place = Callable[[Program], Mapping[Operation, str]]  # the GPUs on which ops of a program run
 
 
 @dataclass
@@ -39,14 +43,15 @@ class Unit:
     closing: bool = False  # the last of an iteration: it changes an index by which others find their rows
     nest: flow.Nest | None = None  # a branch or loop: the programs inside
     home: Any = field(default=None, metadata={"stored": False})  # the Compiled it belongs to
+    launch: Launch | None = field(default=None, metadata={"stored": False})  # of a kernel on a GPU
 
     @property
     def host(self) -> bool:
-        return self.emitted is None and self.nest is None and self.cluster.kind != "blank"
+        return self.emitted is None and self.launch is None and self.nest is None and self.cluster.kind != "blank"
 
     @property
     def can_fail(self) -> bool:
-        return self.host or bool(self.emitted and self.emitted.checks)
+        return self.host or bool(self.emitted and self.emitted.checks or self.launch and self.launch.checks)
 
     @property
     def op(self) -> Operation:
@@ -62,14 +67,17 @@ class Compiled:
     """Kernels of one program.  `fused`: the kernels to be, where that has been decided, and whether it is their order too.
 
     inside: "branch" or "loop" for the program of a region: its captures then are what stays the same, it commits nothing.
+    place: says on which device each op of a program runs; None where all run on the CPU.
     """
 
-    def __init__(self, program: Program, fused: fusion.Fusion | None = None, ordered: bool = True, inside: str = ""):
+    def __init__(self, program: Program, fused: fusion.Fusion | None = None, ordered: bool = True, inside: str = "",
+                 place: Place | None = None):
         self.program = program = flow.prepared(program)
-        self.inside = inside
+        self.inside, self.place = inside, place
+        self.devices = place(program) if place is not None else {}  # of the ops that do not run on the CPU
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
-        self.fusion = fused or fusion.fuse(program, _engine, _follows)
+        self.fusion = fused or fusion.fuse(program, self._engine, _follows if place is None else self._follows, self.device)
         self.arrays: dict[ir.Buffer, np.ndarray] = {}  # constants
         self.inputs = {t: (kind, what) for kind, what, t in program.inputs}
         self.units: list[Unit] = []
@@ -88,6 +96,27 @@ class Compiled:
             flow.settle(self)
             if not fused:
                 self.link()
+
+    def device(self, op: Operation) -> str:
+        """The GPU on which an op runs, "" for the CPU."""
+        return self.devices.get(op, "")
+
+    @property
+    def on_devices(self) -> bool:
+        """Whether any kernel, also inside a branch or loop, runs on a GPU."""
+        return any(u.launch is not None for c in flow.programs(self) for u in c.units)
+
+    def _engine(self, op: Operation) -> str | None:
+        return None if self.device(op) else _engine(op)
+
+    def _follows(self, op: Operation, c: fusion.Cluster, stored: set[Tensor]) -> int | None:
+        if not self.device(op):
+            return _follows(op, c, stored)
+        from ..codegen.cuda import gemm
+
+        buffers = _Buffers(stored)
+        then = simplify.linear(lower.lower("", c.staged, c.outputs, len(op.outputs[0].sizes), buffers))  # type: ignore[arg-type]
+        return len(op.outputs[0].sizes) if gemm.accepts(op, then, buffers[op.outputs[0]]) else None  # type: ignore[arg-type]
 
     def every(self) -> list[Unit]:
         """All units, those of branches and loops included."""
@@ -158,6 +187,9 @@ class Compiled:
                 # uniform constants have no buffer
                 self.units.append(Unit(c, None, [t for t in op.inputs if t in self.buffers], list(op.outputs)))
                 continue
+            if self.device(c.ops[0]):
+                self._on_device(c, f"k{i}", i, i >= free_from, roots)
+                continue
             made = self._kernels(c, f"k{i}", i, i >= free_from)
             targets = [s.target for k in made if isinstance(k, ir.Kernel) for s in k.stages]
             self.parted = {b for b in targets if targets.count(b) > 1}
@@ -181,6 +213,39 @@ class Compiled:
             u.home = self
             u.commits = u.commits and not self.inside
 
+    def _on_device(self, c: fusion.Cluster, name: str, step: int, may_commit: bool, roots: set[ir.Buffer]) -> None:
+        """The launches of a cluster that runs on a GPU, a unit each."""
+        from ..codegen.cuda import emit, gemm
+
+        alias: dict[ir.Buffer, ir.Buffer] = {}
+        if c.kind == "contraction":
+            op, result = c.ops[0], c.ops[0].outputs[0]
+            if len(c.ops) == 1:
+                launches = gemm.kernels(name, op, self.buffers)
+            else:
+                place = self.buffers.get(result) or ir.Buffer(result.dtype.compute, result.sizes, "part", "product")  # type: ignore[arg-type]
+                then = simplify.linear(lower.lower(name, c.staged, [t for t in c.outputs if t is not result], c.depth,
+                                                   {**self.buffers, result: place}))
+                taken = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
+                alias = self._in_place(then, step, may_commit, taken | {place})
+                launches = gemm.kernels(name, op, self.buffers, then, place, alias)
+        else:
+            if c.kind == "scatter":
+                made = simplify.linear(self._scatter(name, c.ops[0], step, may_commit))
+                alias = self.updated.get(made.stages[-1].target, {})
+            elif c.kind == "scan":
+                made = simplify.linear(lower.lower_scan(name, c.ops[0], self.buffers))
+            else:
+                made = simplify.linear(lower.lower(name, c.staged, c.outputs, c.depth, self.buffers))
+                alias = self._in_place(made, step, may_commit)
+            launches = emit.launches(made, alias)
+        commits = any(self._is_variable(b) for b in alias.values())
+        targets = [b for k in launches for b in k.writes]
+        self.parted = {b for b in targets if targets.count(b) > 1}
+        for k in launches:
+            reads = [b for b in k.buffers if b not in k.writes or b in self.parted]
+            self.units.append(self._once(Unit(c, None, reads, list(k.writes), commits, launch=k), roots | self.parted))
+
     def _unwritten(self) -> set[ir.Buffer]:
         """Constants, and variables that the program only reads; in a loop what it reads from outside."""
         if self.inside:
@@ -199,7 +264,7 @@ class Compiled:
             made <= max(HOISTED, 4 * read)) and not (self.inside and u.can_fail)  # a loop may run no iteration at all
         if u.prologue:
             self.invariant.update(u.writes)
-        if u.emitted is not None and not self.inside:
+        if u.emitted is not None and not self.inside:  # (device text is compiled when a plan is made)
             for source in (*u.emitted.calls, u.emitted.source):
                 native.begin(source)
         return u
@@ -458,12 +523,19 @@ class Plan:
         self.state = runner.make_state(threads)
         self._arena()
         self._instructions()
-        self.go = runner.bind(self.code, self.state)
-        if len(self.programs) > 1:
-            self.go = flow.patient(self.go, self.state)
+        self.go = self._bound()
         self.seconds = 0.0
         self.seen = self.mark = -1  # `store.writes` when the results of the prologue were known to be right
         self.writes = bool(compiled.program.writes)
+
+    def _bound(self) -> Any:
+        """A function that runs the instructions from one on, and returns where it stopped."""
+        go = runner.bind(self.code, self.state)
+        return flow.patient(go, self.state) if len(self.programs) > 1 else go
+
+    def patiently(self, pc: int, timeout: float | None = None) -> int:
+        """The same where Ctrl-C is heard, and for at most `timeout` seconds."""
+        return runner.execute_interruptible(self.code, pc, self.state, timeout)
 
     def _all_buffers(self) -> set[ir.Buffer]:
         found: set[ir.Buffer] = set()
@@ -472,6 +544,8 @@ class Plan:
             for u in c.units:
                 if u.emitted is not None:
                     found.update(u.emitted.buffers)
+                if u.launch is not None:
+                    found.update(u.launch.buffers)
         return found
 
     def nbytes(self, b: ir.Buffer) -> int:
@@ -591,7 +665,18 @@ class Plan:
             self.code[runner.AUX] = 1
         if self.writes:  # counted before the run: whatever ends it, others see that variables may have changed
             self.store.writes += 1
+        if self.store.mirrors:
+            self._settle()
         self.mark = self.store.writes
+
+    def _settle(self) -> None:
+        """Fetches from devices what they have changed of the variables that are read here."""
+        for kind, what, _ in self.compiled.program.inputs:
+            if kind == "variable":
+                self.store.settle(what)
+        for var, _ in self.compiled.program.writes:
+            self.store.settle(var)
+            self.store.changed(var)
 
     def done(self) -> None:
         """After a run that succeeded: its own writes are none that the prologue reads; those of a py_func may be."""

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
@@ -30,6 +30,18 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
+class Mirror(Protocol):
+    """A variable's value on a device.  `ahead`: where it is newer, "host" or "device"; "" where both are the same."""
+
+    ahead: str
+
+    def pull(self, value: np.ndarray) -> None:
+        """Copies it to the host."""
+
+    def drop(self) -> None:
+        """Frees its memory."""
+
+
 class Store:
     """Values of variables by their op, and how often each random op has run."""
 
@@ -44,6 +56,7 @@ class Store:
         _stores.add(self)
         self.writes = 0  # changes whenever a value may have changed
         self.version = 0  # changes when an array is replaced, so that plans bind its new address
+        self.mirrors: dict[Operation, Mirror] = {}  # of the variables that a device works with
         self.resources: dict[Any, Any] = {}  # queues, iterators, tables: by their handle, and by the name they are shared under
         self.making = locks.rlock()
         self.waits: dict[object, threading.Condition] = {}  # what threads wait for now
@@ -63,10 +76,25 @@ class Store:
     def read(self, var: Operation) -> np.ndarray:
         """The value.  Raises FailedPreconditionError when the variable has none."""
         try:
-            return self.values[var]
+            value = self.values[var]
         except KeyError:
             raise errors.raised_at(errors.FailedPreconditionError, var, f"Attempting to use uninitialized value {var.name}; "
                                    "run tf.global_variables_initializer() in this session first") from None
+        if self.mirrors:
+            self.settle(var)
+        return value
+
+    def settle(self, var: Operation) -> None:
+        """Makes the value on the host the newest one."""
+        mirror = self.mirrors.get(var)
+        if mirror is not None and mirror.ahead == "device":
+            mirror.pull(self.values[var])
+
+    def changed(self, var: Operation) -> None:
+        """The value on the host is newer than that on the device."""
+        mirror = self.mirrors.get(var)
+        if mirror is not None:
+            mirror.ahead = "host"
 
     def write(self, var: Operation, value: np.ndarray) -> None:
         """Copies `value` in: in place when the shape is the same."""
@@ -74,6 +102,9 @@ class Store:
             self.alone()
         self.writes += 1
         old = self.values.get(var)
+        if var in self.mirrors and (old is None or old.shape != value.shape):
+            self.mirrors.pop(var).drop()
+        self.changed(var)
         if value.dtype == object:  # strings
             self.values[var], self.version = np.array(value, object), self.version + 1
             return
@@ -86,6 +117,8 @@ class Store:
         """Takes an array that nobody else keeps as the variable's memory."""
         if self.inside:
             self.alone()
+        if var in self.mirrors:
+            self.mirrors.pop(var).drop()
         self.writes += 1
         self.version += 1
         self.values[var] = array
@@ -132,6 +165,8 @@ class Store:
         self.clear()
 
     def clear(self) -> None:
+        while self.mirrors:
+            self.mirrors.popitem()[1].drop()
         self.values.clear()
         self.counters.clear()
         self.version += 1

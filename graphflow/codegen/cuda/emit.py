@@ -152,12 +152,12 @@ def _bands(kernel: Kernel) -> list[Kernel]:
         return [kernel]
     if any(s.target.role == "part" and s.target.label == "partial" for s in kernel.stages):
         return [kernel]
-    points, first = _points(kernel.outer), folds[0].reduced[0]
+    alone = _by_thread(kernel)
+    points, first, rest = _points(kernel.outer), folds[0].reduced[0], _points(folds[0].reduced[1:])
     long = types.hint(first.extent) or 0
-    if first.bound is not None or points * 4 > BUSY or long * _points(folds[0].reduced[1:]) < (8 * BAND if _by_thread(kernel) else 8 * PIECE):
+    if first.bound is not None or points * 4 > BUSY or long * rest < 8 * (BAND if alone else PIECE):
         return [kernel]
-    least = BAND if _by_thread(kernel) else max(PIECE // _points(folds[0].reduced[1:]), 1)
-    band = max(least, -(-long * points // BUSY)) if _by_thread(kernel) else least
+    band = max(BAND, -(-long * points // BUSY)) if alone else max(PIECE // rest, 1)
     if long <= 2 * band:
         return [kernel]
     return schedule._in_bands(kernel, folds, first, band)

@@ -125,8 +125,8 @@ class _Translator(translate._Translator):
             return translate._Value(types.literal(v), ir.Constant(I32, v))
         if isinstance(v, np.complexfloating):
             kind = self.typing.resolve_value_type(v)
-            return translate._Value(kind, ir.Constant.literal_struct([ir.Constant(self.context.get_value_type(kind.underlying_float), float(x))
-                                                                      for x in (v.real, v.imag)]))
+            part = self.context.get_value_type(kind.underlying_float)
+            return translate._Value(kind, ir.Constant.literal_struct([ir.Constant(part, float(x)) for x in (v.real, v.imag)]))
         if isinstance(v, np.integer):
             return translate._Value(self.typing.resolve_value_type(v), ir.Constant(ir.IntType(8 * v.itemsize), int(v)))
         return super().constant(v)

@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..intrinsics import (_BYTES, _ELEMENT, I8, I32, I64, _complex_parts, _element_pointer, _literal, _make_complex, _named, _narrow, _widen,
-                          F32, F64)
+from ..intrinsics import (_BYTES, _ELEMENT, F32, F64, I8, I32, I64, _complex_parts, _element_pointer, _literal, _make_complex, _named,
+                          _narrow, _widen)
 
 GLOBAL, SHARED = 1, 3  # LLVM's address spaces of an NVPTX module
 FULL = -1  # every lane of the warp takes part
@@ -275,7 +275,8 @@ def _of_complex(name, emit, doc, result=lambda kind: kind, arity=2):
 
 c_add = _of_complex("c_add", lambda k, a, b, c, d: _make_complex(k, k.fadd(a, c), k.fadd(b, d)), "z + w")
 c_sub = _of_complex("c_sub", lambda k, a, b, c, d: _make_complex(k, k.fsub(a, c), k.fsub(b, d)), "z - w")
-c_mul = _of_complex("c_mul", lambda k, a, b, c, d: _make_complex(k, k.fsub(k.fmul(a, c), k.fmul(b, d)), k.fadd(k.fmul(a, d), k.fmul(b, c))), "z * w")
+c_mul = _of_complex("c_mul", lambda k, a, b, c, d: _make_complex(
+    k, k.fsub(k.fmul(a, c), k.fmul(b, d)), k.fadd(k.fmul(a, d), k.fmul(b, c))), "z * w")
 c_eq = _of_complex("c_eq", lambda k, a, b, c, d: k.and_(k.fcmp_ordered("==", a, c), k.fcmp_ordered("==", b, d)), "z == w",
                    lambda kind: types.boolean)
 c_neg = _of_complex("c_neg", lambda k, a, b: _make_complex(k, k.fneg(a), k.fneg(b)), "-z", arity=1)

@@ -1,0 +1,558 @@
+"""A plan whose kernels run on a GPU: memory there, copies between, and the launches of a step recorded as CUDA graphs.
+
+Instructions are those of any plan; what the GPU does between two instructions of the host is one of them, a *segment*: copies in,
+launches, copies out, queued one by one in the first run and replayed as one graph afterwards.  A program that runs on the GPU alone is
+one segment.  Every buffer has memory on each side that uses it, and crosses once, right after it is made.
+
+Checks of kernels write into one cell, which is read when a segment ends; kernels that write variables look at the cell first, so that a
+step that fails changes nothing.  Knows plans, launches and devices; knows no op (rank 4).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ... import types
+from ...codegen import ir
+from ...codegen.cuda.launch import Launch
+from ...graph import Operation, Tensor
+from .. import flow, memory, runner
+from ..plan import Compiled, Plan, Unit
+from ..store import aligned
+from .device import Device
+
+ALIGN = 256  # of buffers on a device: 128-bit accesses, whole cache lines
+CHECKS = 64  # numbers of checks that one launch may have
+LIMIT = 1 << 30  # elements from which indices need 64 bits
+
+
+class Variable:
+    """The value of a variable on a device (see `store.Mirror`)."""
+
+    def __init__(self, device: Device, shape: tuple[int, ...], dtype: np.dtype):
+        self.device, self.shape, self.dtype = device, shape, dtype
+        self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        self.address = device.allocate(max(self.nbytes, 1))
+        self.ahead = "host"
+
+    def pull(self, value: np.ndarray) -> None:
+        self.device.copy_out(value, self.address)
+        self.device.synchronize("reading a variable")
+        self.ahead = ""
+
+    def push(self, value: np.ndarray) -> None:
+        if self.nbytes:
+            self.device.copy_in(self.address, value)
+        self.ahead = ""
+
+    def drop(self) -> None:
+        self.device.free(self.address)
+
+
+class Segment:
+    """What a device does between two instructions of the host."""
+
+    def __init__(self, plan: DevicePlan):
+        self.plan, self.device = plan, plan.device
+        self.work: list[Callable[[], None]] = []
+        self.units: list[Unit] = []
+        self.checks = False
+        self.covered = False  # the cell of checks is copied with the results
+        self.runs = 0
+        self.graph: Callable[[], None] | None = None
+
+    def launch(self, u: Unit) -> None:
+        assert u.launch is not None
+        base = CHECKS * (len(self.plan.checked) + 1)
+        if u.launch.checks:
+            self.plan.checked.append(u)
+            self.checks = True
+        self.work.append(self.plan.prepared(u, base))
+        self.units.append(u)
+
+    def run(self) -> None:
+        """Queues all of it, and waits."""
+        if self.graph is not None:
+            self.graph()
+        elif self.runs == 0 or not self.work:
+            for act in self.work:
+                act()
+        else:
+            with self.device.capture(self.label) as recording:
+                for act in self.work:
+                    act()
+            self.graph = recording.graph
+            self.graph()
+        self.runs += 1
+        self.device.synchronize(self.label)  # the host may write over what is copied, and reads what has come
+
+    @property
+    def label(self) -> str:
+        names = list(dict.fromkeys(u.cluster.ops[-1].name for u in self.units))
+        return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "copies"
+
+
+class DevicePlan(Plan):
+    """Instructions over arenas on the host and on one GPU for one set of sizes."""
+
+    def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int, device: Device, limit: int = 0):
+        self.device, self.constants = device, {}
+        self.segments: dict[int, Segment] = {}
+        self.checked: list[Unit] = []
+        self.there: dict[ir.Buffer, int] = {}  # addresses on the device
+        self.spare: dict[ir.Buffer, ir.Buffer]  # see `flow.lifetimes`
+        self.mirrors: dict[ir.Buffer, Variable] = {}
+        self.blocks: list[int] = []
+        super().__init__(compiled, env, store, threads, limit)
+
+    def __del__(self) -> None:
+        for address in self.blocks:
+            self.device.free(address)
+
+    # -- memory
+
+    def _sides(self, first: dict[ir.Buffer, int]) -> None:
+        """Which buffers are used on the host, and which on the device."""
+        self.here, self.away = set(), set()
+        self.made_away: set[ir.Buffer] = set()
+
+        def root(home: Any, x: Any) -> ir.Buffer:
+            b = home.buffers.get(x, x) if isinstance(x, Tensor) else x
+            return self.alias.get(b, b)
+
+        links: list[tuple[ir.Buffer, ir.Buffer]] = []
+        for c in self.programs:
+            for u in c.units:
+                if u.nest is not None:
+                    flags_ = [root(c, u.nest.flag)] if u.nest.kind == "branch" else [root(u.nest.parts[0], u.nest.flag)]
+                    self.here.update(flags_)
+                    pairs = [p for part in u.nest.results for p in part]
+                    links += [(self.alias.get(t, t), self.alias.get(s, s)) for t, s in pairs]
+                    continue
+                used = [root(c, x) for x in (*u.reads, *u.writes) if not isinstance(x, Tensor) or x in c.buffers]
+                if u.cluster.kind == "blank":
+                    continue
+                (self.away if u.launch is not None else self.here).update(used)
+                if u.launch is not None:
+                    self.made_away.update(root(c, x) for x in u.writes)
+        for t in self.compiled.program.outputs:
+            if t in self.compiled.buffers:
+                self.here.add(root(self.compiled, t))
+        for var, t in self.compiled.program.writes:
+            b = self.compiled.buffers[t]
+            old = self.store.values.get(var)
+            if old is None or old.shape != self.shape[b] or self.alias.get(b, b) not in self.made_away:
+                self.here.add(self.alias.get(b, b))
+        changed = True
+        while changed:
+            changed = False
+            for target, source in links:
+                for side in (self.here, self.away):
+                    if target in side and source not in side:
+                        side.add(source)
+                        changed = True
+                    if source in side and target not in side and target not in self.here | self.away:
+                        side.add(target)
+                        changed = True
+        for target, spare in self.spare.items():
+            for side in (self.here, self.away):
+                if target in side:
+                    side.add(spare)
+
+    def _arena(self) -> None:
+        c = self.compiled
+        first, last, end = flow.lifetimes(self)
+        self._sides(first)
+        self.adopted: dict[ir.Buffer, Operation] = {}
+        self.fixed = {b: array for p in self.programs for b, array in p.arrays.items()}
+        self._variables()
+        kinds = {b: c.inputs[t][0] for b, t in c.tensor_of.items() if t in c.inputs}
+        inputs = [b for b, kind in kinds.items() if kind != "variable" and b not in self.alias and b not in self.fixed]
+        outputs = [b for b in dict.fromkeys(c.buffers[t] for t in c.program.outputs if t in c.buffers)
+                   if b in self.made_away and b not in self.alias and b not in kinds and b not in self.fixed]
+        self._boxes([b for b in inputs if b in self.away], [b for b in outputs if b.dtype.kind != "s"])
+        here, there = [], []
+        for b in self.shape:
+            if b in self.alias or b in self.fixed or b in self.placed or kinds.get(b) == "variable" or b.dtype.kind == "s":
+                continue
+            if b in kinds:
+                here.append((b, self.nbytes(b), -1, end))
+            elif b in first:
+                life = self.nbytes(b), first[b], max(last[b], first[b])
+                if b in self.here:
+                    here.append((b, *life))
+                if b in self.away:
+                    there.append((b, *life))
+        offsets, self.arena_bytes = memory.pack(here)
+        deep, self.device_bytes = memory.pack([(b, -(-n // ALIGN) * ALIGN, x, y) for b, n, x, y in there])
+        self.slots = here
+        self.total = sum(self.memory().values())
+        if self.limit and self.total > self.limit:
+            raise memory.Exceeded(self)
+        self.arena = self.device.pinned((self.arena_bytes,), np.uint8) if self.arena_bytes else aligned((0,), np.dtype(np.uint8))
+        for key, at in offsets.items():
+            self._host(key, self.arena, at)  # type: ignore[arg-type]
+        base = self._take(self.device_bytes)
+        for key, at in deep.items():
+            self.there[key] = base + at  # type: ignore[index]
+        for b, array in self.fixed.items():
+            self._pin(b, array)
+            if b in self.away:
+                self.there[b] = self._constant(array)
+
+    def _take(self, nbytes: int) -> int:
+        if nbytes:
+            self.blocks.append(self.device.allocate(nbytes))
+            return self.blocks[-1]
+        return 0
+
+    def _constant(self, array: np.ndarray) -> int:
+        address = self._take(max(array.nbytes, 1))
+        if array.nbytes:
+            self.device.copy_in(address, np.ascontiguousarray(array))
+        return address
+
+    def _host(self, b: ir.Buffer, block: np.ndarray, at: int) -> None:
+        self.views[b] = block[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])
+        self.address[b] = block.ctypes.data + at if block.nbytes else 0
+
+    def _variables(self) -> None:
+        """Every variable is on the host; those that kernels of the device use are there too."""
+        c = self.compiled
+        for t, (kind, what) in c.inputs.items():
+            if kind != "variable" or t not in c.buffers:
+                continue
+            b = c.buffers[t]
+            value = self.store.values.get(what)
+            if value is None:
+                self.store.read(what)  # raises
+            self._pin(b, self.store.values[what])
+            if b in self.away:
+                self.mirrors[b] = mirror = self._mirror(what, value.shape, value.dtype)
+                self.there[b] = mirror.address
+
+    def _mirror(self, var: Operation, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
+        found = self.store.mirrors.get(var)
+        if found is not None and found.device is not self.device:
+            self.store.settle(var)
+            self.store.mirrors.pop(var).drop()
+            self.store.version += 1
+            found = None
+        if found is None:
+            found = self.store.mirrors[var] = Variable(self.device, shape, dtype)
+        return found
+
+    def _boxes(self, inputs: list[ir.Buffer], outputs: list[ir.Buffer]) -> None:
+        """What comes in lies together, and so does what goes out, with the cell of checks before it: one copy each."""
+        self.placed = {*inputs, *outputs}
+        self.boxes = []
+        for buffers, before in ((inputs, 0), (outputs, ALIGN)):
+            at, places = before, []
+            for b in buffers:
+                places.append((b, at))
+                at += -(-max(self.nbytes(b), 1) // ALIGN) * ALIGN
+            block = self.device.pinned((at,), np.uint8) if at else np.empty(0, np.uint8)
+            base = self._take(at)
+            for b, offset in places:
+                self._host(b, block, offset)
+                self.there[b] = base + offset
+            self.boxes.append((block, base, at))
+        self.cell = self.boxes[1][1]
+        self.device.fill(self.cell, 0, ALIGN)
+        self.failed = self.boxes[1][0][:4].view(np.uint32)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes on the device that a run needs, by what for."""
+        return {"variables": sum(m.nbytes for m in self.mirrors.values()),
+                "constants": sum(array.nbytes for b, array in self.fixed.items() if b in self.away), "temporaries": self.device_bytes,
+                "feeds": self.boxes[0][2], "results": self.boxes[1][2]}
+
+    # -- instructions
+
+    def _instructions(self) -> None:
+        c = self.compiled
+        self.hosts, self.unit_at = {}, {}
+        self.guards = any(u.launch.checks for p in self.programs for u in p.units if u.launch is not None)
+        tables: list[int] = []
+        sizes: list[int] = []
+        rows: list[list[Any]] = []
+        made = _Rows(self, rows, tables, sizes)
+        prologue = [u for u in c.units if u.prologue]
+        self.start = 0
+        if prologue:
+            rows.append([runner.JUMP] + [0] * 5 + [1, 0])
+            for u in prologue:
+                made.unit(u)
+            made.flush()
+            self.start = len(rows) - 1
+        made.begin()
+        for u in c.units:
+            if not u.prologue:
+                made.unit(u)
+        self._final_values(made)
+        made.end()
+        rows.append([runner.HALT] + [0] * 7)
+        self.table, self.sizes = np.array(tables or [0], np.int64), np.array(sizes or [0], np.int64)
+        for r in rows:
+            if r[0] == runner.CALL:
+                r[2] = self.table.ctypes.data + 8 * r[2]
+                r[3] = self.sizes.ctypes.data + 8 * r[3]
+            elif r[0] == runner.MOVE:
+                r[2], r[3] = (self.table.ctypes.data + 8 * x for x in r[2:4])
+        self.code = np.array(rows, np.int64).reshape(-1)
+        self.halt = len(rows) - 1
+
+    def _final_values(self, made: _Rows) -> None:
+        """Final values of variables that were not computed in their memory are copied there, after every check."""
+        c = self.compiled
+        self.replaced, self.kept_away = [], []
+        fetched = {c.inputs[t][1] for t in c.program.roots() if t in c.inputs and c.inputs[t][0] == "variable"}
+        for var, t in c.program.writes:
+            b = c.buffers[t]
+            root = self.alias.get(b, b)
+            source = c.tensor_of.get(root)
+            if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
+                if root in self.made_away:
+                    self.kept_away.append((var, root))
+                continue
+            old = self.store.values.get(var)
+            same = old is not None and b.dtype.kind != "s" and old.shape == self.shape[b]
+            if root in self.made_away and root in self.there and var not in fetched and same and b.dtype.kind != "s":
+                mirror = self._mirror(var, self.shape[b], b.dtype.np)
+                made.copy_guarded(mirror.address, self.there[root], self.nbytes(b))
+                self.mirrors.setdefault(root, mirror)
+                self.kept_away.append((var, root))
+            else:
+                self.replaced.append((var, b))
+
+    def prepared(self, u: Unit, base: int) -> Callable[[], None]:
+        """The launch of a unit, bound to memory."""
+        return self.bound(u.launch, {b: self.there[self.alias.get(b, b)] for b in u.launch.buffers}, base,  # type: ignore[union-attr]
+                          u.commits and self.guards)
+
+    def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
+        from ...codegen.cuda import emit, ptx
+
+        source = emit.guarded_text(launch.source) if guarded else launch.source
+        kinds, threads = ptx.signature(source)
+        values = [where[b] for b in launch.buffers]
+        if guarded or launch.checks:
+            values.append(self.cell)
+        values += [types.evaluate(s, self.env) for s in launch.sizes]
+        if launch.checks:
+            values.append(base)
+        grid = tuple(types.evaluate(g, self.env) for g in launch.grid)
+        if 0 in grid:
+            return lambda: None
+        function = self.device.kernel(text_to_ptx(source, self.device.properties.capability), "kernel", source.split("\n", 1)[0][2:])
+        return function.prepare(kinds, values, grid, (threads, 1, 1))  # type: ignore[arg-type]
+
+    # -- running
+
+    def _bound(self) -> Callable[[int], int]:
+        native, state, segments = super()._bound(), self.state, self.segments
+        if list(segments) == [0] and self.halt == 1:
+            only = segments[0]
+
+            def go(pc: int) -> int:
+                only.run()
+                return 0 if self._ended(0, only) else 1
+
+            return go
+
+        def mixed(pc: int) -> int:
+            while True:
+                pc = native(pc)
+                if state[runner.REASON] != runner.AT_HOST or pc not in segments:
+                    return pc
+                segment = segments[pc]
+                segment.run()
+                if self._ended(pc, segment):
+                    return pc
+                pc += 1
+
+        return mixed
+
+    def _ended(self, pc: int, segment: Segment) -> bool:
+        """Whether a check has failed; the state says which."""
+        self.state[runner.REASON] = runner.DONE
+        if not segment.checks or not self.failed[0]:
+            return False
+        number = int(self.failed[0])
+        self.unit_at[pc] = self.checked[number // CHECKS - 1]
+        self.state[runner.REASON], self.state[runner.CHECK] = runner.CHECK_FAILED, number % CHECKS
+        return True
+
+    def patiently(self, pc: int, timeout: float | None = None) -> int:
+        return self.go(pc)
+
+    def _settle(self) -> None:
+        """Brings variables where they are read, in their newest value."""
+        c = self.compiled
+        for t, (kind, what) in c.inputs.items():
+            if kind == "variable" and t in c.buffers:
+                b = c.buffers[t]
+                mirror = self.mirrors.get(b)
+                if b in self.here or mirror is None:
+                    self.store.settle(what)
+                if mirror is not None and mirror.ahead == "host":
+                    mirror.push(self.store.values[what])
+        kept = {var for var, _ in getattr(self, "kept_away", ())}
+        for var, _ in c.program.writes:
+            if var in self.store.mirrors and var not in kept:
+                self.store.settle(var)
+                self.store.changed(var)
+
+    def done(self) -> None:
+        super().done()
+        for var, _ in self.kept_away:
+            self.store.mirrors[var].ahead = "device"
+
+
+class _Rows(flow.Rows):
+    """Instructions with segments among them."""
+
+    def __init__(self, plan: DevicePlan, *rest: Any):
+        super().__init__(plan, *rest)
+        self.open: Segment | None = None
+
+    def segment(self) -> Segment:
+        if self.open is None:
+            self.open = Segment(self.plan)
+        return self.open
+
+    def flush(self) -> None:
+        """Ends the open segment: what follows is the host's."""
+        if self.open is None or not self.open.work:
+            self.open = None
+            return
+        segment, self.open = self.open, None
+        if segment.checks and not segment.covered:
+            self._out(segment, self.plan.boxes[1][0][:4], self.plan.cell)
+        self.plan.segments[len(self.rows)] = segment
+        if segment.units:
+            self.plan.unit_at[len(self.rows)] = segment.units[0]
+        self.rows.append([runner.HOST] + [0] * 7)
+
+    def begin(self) -> None:
+        """At the begin of each run: the cell of checks is cleared, and inputs go to the device."""
+        plan, device = self.plan, self.plan.device
+        if plan.guards:
+            self.segment().work.append(lambda: device.fill(plan.cell, 0, 4))
+        block, base, nbytes = plan.boxes[0]
+        if nbytes:
+            self.segment().work.append(lambda: device.copy_in(base, block))
+
+    def end(self) -> None:
+        """At the end: results come to the host."""
+        plan = self.plan
+        block, base, nbytes = plan.boxes[1]
+        if nbytes > ALIGN:
+            self._out(self.segment(), block, base)
+        segment = self.segment()
+        segment.checks, segment.covered = bool(plan.checked), nbytes > ALIGN
+        self.flush()
+
+    def _out(self, segment: Segment, block: np.ndarray, base: int) -> None:
+        device = self.plan.device
+        segment.work.append(lambda: device.copy_out(block, base))
+
+    def roots(self, buffers: Iterable[Any], home: Any) -> list[ir.Buffer]:
+        found = [home.buffers.get(x) if isinstance(x, Tensor) else x for x in buffers]
+        return list(dict.fromkeys(self.plan.alias.get(b, b) for b in found if b is not None))
+
+    def unit(self, u: Unit) -> None:
+        plan = self.plan
+        if u.launch is not None:
+            segment = self.segment()
+            segment.launch(u)
+            for b in self.roots(u.writes, u.home):
+                if b in plan.here and b not in plan.placed and plan.nbytes(b):
+                    self._out(segment, plan.views[b], plan.there[b])
+            return
+        if u.cluster.kind == "blank":
+            return
+        if u.nest is not None:
+            self.flush()
+            super().unit(u)
+            return
+        self.flush()
+        super().unit(u)
+        for b in self.roots(u.writes, u.home):
+            if b in plan.away:
+                self._in(b)
+
+    def _in(self, b: ir.Buffer) -> None:
+        plan = self.plan
+        view, address, device = plan.views[b], plan.there[b], plan.device
+        if view.nbytes:
+            self.segment().work.append(lambda: device.copy_in(address, view))
+
+    def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
+        plan = self.plan
+        n = plan.nbytes(target)
+        if target in plan.away and n and target.dtype.kind != "s":
+            to, start, device = plan.there[target], plan.there[source], plan.device
+            self.segment().work.append(lambda: device.copy(to, start, n))
+        if target in plan.here or target.dtype.kind == "s":
+            self.flush()
+            super().move(target, source)
+
+    def copy_guarded(self, to: int, source: int, nbytes: int) -> None:
+        """Copies a final value to a variable's memory, unless a check has failed."""
+        plan, segment = self.plan, self.segment()
+        if not nbytes:
+            return
+        if not plan.guards:
+            segment.work.append(lambda: plan.device.copy(to, source, nbytes))
+            return
+        launch, n = copy_launch(nbytes)
+        a, b = launch.buffers
+        segment.work.append(plan.bound(Launch(launch.source, [a, b], [n], (-(-n // 1024), 1, 1), 256, (b,)), {a: source, b: to}, 0, True))
+
+    def jump(self, op: int, flag: int = 0) -> list[Any]:
+        self.flush()
+        return super().jump(op, flag)
+
+    def loop(self, u: Unit) -> None:
+        self.flush()
+        super().loop(u)
+
+    def branch(self, u: Unit) -> None:
+        skip = self.jump(runner.JUMP_IF_FALSE, self.flag(u))
+        for number, (part, results) in enumerate(zip(u.nest.parts, u.nest.results)):  # type: ignore[union-attr]
+            self.program(part)
+            for target, source in results:
+                self.move(self.plan.alias.get(target, target), self.plan.alias.get(source, source))
+            self.flush()
+            if number == 0:
+                end = self.jump(runner.JUMP)
+                skip[runner.AUX] = len(self.rows)
+        end[runner.AUX] = len(self.rows)
+
+
+@cache
+def text_to_ptx(source: str, capability: tuple[int, int]) -> str:
+    """PTX of a device text, made once a process."""
+    from ...codegen.cuda import ptx
+
+    return ptx.compile_ptx(source, capability)
+
+
+@cache
+def copy_launch(nbytes: int) -> tuple[Launch, int]:
+    """A kernel that copies, and its size parameter."""
+    from ...codegen import simplify
+    from ...codegen.cuda import emit
+
+    dtype = types.uint32 if nbytes % 4 == 0 else types.uint8
+    n = nbytes // dtype.size
+    a = ir.Axis(n)
+    source, target = ir.Buffer(dtype, (n,), "in"), ir.Buffer(dtype, (n,), "out")
+    k = ir.Kernel("copy", (source, target), (ir.Stage(target, (a,), (ir.axis(a),), ir.load(source, (ir.axis(a),))),), (a,))
+    (launch,) = emit.launches(simplify.linear(k))
+    return launch, n
+
