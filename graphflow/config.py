@@ -1,7 +1,8 @@
 """TF1's configuration messages as plain classes with the same field names.
 
 With a meaning here: `ConfigProto.intra_op_parallelism_threads`, `.operation_timeout_in_ms`, `.memory_budget`, `.log_device_placement`,
-`.allow_soft_placement`; `RunOptions.timeout_in_ms`, `.trace_level`.  Every other field is accepted, kept and without effect.
+`.allow_soft_placement`, `.device_count`, `.gpu_options` (some of it); `RunOptions.timeout_in_ms`, `.trace_level`.  Every
+other field is accepted, kept and without effect.
 (`RunMetadata` is a message of graphflow/proto.)
 """
 from __future__ import annotations
@@ -75,7 +76,13 @@ class Message:
 
 
 class GPUOptions(Message):
-    """Memory options of GPUs; accepted without effect."""
+    """GPUs of a session, and their memory.
+
+    visible_device_list: numbers of the machine's GPUs, as in "1,0": the first is GPU:0 of the session; empty for all.
+    per_process_gpu_memory_fraction: the share of a GPU's memory that values may take; 0 for all of it.
+    allow_growth: False also takes memory only when it is needed: the pool always grows, up to that limit.
+    The other fields are accepted without effect.
+    """
 
     class Experimental(Message):
         _fields = {"virtual_devices": list, "use_unified_memory": False, "num_dev_to_dev_copy_streams": 0}
@@ -118,11 +125,13 @@ class ConfigProto(Message):
 
     intra_op_parallelism_threads: threads of one kernel, 0 for as many as there are cores (more are cut to that); 1 starts none.
     operation_timeout_in_ms: longest time of one `run`; beyond it DeadlineExceededError.
-    log_device_placement: prints each op's device when a step is compiled.
+    device_count: how many devices of a kind there are at most: {"GPU": 0} hides the GPUs, {"CPU": 2} makes two names of one CPU.
+    gpu_options: see `GPUOptions`.
+    log_device_placement: prints each op's device when a step is compiled, once a session.
     memory_budget: most bytes one `run` may use (variables, constants, temporaries, feeds and results), 0 for no limit.  A step that
         needs more computes values again instead of keeping them; one that still does not fit raises ResourceExhaustedError
         before it runs.
-    allow_soft_placement: a missing device falls back to the CPU instead of raising.
+    allow_soft_placement: an op whose device is missing, or has no kernel for it, runs on another (docs/devices.md) instead of raising.
     The other fields are accepted without effect.
     """
 
@@ -147,13 +156,28 @@ class RunOptions(Message):
                "report_tensor_allocations_upon_oom": False}
 
 
+class DeviceLocality(Message):
+    """Where a device is in the machine; without meaning here."""
+
+    _fields = {"bus_id": 0, "numa_node": 0, "links": list}
+
+
 class DeviceAttributes(Message):
-    """A device as `Session.list_devices()` tells it."""
+    """A device as `Session.list_devices()` and `device_lib.list_local_devices()` tell it.
 
-    _fields = {"name": "", "device_type": "CPU", "memory_limit_bytes": 0, "incarnation": 0}
+    memory_limit_bytes (also `memory_limit`): what values may take there, 0 where that is not known.  incarnation: a number that another
+    process does not have.  physical_device_desc: which GPU it is.
+    """
 
-    def __init__(self, name: str = "", device_type: str = "CPU", memory_limit_bytes: int = 0, incarnation: int = 0):
-        super().__init__(name=name, device_type=device_type, memory_limit_bytes=memory_limit_bytes, incarnation=incarnation)
+    _fields = {"name": "", "device_type": "CPU", "memory_limit_bytes": 0, "incarnation": 0, "physical_device_desc": "",
+               "locality": DeviceLocality}
+
+    def __init__(self, name: str = "", device_type: str = "CPU", memory_limit_bytes: int = 0, incarnation: int = 0,
+                 physical_device_desc: str = ""):
+        super().__init__(name=name, device_type=device_type, memory_limit_bytes=memory_limit_bytes, incarnation=incarnation,
+                         physical_device_desc=physical_device_desc)
+
+    memory_limit = property(lambda self: self.memory_limit_bytes)
 
     def __repr__(self) -> str:
         return f"_DeviceAttributes({self.name}, {self.device_type}, {self.memory_limit_bytes}, {self.incarnation})"

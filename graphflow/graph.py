@@ -208,7 +208,8 @@ class Operation:
         OPERATORS["default_session"](self, session).run(self, feed_dict)
 
     def colocation_groups(self) -> list[bytes]:
-        return [f"loc:@{self.name}".encode()]
+        """What this op was put beside by `colocate_with`, as b"loc:@name"; itself where nothing says so."""
+        return [f"loc:@{other.name}".encode() for other in self.graph._colocated.get(self, (self,))]
 
     def __repr__(self) -> str:
         return f"<tf.Operation '{self.name}' type={self.type}>"
@@ -417,6 +418,7 @@ class Graph:
         self._checkpointed: set[Operation] = set()  # loops whose backward pass keeps little and computes more
         self._saved: dict[Tensor, Tensor] = {}  # what backward passes keep of loops and branches (see ops/control.py)
         self._gradient_overrides: list[dict[str, str]] = []
+        self._colocated: dict[Operation, tuple[Operation, ...]] = {}  # ops made under `colocate_with`, and what they stand with
         self._overridden: dict[Operation, str] = {}  # operations made under a `gradient_override_map`, with the name given there
 
     # -- adding operations
@@ -454,6 +456,8 @@ class Graph:
         for mapping in self._gradient_overrides:  # the innermost wins
             if opdef.type in mapping:
                 self._overridden[op] = mapping[opdef.type]
+        if scope.colocated:
+            self._colocated[op] = scope.colocated
         self._version += 1
         return op
 
@@ -569,8 +573,33 @@ class Graph:
 
     @contextmanager
     def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
-        with self.device(getattr(op, "device", "") or None):
+        """Ops made inside have the device of `op` (an operation or tensor) and run where it runs; None says nothing.
+
+        ignore_existing: instead of being with what other `colocate_with` around say.
+        """
+        other = getattr(op, "op", op)  # of a tensor, variable or IndexedSlices
+        if other is not None and not isinstance(other, Operation):
+            other = self.as_graph_element(other, allow_tensor=False)
+        state = self._state
+        before = state.colocated, state.devices
+        around = () if ignore_existing else state.colocated
+        state.colocated = around if other is None else tuple(dict.fromkeys((*around, *self._colocated.get(other, ()), other)))
+        if other is not None:
+            state.devices = [other.device] if other.device else []
+        try:
             yield
+        finally:
+            state.colocated, state.devices = before
+
+    @contextmanager
+    def beside(self, op: Operation) -> Iterator[None]:
+        """Ops made inside have the device of `op`, whatever `tf.device` around says."""
+        state = self._state
+        before, state.devices = state.devices, [op.device] if op.device else []
+        try:
+            yield
+        finally:
+            state.devices = before
 
     @contextmanager
     def gradient_override_map(self, mapping: dict[str, str]) -> Iterator[None]:
@@ -769,6 +798,7 @@ class _Scopes:
         self.name = ""
         self.control: tuple[Operation, ...] = ()
         self.devices: list[Any] = []
+        self.colocated: tuple[Operation, ...] = ()
         self.region: Region | None = None
         self.variable_scope: Any = None
 

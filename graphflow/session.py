@@ -15,10 +15,10 @@ import numpy as np
 from . import errors, graph, locks, types
 from .flags import flags
 from .graph import Graph, Operation, Tensor
+from .runtime import devices, placement
 from .runtime.store import Store
 
 GROWING = 5  # times that a line has added ops between runs when it is reported
-LOCAL_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 _local = threading.local()
 SERVERS: dict[str, Callable[[Graph], Store]] = {}  # by their targets: whose sessions share variables
 # type -> (its component tensors, the value from their results), for things fetched as a whole.
@@ -258,7 +258,12 @@ class BaseSession:
         self._warned: set[Tensor] = set()
         self._seen = -1  # ops of the graph at the last run; before the first one, building is no mistake
         self._adding: dict[Any, int] = {}  # lines that added ops between runs, and how often
+        self.devices = devices.Devices(config)
+        self._placement: placement.Placement | None = None
         self._placed: set[Operation] = set()
+        if getattr(config, "log_device_placement", False):
+            known = "".join(f"{d.name} -> {d.text}\n" for d in self.devices.gpus) or "no known devices.\n"
+            print("Device mapping:" + (" " if known.startswith("no") else "\n") + known, end="", file=sys.stderr)
 
     @property
     def graph(self) -> Graph:
@@ -345,19 +350,23 @@ class BaseSession:
                 self._warn_unused(parsed, fed, fed if named is None else named)
         return parsed, fed, step
 
+    @property
+    def placement(self) -> placement.Placement:
+        """Where the ops of the graph run in this session."""
+        if self._placement is None:
+            soft = getattr(self._config, "allow_soft_placement", False)
+            self._placement = placement.Placement(self._graph, self.devices, soft, cluster=self._shared)
+        return self._placement
+
     def _place(self, ops: list[Operation]) -> None:
-        """Refuses devices that are not here, as TF1's hard placement does; prints placements where the config asks for it."""
-        soft = getattr(self._config, "allow_soft_placement", False)
-        for op in ops:
-            kind = op.device.rpartition("device:")[2].partition(":")[0]
-            if kind not in ("", "CPU", "*") and not soft:
-                raise errors.raised_at(errors.InvalidArgumentError, op,
-                                       f"Cannot assign a device for operation {op.name}: it was explicitly assigned "
-                                       f"to {op.device} but available devices are [ {LOCAL_CPU} ]. Use tf.device('/cpu:0'), or "
-                                       "tf.ConfigProto(allow_soft_placement=True) to run it there")
-            if getattr(self._config, "log_device_placement", False) and op not in self._placed:
-                self._placed.add(op)
-                print(f"{op.name}: ({op.type}): {LOCAL_CPU}", file=sys.stderr)
+        """Refuses devices that cannot be had, as TF1's hard placement does; prints placements where the config asks for it."""
+        ops = list(placement.with_regions(ops))
+        self.placement.check(ops)
+        if getattr(self._config, "log_device_placement", False):
+            for op in ops:
+                if op not in self._placed:
+                    self._placed.add(op)
+                    print(f"{op.name}: ({op.type}): {self.placement.of(op)}", file=sys.stderr)
 
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
         ops = graph.topological([*[t.op for t in tensors], *targets], set(fed))
@@ -429,9 +438,15 @@ class BaseSession:
         return _AsDefault(self)
 
     def list_devices(self) -> list[Any]:
-        from .config import DeviceAttributes
+        """The devices of this session, CPUs first: name, device_type, memory_limit_bytes, incarnation, physical_device_desc."""
+        return device_attributes(self.devices)
 
-        return [DeviceAttributes(LOCAL_CPU, "CPU")]
+
+def device_attributes(found: devices.Devices) -> list[Any]:
+    """As TF1 describes devices."""
+    from .config import DeviceAttributes
+
+    return [DeviceAttributes(d.name, d.kind, d.limit, d.incarnation, d.text) for d in found.all]
 
 
 def _known_key(fetches: Any, feed_dict: Any) -> Any:

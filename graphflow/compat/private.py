@@ -16,7 +16,8 @@ from ..config import DeviceAttributes
 from ..ops.opdef import constant_value, convert_to_tensor
 from ..platform import gfile
 from ..random_ops import get_seed
-from ..session import LOCAL_CPU, get_default_session
+from ..runtime.devices import Devices
+from ..session import device_attributes, get_default_session
 from ..types import TensorShape
 
 __all__ = ["get_seed", "get_default_session", "constant_value"]
@@ -26,8 +27,8 @@ __all__ = ["get_seed", "get_default_session", "constant_value"]
 
 
 def list_local_devices(session_config: Any = None) -> list[DeviceAttributes]:
-    """The devices of this process: its CPU."""
-    return [DeviceAttributes(LOCAL_CPU, "CPU")]
+    """The devices of this process, as a session of that config has them: its CPU, and the GPUs that can be used."""
+    return device_attributes(Devices(session_config))
 
 
 def executing_eagerly() -> bool:

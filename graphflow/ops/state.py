@@ -5,8 +5,8 @@ dataflow: reads and writes take effect in the order in which the program made th
 """
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
-
 
 from .. import types
 from ..graph import Operation, Spec, Tensor
@@ -14,6 +14,7 @@ from ..types import DType
 from .opdef import OpDef, convert_to_tensor, graph_of, primitive
 
 ANY = types.ALL + (types.string,)
+_here = nullcontext()
 
 
 @primitive("state", type="VariableV2", default_name="Variable", infer=lambda *, dtype, shape: Spec(dtype, shape),
@@ -94,7 +95,7 @@ def read(handle: Tensor, name: str | None = None) -> Tensor:
     if g._state.control or name is not None:
         return read_handle(handle, name=name)
     if handle.op not in g._reads:
-        with g.name_scope(handle.op.name + "/"), g.control_dependencies(None):
+        with g.name_scope(handle.op.name + "/"), g.control_dependencies(None), g.beside(handle.op):
             g._reads[handle.op] = read_handle(handle, name="read")
     return g._reads[handle.op]
 
@@ -103,7 +104,9 @@ def written(op: OpDef, ref: Any, *values: Any, name: str | None = None, **attrs:
     """Appends a write of `ref` and forgets the shared read, so that later reads see it."""
     handle = handle_of(ref)
     tensors = [convert_to_tensor(v) if i < len(values) - 1 else convert_to_tensor(v, handle.dtype) for i, v in enumerate(values)]
-    out = graph_of([handle]).create_op(op, [handle, *tensors], op._bind((handle, *tensors), attrs)[1], name).outputs[0]
+    g = graph_of([handle])
+    with g.beside(handle.op) if handle.op.device and g._state.devices else _here:
+        out = g.create_op(op, [handle, *tensors], op._bind((handle, *tensors), attrs)[1], name).outputs[0]
     forget_reads(out.op.graph, handle.op)
     return out
 

@@ -20,6 +20,7 @@ import graphflow as tf
 
 from .. import errors, types
 from ..graph import Graph, Tensor
+from ..runtime.devices import Devices
 from ..session import Session
 
 __all__ = ["Benchmark", "StubOutForTesting", "TestCase", "assert_equal_graph_def", "compute_gradient", "compute_gradient_error",
@@ -50,8 +51,8 @@ test_src_dir_path.__test__ = False  # type: ignore[attr-defined]
 
 
 def is_built_with_cuda() -> bool:
-    """Whether this build has kernels for CUDA: not yet."""
-    return False
+    """Whether this build has kernels for CUDA: it makes them, where there is a GPU (`is_gpu_available`)."""
+    return True
 
 
 def is_built_with_rocm() -> bool:
@@ -60,18 +61,20 @@ def is_built_with_rocm() -> bool:
 
 
 def is_built_with_gpu_support() -> bool:
-    """Whether this build has kernels for any GPU: not yet."""
-    return False
+    """Whether this build has kernels for any GPU: those for CUDA."""
+    return True
 
 
 def is_gpu_available(cuda_only: bool = False, min_cuda_compute_capability: Any = None) -> bool:
-    """Whether a graph can run on a GPU: not yet."""
-    return False
+    """Whether a graph can run on a GPU of the given compute capability (a pair of numbers), or a newer one."""
+    least = tuple(min_cuda_compute_capability or (0, 0))
+    return any(d.capability >= least for d in Devices().gpus)
 
 
 def gpu_device_name() -> str:
-    """The name of a GPU, empty without one."""
-    return ""
+    """`/device:GPU:0`; empty where no GPU can be used."""
+    found = Devices().gpus
+    return f"/device:{found[0].short}" if found else ""
 
 
 def assert_equal_graph_def(actual: Any, expected: Any, checkpoint_v2: bool = False) -> None:
