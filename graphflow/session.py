@@ -358,19 +358,19 @@ class BaseSession:
             self._placement = placement.Placement(self._graph, self.devices, soft, cluster=self._shared)
         return self._placement
 
-    def _place(self, ops: list[Operation]) -> None:
+    def _place(self, ops: list[Operation], fed: list[Tensor]) -> None:
         """Refuses devices that cannot be had, as TF1's hard placement does; prints placements where the config asks for it."""
         ops = list(placement.with_regions(ops))
         self.placement.check(ops)
         if getattr(self._config, "log_device_placement", False):
-            for op in ops:
+            for op in [*[t.op for t in fed], *ops]:
                 if op not in self._placed:
                     self._placed.add(op)
                     print(f"{op.name}: ({op.type}): {self.placement.of(op)}", file=sys.stderr)
 
     def _compile(self, tensors: list[Tensor], targets: list[Operation], fed: list[Tensor]) -> Executable:
         ops = graph.topological([*[t.op for t in tensors], *targets], set(fed))
-        self._place(ops)
+        self._place(ops, fed)
         if any(op.opdef._performs or "regions" in op.attrs for op in ops):
             from .runtime import phases
 

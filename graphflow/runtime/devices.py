@@ -137,7 +137,7 @@ def _physical() -> tuple[tuple[Device, ...], str]:
             continue
         text = (f"device: {ordinal}, name: {p.name}, pci bus id: {p.pci_bus_id}, compute capability: "
                 f"{p.capability[0]}.{p.capability[1]}")
-        devices.append(Device("GPU", len(devices), ordinal, p.memory, text, tuple(p.capability)))
+        devices.append(Device("GPU", len(devices), ordinal, p.memory, text, p.capability))
     return tuple(devices), " ".join(refused)
 
 
@@ -161,5 +161,5 @@ def _visible(text: str, there: tuple[Device, ...]) -> tuple[Device, ...]:
     return tuple(chosen)
 
 
-def _refused(message: str) -> errors.InvalidArgumentError:
+def _refused(message: str) -> Exception:
     return errors.InvalidArgumentError(None, None, message)

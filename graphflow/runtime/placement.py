@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from .. import errors, types
+from ..codegen import ir
 from ..device_spec import DeviceSpec
 from ..graph import Graph, Operation, Tensor
 from ..ops import control, state
@@ -27,8 +28,8 @@ from .devices import HOST, Devices
 LITTLE = 1 << 14
 # Elements of a value that decides whether a loop goes on.
 FEW = 16
-# What device kernels compute with.
-DTYPES = frozenset((*types.FLOAT, *types.INTEGER, types.bool_))
+# What device kernels compute with; of complex numbers not everything.
+DTYPES = frozenset(types.ALL)
 # Families whose ops are kernels of their own, without a scalar formula.
 ENGINES = frozenset(("scan",))
 # Families without work: values from elsewhere, memory, and ops that only own others.
@@ -50,14 +51,29 @@ def why_not(op: Operation) -> str | None:
         return "strings live in host memory"
     if d.effect in ("host", "outside"):
         return "its effects are the host's"
-    other = next((t for t in (*op.inputs, *op.outputs) if t.dtype not in DTYPES), None)
-    if other is not None:
-        return f"no GPU kernel computes with {other.dtype.name} ({other.name})"
     if d.family == "composite":
         return _body(op)
+    if any(t.dtype.kind == "c" for t in (*op.inputs, *op.outputs)) and (found := _complex(op)):
+        return found
     if d.family in WORKLESS or d.family in ENGINES or d._lower is not None or d._fold is not None or d._scatter is not None:
         return None
     return "it is computed by NumPy, on the host"
+
+
+def _complex(op: Operation) -> str | None:
+    """Why there is no GPU kernel of an op on complex numbers."""
+    from ..codegen.cuda import emit
+
+    d = op.opdef
+    if d.scalar is not None:
+        loads = [ir.make("load", (), t.dtype.compute, t) for t in op.inputs]
+        for e in ir.walk(d.scalar(*loads, **op.attrs)):
+            if e.op in ir.SCALAR and e.op not in emit.COMPLEX and any(x.dtype.kind == "c" for x in (e, *e.args)):
+                return f"no GPU kernel computes {e.op} of complex numbers"
+    if d._scatter is not None:
+        return "no GPU kernel adds up complex numbers in one place"
+    return None
+
 
 _bodies: dict[Any, str | None] = {}
 
@@ -179,6 +195,7 @@ class _View:
     reads: list[tuple[Tensor, Any, str]] = field(default_factory=list)
     links: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     loops: list[_Loop] = field(default_factory=list)
+    names: dict[Tensor, Tensor] = field(default_factory=dict)  # of captures: what they are called outside
 
     def link(self, pairs: Iterable[tuple[Tensor | None, Tensor | None]]) -> None:
         self.links += [(a, b) for a, b in pairs if a is not None and b is not None]
@@ -189,6 +206,17 @@ class _View:
         for i, t in enumerate(op.inputs):
             name = d.param_name(i) if special else ""
             self.reads.append((t, op, "host" if name in d.static else "shape" if name in d.shape_only else "data"))
+            self._outside(t, *self.reads[-1][1:])
+
+    def asked(self, t: Tensor) -> None:
+        """The host reads a boolean: it decides how to go on."""
+        self.reads.append((t, None, "host"))
+        self._outside(t, None, "host")
+
+    def _outside(self, t: Tensor, reader: Any, how: str) -> None:
+        while t in self.names:
+            t = self.names[t]
+            self.reads.append((t, reader, how))
 
 
 def _view_of_graph(ops: Iterable[Operation]) -> _View:
@@ -205,9 +233,9 @@ def _view_of_graph(ops: Iterable[Operation]) -> _View:
             view.link(zip(work.results, work.params))
             view.link(zip(work.params, op.outputs))
             view.link(zip([v.outputs[0] for v in op.attrs["writes"]], op.outputs[n:]))
-            view.reads.append((ask.results[0], None, "host"))
+            view.asked(ask.results[0])
         elif regions:
-            view.reads.append((op.inputs[0], None, "host"))
+            view.asked(op.inputs[0])
             for region in regions:
                 view.link(zip(region.results, op.outputs))
             view.link(zip([v.outputs[0] for v in op.attrs["writes"]], op.outputs[len(regions[0].results):]))
@@ -232,7 +260,7 @@ def _view_of_program(program: Any) -> _View:
             if op.opdef is control.loop_op:
                 loop(op)
             elif op.opdef is control.branch_op:
-                view.reads.append((op.inputs[0], None, "host"))
+                view.asked(op.inputs[0])
                 for inner in op.attrs["branches"]:
                     captured(op, inner, 1)
                     visit(inner)
@@ -242,8 +270,7 @@ def _view_of_program(program: Any) -> _View:
             view.ops.append(op)
 
     def captured(op: Operation, inner: Any, first: int) -> None:
-        inside = [(what, t) for kind, what, t in inner.inputs if kind == "capture"]
-        view.link((op.inputs[first + position], t) for position, t in inside)
+        view.names.update({t: op.inputs[first + what] for kind, what, t in inner.inputs if kind == "capture"})
 
     def loop(op: Operation) -> None:
         ask, work = op.attrs["cond"], op.attrs["body"]
@@ -258,7 +285,7 @@ def _view_of_program(program: Any) -> _View:
         view.link((params[1].get(s), t) for s, t in zip(slots, news))
         view.link((params[1].get(s), t) for s, t in zip(slots, op.outputs))
         view.link((params[1].get(s), params[0].get(s)) for s in slots)
-        view.reads.append((ask.outputs[0], None, "host"))
+        view.asked(ask.outputs[0])
         view.loops.append(_Loop(ask.outputs[0], [[p[s] for p in params if s in p] for s in slots], news))
 
     visit(program)
@@ -579,10 +606,12 @@ class Placement:
 
     def program(self, program: Any) -> dict[Operation, str]:
         """See `of_program`."""
-        self.extend()
         from ..passes import fusion
 
+        self.extend()
         view = _view_of_program(program)
+        if not self.devices.gpus:
+            return dict.fromkeys(view.ops, "CPU")
         fixed: dict[Any, str] = {}
         follow: list[Any] = []
         inputs = {t.op: (kind, what) for kind, what, t in program.inputs}
@@ -590,7 +619,7 @@ class Placement:
             kind, what = inputs.get(op, ("", None))
             if kind == "variable":
                 fixed[op] = self._places.get(what, CPU)
-            elif kind or _comes_from_nothing(op) and op.opdef is not StandIn:
+            elif kind or op.outputs and op.outputs[0] in view.names or _comes_from_nothing(op) and op.opdef is not StandIn:
                 follow.append(op)
             elif op.opdef is StandIn or op.opdef in fusion.CONTROL:
                 for t in op.outputs if op.opdef is not StandIn or op.outputs[0].dtype not in DTYPES else ():
@@ -602,8 +631,6 @@ class Placement:
                 named = self._named(op)
                 if named is not None:
                     fixed[op] = named
-        if not self.devices.gpus:
-            return dict.fromkeys(view.ops, "CPU")
         deciding = self._deciding(view, fixed)
         fixed.update(dict.fromkeys(deciding, CPU))
         neutral = {*deciding, *[op for op in fixed if isinstance(op, Operation) and _comes_from_nothing(op)]}

@@ -37,6 +37,7 @@ _ARITHMETIC = {"add", "sub", "mul", "neg", "floordiv", "mod"}
 _COMPLEX = {**{op: f"c_{op}({{0}}, {{1}})" for op in ("add", "sub", "mul", "div", "eq")}, "ne": "c_eq({0}, {1}) == False",
             **{op: f"c_{op}({{0}})" for op in ("neg", "conj", "abs")}, "select": "select({0}, {1}, {2})"}
 _PARTS = {"complex": "c_make(to_{t}({0}), to_{t}({1}))", "real": "c_real({0})", "imag": "c_imag({0})"}
+COMPLEX = frozenset((*_COMPLEX, *_PARTS))  # what can be computed of complex numbers
 _NUMBERS = {"f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8",
             "u16": "uint16", "u32": "uint32", "u64": "uint64", "c64": "complex64", "c128": "complex128"}
 
