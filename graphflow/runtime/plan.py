@@ -215,10 +215,12 @@ class Compiled:
 
     def _on_device(self, c: fusion.Cluster, name: str, step: int, may_commit: bool, roots: set[ir.Buffer]) -> None:
         """The launches of a cluster that runs on a GPU, a unit each."""
-        from ..codegen.cuda import emit, gemm
+        from ..codegen.cuda import emit
 
         alias: dict[ir.Buffer, ir.Buffer] = {}
         if c.kind == "contraction":
+            from ..codegen.cuda import gemm
+
             op, result = c.ops[0], c.ops[0].outputs[0]
             if len(c.ops) == 1:
                 launches = gemm.kernels(name, op, self.buffers)

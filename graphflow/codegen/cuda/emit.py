@@ -30,6 +30,7 @@ TOGETHER = 1 << 13  # elements of work up to which one block runs all stages of 
 PIECE = 1 << 13  # elements of a large fold that one block folds
 SHORT = 16  # elements of inner work up to which a thread takes a whole row
 BUSY = 1 << 16  # threads that keep a GPU busy
+MANY_ROWS = 1 << 14  # from which a thread scans a row alone
 BAND = 32  # rows that a thread folds, at least, where folds across rows are cut
 SIDE = 32  # of a square
 LIMIT = 1 << 30  # sizes below it leave room in 32 bits for the arithmetic of indices
@@ -87,6 +88,9 @@ def _cut(kernel: Kernel) -> list[Kernel]:
         return _bands(kernel)
     if not kernel.stages or _small(kernel):
         return [kernel]
+    folds = schedule._column_folds(kernel)
+    if folds and _points(folds[0].axes) > 4 * PIECE and (rest := _points(folds[0].reduced[1:])) <= PIECE:
+        return [k for part in schedule._in_bands(kernel, folds, folds[0].reduced[0], max(PIECE // rest, 1)) for k in _cut(part)]
     out: list[Kernel] = []
     for stages in _runs(_shared(kernel)):
         out += _alone(kernel, stages)
@@ -136,15 +140,7 @@ def _alone(kernel: Kernel, stages: Sequence[Stage]) -> list[Kernel]:
     if scatters(s) or s.combine == "set":
         return [schedule._of_stages(kernel, kernel.name, stages, ())]
     kept = tuple(a for a in s.axes if a not in s.reduced and a is not s.scan)
-    one = schedule._of_stages(kernel, kernel.name, stages, kept)
-    if not s.combine or s.scan is not None or kept:
-        return _bands(one)
-    if s.init is not None or _points(s.axes) <= 4 * PIECE:
-        return [one]
-    rest = _points(s.reduced[1:])
-    if types.hint(s.reduced[0].extent) == 1 or rest > 4 * PIECE:
-        return [one]
-    return [k for part in schedule._in_pieces(one, s, s.reduced[0], [], max(PIECE // rest, 1)) for k in _cut(part)]
+    return _bands(schedule._of_stages(kernel, kernel.name, stages, kept))
 
 
 def _bands(kernel: Kernel) -> list[Kernel]:
@@ -167,8 +163,10 @@ def _bands(kernel: Kernel) -> list[Kernel]:
 def _by_thread(kernel: Kernel) -> bool:
     """Whether one thread takes an outer point: loads run along the outer axes, or there is little to do inside."""
     inside = max((_points(inner_axes(s, kernel)) for s in kernel.stages), default=1)
-    if not kernel.outer or any(s.scan is not None or scatters(s) for s in kernel.stages):
+    if not kernel.outer or any(scatters(s) for s in kernel.stages):
         return bool(kernel.outer)
+    if any(s.scan is not None for s in kernel.stages):
+        return _points(kernel.outer) >= MANY_ROWS or len(kernel.stages) > 1
     return inside <= SHORT or schedule._lane_is_vector(kernel)
 
 
@@ -362,9 +360,9 @@ class Device(_Emitter):
             self.open(f"for k in unroll({steps}):")
             self.place(along.name, f"{start} + x")
             self.place(over.name, f"{first} + y + k * {SIDE // steps}")
-            self.bind(along, along.name)
-            self.bind(over, over.name)
             self.open(f"if ({along.name} < {self.size(along.extent)}) & ({over.name} < {self.size(over.extent)}):")
+            self.bind(along, along.name)  # here: what depends on them is computed inside
+            self.bind(over, over.name)
 
         visit(a, "top", lane, "left")
         for k, e in enumerate(loads):
@@ -415,6 +413,9 @@ class Device(_Emitter):
         return any(e.op == "at" and e.data in written for s in group for e in ir.walk(s.expr, *s.index))
 
     def _row(self, group: Sequence[Stage], later: Sequence[Sequence[Stage]]) -> None:
+        if group[0].scan is not None:
+            self._running(group[0])
+            return
         inner = inner_axes(group[0], self.kernel)
         kept = [a for a in inner if a not in group[0].reduced]
         folds = [s for s in group if s.combine]
@@ -474,9 +475,21 @@ class Device(_Emitter):
     def _strided(self, axes: Sequence[Axis], body, keep: Sequence[Expr] = ()) -> None:
         """Runs `body` at every place of `axes`, dealt to the threads of the team: 4 neighbours each where the sizes allow."""
         total, team = types.product(a.extent for a in axes), self.team
-        if axes[0].bound is not None or not isinstance(total, int) or -(-total // team) > REGISTERS:
+        if not isinstance(total, int) or -(-total // team) > REGISTERS:
             self._looped(axes, body)
             return
+        if axes[0].bound is not None:  # all pieces but the last are whole
+            self.open(f"if {self.value(axes[0].bound)} >= {self.size(axes[0].extent)}:")
+            self._unrolled_turns(axes, body, (), total)
+            self.close()
+            self.open("else:")
+            self._looped(axes, body)
+            self.close()
+            return
+        self._unrolled_turns(axes, body, keep, total)
+
+    def _unrolled_turns(self, axes: Sequence[Axis], body, keep: Sequence[Expr], total: int) -> None:
+        team = self.team
         lanes = LANES if total % LANES == 0 and total >= LANES * WARP // 2 else 1
         turns = -(-total // (team * lanes))
         arrays = {}
@@ -513,6 +526,51 @@ class Device(_Emitter):
         kept, self.kept = self.kept, {}
         body()
         self.kept = kept
+        self.close()
+
+    def _running(self, s: Stage) -> None:
+        """A scan: each turn the team takes as many neighbours as it has threads; lanes, then warps, then turns follow each other."""
+        assert s.scan is not None
+        team, code, warps = self.team, s.expr.dtype.code, self.team // WARP
+        neutral = self._neutral(s)
+        self.line(f"carry = {neutral}")
+        if warps > 1:
+            self.line(f"totals = shared_{code}({warps}, {self.shared})")
+            self.shared += 1
+        n = self.size(s.scan.extent)
+        self.open(f"for start in range(0, {n}, {team}):")
+        self.place("at", "start + x")
+        self.line(f"v = {neutral}")
+        self.open(f"if at < {n}:")
+        self.bind(s.scan, "at")
+        self.line(f"v = {self.value(s.expr)}")
+        self.close()
+        for step in (1, 2, 4, 8, 16):
+            self.line(f"o = shuffle_up(v, {step})")
+            self.line(f"v = select(lane() >= {step}, {self.combine(s.combine or '', s.expr.dtype, 'o', 'v')}, v)")
+        self.line("before = carry")
+        if warps > 1:
+            self.open(f"if lane() == {WARP - 1}:")
+            self.line(f"st_{code}(totals, thread() // {WARP}, v, 99)")
+            self.close()
+            self.line("barrier()")
+            self.open(f"for w in unroll({warps}):")
+            self.line(f"o = ld_{code}(totals, w, 99)")
+            self.line(f"before = select(w < thread() // {WARP}, {self.combine(s.combine or '', s.expr.dtype, 'before', 'o')}, before)")
+            self.line(f"carry = {self.combine(s.combine or '', s.expr.dtype, 'carry', 'o')}")
+            self.close()
+            self.line("barrier()")
+        else:
+            self.line(f"carry = {self.combine(s.combine or '', s.expr.dtype, 'carry', f'shuffle_at(v, {WARP - 1})')}")
+        if s.exclusive:
+            self.line("o = shuffle_up(v, 1)")
+            self.line(f"v = select(lane() == 0, before, {self.combine(s.combine or '', s.expr.dtype, 'before', 'o')})")
+        else:
+            self.line(f"v = {self.combine(s.combine or '', s.expr.dtype, 'before', 'v')}")
+        self.open(f"if at < {n}:")
+        self.bind(s.scan, "at")
+        self._store(s, "v")
+        self.close()
         self.close()
 
     def _joined(self, accs: Sequence[tuple[Stage, str]]) -> None:
