@@ -50,6 +50,10 @@ def size_class(nbytes: int) -> int:
     return -(-nbytes // step) * step
 
 
+# Called before a pool is looked at: each frees blocks whose end cannot be told otherwise (arrays.py: those that other programs held).
+sweeps: list[Callable[[], None]] = []
+
+
 class Pool:
     """Blocks of memory from `take(size)`, kept by size when they are freed, and given back by `give(address)` on `trim`.
 
@@ -104,6 +108,8 @@ class Pool:
 
     def _collect(self) -> None:
         """Works off the queue of freed blocks."""
+        for sweep in sweeps:
+            sweep()
         while self._freed:
             address, shared = self._freed.popleft()
             size = self._sizes.pop(address)
@@ -134,11 +140,12 @@ class Pool:
             return self._take(size)
 
 
-class _HostBlock:
-    """Page-locked memory that NumPy arrays hold on to."""
+class HostBlock:
+    """Host memory as `np.asarray` takes it; the array holds on to this object, and so to `owner`."""
 
-    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype):
-        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (address, False)}
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype, owner: Any = None, writable: bool = True):
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (address, not writable)}
+        self.owner = owner
 
 
 # ---------------------------------------------------------------- work
@@ -233,17 +240,19 @@ class Device:
         self._modules: dict[str, int] = {}             # by PTX
         self._functions: dict[tuple[str, str], Function] = {}
         self._cache: ObjectCache | None = None
+        self._stream = 0                               # made with the context, at the first use
         self._recorder: int | None = None              # the thread that records a graph
         self._record_stream = 0
         self._recorded: list[Any] = []                 # host memory of the copies in that graph
-        with self._mapped("starting"):
-            self.use()
-            self._stream = driver.stream()
 
     @property
     def stream(self) -> int:
         """The handle of the stream that this thread's work goes to: the device's one, or that of the graph it is recording."""
-        return self._stream if self._recorder != threading.get_ident() else self._record_stream
+        if self._recorder == threading.get_ident():
+            return self._record_stream
+        if not self._stream:
+            self.use()
+        return self._stream
 
     @property
     def recording(self) -> bool:
@@ -251,13 +260,19 @@ class Device:
         return self._recorder == threading.get_ident()
 
     def use(self) -> None:
-        """Makes the device current on this thread.  Raises InternalError if it is lost, FailedPreconditionError in a forked child."""
+        """Makes the device current on this thread.
+
+        Raises InternalError if it is lost, FailedPreconditionError if it is closed or in a forked child, DriverError.
+        """
         if self._lost or self._closed:
             self._refuse()
         try:
             self.driver.use(self.ordinal)
         except Unavailable as error:
             raise errors.FailedPreconditionError(None, None, error.reason) from None
+        if not self._stream:
+            with self.lock:
+                self._stream = self._stream or self.driver.stream()
 
     def __repr__(self) -> str:
         return f"<{self.name}, compute capability {'.'.join(map(str, self.properties.capability))}, {_size(self.properties.memory)}>"
@@ -307,6 +322,8 @@ class Device:
 
         Raises ResourceExhaustedError that says how much was asked, used, free and there.
         """
+        if self._lost or self._closed:
+            self._refuse()
         if not nbytes:
             return 0
         try:
@@ -337,7 +354,7 @@ class Device:
             return np.empty(shape, np_dtype)
         with self._mapped(f"allocating {_size(nbytes)} of page-locked host memory"):
             address = self.host_memory.allocate(nbytes)
-        block = _HostBlock(address, shape, np_dtype)
+        block = HostBlock(address, shape, np_dtype)
         weakref.finalize(block, self.host_memory.free, address).atexit = False
         return np.asarray(block)
 
@@ -418,6 +435,26 @@ class Device:
         self.queued.clear()
         if self._dead:
             self._bury()
+
+    # ---- streams of other programs
+
+    def precede(self, stream: int) -> None:
+        """Work queued on `stream` from now on waits for what is queued here."""
+        self._order(self.stream, stream)
+
+    def follow(self, stream: int) -> None:
+        """Work queued here from now on waits for what is queued on `stream`."""
+        self._order(stream, self.stream)
+
+    def _order(self, first: int, second: int) -> None:
+        with self._mapped("ordering streams"):
+            self.use()
+            event = self.driver.event()
+            try:
+                self.driver.record(event, first)
+                self.driver.wait(second, event)
+            finally:
+                self.driver.destroy_event(event)       # lives on until the wait is over
 
     # ---- kernels
 
@@ -541,7 +578,7 @@ class Device:
         with self.lock:
             if self._closed:
                 return
-            if not self._lost and self._alive():
+            if self._stream and not self._lost and self._alive():
                 try:
                     self._release()
                 except DriverError as error:           # the driver ended before us, or lost the device: there is nothing left to release

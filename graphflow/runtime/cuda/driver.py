@@ -436,7 +436,7 @@ class Libcuda(Driver):
         self._contexts: dict[int, int] = {}
         self._properties: dict[int, Properties] = {}
         self._shared: dict[int, int] = {}               # function -> dynamic shared memory asked for
-        self._pid = os.getpid()
+        self._pid, self._set_current, self._launch = os.getpid(), self.api.cuCtxSetCurrent, self.api.cuLaunchKernel
         self._start()
 
     def _start(self) -> None:
@@ -505,9 +505,12 @@ class Libcuda(Driver):
         return text.value.decode(errors="replace")
 
     def use(self, ordinal: int) -> None:
-        self.same_process()
-        # Asked of the driver each time: another library may have made another context current on this thread.
-        self._do("cuCtxSetCurrent", self._contexts.get(ordinal) or self._retain(ordinal))
+        if self._pid != os.getpid():
+            self.same_process()
+        # Told to the driver each time: another library may have made another context current on this thread.
+        code = self._set_current(self._contexts.get(ordinal) or self._retain(ordinal))
+        if code:
+            raise self._error(code, "cuCtxSetCurrent")
 
     def _retain(self, ordinal: int) -> int:
         with self._lock:
@@ -593,7 +596,8 @@ class Libcuda(Driver):
         # The driver writes the used sizes back into the values, so the arrays live until the state is destroyed.
         options = (ctypes.c_int * 4)(_INFO_LOG, _INFO_LOG_BYTES, _ERROR_LOG, _ERROR_LOG_BYTES)
         values = (ctypes.c_void_p * 4)(ctypes.addressof(info), _LOG_BYTES, ctypes.addressof(errors), _LOG_BYTES)
-        state = self._get("cuLinkCreate_v2", ctypes.c_void_p, 4, ctypes.addressof(options), ctypes.addressof(values))
+        state = ctypes.c_void_p()
+        self._do("cuLinkCreate_v2", 4, ctypes.addressof(options), ctypes.addressof(values), state)
         try:
             text, cubin, size = ctypes.create_string_buffer(ptx.encode()), ctypes.c_void_p(), ctypes.c_size_t()
             name = (label or "kernel").encode()
@@ -627,7 +631,7 @@ class Libcuda(Driver):
         if shared_bytes > PLAIN_SHARED_BYTES and self._shared.get(prepared.function, 0) < shared_bytes:
             self._do("cuFuncSetAttribute", prepared.function, _MAX_DYNAMIC_SHARED, shared_bytes)
             self._shared[prepared.function] = shared_bytes
-        code = self.api.cuLaunchKernel(prepared.function, *grid, *block, shared_bytes, stream, prepared.address, None)
+        code = self._launch(prepared.function, *grid, *block, shared_bytes, stream, prepared.address, None)
         if code:
             raise self._error(code, f"cuLaunchKernel with grid {grid}, block {block}, {shared_bytes} bytes of shared memory")
 
