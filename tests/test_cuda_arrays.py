@@ -98,8 +98,8 @@ def put(device, values, dtype=None):
 
 
 CODES = {"float16": (2, 16), "bfloat16": (4, 16), "float32": (2, 32), "float64": (2, 64), "int8": (0, 8), "int16": (0, 16),
-         "int32": (0, 32), "int64": (0, 64), "uint8": (1, 8), "uint16": (1, 16), "uint32": (1, 32), "uint64": (1, 64), "bool": (6, 8), "complex64": (5, 64),
-         "complex128": (5, 128)}
+         "int32": (0, 32), "int64": (0, 64), "uint8": (1, 8), "uint16": (1, 16), "uint32": (1, 32), "uint64": (1, 64), "bool": (6, 8),
+         "complex64": (5, 64), "complex128": (5, 128)}
 
 
 def test_every_dtype_has_a_code():

@@ -347,8 +347,8 @@ def test_kept_memory_is_given_up_before_an_allocation_fails(cuda):
     assert device.memory.stats().cached == 0
     with pytest.raises(errors.ResourceExhaustedError) as caught:
         device.allocate(50_000)
-    assert re.fullmatch(r"GPU 0 \(Fake GPU 0\) has no memory left while allocating 48\.83 KiB\. This process uses 80 KiB of its 97\.66 KiB; "
-                        r"17\.66 KiB are free\. Use smaller batches, or end other programs on the device\.", caught.value.message)
+    assert re.fullmatch(r"GPU 0 \(Fake GPU 0\) has no memory left while allocating 48\.83 KiB\. This process uses 80 KiB of its 97\.66 "
+                        r"KiB; 17\.66 KiB are free\. Use smaller batches, or end other programs on the device\.", caught.value.message)
     assert isinstance(caught.value, MemoryError)
     device.allocate(10_000)  # the device still works
 
