@@ -619,6 +619,12 @@ def test_errors_of_the_driver(cuda, call, code, error, lost):
         work()
 
 
+def test_what_to_do_about_an_error(cuda):
+    cuda.fail("cuDevicePrimaryCtxRetain", 46)
+    with pytest.raises(errors.InternalError, match="allocating 4 bytes: CUDA_ERROR_DEVICE_UNAVAILABLE .*Another process.*nvidia-smi"):
+        the_device().allocate(4)
+
+
 def test_out_of_memory_where_even_the_question_fails(cuda):
     device = the_device()
     cuda.fail("cuMemAlloc_v2", 2)

@@ -29,6 +29,16 @@ _LABELS = 8                                 # names of launches that an error re
 
 Size = tuple[int, int, int]
 
+# What to do about errors that are not the program's.
+_HINTS = {
+    46: "Another process may have the device for itself; `nvidia-smi -q -d COMPUTE` shows its compute mode.",
+    209: "The driver knows no machine code for this device; install a newer driver.",
+    214: "The device's memory is faulty; `nvidia-smi -q -d ECC` shows it.",
+    221: "The driver's library libnvidia-ptxjitcompiler is missing; install the driver again.",
+    222: "The driver is too old for this PTX; install a newer one.",
+    223: "CUDA_DISABLE_PTX_JIT keeps the driver from linking kernels; unset it.",
+}
+
 
 # ---------------------------------------------------------------- memory
 
@@ -284,7 +294,7 @@ class Device:
         if error.code == OUT_OF_MEMORY:
             message = f"{self.name} has no memory left while {doing}. {self._occupation()}"
             raise errors.ResourceExhaustedError(None, None, message) from error
-        message = f"{self.name} failed while {doing}: {error}."
+        message = " ".join([f"{self.name} failed while {doing}: {error}.", *filter(None, [_HINTS.get(error.code)])])
         if error.sticky:
             queued = ", ".join(self.queued)
             message += (f" Kernels run asynchronously, so the fault is in this or in a launch shortly before it"
