@@ -233,6 +233,8 @@ def node_of(op: Operation) -> NodeDef:
         attrs["_region"] = _number(op.region)
     if op in op.graph._checkpointed:
         attrs["_checkpointed"] = True
+    if op in op.graph._colocated:
+        attrs["_class"] = tuple(op.colocation_groups())
     return NodeDef(op.name, op.type, [*map(_input_name, op.inputs), *[f"^{c.name}" for c in op.control_inputs]], op.device, attrs)
 
 
@@ -399,6 +401,9 @@ class _Importer:
         self._enclose(nodes)
         for n in _sorted(nodes):
             self._add(n)
+        for n in nodes.values():
+            if "_class" in n.attr:
+                self._colocate(n)
 
     def _enclose(self, nodes: dict[str, NodeDef]) -> None:
         """Makes the regions, outer ones first."""
@@ -443,7 +448,7 @@ class _Importer:
         if extra := attrs.keys() - definition.defaults.keys():
             raise ValueError(f"node {n.name!r} ({n.op}) has unknown attribute(s) {sorted(extra)}; known: {sorted(definition.defaults)}")
         region = self.regions[n.attr["_region"]] if "_region" in n.attr else self.outside
-        with self.graph.device(n.device or None), self.graph.inside(region), self.graph.control_dependencies(waits):
+        with self.graph.device(n.device or ""), self.graph.inside(region), self.graph.control_dependencies(waits):
             op = self.graph.create_op(definition, inputs, attrs, n.name)
         self._settle(op, n)
         for t, sizes in zip(op.outputs, n.attr.get("_shapes", ())):
@@ -458,6 +463,11 @@ class _Importer:
             self.graph._checkpointed.add(op)
         if op.opdef is control.saved_op:
             self.graph._saved[op.attrs["tensor"]] = op.outputs[0]
+
+    def _colocate(self, n: NodeDef) -> None:
+        """With the ops that `_class` names, as far as they are here."""
+        names = [name.decode().removeprefix("loc:@") for name in n.attr["_class"]]
+        self.graph._colocated[self.made[n.name]] = tuple([self.made[name] for name in names if name in self.made])
 
     def _tensor(self, name: str, n: NodeDef) -> Tensor:
         full = _canonical(name)

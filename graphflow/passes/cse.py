@@ -37,16 +37,17 @@ def cse(program: Program) -> Program:
 
 
 def key(op: Operation) -> Any:
-    """Equal for operations that compute the same; the op itself when that cannot be said."""
+    """Equal for operations that compute the same where the user wants it; the op itself when that cannot be said."""
     if op.opdef is opdef.Const:
         return _constant(op)
+    place = op.device if "GPU" in op.device else ""  # what is asked of a GPU is not the CPU's, and the other way round
     inputs: Sequence[int] = [id(t) for t in op.inputs]
     if op.opdef.commutative and len(inputs) == 2:
         inputs = sorted(inputs)
     if not op.attrs:
-        return op.opdef, tuple(inputs)
+        return op.opdef, tuple(inputs), place
     try:
-        found = op.opdef, tuple(inputs), frozen(op.attrs)
+        found = op.opdef, tuple(inputs), frozen(op.attrs), place
         hash(found)
     except TypeError:
         return op

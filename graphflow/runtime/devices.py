@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import errors
 
+# What the NVIDIA driver makes in Linux: on PCI, under WSL, on Tegra.
+NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap")
 HOST = "/job:localhost/replica:0/task:0"
 LOCAL_CPU = f"{HOST}/device:CPU:0"
 
@@ -88,6 +91,8 @@ class Devices:
         most = self._count("GPU", 1 << 30)
         if most == 0:
             return (), "the session's config hides the GPUs: device_count={'GPU': 0}"
+        if _nowhere():
+            return (), ""
         there, reason = _physical()
         options = getattr(self.config, "gpu_options", None)
         chosen = _visible(getattr(options, "visible_device_list", ""), there)[:most]
@@ -102,7 +107,10 @@ class Devices:
     @property
     def reason(self) -> str:
         """Why there is no GPU, or not the one that is asked for: a sentence without its full stop."""
-        return self._found[1].rstrip(".")
+        found = self._found[1]
+        if not found and not self.gpus:  # nobody has asked the driver so far
+            found = _physical()[1] or "there is none in /dev"
+        return found.rstrip(".")
 
     @property
     def all(self) -> tuple[Device, ...]:
@@ -118,6 +126,12 @@ class Devices:
         if not isinstance(n, int) or n < 0:
             raise _refused(f"ConfigProto.device_count[{kind!r}] must be a number of devices, 0 or more, got {n!r}")
         return n
+
+
+def _nowhere() -> bool:
+    """Whether it is plain, without asking (and loading, 8 ms) the driver's part of this package, that there is no GPU."""
+    return (sys.platform == "linux" and f"{__package__}.cuda.driver" not in sys.modules and "GRAPHFLOW_LIBCUDA" not in os.environ
+            and not any(map(os.path.exists, NODES)))
 
 
 def _physical() -> tuple[tuple[Device, ...], str]:

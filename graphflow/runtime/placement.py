@@ -120,6 +120,9 @@ class _Asked(NamedTuple):
     missing: str = ""
 
 
+_FREE = _Asked(None)
+
+
 def _resolve(text: str, devices: Devices, cluster: bool) -> _Asked:
     """The device that `text` names.  cluster: whether jobs and tasks of any name are this process."""
     s = _parsed(text)
@@ -496,9 +499,11 @@ class Placement:
             self._places.update({**dict.fromkeys(ops, CPU), **fixed})
             return
         view = _view_of_graph(ops)
-        follow = [op for op in ops if _comes_from_nothing(op) and op not in fixed and together.find(op) is op and len(groups[op]) == 1]
-        neutral = [op for op in (*fixed, *(t.op for t, _, _ in view.reads)) if isinstance(op, Operation) and _comes_from_nothing(op)]
-        choice = _Choice(view, {**self._near(view), **fixed}, together, [op for op in neutral if op not in follow], follow)
+        free = [op for op in ops if _comes_from_nothing(op)]
+        follow = {op for op in free if op not in fixed and together.find(op) is op and len(groups[op]) == 1}
+        near = self._near(view)
+        neutral = [op for op in (*free, *near) if op not in follow and isinstance(op, Operation) and _comes_from_nothing(op)]
+        choice = _Choice(view, {**near, **fixed}, together, neutral, follow)
         self._places.update(choice.run())
         self._why.update(choice.why)
         for op in ops:
@@ -554,31 +559,28 @@ class Placement:
 
     def _wanted(self, members: Sequence[Operation]) -> tuple[_Asked, Operation | None]:
         """What members ask for, all together, and the one who asks."""
-        spec, by = DeviceSpec(), None
-        for op in members:
-            if not op.device:
-                continue
+        asking = [op for op in members if op.device]
+        if not asking:
+            return _FREE, None
+        by, spec = asking[0], _parsed(asking[0].device)
+        for op in asking[1:]:
             more = _parsed(op.device)
             odd = next((p for p in ("job", "replica", "task", "device_type", "device_index")
                         if None not in (getattr(spec, p), getattr(more, p)) and getattr(spec, p) != getattr(more, p)), None)
             if odd is not None:
-                assert by is not None
                 if not self.soft:
                     self._problems[op] = (f"Cannot colocate nodes {by.name!r} and {op.name!r}: cannot merge the devices "
                                           f"'{by.device}' and '{op.device}'. One of them changes a variable of the "
                                           "other, or stands under tf.colocate_with; give both the same tf.device, or use "
                                           "tf.ConfigProto(allow_soft_placement=True)")
                 continue
-            spec, by = spec.make_merged_spec(more), by or op
-        if by is None:
-            return _Asked(None), None
+            spec = spec.make_merged_spec(more)
         found = self._ask(spec.to_string())
         if not found.missing:
             return found, by
         if not self.soft:
-            for op in members:
-                if op.device:
-                    self._problems.setdefault(op, self._missing(op, found.missing))
+            for op in asking:
+                self._problems.setdefault(op, self._missing(op, found.missing))
         return _Asked("GPU:0" if spec.device_type == "GPU" and self.devices.gpus else CPU), by  # softly: another one of its kind
 
     def _missing(self, op: Operation, why: str) -> str:
