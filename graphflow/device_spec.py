@@ -1,6 +1,6 @@
 """Device strings: `/job:worker/replica:0/task:1/device:CPU:0`, taken apart and put together.
 
-There is one device here, the CPU of this process; strings are kept for programs that look at them (rank 0).
+What a string means in a session says runtime/placement.py (rank 0).
 """
 from __future__ import annotations
 

@@ -355,6 +355,16 @@ def test_dot(graph):
     assert graph.to_dot() == text
 
 
+def test_pictures_show_devices():
+    with tf.device("/job:worker/gpu:1"):
+        y = tf.negative(tf.constant(1.0), name="y")
+    with tf.device("/cpu:0"):
+        z = tf.negative(y, name="z")
+    dot, svg = draw.to_dot([y.op, z.op]), draw.to_svg([y.op, z.op])
+    assert 'label="y\\nNeg\\nGPU:1"' in dot and 'label="z\\nNeg\\nCPU:0"' in dot and dot.count('color="#3a8a3a", penwidth=2') == 1
+    assert svg.count('stroke="#3a8a3a"') == 1
+
+
 def test_dot_is_accepted_by_a_parser():
     pydot = pytest.importorskip("pydot")
     assert pydot.graph_from_dot_data(draw.to_dot(drawn()))

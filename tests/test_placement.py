@@ -13,7 +13,7 @@ import graphflow as tf
 from graphflow import types
 from graphflow.ops.opdef import REGISTRY, constant
 from graphflow.passes import pipeline, specialize
-from graphflow.runtime import placement
+from graphflow.runtime import flow, placement
 from graphflow.runtime.devices import HOST, Device, Devices
 
 CPU, GPU, GPU1 = (f"{HOST}/device:{name}" for name in ("CPU:0", "GPU:0", "GPU:1"))
@@ -351,6 +351,23 @@ def test_what_a_loop_counts_is_the_hosts_and_the_rest_is_not():
     assert by_type["MatMul"] == by_type["Tanh"] == "GPU:0" and by_type["Add"] == "CPU" and places[loop] == "GPU:0"
     assert {places[op] for op in loop.attrs["cond"].ops()} == {"CPU"}
     assert {(t.dtype.name, places[t.op]) for kind, _, t in body.inputs if kind == "variable"} == {("int32", "CPU"), ("float32", "GPU:0")}
+
+
+def test_a_program_inside_a_loop_is_placed_like_the_loop():
+    x = tf.placeholder(tf.float32, [64, 64])
+    n = tf.placeholder(tf.int32, [])
+    _, y = tf.while_loop(lambda i, s: i < n, lambda i, s: (i + 1, tf.while_loop(lambda j, _: j < n, lambda j, r: (j + 1, tf.tanh(r @ s)),
+                                                                               [0, s])[1]), [0, x])
+    p = program([y], {x: np.zeros((64, 64), np.float32), n: np.array(5, np.int32)})
+    found = placement.Placement(tf.get_default_graph(), ONE)
+    places = placement.of_program(p, found)
+    body = next(op for op in p.ops() if op.type == "Loop").attrs["body"]
+    rebuilt = flow.prepared(body)  # as a plan does it: initial values of the loop inside get memory of their own
+    alone = found.on_gpus(rebuilt)
+    assert rebuilt is not body
+    for op in rebuilt.ops():
+        expected = places[op] != "CPU" if op in places else op.type == "Loop" or op.outputs[0].dtype is tf.float32
+        assert (op in alone) == expected, op
 
 
 def test_a_loop_that_ends_when_numbers_are_small_decides_on_the_gpu():

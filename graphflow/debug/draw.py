@@ -25,6 +25,11 @@ def _colour(op: Operation) -> str:
     return COLOURS.get(op.opdef.family, "#eeeeee")
 
 
+def _border(op: Operation) -> str:
+    """The colour of a box's border: that of its device, where `tf.device` names a GPU."""
+    return "#3a8a3a" if "GPU" in op.device else ""
+
+
 def spec_text(t: Tensor) -> str:
     """`float32[2,?]`."""
     return t.dtype.name + types.shape_text(t.sizes)
@@ -121,7 +126,9 @@ def _clusters(root: dict[str, Any], keys: dict[Operation, str], lines: list[str]
         node, path, pad = item
         for op in node[""]:
             label = op.name.split("/")[-1] + (f"\n{op.type}" if op.type != op.name.split("/")[-1] else "")
-            lines.append(f"{pad}{_quote(keys[op])} [label={_quote(label)}, fillcolor={_quote(_colour(op))}, "
+            label += f"\n{_device(op)}" if op.device else ""
+            border = f", color={_quote(_border(op))}, penwidth=2" if _border(op) else ""
+            lines.append(f"{pad}{_quote(keys[op])} [label={_quote(label)}, fillcolor={_quote(_colour(op))}{border}, "
                          f"tooltip={_quote(op_text(op))}];")
         for name, child in reversed([(k, v) for k, v in node.items() if k]):
             inner = f"{path}/{name}" if path else name
@@ -315,6 +322,11 @@ def _box_width(op: Operation) -> float:
     return max(46.0, 7.4 * len(first) + 14, 5.8 * len(second) + 14)
 
 
+def _device(op: Operation) -> str:
+    """`GPU:0`, or all that is said where that is less."""
+    return op.device.rpartition("/device:")[2] or op.device
+
+
 def _shorten(text: str, limit: int = 26) -> str:
     return text if len(text) <= limit else text[:limit // 2 - 1] + "…" + text[-(limit // 2):]
 
@@ -365,7 +377,8 @@ def _box_svg(i: int, b: Box) -> str:
     first, second = _labels(b.op)
     x, y = b.x - b.width / 2, b.y
     return (f'<g class="n" data-i="{i}"><title>{html.escape(op_text(b.op))}</title>'
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{b.width:.1f}" height="{HEIGHT}" rx="6" fill="{_colour(b.op)}" stroke="#778"/>'
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{b.width:.1f}" height="{HEIGHT}" rx="6" fill="{_colour(b.op)}" '
+            f'stroke="{_border(b.op) or "#778"}" stroke-width="{2 if _border(b.op) else 1}"/>'
             f'<text x="{b.x:.1f}" y="{y + 18:.1f}" text-anchor="middle" font-size="12" font-weight="bold">{html.escape(first)}</text>'
             f'<text x="{b.x:.1f}" y="{y + 34:.1f}" text-anchor="middle" font-size="10" fill="#334">{html.escape(second)}</text>'
             f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="8" fill="#888" textLength="{min(b.width, 4.2 * len(_scope(b.op))):.0f}" '

@@ -13,8 +13,9 @@ Knows graphs, programs and the registry; knows no kernel and no driver (rank 5).
 from __future__ import annotations
 
 import functools
+import weakref
 from dataclasses import dataclass, field
-from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, NamedTuple, Sequence
 
 from .. import errors, types
 from ..codegen import ir
@@ -34,6 +35,9 @@ DTYPES = frozenset(types.ALL)
 ENGINES = frozenset(("scan",))
 # Families without work: values from elsewhere, memory, and ops that only own others.
 WORKLESS = frozenset(("constant", "input", "state", "control"))
+
+# Ops that own others; each of their results has a place of its own.
+_OWNERS = (control.loop_op, control.branch_op, control.while_op, control.cond_op)
 
 CPU = "CPU:0"
 Why = Callable[[Operation], "str | None"]
@@ -175,7 +179,7 @@ class _Sets:
 def _where(t: Tensor) -> Any:
     """What has a place: an op, or a result of a branch or loop, each of which may be elsewhere."""
     op = t.op
-    return t if "regions" in op.attrs or op.opdef in (control.loop_op, control.branch_op) else op
+    return t if op.opdef in _OWNERS else op
 
 
 class _Loop(NamedTuple):
@@ -441,6 +445,7 @@ class Placement:
         self._tasks: dict[Operation, str] = {}
         self._pinned: dict[Operation, str] = {}  # by tf.device, or by what they share a place with
         self._problems: dict[Operation, str] = {}
+        self._inner: MutableMapping[Any, str] = weakref.WeakKeyDictionary()  # what is inside the branches and loops of programs
         self._seen = 0
         self._asked: dict[str, _Asked] = {}
 
@@ -552,7 +557,7 @@ class Placement:
                 self._tasks[op] = asked.task
             if short is not None:
                 fixed[op], self._why[op] = short, why
-                for t in op.outputs if "regions" in op.attrs else ():
+                for t in op.outputs if op.opdef in _OWNERS else ():
                     fixed[t] = short if t.dtype in DTYPES else CPU
                 if pinned:
                     self._pinned[op] = short
@@ -608,47 +613,64 @@ class Placement:
 
     def program(self, program: Any) -> dict[Operation, str]:
         """See `of_program`."""
-        from ..passes import fusion
-
         self.extend()
         view = _view_of_program(program)
         if not self.devices.gpus:
             return dict.fromkeys(view.ops, "CPU")
-        fixed: dict[Any, str] = {}
-        follow: list[Any] = []
-        inputs = {t.op: (kind, what) for kind, what, t in program.inputs}
-        for op in view.ops:
-            kind, what = inputs.get(op, ("", None))
-            if kind == "variable":
-                fixed[op] = self._places.get(what, CPU)
-            elif kind or op.outputs and op.outputs[0] in view.names or _comes_from_nothing(op) and op.opdef is not StandIn:
-                follow.append(op)
-            elif op.opdef is StandIn or op.opdef in fusion.CONTROL:
-                for t in op.outputs if op.opdef is not StandIn or op.outputs[0].dtype not in DTYPES else ():
-                    if t.dtype not in DTYPES:
-                        fixed[_where(t)] = CPU
-            elif self.kernels(op) is not None or fusion.kind_of(op, lambda _: None) == "host":
-                fixed[op] = CPU
-            else:
-                named = self._named(op)
-                if named is not None:
-                    fixed[op] = named
-        deciding = self._deciding(view, fixed)
+        inner = any(kind == "capture" or isinstance(what, control.Slot) for kind, what, _ in program.inputs)
+        known = self._inner if inner else {}
+        fixed, follow = self._given_places(program, view, known)
+        deciding = {x for x in self._deciding(view) if x not in known}
         fixed.update(dict.fromkeys(deciding, CPU))
-        neutral = {*deciding, *[op for op in fixed if isinstance(op, Operation) and _comes_from_nothing(op)]}
+        neutral = {*deciding, *[op for op in fixed if isinstance(op, Operation) and op.opdef is not StandIn and _comes_from_nothing(op)]}
         for variable, t in program.writes:
             if isinstance(variable, Operation):
                 view.reads.append((t, variable, "data"))
                 fixed[variable] = self._places.get(variable, CPU)
-        choice = _Choice(view, fixed, _Sets(), neutral, follow)
-        places = choice.run()
+        places = _Choice(view, fixed, _Sets(), neutral, follow).run()
+        if not inner:
+            for op in view.ops:
+                for part in () if op.opdef not in _OWNERS else op.attrs.get("branches") or (op.attrs["cond"], op.attrs["body"]):
+                    self._inner.update({x: places[x] for o in part.ops() for x in (o, *o.outputs) if x in places})
+                    self._inner.update({t.op: places[t.op] for _, _, t in part.inputs if t.op in places})
         return {op: self._short(op, places) for op in view.ops}
+
+    def on_gpus(self, program: Any) -> dict[Operation, str]:
+        """The ops of `of_program` that are on a GPU.  Also of a program inside a branch or loop of one that has been placed."""
+        return {op: place for op, place in self.program(program).items() if place != "CPU"}
+
+    def _given_places(self, program: Any, view: _View, known: Mapping[Any, str]) -> tuple[dict[Any, str], set[Any]]:
+        """What is decided before anything is compared, and what goes where it is read."""
+        from ..passes import fusion
+
+        fixed: dict[Any, str] = {}
+        follow: set[Any] = set()
+        inputs = {t.op: (kind, what) for kind, what, t in program.inputs}
+        for op in view.ops:
+            kind, what = inputs.get(op, ("", None))
+            if op in known:
+                fixed[op] = known[op]
+            elif op.opdef in _OWNERS:
+                fixed.update({t: known.get(t, CPU) for t in op.outputs if t in known or t.dtype not in DTYPES})
+            elif kind == "variable" and isinstance(what, Operation):
+                fixed[op] = self._places.get(what, CPU)
+            elif kind and kind != "variable" or op.opdef is StandIn and op.outputs[0] in view.names or (
+                    _comes_from_nothing(op) and op.opdef is not StandIn):
+                follow.add(op)
+            elif op.opdef is StandIn:
+                if op.outputs[0].dtype not in DTYPES:
+                    fixed[op] = CPU
+            elif self.kernels(op) is not None or fusion.kind_of(op, lambda _: None) == "host":
+                fixed[op] = CPU
+            elif (named := self._named(op)) is not None:
+                fixed[op] = named
+        return fixed, follow
 
     def _short(self, op: Operation, places: Mapping[Any, str]) -> str:
         found = [places[op]] if op in places else [places.get(t, CPU) for t in op.outputs]
         return next((p for p in found if p.startswith("GPU")), "CPU")
 
-    def _deciding(self, view: _View, fixed: Mapping[Any, str]) -> set[Any]:
+    def _deciding(self, view: _View) -> set[Any]:
         """All that decides whether loops go on, where that is a few numbers computed from a few numbers."""
         found: set[Any] = set()
         made_in: dict[Operation, None] = dict.fromkeys(view.ops)
@@ -666,7 +688,7 @@ class Placement:
                 elif t.op in made_in and t.op not in ops and t.op.opdef is not StandIn and not _comes_from_nothing(t.op):
                     ops[t.op] = None
                     todo += t.op.inputs
-                small = _elements(t.sizes) <= FEW and t.op.opdef not in (control.loop_op, control.branch_op)
+                small = _elements(t.sizes) <= FEW and t.op.opdef not in _OWNERS
             if small:
                 found.update(ops)
                 found.update(t.op for k in slots for t in loop.params[k])
