@@ -389,7 +389,7 @@ class BaseSession:
                 _own(r, t, fed) for r, t in zip(reference([feed_array(t, v) for t, v in zip(fed, values)], limit), tensors)]
         from .runtime.executable import Executable as Compiled
 
-        return Compiled(self._graph, tensors, targets, fed, self.store, self._config, feed_array, done)
+        return Compiled(self._graph, tensors, targets, fed, self.store, self._config, feed_array, done, self.placement)
 
     def _warn_unused(self, parsed: Fetches, fed: list[Tensor], named: Any) -> None:
         """Warns of tensors that were fed by themselves; the parts of a SparseTensor come together, needed or not."""

@@ -19,6 +19,7 @@ from ..runtime.executable import Executable, Variant
 from ..runtime.plan import Unit
 from ..runtime.store import Store
 from . import draw
+from .timeline import label
 
 
 class Drawing:
@@ -228,14 +229,17 @@ def _told(u: Unit, plan: Any) -> str:
 
 def _kernel(u: Unit, plan: Any) -> KernelInfo:
     names = list(dict.fromkeys(n for op in u.cluster.ops for n in (op.origin or (op.name,))))
+    if u.launch is not None:
+        k = u.launch
+        return KernelInfo(label(u), f"{u.cluster.kind} (GPU)", names, k.source, sum(plan.nbytes(b) for b in k.buffers), 0,
+                          types.evaluate(types.product(k.grid), plan.env) * k.threads, "", u.prologue)
     if u.emitted is None:
         nbytes = sum(plan.nbytes(u.home.buffers[t]) for t in (*u.reads, *u.writes) if isinstance(t, Tensor) and t in u.home.buffers)
         return KernelInfo(u.op.type, u.cluster.kind, names, "", nbytes, 0, 1)
     e = u.emitted
     extent = types.evaluate(e.extent, plan.env)
     flops = _flops(u.kernel, plan.env) if u.kernel is not None else types.evaluate(e.flops, plan.env)
-    label = e.source.split("\n", 1)[0].lstrip("# ")
-    return KernelInfo(label, u.cluster.kind, names, e.source, sum(plan.nbytes(b) for b in e.buffers), flops, extent, repr(u.kernel),
+    return KernelInfo(label(u), u.cluster.kind, names, e.source, sum(plan.nbytes(b) for b in e.buffers), flops, extent, repr(u.kernel),
                       u.prologue, any(op.name.endswith("/again") for op in u.cluster.staged))
 
 

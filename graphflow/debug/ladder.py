@@ -13,17 +13,18 @@ from ..flags import flags
 def compiled(units: list[Any]) -> None:
     """The instructions of a new program, and their source."""
     for i, u in enumerate(units):
-        label = u.emitted.source.split("\n", 1)[0].lstrip("# ") if u.emitted else f"{u.cluster.kind} {u.op.type}"
+        made = u.emitted or u.launch
+        label = made.source.split("\n", 1)[0].lstrip("# ") if made else f"{u.cluster.kind} {u.op.type}"
         print(f"[{i:3}] {label:40} {', '.join(op.name for op in u.cluster.ops[:5])}{' ...' if len(u.cluster.ops) > 5 else ''}",
               file=sys.stderr)
-        if flags.debug >= 4 and u.emitted:
-            print(u.emitted.source, file=sys.stderr)
+        if flags.debug >= 4 and made:
+            print(made.source, file=sys.stderr)
 
 
 def ran(plan: Any, events: list[dict[str, Any]]) -> None:
     """Times of one run, beside the bytes each kernel touches."""
-    nbytes = {", ".join(op.name for op in u.cluster.ops): sum(plan.nbytes(b) for b in u.emitted.buffers) for u in plan.compiled.every()
-              if u.emitted}
+    nbytes = {", ".join(op.name for op in u.cluster.ops): sum(plan.nbytes(b) for b in (u.emitted or u.launch).buffers)
+              for u in plan.compiled.every() if u.emitted or u.launch}
     total = sum(e["seconds"] for e in events) * 1e6
     print(f"{len(events)} kernels, {total:.1f} us, arena {plan.arena_bytes:,} B, sizes {dict(plan.env)}", file=sys.stderr)
     for e in events:

@@ -18,6 +18,12 @@ from ..runtime import runner
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
+def label(u: Any) -> str:
+    """What a unit does, in a word or two."""
+    text = u.emitted.source if u.emitted else u.launch.source if u.launch else ""
+    return text.split("\n", 1)[0].lstrip("# ") if text else u.op.type
+
+
 class Recorder:
     """Collects the times of a run's instructions; handed to an Executable as `timeline`."""
 
@@ -29,6 +35,8 @@ class Recorder:
         self.ticks = np.zeros(len(plan.code) // runner.WORDS * 2, np.int64)
         runner.set_timing(plan.state, self.ticks)
         self.wall = time.perf_counter()
+        if hasattr(plan, "watched"):
+            plan.watched = []
 
     def host(self, op: Any, began: float) -> None:
         """An op that the host has run since `began`."""
@@ -38,6 +46,8 @@ class Recorder:
         """Turns cycle counts into seconds by the wall time of the whole native run."""
         runner.set_timing(plan.state, None)
         seconds = time.perf_counter() - self.wall
+        if hasattr(plan, "watched"):
+            self._of_device(plan)
         used = self.ticks[self.ticks > 0]
         if not used.size:
             return
@@ -45,9 +55,18 @@ class Recorder:
         scale, offset = seconds / span, self.wall - self.start
         for pc, u in plan.unit_at.items():
             begin, end = self.ticks[2 * pc], self.ticks[2 * pc + 1]
-            if begin and end:
-                kind = u.emitted.source.split("\n", 1)[0].lstrip("# ") if u.emitted else u.op.type
-                self._add(u.cluster.ops, kind, offset + (int(begin) - first) * scale, (int(end) - int(begin)) * scale)
+            if begin and end and u.launch is None:
+                self._add(u.cluster.ops, label(u), offset + (int(begin) - first) * scale, (int(end) - int(begin)) * scale)
+
+    def _of_device(self, plan: Any) -> None:
+        """The times of launches and copies, taken on the device."""
+        for what, began, seconds in plan.watched:
+            if isinstance(what, str):
+                self.events.append({"ops": [what], "inputs": [], "kind": what, "start": began - self.start, "seconds": seconds()})
+            else:
+                self._add(what.cluster.ops, label(what), began - self.start, seconds())
+            self.events[-1]["device"] = True
+        plan.watched = None
 
     def _add(self, ops: Any, kind: str, start: float, seconds: float) -> None:
         names = [n for op in ops for n in _names(op)]
@@ -60,10 +79,12 @@ class Recorder:
         """All of it as a StepStats message, in the order of time."""
         maker = {n: e["ops"][-1] for e in self.events for n in e["ops"]}
         found = proto.StepStats(dev_stats=[{"device": DEVICE}])
+        if any(e.get("device") for e in self.events):
+            found.dev_stats.add(device=DEVICE.replace("CPU", "GPU"))
         for e in sorted(self.events, key=lambda e: e["start"]):
             at, last = self.epoch + e["start"], e["ops"][-1]
             inputs = list(dict.fromkeys(maker.get(n, n) for n in e["inputs"]))
-            found.dev_stats[0].node_stats.add(
+            found.dev_stats[bool(e.get("device"))].node_stats.add(
                 node_name=last, all_start_micros=int(at * 1e6), all_start_nanos=int(at * 1e9),
                 timeline_label=f"{last} = {e['kind']}({', '.join(inputs)}): {', '.join(e['ops'])}",
                 **{f"{field}_micros": max(round(e["seconds"] * 1e6), 1) for field in ("op_end_rel", "all_end_rel")},

@@ -27,6 +27,7 @@ from ..passes import pipeline, regions, specialize
 from ..passes.program import Program
 from . import budget, early, flow, memory, plan_cache, runner
 from . import threads as team
+from .placement import of_program
 from .plan import SMALL, Compiled, NegativeSize, Place, Plan, Unit
 from .reference import Reference, evaluate
 from .store import aligned
@@ -43,34 +44,26 @@ _compiling = locks.rlock()
 
 
 class Gpus:
-    """The GPU of a session, and which ops run on it."""
+    """The GPUs of a session, and which ops of a program run on them."""
 
-    def __init__(self, device: Any):
-        self.device = device
+    def __init__(self, placement: Any):
+        from .cuda import device
+
+        self.placement = placement
+        self.all = device.devices(getattr(placement.devices.config, "gpu_options", None))
 
     def place(self, program: Program) -> dict[Operation, str]:
-        from ..passes import fusion
+        found = of_program(program, self.placement)
+        return {op: name for op, name in found.items() if name.startswith("GPU")}
 
-        out = {}
-        for op in program.ops():
-            if op.device.endswith("CPU:0") or not op.outputs:
-                continue
-            k = fusion.kind_of(op, lambda op: None)
-            if k in ("map", "fold", "scatter", "scan") and not any(t.dtype.kind == "s" for t in (*op.inputs, *op.outputs)):
-                out[op] = "GPU:0"
-        return out
+    def device(self, compiled: Compiled) -> Any:
+        """The GPU on which a program runs: one, also where ops name several."""
+        return self.all[min(int(name[4:]) for c in flow.programs(compiled) for name in c.devices.values())]
 
 
-def gpus(config: Any) -> Gpus | None:
-    """What a session with this configuration may use; None without a GPU."""
-    from .cuda import device, driver
-
-    try:
-        driver.current()
-    except driver.Unavailable:
-        return None
-    found = device.devices()
-    return Gpus(found[0]) if found else None
+def passes_of_gpus() -> tuple[pipeline.Pass, ...]:
+    """All but those that make what only generators for the CPU compute."""
+    return tuple(p for p in pipeline.current() if p.name != "attention")
 
 
 class _Made:
@@ -80,7 +73,8 @@ class _Made:
         self.report = pipeline.Report()
         with _compiling:  # expressions are interned in one table, which one compilation at a time fills and empties
             with types.recording_guards() as self.guards:
-                optimised = pipeline.run(program, passes=None if flags.optimize else pipeline.MINIMAL, report=self.report)
+                passes = pipeline.MINIMAL if not flags.optimize else None if place is None else passes_of_gpus()
+                optimised = pipeline.run(program, passes=passes, report=self.report)
                 self.compiled = Compiled(optimised, place=place)
             ir.trim_table()
 
@@ -157,7 +151,7 @@ class Variant:
             if self.gpus is not None and self.compiled.on_devices:
                 from .cuda.plan import DevicePlan
 
-                return DevicePlan(self.compiled, env, store, threads, self.gpus.device, limit), key
+                return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
             return Plan(self.compiled, env, store, threads, limit), key
         except memory.Exceeded as e:
             if not limit:
@@ -209,7 +203,7 @@ class Executable:
 
     def __init__(self, graph: Graph, fetches: list[Tensor], targets: list[Operation], feeds: list[Tensor], store: Any,
                  config: Any = None, convert: Callable[[Tensor, Any], np.ndarray] = lambda t, v: np.asarray(v, t.dtype.np),
-                 done: Collection[Operation] = ()):
+                 done: Collection[Operation] = (), placement: Any = None):
         self.fetches, self.targets, self.feeds, self.store, self.config = fetches, targets, feeds, store, config
         self.request, self.done = specialize.Specializer(fetches, targets, feeds, done), done
         self.variants: list[list[Variant]] = []  # by stage
@@ -224,7 +218,7 @@ class Executable:
         variables = any(op.opdef is state.variable_handle for op in self.request.ops)
         self.free = not self.limit and not variables and effects <= {None, "random", "outside"}
         self.shared = self.free or not self.limit and effects <= {None, "read", "outside"}
-        self.gpus = gpus(config)
+        self.gpus = Gpus(placement) if placement is not None and placement.devices.gpus else None
         self.idle: list[Fast] = []
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)

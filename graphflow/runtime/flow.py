@@ -83,7 +83,7 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
     reads = [compiled.buffers[t] for t in op.inputs if t in compiled.buffers]
     writes = [compiled.buffers[t] for t in op.outputs]
     if op.opdef is control.loop_op:
-        parts = [Compiled(op.attrs[p], inside="loop", place=compiled.place) for p in ("cond", "body")]
+        parts = [Compiled(op.attrs[p], inside="loop", place=compiled.place, around=compiled) for p in ("cond", "body")]
         for t, init in zip(op.outputs, op.inputs):
             root = compiled.buffers[init]
             compiled.alias[compiled.buffers[t]] = compiled.alias.get(root, root)
@@ -92,7 +92,7 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
         return Unit(c, None, reads, writes, nest=Nest("loop", parts, [_given(compiled, op, p) for p in parts],
                                                       ask.buffers[ask.program.outputs[0]], [[], changes]))
     branches = [Program(p.inputs, tuple(t for t in p.outputs if t is not None), p.writes, p.effects) for p in op.attrs["branches"]]
-    parts = [Compiled(p, inside="branch", place=compiled.place) for p in branches]
+    parts = [Compiled(p, inside="branch", place=compiled.place, around=compiled) for p in branches]
     results = [[(b, part.buffers[t]) for t, b in zip(part.program.outputs, [b for t, b in zip(p.outputs, writes) if t is not None])]
                for part, p in zip(parts, op.attrs["branches"])]  # the part's own program may be rebuilt
     return Unit(c, None, reads, writes, nest=Nest("branch", parts, [_given(compiled, op, p) for p in parts], compiled.buffers[op.inputs[0]],

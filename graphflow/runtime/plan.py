@@ -67,14 +67,19 @@ class Compiled:
     """Kernels of one program.  `fused`: the kernels to be, where that has been decided, and whether it is their order too.
 
     inside: "branch" or "loop" for the program of a region: its captures then are what stays the same, it commits nothing.
-    place: says on which device each op of a program runs; None where all run on the CPU.
+    place: says on which device each op of a program runs; None where all run on the CPU.  around: the program that this is inside of.
     """
 
     def __init__(self, program: Program, fused: fusion.Fusion | None = None, ordered: bool = True, inside: str = "",
-                 place: Place | None = None):
+                 place: Place | None = None, around: Compiled | None = None):
         self.program = program = flow.prepared(program)
         self.inside, self.place = inside, place
-        self.devices = place(program) if place is not None else {}  # of the ops that do not run on the CPU
+        # The GPUs of ops that do not run on the CPU.  Ops inside a branch or loop are placed with all around them; what was
+        # made since, to begin a loop inside, stands beside what it copies.
+        self.devices = dict(place(program)) if place is not None and around is None else dict(around.devices) if around is not None else {}
+        for op in program.ops() if around is not None and self.devices else ():
+            if op.opdef is control.start and op not in self.devices and op.inputs[0].op in self.devices:
+                self.devices[op] = self.devices[op.inputs[0].op]
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
         self.fusion = fused or fusion.fuse(program, self._engine, _follows if place is None else self._follows, self.device)

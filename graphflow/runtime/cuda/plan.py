@@ -9,8 +9,9 @@ step that fails changes nothing.  Knows plans, launches and devices; knows no op
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Segment:
 
     def __init__(self, plan: DevicePlan):
         self.plan, self.device = plan, plan.device
-        self.work: list[Callable[[], None]] = []
+        self.work: list[tuple[Unit | str, Callable[[], None]]] = []  # each with what it is done for
         self.units: list[Unit] = []
         self.checks = False
         self.covered = False  # the cell of checks is copied with the results
@@ -70,26 +71,38 @@ class Segment:
         if u.launch.checks:
             self.plan.checked.append(u)
             self.checks = True
-        self.work.append(self.plan.prepared(u, base))
+        self.add(u, self.plan.prepared(u, base))
         self.units.append(u)
+
+    def add(self, what: Unit | str, act: Callable[[], None]) -> None:
+        self.work.append((what, act))
 
     def run(self) -> None:
         """Queues all of it, and waits."""
-        if self.graph is not None:
+        if self.plan.watched is not None:
+            self._timed(self.plan.watched)
+        elif self.graph is not None:
             self.graph()
-        elif self.runs == 0 or not self.work:
-            for act in self.work:
+        elif self.runs == 0:
+            for _, act in self.work:
                 act()
         else:
             with self.device.capture(self.label) as recording:
-                for act in self.work:
+                for _, act in self.work:
                     act()
             self.graph = recording.graph
             self.graph()
         self.runs += 1
         self.device.synchronize(self.label)  # the host may write over what is copied, and reads what has come
 
-    @property
+    def _timed(self, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
+        for what, act in self.work:
+            with self.device.timed() as seconds:
+                began = time.perf_counter()
+                act()
+            watched.append((what, began, seconds))
+
+    @cached_property
     def label(self) -> str:
         names = list(dict.fromkeys(u.cluster.ops[-1].name for u in self.units))
         return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "copies"
@@ -106,6 +119,8 @@ class DevicePlan(Plan):
         self.spare: dict[ir.Buffer, ir.Buffer]  # see `flow.lifetimes`
         self.mirrors: dict[ir.Buffer, Variable] = {}
         self.blocks: list[int] = []
+        # While a run is watched: what has been queued, when, and a function that waits and tells how long it took on the device.
+        self.watched: list[tuple[Unit | str, float, Callable[[], float]]] | None = None
         super().__init__(compiled, env, store, threads, limit)
 
     def __del__(self) -> None:
@@ -261,7 +276,7 @@ class DevicePlan(Plan):
                 self.there[b] = base + offset
             self.boxes.append((block, base, at))
         self.cell = self.boxes[1][1]
-        self.device.fill(self.cell, 0, ALIGN)
+        self.device.fill(self.cell, 0, self.boxes[1][2])  # the gaps between results are copied, too
         self.failed = self.boxes[1][0][:4].view(np.uint32)
 
     def memory(self) -> dict[str, int]:
@@ -441,10 +456,10 @@ class _Rows(flow.Rows):
         """At the begin of each run: the cell of checks is cleared, and inputs go to the device."""
         plan, device = self.plan, self.plan.device
         if plan.guards:
-            self.segment().work.append(lambda: device.fill(plan.cell, 0, 4))
+            self.segment().add("clear checks", lambda: device.fill(plan.cell, 0, 4))
         block, base, nbytes = plan.boxes[0]
         if nbytes:
-            self.segment().work.append(lambda: device.copy_in(base, block))
+            self.segment().add("copy to the device", lambda: device.copy_in(base, block))
 
     def end(self) -> None:
         """At the end: results come to the host."""
@@ -458,7 +473,7 @@ class _Rows(flow.Rows):
 
     def _out(self, segment: Segment, block: np.ndarray, base: int) -> None:
         device = self.plan.device
-        segment.work.append(lambda: device.copy_out(block, base))
+        segment.add("copy to the host", lambda: device.copy_out(block, base))
 
     def roots(self, buffers: Iterable[Any], home: Any) -> list[ir.Buffer]:
         found = [home.buffers.get(x) if isinstance(x, Tensor) else x for x in buffers]
@@ -489,14 +504,14 @@ class _Rows(flow.Rows):
         plan = self.plan
         view, address, device = plan.views[b], plan.there[b], plan.device
         if view.nbytes:
-            self.segment().work.append(lambda: device.copy_in(address, view))
+            self.segment().add("copy to the device", lambda: device.copy_in(address, view))
 
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
         plan = self.plan
         n = plan.nbytes(target)
         if target in plan.away and n and target.dtype.kind != "s":
             to, start, device = plan.there[target], plan.there[source], plan.device
-            self.segment().work.append(lambda: device.copy(to, start, n))
+            self.segment().add("copy", lambda: device.copy(to, start, n))
         if target in plan.here or target.dtype.kind == "s":
             self.flush()
             super().move(target, source)
@@ -507,11 +522,11 @@ class _Rows(flow.Rows):
         if not nbytes:
             return
         if not plan.guards:
-            segment.work.append(lambda: plan.device.copy(to, source, nbytes))
+            segment.add("copy", lambda: plan.device.copy(to, source, nbytes))
             return
-        launch, n = copy_launch(nbytes)
+        launch = copy_launch(nbytes)
         a, b = launch.buffers
-        segment.work.append(plan.bound(Launch(launch.source, [a, b], [n], (-(-n // 1024), 1, 1), 256, (b,)), {a: source, b: to}, 0, True))
+        segment.add("copy", plan.bound(launch, {a: source, b: to}, 0, True))
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
         self.flush()
@@ -543,8 +558,8 @@ def text_to_ptx(source: str, capability: tuple[int, int]) -> str:
 
 
 @cache
-def copy_launch(nbytes: int) -> tuple[Launch, int]:
-    """A kernel that copies, and its size parameter."""
+def copy_launch(nbytes: int) -> Launch:
+    """A kernel that copies its first buffer to its second."""
     from ...codegen import simplify
     from ...codegen.cuda import emit
 
@@ -554,5 +569,4 @@ def copy_launch(nbytes: int) -> tuple[Launch, int]:
     source, target = ir.Buffer(dtype, (n,), "in"), ir.Buffer(dtype, (n,), "out")
     k = ir.Kernel("copy", (source, target), (ir.Stage(target, (a,), (ir.axis(a),), ir.load(source, (ir.axis(a),))),), (a,))
     (launch,) = emit.launches(simplify.linear(k))
-    return launch, n
-
+    return launch
