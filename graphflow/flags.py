@@ -22,6 +22,8 @@ TABLE: dict[str, tuple[Any, str]] = {
     "compile_limit": (2000, "most ops in the distinct kernels of one program; beyond it ops are not fused, but share kernels"),
     "isa": ("native", "instructions that kernels use: native (all this CPU has), avx2, or generic (any CPU of its kind)"),
     "deterministic": (0, "1: kernels of a GPU add up updates of one element in a fixed order, which takes longer than atomics"),
+    "tf32": (0, "1: products of float32 on a GPU may round their operands to 10 bits (TF32), several times faster"),
+    "cuda_libraries": (1, "1: products and convolutions on a GPU by cuBLASLt and cuDNN where they are installed; 0: by generated kernels"),
     "tune": (0, "1: measure how products and convolutions are best cut on this machine, once for a shape, and keep the winners"),
     "cache_dir": ("", "folder of the object-code cache; empty: the platform's cache folder"),
 }

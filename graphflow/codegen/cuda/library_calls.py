@@ -8,7 +8,7 @@ library and no device (rank 4).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ... import types
 from ...types import DType, Size
@@ -20,6 +20,8 @@ from ..simplify import Affine
 
 # ---------------------------------------------------------------- descriptions
 
+Number = Any  # a Size; an int once bound
+
 
 @dataclass(frozen=True)
 class View:
@@ -30,9 +32,9 @@ class View:
 
     buffer: Buffer | None
     dtype: DType
-    sizes: tuple[Size, ...]
-    strides: tuple[Size, ...]
-    offset: Size = 0
+    sizes: tuple[Number, ...]
+    strides: tuple[Number, ...]
+    offset: Number = 0
 
     def bind(self, env: Mapping[str, int]) -> View:
         start, = _numbers([self.offset], env)
@@ -78,7 +80,7 @@ class Convolution:
     x: View
     w: View
     y: View
-    pads: tuple[tuple[Size, Size], ...]
+    pads: tuple[tuple[Number, Number], ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     groups: int
