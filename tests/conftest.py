@@ -21,8 +21,20 @@ for switch in ("DEBUG", "CHECK", "DOT", "OPTIMIZE", "INTERPRET"):  # the tests s
     os.environ.pop(f"GRAPHFLOW_{switch}", None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", choices=("no", "emulated", "real"), default="no",
+                     help="what sessions find: no GPU, one that the PTX emulator plays, or those of this machine")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ERRORS] = os.dup(2)  # pytest captures stderr while tests run
+    if config.option.gpu != "real":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if config.option.gpu == "emulated":
+        from graphflow.runtime.cuda import driver
+        from graphflow.testing.gpu import EmulatedDriver
+
+        driver.install(EmulatedDriver())
     try:
         from hypothesis import settings
     except ImportError:
