@@ -13,13 +13,14 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from graphflow.runtime.cuda import device, driver
 
 HERE = Path(__file__).parent
 HEADERS = sorted(glob.glob("/usr/local/cuda*/include/cuda.h"))
-PTX = "\n".join([".version 7.8", ".target sm_80", *(f".visible .entry {name}(" for name in ("add", "show", "shared", "trap", "stray"))])
+PTX = (HERE / "fake_cuda.ptx").read_text()
 FLAGS = "-std=gnu11 -shared -fPIC -O1 -Wall -Wextra -Werror -fvisibility=hidden".split()
 
 
@@ -66,6 +67,40 @@ def cuda(monkeypatch, tmp_path):
     fake.fake_fail(b"", 0, 0)
     device.reset()
     driver.forget()
+
+
+@pytest.fixture(params=["fake", "emulated", "real"])
+def gpu(request):
+    """A device of the fake libcuda, of the emulator, and of this machine if it has one: the same calls must do the same on all."""
+    if request.param == "fake":
+        request.getfixturevalue("cuda")
+        yield device.devices()[0]
+    elif request.param == "emulated":
+        testing = pytest.importorskip("graphflow.testing.gpu")
+        with driver.installed(testing.EmulatedDriver()):
+            yield device.devices()[0]
+    else:
+        driver.forget()
+        if driver.why_not():
+            pytest.skip(driver.why_not())
+        yield device.devices()[0]
+    device.reset()
+    driver.forget()
+
+
+def floats(device, *values):
+    """Device memory with float32 values."""
+    array = np.array(values, np.float32)
+    address = device.allocate(array.nbytes)
+    device.copy_in(address, array)
+    return address
+
+
+def read(device, address, count, dtype=np.float32):
+    out = np.empty(count, dtype)
+    device.copy_out(out, address)
+    device.synchronize()
+    return out
 
 
 def child(code: str, **environment: str) -> subprocess.CompletedProcess:

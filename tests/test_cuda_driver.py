@@ -5,15 +5,13 @@ import ctypes
 import gc
 import os
 import re
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import fake_cuda
 import numpy as np
 import pytest
-from fake_cuda import HEADERS, PTX, child, compile_fake
+from fake_cuda import HEADERS, PTX, child, compile_fake, floats, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,21 +28,6 @@ needs_header = pytest.mark.skipif(not HEADERS, reason="no cuda.h on this machine
 
 def the_device():
     return devices()[0]
-
-
-def floats(device, *values):
-    """Device memory with float32 values."""
-    array = np.array(values, np.float32)
-    address = device.allocate(array.nbytes)
-    device.copy_in(address, array)
-    return address
-
-
-def read(device, address, count, dtype=np.float32):
-    out = np.empty(count, dtype)
-    device.copy_out(out, address)
-    device.synchronize()
-    return out
 
 
 # ---------------------------------------------------------------- the bindings, against cuda.h
@@ -153,24 +136,6 @@ def test_every_entry_point_is_called_with_arguments_that_the_fake_accepts(cuda):
     assert [symbol for symbol in driver.PROTOTYPES if not cuda.calls(symbol)] == []
     live = {kind: cuda.live(kind) for kind in "device host context module function stream event graph exec link".split()}
     assert set(live.values()) == {0}, live
-
-
-@pytest.mark.parametrize("i, l, f, d", [(1, 2, 3.0, 4.0), (-1, -2, -0.5, 1e300),
-                                        (2**31 - 1, 2**63 - 1, 0.1, 0.1), (-2**31, -2**63, 1e-40, -0.0)])
-def test_arguments_arrive_as_their_kinds_say(cuda, i, l, f, d):  # noqa: E741
-    device = the_device()
-    out = device.allocate(32)
-    device.kernel(PTX, "show").prepare("pilfd", [out, i, l, f, d], (1, 1, 1), (1, 1, 1))()
-    got = read(device, out, 4, np.float64)
-    assert (got[0], got.view(np.int64)[1], got[2], got[3]) == (i, l, np.float32(f), d)
-
-
-def test_bits_of_integers_may_be_given_without_sign(cuda):
-    device = the_device()
-    out = device.allocate(32)
-    device.kernel(PTX, "show").prepare("pilfd", [out, 0xFFFFFFFF, np.uint64(2**64 - 5), 0, 0], (1, 1, 1), (1, 1, 1))()
-    got = read(device, out, 4, np.float64)
-    assert (got[0], got.view(np.int64)[1]) == (-1, -5)
 
 
 @pytest.mark.parametrize("kinds, values, error, words", [
@@ -386,30 +351,6 @@ def test_pinned_arrays(cuda):
         device.pinned(3, object)
 
 
-def test_page_locked_memory_under_a_copy_is_not_handed_out_again(cuda):
-    """The fake copies when the stream is waited for, as late as a GPU may."""
-    device = the_device()
-    to = device.allocate(4000)
-    source = device.pinned(1000, np.float32)
-    source[:] = 5
-    device.copy_in(to, source)
-    del source
-    gc.collect()
-    device.pinned(1000, np.float32)[:] = 6
-    assert read(device, to, 1000).tolist() == [5] * 1000
-    gc.collect()
-    assert device.host_memory.stats().used == 0
-
-
-def test_ordinary_memory_may_change_after_copy_in(cuda):
-    device = the_device()
-    source = np.ones(3, np.float32)
-    to = device.allocate(12)
-    device.copy_in(to, source)
-    source[:] = 2
-    assert read(device, to, 3).tolist() == [1, 1, 1]
-
-
 def test_copies_refuse_what_is_not_one_piece(cuda):
     device = the_device()
     to = device.allocate(64)
@@ -495,48 +436,6 @@ def test_launches_beyond_the_limits(cuda, grid, block, shared):
 # ---------------------------------------------------------------- graphs
 
 
-def test_a_graph_copies_what_the_host_arrays_hold_when_it_runs(cuda):
-    device = the_device()
-    a, b, c = (device.allocate(12) for _ in range(3))
-    host, out = device.pinned(3, np.float32), device.pinned(3, np.float32)
-    out[:] = 0
-    launch = device.kernel(PTX, "add").prepare("pppi", [a, b, c, 3], (1, 1, 1), (32, 1, 1))
-    with device.capture("step") as recorded:
-        assert device.recording
-        device.copy_in(a, host)
-        device.copy(b, a, 12)
-        launch()
-        device.copy_out(out, c)
-    assert not device.recording
-    device.synchronize()
-    assert out.tolist() == [0, 0, 0]  # nothing ran yet
-    for value in (1, 5):
-        host[:] = value
-        recorded.graph()
-        device.synchronize()
-        assert out.tolist() == [2 * value] * 3
-    address = host.ctypes.data
-    del host, out
-    gc.collect()
-    assert device.pinned(3, np.float32).ctypes.data != address  # the graph still reads it
-    del recorded
-    gc.collect()
-    device.synchronize()
-    assert cuda.live("exec") == 0 and cuda.live("graph") == 0 and device.host_memory.stats().used == 0
-
-
-def test_other_threads_go_on_while_one_records(cuda):
-    device = the_device()
-    a = floats(device, 1, 2)
-    with device.capture() as recorded:
-        device.fill(a, 0, 8)
-        with ThreadPoolExecutor(1) as other:
-            assert other.submit(read, device, a, 2).result().tolist() == [1, 2]
-    assert read(device, a, 2).tolist() == [1, 2]
-    recorded.graph()
-    assert read(device, a, 2).tolist() == [0, 0]
-
-
 def test_a_recording_that_fails(cuda):
     device = the_device()
     a = floats(device, 1)
@@ -572,12 +471,12 @@ def test_the_garbage_collector_may_return_memory_while_a_graph_is_recorded(cuda)
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("kernel, words", [("trap", "CUDA_ERROR_ILLEGAL_ADDRESS"), ("stray", "CUDA_ERROR_ILLEGAL_ADDRESS")])
+@pytest.mark.parametrize("kernel, words", [("trap", r"CUDA_ERROR_LAUNCH_FAILED \(719\)"), ("stray", r"CUDA_ERROR_ILLEGAL_ADDRESS \(700\)")])
 def test_a_kernel_that_faults_takes_the_device_with_it(cuda, kernel, words):
     device = the_device()
     a = device.allocate(4)
     device.kernel(PTX, kernel, "relu_grad").prepare(*(("", []) if kernel == "trap" else ("p", [12345])), (1, 1, 1), (1, 1, 1))()
-    with pytest.raises(errors.InternalError, match=rf"(?s)GPU 0 \(Fake GPU 0\) failed while running step 7: {words} \(700\).*last queued: "
+    with pytest.raises(errors.InternalError, match=rf"(?s)GPU 0 \(Fake GPU 0\) failed while running step 7: {words}.*last queued: "
                                                    r"relu_grad\).*until this process ends.*GRAPHFLOW_CHECK=2"):
         device.synchronize("step 7")
     for later in (lambda: device.allocate(4), lambda: device.copy_in(a, np.ones(1, np.float32)), device.synchronize,
@@ -672,26 +571,6 @@ def test_each_device_works_in_its_own_context(cuda):
         x = {first: a, second: b}[device]
         kernel.prepare("pppi", [x, x, c, 2], (1, 1, 1), (32, 1, 1))()
         assert read(device, c, 2).tolist() == ([2, 4] if device is first else [6, 8])
-
-
-def test_many_threads(cuda):
-    device = the_device()
-    kernel = device.kernel(PTX, "add")
-    barrier = threading.Barrier(6)
-
-    def work(k):
-        barrier.wait()
-        for n in range(30):
-            a, b, c = floats(device, k, n), floats(device, 1, 1), device.allocate(8)
-            kernel.prepare("pppi", [a, b, c, 2], (1, 1, 1), (32, 1, 1))()
-            assert read(device, c, 2).tolist() == [k + 1, n + 1]
-            for address in (a, b, c):
-                device.free(address)
-        return True
-
-    with ThreadPoolExecutor(6) as pool:
-        assert all(pool.map(work, range(6)))
-    assert device.memory.stats().used == 0 and device.memory.stats().peak <= 18 * 512
 
 
 def test_a_step_costs_the_host_little(cuda):

@@ -87,7 +87,10 @@ class Properties:
 
 
 class Driver(ABC):
-    """What the runtime asks of a CUDA driver.  Everything but `count` and `properties` acts on the device that `use` made current."""
+    """What the runtime asks of a CUDA driver.  Everything but `count` and `properties` acts on the device that `use` made current.
+
+    Streams 1 and 2 are always there: CUDA's legacy default stream and the one of a thread, which other programs work on.
+    """
 
     name: str                               # "CUDA 13.0", "emulated"
     keeps: bool = True                      # whether what `link` makes is worth keeping on disk
