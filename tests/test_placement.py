@@ -5,15 +5,18 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import types as types_module
 
 import numpy as np
 import pytest
 
 import graphflow as tf
 from graphflow import types
+from graphflow.compat import private as device_lib
 from graphflow.ops.opdef import REGISTRY, constant
 from graphflow.passes import pipeline, specialize
 from graphflow.runtime import flow, placement
+from graphflow.runtime.cuda import driver
 from graphflow.runtime.devices import HOST, Device, Devices
 
 CPU, GPU, GPU1 = (f"{HOST}/device:{name}" for name in ("CPU:0", "GPU:0", "GPU:1"))
@@ -498,3 +501,90 @@ def test_making_a_session_asks_no_driver():
     code = ("import graphflow as tf, sys\nx = tf.constant(1.0)\ns = tf.Session()\n"
             "assert 'graphflow.runtime.cuda.driver' not in sys.modules and 'ctypes' not in dir(s)\n")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---------------------------------------------------------------- devices
+
+
+@pytest.fixture
+def machine():
+    """Two GPUs that can be used, and one that is too old, behind a driver that only describes them."""
+    gpus = [driver.Properties("H200", (9, 0), 140 << 30, 132, "0000:1b:00.0"), driver.Properties("V100", (7, 0), 16 << 30, 80),
+            driver.Properties("A100", (8, 0), 80 << 30, 108, "0000:3c:00.0")]
+    with driver.installed(types_module.SimpleNamespace(name="described", count=lambda: len(gpus), properties=gpus.__getitem__)):
+        yield gpus
+
+
+def names(**options):
+    config = tf.ConfigProto(device_count=options.pop("device_count", {}), gpu_options=tf.GPUOptions(**options))
+    return [(d.name.removeprefix(HOST + "/device:"), d.physical_device_desc.split(",")[0], d.memory_limit_bytes >> 30)
+            for d in tf.Session(graph=tf.Graph(), config=config).list_devices()[1:]]
+
+
+def test_the_gpus_of_a_machine(machine):
+    assert names() == [("GPU:0", "device: 0", 140), ("GPU:1", "device: 2", 80)]
+    assert names(visible_device_list="2,0") == [("GPU:0", "device: 2", 80), ("GPU:1", "device: 0", 140)]
+    assert names(per_process_gpu_memory_fraction=0.5, device_count={"GPU": 1}) == [("GPU:0", "device: 0", 70)]
+    assert names(device_count={"GPU": 0}) == []
+    found = device_lib.list_local_devices()
+    assert [d.device_type for d in found] == ["CPU", "GPU", "GPU"] and found[1].memory_limit == 140 << 30
+    assert found[1].physical_device_desc == "device: 0, name: H200, pci bus id: 0000:1b:00.0, compute capability: 9.0"
+    assert len({d.incarnation for d in found}) == 3 and found[1].incarnation == tf.Session().list_devices()[1].incarnation
+    assert tf.test.gpu_device_name() == "/device:GPU:0" and tf.test.is_gpu_available() and tf.test.is_built_with_cuda()
+    assert tf.test.is_gpu_available(min_cuda_compute_capability=(9, 0))
+    assert not tf.test.is_gpu_available(min_cuda_compute_capability=(10, 0))
+
+
+@pytest.mark.parametrize("text, message", [
+    ("0,x", "Could not parse entry in 'visible_device_list': 'x'"), ("0,0", "duplicate entry: '0,0'"),
+    ("1", r"invalid GPU id '1'; the GPUs that can be used are \[0, 2\]. Device 1 \(V100\) has compute")])
+def test_lists_of_gpus_that_are_none(machine, text, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        names(visible_device_list=text)
+
+
+def test_gpus_that_cannot_be_used_say_why(machine):
+    machine[:] = machine[1:2]
+    with tf.device("/gpu:0"):
+        y = tf.constant([1.0, 2.0]) * 2.0
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"there is no GPU to use: Device 0 \(V100\) has compute capability 7.0"):
+        tf.Session().run(y)
+    assert not tf.test.is_gpu_available() and tf.test.gpu_device_name() == ""
+
+
+def test_the_log_begins_with_the_gpus(machine, capfd):
+    tf.Session(config=tf.ConfigProto(log_device_placement=True)).close()
+    assert capfd.readouterr().err.splitlines() == [
+        "Device mapping:", f"{GPU} -> device: 0, name: H200, pci bus id: 0000:1b:00.0, compute capability: 9.0",
+        f"{GPU1} -> device: 2, name: A100, pci bus id: 0000:3c:00.0, compute capability: 8.0"]
+
+
+def test_a_machine_without_a_gpu_says_what_is_missing():
+    """Without a driver this is the driver's own sentence; where there is a GPU, nothing is missing."""
+    found = Devices()
+    assert bool(found.gpus) != bool(found.reason)
+    assert found.gpus or "NVIDIA" in found.reason or "GPU" in found.reason
+
+
+def test_equal_ops_on_two_devices_stay_two():
+    x = tf.placeholder(tf.float32, [256, 256])
+    with tf.device("/gpu:0"):
+        a = tf.matmul(x, x)
+    with tf.device("/cpu:0"):
+        b = tf.matmul(x, x)
+    p = program([a, b], {x: np.zeros((256, 256), np.float32)})
+    assert [of(p)[t.op] for t in p.outputs] == ["GPU:0", "CPU"]
+
+
+def test_graph_files_keep_colocation():
+    with tf.device("/gpu:1"):
+        a = tf.random_normal([1 << 20], name="a")
+    with tf.colocate_with(a):
+        tf.exp(tf.ones([1 << 20]), name="b")
+    text = tf.get_default_graph().as_graph_def().to_json()
+    with tf.Graph().as_default():
+        b, = tf.import_graph_def(tf.GraphDef.from_json(text), return_elements=["b"])
+        assert b.colocation_groups() == [b"loc:@import/a"] and placed(b, devices=TWO) == "GPU:1"
+    with tf.Graph().as_default(), tf.device("/gpu:0"):  # what is imported has the device around, where it has none
+        c, = tf.import_graph_def(tf.GraphDef.from_json(text), return_elements=["a"])
+        assert c.device == "/device:GPU:1"

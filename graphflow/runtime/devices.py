@@ -95,7 +95,7 @@ class Devices:
             return (), ""
         there, reason = _physical()
         options = getattr(self.config, "gpu_options", None)
-        chosen = _visible(getattr(options, "visible_device_list", ""), there)[:most]
+        chosen = _visible(getattr(options, "visible_device_list", ""), there, reason)[:most]
         fraction = getattr(options, "per_process_gpu_memory_fraction", 0.0) or 1.0
         return tuple(replace(d, index=i, limit=int(d.limit * min(fraction, 1.0))) for i, d in enumerate(chosen)), reason
 
@@ -155,7 +155,7 @@ def _physical() -> tuple[tuple[Device, ...], str]:
     return tuple(devices), " ".join(refused)
 
 
-def _visible(text: str, there: tuple[Device, ...]) -> tuple[Device, ...]:
+def _visible(text: str, there: tuple[Device, ...], reason: str) -> tuple[Device, ...]:
     """The GPUs of a `visible_device_list`, in its order; all for an empty one."""
     if not text.strip():
         return there
@@ -168,7 +168,7 @@ def _visible(text: str, there: tuple[Device, ...]) -> tuple[Device, ...]:
                            "numbers like '0,1'")
         if int(item) not in by_ordinal:
             raise _refused(f"'visible_device_list' listed an invalid GPU id {item.strip()!r}; the GPUs that can be used are "
-                           f"{sorted(by_ordinal)}")
+                           f"{sorted(by_ordinal)}" + (f". {reason}" if reason else ""))
         chosen.append(by_ordinal[int(item)])
     if len(set(chosen)) < len(chosen):
         raise _refused(f"visible_device_list contained a duplicate entry: {text!r}")
