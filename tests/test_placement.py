@@ -383,6 +383,42 @@ def test_a_loop_that_ends_when_numbers_are_small_decides_on_the_gpu():
     assert {places[op] for op in loop.attrs["cond"].ops() if op.type == "Sum"} == {"GPU:0"}
 
 
+def copies(p, places):
+    """What is computed on one device and read on another; constants and what follows from shapes are made on both."""
+    reads = placement._view_of_program(p).reads
+    free = ("Const", "Static", "Sized")
+    return {t.op.name for t, op, how in reads if how == "data" and places[t.op] != places[op] and t.op.type not in free
+            and (t.known is None or t.op.type == "StandIn")}
+
+
+def test_training_steps_copy_nothing_but_feeds_and_results():
+    x, y = tf.placeholder(tf.float32, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
+    h = tf.layers.max_pooling2d(tf.layers.batch_normalization(tf.layers.conv2d(x, 8, 3), training=True), 2, 2)
+    h = tf.layers.dropout(tf.layers.dense(tf.layers.flatten(h), 64, tf.nn.relu), 0.5, training=True)
+    logits = tf.layers.dense(h, 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
+    step = tf.train.get_or_create_global_step()
+    rate = tf.train.exponential_decay(1e-3, step, 100, 0.9)
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        train = tf.train.AdamOptimizer(rate).minimize(loss, global_step=step)
+    right = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), y), tf.float32))
+    p = program([loss, right, step], {x: np.zeros((4, 28, 28, 1), np.float32), y: np.zeros(4, np.int64)}, [train])
+    places = of(p)
+    assert copies(p, places) == set() and all(places[t.op] == "GPU:0" for _, _, t in p.inputs)
+
+
+def test_a_recurrent_network_copies_the_number_of_its_iteration():
+    x, length = tf.placeholder(tf.float32, [None, 20, 16]), tf.placeholder(tf.int32, [None])
+    out, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.LSTMCell(32), x, sequence_length=length, dtype=tf.float32)
+    loss = tf.reduce_mean(tf.square(out))
+    train = tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+    p = program([loss], {x: np.zeros((8, 20, 16), np.float32), length: np.full(8, 20, np.int32)}, [train])
+    found = copies(p, of(p))
+    loops = [op for op in p.ops() if op.type == "Loop"]
+    counters = {t.op.name for op in loops for kind, _, t in op.attrs["body"].inputs if kind == "variable" and t.sizes == ()}
+    assert len(loops) == 2 and found <= counters | {t.op.name for _, _, t in p.inputs}
+
+
 def test_every_op_of_a_program_has_a_place():
     x = tf.placeholder(tf.float32, [1 << 16, 16])
     p0 = tf.placeholder(tf.bool, [])

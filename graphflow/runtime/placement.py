@@ -324,11 +324,6 @@ def _comes_from_nothing(op: Operation) -> bool:
         and op.opdef is not control.loop_variable
 
 
-def _follows(op: Operation) -> bool:
-    """Integers that follow from shapes and constants while the graph is built: they are never computed."""
-    return bool(op.outputs) and bool(op.inputs) and all(t.known is not None for t in op.outputs)
-
-
 class _Choice:
     """Places for all of a view whose place is not `fixed`: a device's short name by op, or by result of a branch or loop.
 
@@ -359,10 +354,11 @@ class _Choice:
             mine = readers.get(op, ())
             sized = bool(mine) and all(how != "data" or r in self.neutral and self.places.get(r) == CPU for r, how in mine) and all(
                 t.dtype.kind in "iub" for t in op.outputs)
-            if sized or _follows(op):
-                self.places[op] = CPU
+            if sized:
+                self.places[op], self.why[op] = CPU, "the host needs its value: a size, an axis or the like"
                 self.neutral.add(op)
-                self.why[op] = "the host needs its value: a size, an axis or the like" if sized else "its value follows from shapes"
+            elif all(t.known is not None for t in op.outputs) and op.outputs:
+                self.follow.add(op)  # it follows from shapes and constants: no work, wherever it is
 
     def _computed(self) -> None:
         near: dict[Any, set[str]] = {}
@@ -411,16 +407,16 @@ class _Choice:
                 self.why[x] = "a GPU kernel can be made for it"
 
     def _given(self) -> None:
-        """Constants and feeds: where they are read."""
-        readers: dict[Any, list[str]] = {}
+        """Constants, feeds and what follows from shapes: where they are read."""
+        readers: dict[Any, list[Any]] = {}
         pairs = [(_where(t), r, how) for t, r, how in self.view.reads]
         pairs += [p for a, b in self.view.links for p in ((_where(a), _where(b), "data"), (_where(b), _where(a), "data"))]
         for x, reader, how in pairs:
-            if x in self.follow and reader not in self.follow:
-                readers.setdefault(x, []).append(self.places.get(reader, CPU) if how == "data" else CPU)
-        for x in self.follow:
-            if x not in self.places:
-                gpus = [d for d in readers.get(x, ()) if d.startswith("GPU")]
+            if x in self.follow:
+                readers.setdefault(x, []).append(reader if how == "data" else None)
+        for x in reversed(self.view.ops):  # readers before what they read
+            if x in self.follow and x not in self.places:
+                gpus = [d for r in readers.get(x, ()) if (d := self.places.get(r, CPU)) != CPU]
                 self.places[x] = gpus[0] if gpus else CPU if x in readers else "GPU:0"
                 self.why[x] = "it is read there" if x in readers else "a GPU kernel can be made for it"
 
