@@ -12,6 +12,8 @@ from test_cuda_library_calls import convolution, described, ph
 
 import graphflow as tf
 from graphflow import types
+from graphflow.codegen import contract, ir
+from graphflow.codegen.cuda import library_calls
 from graphflow.codegen.cuda.library_calls import Convolution, Matmul, View
 from graphflow.flags import flags
 from graphflow.runtime.cuda import libraries
@@ -422,6 +424,88 @@ def test_cudnn_addresses_and_descriptors(machine):
     libraries.forget()
     gc.collect()
     assert not machine.dnn.objects
+
+
+# ---------------------------------------------------------------- what follows a contraction
+
+
+class Seen(Exception):
+    """Stops a compilation where a contraction and what follows it are known."""
+
+
+def followed(monkeypatch, fetch, feeds) -> tuple:
+    """(description, what follows, the result between them, buffers) of the contraction of a program, as the compiler makes them."""
+    def kernels(name, op, stored, then=None, result=None, *rest, **more):
+        p = contract.product(op, lambda t, index: None if stored.get(t) is None else ir.load(stored[t], index))
+        raise Seen(library_calls.from_product(p, op.outputs[0].dtype), then, result)
+    monkeypatch.setattr(contract, "kernels", kernels)
+    with flags.override(early=0, cache_dir=""), tf.Session() as s, pytest.raises(Seen) as seen:
+        s.run(fetch, feeds)
+    return seen.value.args
+
+
+def dense(dtype=tf.float32):
+    """Placeholders x, w, b, z with data."""
+    rng = np.random.default_rng(0)
+    shapes = ((32, 24), (24, 40), (40,), (32, 40))
+    feeds = {tf.placeholder(dtype, s): rng.normal(size=s).astype(dtype.np) for s in shapes}
+    return (*feeds, feeds)
+
+
+@pytest.mark.filterwarnings("ignore:feed_dict")
+@pytest.mark.parametrize("name, after, epilogue, reads", [
+    ("bias", lambda y, b, z: y + b, "bias", ("b", None)), ("scale", lambda y, b, z: 0.25 * y, "", (None, None)),
+    ("add", lambda y, b, z: z + y, "", (None, "z")), ("all", lambda y, b, z: (2.0 * y + b) + z, "bias", ("b", "z")),
+    ("gelu", lambda y, b, z: gelu_of(y + b), "bias+gelu_tanh", ("b", None)),
+    ("gelu alone", lambda y, b, z: gelu_of(y), "gelu_tanh", (None, None))])
+def test_what_follows_a_product(machine, monkeypatch, name, after, epilogue, reads):
+    x, w, b, z, feeds = dense()
+    y = tf.matmul(x, w)
+    end = after(y, b, z)
+    with flags.override(interpret=1), tf.Session() as s:
+        expected = s.run(end, feeds)
+    d, then, result = followed(monkeypatch, end, feeds)
+    env = {"n0": 32}
+    f = library_calls.fused(d, then, result)
+    assert f is not None and f.call.epilogue == epilogue
+    assert (f.bias and f.bias.sizes, f.add and f.add.sizes) == (reads[0] and (40,), reads[1] and (32, 40))
+    call = libraries.prepare(f.call.bind(env))
+    values = {"x": feeds[x], "w": feeds[w], "b": feeds[b], "z": feeds[z]}
+    at = [machine.put(v, types.float32) for v in (values["x"], values["w"], np.zeros((32, 40)))]
+    extra = {k: machine.put(values[r], types.float32) for k, r in zip(("bias", "add"), reads) if r}
+    machine.run(call, *at, **extra)
+    close(machine.get(at[2], types.float32).reshape(32, 40), expected, types.float32)
+
+
+def gelu_of(x):
+    return 0.5 * x * (1.0 + tf.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + 0.044715 * tf.pow(x, 3.0))))
+
+
+@pytest.mark.filterwarnings("ignore:feed_dict")
+@pytest.mark.parametrize("after", [
+    lambda y, b, z: tf.nn.relu(y + b),  # cuBLASLt may lose NaN
+    lambda y, b, z: y * z, lambda y, b, z: y + b * 2.0, lambda y, b, z: tf.exp(y),
+    lambda y, b, z: y + z + tf.transpose(tf.transpose(z) * 2.0),
+    lambda y, b, z: y + tf.reshape(z[:, 0], [32, 1])])
+def test_what_no_epilogue_computes(monkeypatch, after):
+    x, w, b, z, feeds = dense()
+    d, then, result = followed(monkeypatch, after(tf.matmul(x, w), b, z), feeds)
+    assert isinstance(d, Matmul) and then is not None
+    assert library_calls.fused(d, then, result) is None
+
+
+def test_what_follows_a_convolution(machine, monkeypatch):
+    x, w, b, z = ph(2, 8, 8, 8), ph(3, 3, 8, 16), ph(16), ph(2, 8, 8, 16)
+    rng = np.random.default_rng(0)
+    feeds = {t: rng.normal(size=t.shape.as_list()).astype(np.float32) for t in (x, w, b, z)}
+    end = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w, [1, 1, 1, 1], "SAME"), b) + z)
+    with flags.override(interpret=1), tf.Session() as s:
+        expected = s.run(end, feeds)
+    f = library_calls.fused(*followed(monkeypatch, end, feeds))
+    assert f.call.epilogue == "bias+add+relu"
+    at = [machine.put(v, types.float32) for v in (feeds[x], feeds[w], np.zeros_like(expected))]
+    machine.run(libraries.prepare(f.call), *at, bias=machine.put(feeds[b], types.float32), add=machine.put(feeds[z], types.float32))
+    np.testing.assert_allclose(machine.get(at[2], types.float32).reshape(expected.shape), expected, 1e-4, 1e-4)
 
 
 # ---------------------------------------------------------------- availability

@@ -8,14 +8,16 @@ library and no device (rank 4).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+import numpy as np
 
 from ... import types
 from ...types import DType, Size
-from .. import ir, simplify
+from .. import interp, ir, simplify
 from ..contract import Product
 from ..image import conjuncts
-from ..ir import Axis, Buffer, Expr
+from ..ir import Axis, Buffer, Expr, Kernel, Stage
 from ..simplify import Affine
 
 # ---------------------------------------------------------------- descriptions
@@ -108,6 +110,116 @@ class Convolution:
 
 def _numbers(sizes: Iterable[Size], env: Mapping[str, int]) -> tuple:
     return tuple(types.evaluate(s, dict(env)) for s in sizes)
+
+
+# ---------------------------------------------------------------- recognition of what follows
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A call that computes what follows as well: its result is `out`; `bias` and `add` are read (None: not needed)."""
+
+    call: Matmul | Convolution
+    out: Buffer
+    bias: Buffer | None
+    add: Buffer | None
+
+
+# NaN stays NaN in all of them, so cuBLASLt's relu, which may lose it, is not one of a product's.
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)))}
+_FUSED = {Matmul: ("gelu_tanh",), Convolution: ("relu", "tanh", "sigmoid", "gelu_tanh")}
+_POINTS = np.array([-30, -7.5, -4, -2, -1, -0.5, -0.1, 0, 0.1, 0.5, 1, 2, 4, 7.5, 30, np.nan])
+
+
+def fused(d: Matmul | Convolution, then: Kernel, result: Buffer) -> Fused | None:
+    """The call with an epilogue in place of `then`, a linear kernel that reads `result` where it writes; None where there is none.
+
+    What is understood: scale * result + bias along the last axis + an array like the result, and an activation of that.
+    """
+    if len(then.stages) != 1 or d.epilogue:
+        return None
+    s = then.stages[0]
+    if s.combine is not None or s.scan is not None or s.init is not None or isinstance(d, Convolution) and d.kind != "forward":
+        return None
+    place = simplify.affine(s.index[0])
+    inside = [e for e in ir.walk(s.expr) if any(x.op == "at" and x.data is result for x in ir.walk(e))]
+    for e in reversed(inside):
+        x = ir.make("at", (ir.index_const(0),), e.dtype, Buffer(e.dtype, (len(_POINTS),), "in", "x"))
+        rest = ir.rewrite(s.expr, lambda y, args, e=e, x=x: x if y is e else ir.rebuilt(y, args))
+        if any(y.op in ("at", "load", "axis", "size", "check") for y in ir.walk(rest) if y is not x):
+            continue
+        name = "" if rest is x else _activation(rest, x, _FUSED[type(d)])
+        terms = None if name is None else _sum(e, place, result, _columns(d))
+        if name is not None and terms is not None:
+            return _fused(d, s.target, name, *terms)
+    return None
+
+
+def _fused(d: Matmul | Convolution, out: Buffer, activation: str, scale: float, bias: Buffer | None, add: Buffer | None) -> Fused | None:
+    if any(b is not None and b.dtype is not out.dtype for b in (bias, add)):
+        return None
+    if isinstance(d, Matmul):
+        steps = ["bias"] * (bias is not None) + [activation] * bool(activation)
+        if steps and d.compute is types.float64:
+            return None
+        call = replace(d, c=replace(d.c, dtype=out.dtype), epilogue="+".join(steps), alpha=scale, beta=float(add is not None))
+        return Fused(call, out, bias, add)
+    steps = ["bias"] * (bias is not None) + ["add"] * (add is not None) + [activation] * bool(activation)
+    if scale != 1 or any(v.dtype is not out.dtype for v in d.operands):
+        return None
+    return Fused(replace(d, y=replace(d.y, dtype=out.dtype), epilogue="+".join(steps)), out, bias, add)
+
+
+def _columns(d: Matmul | Convolution) -> Size:
+    """The extent of the axis that a bias runs along, which is the last one in memory."""
+    return d.c.sizes[-1] if isinstance(d, Matmul) else d.y.sizes[1]
+
+
+def _activation(e: Expr, x: Expr, names: Sequence[str]) -> str | None:
+    """Which function of x an expression is, tried at some points; None for another one."""
+    a, source, out = Axis(len(_POINTS)), x.data, Buffer(e.dtype, (len(_POINTS),), "out")
+    body = ir.rewrite(e, lambda y, args: ir.load(source, (ir.axis(a),)) if y is x else ir.rebuilt(y, args))
+    points = _POINTS.astype(source.dtype.np)
+    with np.errstate(all="ignore"):
+        values = interp.run(Kernel("", (source, out), (Stage(out, (a,), (ir.axis(a),), body),)), {source: points}, {})[out]
+        return next((n for n in names if np.allclose(values, _ACTIVATIONS[n](points), 1e-5, 1e-6, equal_nan=True)), None)
+
+
+def _sum(e: Expr, place: Affine, result: Buffer, columns: Size) -> tuple[float, Buffer | None, Buffer | None] | None:
+    """(scale, bias, array like the result) if `e` is their sum; every array is read at `place`, the bias at its last coordinate."""
+    terms, todo = [], [e]
+    while todo:
+        x = todo.pop()
+        todo += x.args if x.op == "add" else []
+        terms += [x] if x.op != "add" else []
+    scale, bias, add = None, None, None
+    for x in terms:
+        factor = 1.0
+        if x.op == "mul" and (number := next((y for y in x.args if y.op == "const"), None)) is not None:
+            factor, x = number.data, next(y for y in x.args if y is not number)
+        if x.op != "at":
+            return None
+        where, same = simplify.affine(x.args[0]), _key(simplify.affine(x.args[0])) == _key(place)
+        if x.data is result and same and scale is None:
+            scale = factor
+        elif factor != 1 or x.data is result:
+            return None
+        elif same and add is None:
+            add = x.data
+        elif bias is None and _last(where, place, columns) and types.same(types.product(x.data.sizes), columns) is True:
+            bias = x.data
+        else:
+            return None
+    return None if scale is None else (scale, bias, add)
+
+
+def _last(where: Affine, place: Affine, columns: Size) -> bool:
+    """Whether `where` is `place` modulo the columns."""
+    rest = place.plus(where, -1)
+    inside = simplify.affine(ir.make("mod", (place.expr(), ir.size(columns)), types.int64))
+    return _key(inside) == _key(where) and bool(rest.terms)
 
 
 # ---------------------------------------------------------------- recognition

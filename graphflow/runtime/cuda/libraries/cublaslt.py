@@ -284,14 +284,15 @@ class MatmulCall:
         flags = "".join("nt"[t] for t in (self.form.transpose_b, self.form.transpose_a) if self.form.exchanged) or "column-major"
         return f"cuBLASLt {self.lt.version} {kind} {rows}x{n}x{k}{times} {flags}{' ' + m.epilogue if m.epilogue else ''}{calls}"
 
-    def enqueue(self, stream: int, a: int, b: int, c: int, *, workspace: int = 0, bias: int = 0, aux: int = 0) -> None:
+    def enqueue(self, stream: int, a: int, b: int, c: int, *, workspace: int = 0, bias: int = 0, aux: int = 0, add: int = 0) -> None:
         """Queues the product: addresses of the arrays that the views a, b and c lie in; nothing is allocated or waited for.
 
-        workspace: `workspace_bytes` of device memory.  bias, aux: what the epilogue reads or writes.
+        workspace: `workspace_bytes` of device memory.  bias, aux: what the epilogue reads or writes.  add: what `beta` multiplies,
+        laid out like c; c itself where it is not given.
         Raises ValueError on an address that is missing or not aligned as promised, LibraryError.
         """
         self._check(a=a, b=b, c=c, **({"bias": bias} if self.epilogue.bias else {}), **({"aux": aux} if self.epilogue.aux else {}),
-                    **({"workspace": workspace} if self.workspace_bytes else {}))
+                    **({"workspace": workspace} if self.workspace_bytes else {}), **({"add": add} if add else {}))
         first, second = (b, a) if self.form.exchanged else (a, b)
         with self._lock:
             if self.epilogue.bias:
@@ -299,9 +300,9 @@ class MatmulCall:
             if self.epilogue.aux:
                 self.lt.put("MatmulDesc", self.descriptor, AUX, c_void_p(aux))
             for x, y, z in self.form.starts:
-                out = c + z * self.result_size
+                added, out = ((at or c) + z * self.result_size for at in (add, c))
                 self.lt.run("cublasLtMatmul", self.lt.handle, self.descriptor, addressof(self.alpha), first + x * self.size, self.a,
-                            second + y * self.size, self.b, addressof(self.beta), out, self.d, out, self.d, addressof(self.algorithm),
+                            second + y * self.size, self.b, addressof(self.beta), added, self.d, out, self.d, addressof(self.algorithm),
                             workspace, self.workspace_bytes, stream)
 
     def _check(self, **addresses: int) -> None:
