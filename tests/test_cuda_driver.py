@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import gc
 import os
 import re
@@ -23,6 +24,7 @@ from graphflow.runtime.cuda.device import devices, size_class
 from graphflow.runtime.cuda.driver import Driver, DriverError, Properties, Unavailable
 
 cuda = fake_cuda.cuda
+NVIDIAS = os.environ.get("GRAPHFLOW_TEST_LIBCUDA") or ctypes.util.find_library("cuda")  # NVIDIA's own library, which needs no GPU to load
 needs_header = pytest.mark.skipif(not HEADERS, reason="no cuda.h on this machine")
 
 
@@ -98,6 +100,15 @@ def test_codes_and_enumerators_are_those_of_the_header():
                          "_POINTER_MEMORY_TYPE": "CU_POINTER_ATTRIBUTE_MEMORY_TYPE",
                          "_POINTER_ORDINAL": "CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL", "_MEMORY_DEVICE": "CU_MEMORYTYPE_DEVICE"}.items():
         assert getattr(driver, mine) == values[theirs], mine
+
+
+@pytest.mark.skipif(NVIDIAS is None, reason="no libcuda on this machine")
+def test_nvidias_library_has_every_entry_point_and_knows_the_codes():
+    library, name = ctypes.CDLL(NVIDIAS), ctypes.c_char_p()
+    assert [symbol for symbol in driver.PROTOTYPES if not hasattr(library, symbol)] == []
+    asked = {code: (library.cuGetErrorName(code, ctypes.byref(name)), (name.value or b"").decode()) for code in driver.NAMES}
+    known = {code: text for code, (failed, text) in asked.items() if not failed}
+    assert known == {code: driver.NAMES[code] for code in known} and driver.NAMES.keys() - known.keys() <= {36, 226, 721}  # younger ones
 
 
 def test_every_entry_point_is_called_with_arguments_that_the_fake_accepts(cuda):
@@ -203,7 +214,7 @@ def test_no_library(monkeypatch, cuda):
     assert re.search("GRAPHFLOW_LIBCUDA names cannot be loaded.*nowhere", driver.why_not())
 
 
-@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has a GPU")
+@pytest.mark.skipif(NVIDIAS is not None, reason="this machine has NVIDIA's driver")
 def test_finding_out_that_there_is_no_driver_is_cheap(monkeypatch):
     code = """
 import sys, time
