@@ -53,6 +53,7 @@ def cuda(monkeypatch, tmp_path):
     monkeypatch.setenv("GRAPHFLOW_LIBCUDA", str(path))
     monkeypatch.setenv("GRAPHFLOW_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(driver, "_installed", [])
 
     def start(options: str = "") -> None:
         device.reset()
@@ -64,7 +65,6 @@ def cuda(monkeypatch, tmp_path):
     yield SimpleNamespace(start=start, path=path, raw=fake, cache=tmp_path / "cache", shutdown=fake.fake_shutdown,
                           fail=lambda name, code, times=-1: fake.fake_fail(name.encode(), code, times),
                           calls=lambda name: fake.fake_calls(name.encode()), live=lambda kind: fake.fake_live(kind.encode()))
-    fake.fake_fail(b"", 0, 0)
     device.reset()
     driver.forget()
 
@@ -80,12 +80,10 @@ def gpu(request):
         with driver.installed(testing.EmulatedDriver()):
             yield device.devices()[0]
     else:
-        driver.forget()
-        if driver.why_not():
-            pytest.skip(driver.why_not())
+        if request.config.option.gpu != "real":
+            pytest.skip("the tests run without --gpu=real")
         yield device.devices()[0]
     device.reset()
-    driver.forget()
 
 
 def floats(device, *values):
@@ -106,4 +104,5 @@ def read(device, address, count, dtype=np.float32):
 def child(code: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs a program in a process of its own, with the fake; `environment` is added."""
     known = {**os.environ, "GRAPHFLOW_LIBCUDA": str(library()), "PYTHONPATH": str(HERE.parent), **environment}
+    known.pop("CUDA_VISIBLE_DEVICES", None)
     return subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, timeout=60)

@@ -434,7 +434,7 @@ def test_an_unknown_symbol(cuda):
         the_device().kernel(PTX, "mul")
 
 
-@pytest.mark.parametrize("grid, block, shared", [((0, 1, 1), (32, 1, 1), 0), ((1, 1, 1), (1025, 1, 1), 0), ((1, 1, 1), (1, 1, 1), 1 << 20),
+@pytest.mark.parametrize("grid, block, shared", [((1, 1, 1), (1025, 1, 1), 0), ((1, 1, 1), (1, 1, 1), 1 << 20),
                                                  ((1, 70000, 1), (1, 1, 1), 0)])
 def test_launches_beyond_the_limits(cuda, grid, block, shared):
     device = the_device()
@@ -442,6 +442,12 @@ def test_launches_beyond_the_limits(cuda, grid, block, shared):
     with pytest.raises(errors.InternalError, match="launching my kernel: CUDA_ERROR_INVALID_VALUE"):
         launch()
     device.synchronize()  # nothing is lost
+
+
+@pytest.mark.parametrize("grid, block", [((0, 1, 1), (32, 1, 1)), (((1 << 32) + 1, 1, 1), (32, 1, 1)), ((1, 1, 1), (-1, 1, 1))])
+def test_launches_that_are_none(cuda, grid, block):
+    with pytest.raises(ValueError, match=r"shared cannot be launched with grid .* and block .*: sizes are from 1"):
+        the_device().kernel(PTX, "shared").prepare("p", [0], grid, block)
 
 
 # ---------------------------------------------------------------- graphs

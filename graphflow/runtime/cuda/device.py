@@ -167,6 +167,8 @@ class Launch:
     __slots__ = ("function", "grid", "block", "shared_bytes", "prepared")
 
     def __init__(self, function: Function, kinds: str, values: Sequence[Any], grid: Size, block: Size, shared_bytes: int = 0):
+        if any(not 0 < n < 1 << 31 for n in (*grid, *block)):  # ctypes would take the low 32 bits of what is larger
+            raise ValueError(f"{function.label} cannot be launched with grid {grid} and block {block}: sizes are from 1 to 2**31 - 1")
         self.function, self.grid, self.block, self.shared_bytes = function, grid, block, shared_bytes
         self.prepared = function.device.driver.prepare(function.handle, kinds, values)
 

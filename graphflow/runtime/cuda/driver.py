@@ -296,7 +296,6 @@ def forget() -> None:
     global _found
     with _lock:
         _found = None
-        _installed.clear()
 
 
 # ---------------------------------------------------------------- libcuda
