@@ -397,7 +397,7 @@ class Device(_Emitter):
             self.line("x = thread()")
             self.place("row", self.index_of("block()"))
         self.unflatten(self.kernel.outer, "row")
-        self.kept: dict[Expr, str] = {}
+        self.kept: dict[tuple[Expr, tuple[Axis, ...]], str] = {}  # by value and the places at which it was computed
         groups = self.plan.groups
         for number, group in enumerate(groups):
             if number and self._meets(group, groups[:number]):
@@ -470,7 +470,7 @@ class Device(_Emitter):
                                  and (e.op in HEAVY or e.op == "at" and e.data.role == "in"))
         same = [s for g in later for s in g if inner_axes(s, self.kernel) == tuple(inner)]
         again = found(same)
-        return [e for e in found(group) if e in again and e not in self.kept]
+        return [e for e in found(group) if e in again and (e, tuple(inner)) not in self.kept]
 
     def _strided(self, axes: Sequence[Axis], body, keep: Sequence[Expr] = ()) -> None:
         """Runs `body` at every place of `axes`, dealt to the threads of the team: 4 neighbours each where the sizes allow."""
@@ -495,7 +495,7 @@ class Device(_Emitter):
         arrays = {}
         for e in keep:
             if (len(self.kept) + 1) * turns * lanes <= REGISTERS and not isinstance(e.dtype, tuple):
-                arrays[e] = self.kept[e] = f"kept{len(self.kept)}"
+                arrays[e] = self.kept[e, tuple(axes)] = f"kept{len(self.kept)}"
                 self.line(f"{arrays[e]} = stack_{e.dtype.code}({turns * lanes})", 0)
         self.open(f"for turn in unroll({turns}):")
         self.line(f"start = (turn * {team} + x) * {lanes}")
@@ -504,8 +504,8 @@ class Device(_Emitter):
         self.open(f"for u in unroll({lanes}):")
         self.line("at = start + u")
         self.unflatten(axes, "at")
-        for e, name in self.kept.items():
-            if e not in arrays and ir.axes_in(e) & set(axes) <= set(axes) and set(ir.axes_in(e)) - set(self.kernel.outer) == set(axes):
+        for (e, places), name in self.kept.items():
+            if e not in arrays and places == tuple(axes):
                 self.stack[-1].names[e] = t = self.name()
                 self.line(f"{t} = ld_{e.dtype.code}({name}, turn * {lanes} + u, 99)")
         for e, name in arrays.items():
@@ -663,7 +663,9 @@ class Device(_Emitter):
         if e.dtype is types.int64 and e.op in ("floordiv", "mod") and e.args[1].op in ("const", "size") and (
                 (bound := _range(e.args[0])) is not None and bound[0] >= 0):
             return f"{'udiv' if e.op == 'floordiv' else 'umod'}({a[0]}, {a[1]})"
-        return super()._spell(e, a, level)
+        text = super()._spell(e, a, level)
+        data = e.dtype is types.int64 and e.op in ir.SCALAR and e.op not in _ARITHMETIC
+        return f"to_i64({text})" if data else text  # of short literals, for one, before it meets others
 
     def _complex_word(self, e: Expr, a: list[str]) -> str:
         word = _COMPLEX.get(e.op)

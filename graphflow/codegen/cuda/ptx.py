@@ -200,10 +200,12 @@ class _Translator(translate._Translator):
         if not _takes_literals(name):
             kinds = [self.plain_type(v.type) for v in values if not isinstance(v.type, types.IntegerLiteral)]
             whole = next((k for k in kinds if isinstance(k, types.Integer)), types.int32)
-            if not any(isinstance(k, (types.Float, types.Complex)) for k in kinds) or name in ("shuffle_xor", "shuffle_up", "shuffle_down"):
-                values = [translate._Value(whole if name[:7] != "shuffle" else types.int32,
-                                           self.cast(v, whole if name[:7] != "shuffle" else types.int32))
-                          if isinstance(v.type, types.IntegerLiteral) else v for v in values]
+            if not any(isinstance(k, (types.Float, types.Complex)) for k in kinds) or name[:7] == "shuffle":
+                if name[:7] == "shuffle":
+                    whole = types.int32
+                elif any(self.plain_type(v.type) == types.int64 for v in values) and isinstance(whole, types.Integer) and whole.signed:
+                    whole = types.int64
+                values = [translate._Value(whole, self.cast(v, whole)) if isinstance(v.type, types.IntegerLiteral) else v for v in values]
         else:
             values = [translate._Value(v.type, ir.Constant(I64, v.type.literal_value)) if isinstance(v.type, types.IntegerLiteral) else v
                       for v in values]
