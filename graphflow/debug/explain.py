@@ -231,6 +231,11 @@ def _kernel(u: Unit, plan: Any) -> KernelInfo:
     names = list(dict.fromkeys(n for op in u.cluster.ops for n in (op.origin or (op.name,))))
     if u.launch is not None:
         k = u.launch
+        if u.covered and u.cluster in plan.done_by_library:
+            return KernelInfo("(done by the library)", f"{u.cluster.kind} (GPU)", names, "", 0, 0, 1)
+        by = plan.libraries_used.get(u.cluster.ops[0].name) if u.library is not None else None
+        if by is not None:
+            return KernelInfo(by, f"{u.cluster.kind} (GPU)", names, "", sum(plan.nbytes(b) for b in k.buffers), 0, 1, "", u.prologue)
         return KernelInfo(label(u), f"{u.cluster.kind} (GPU)", names, k.source, sum(plan.nbytes(b) for b in k.buffers), 0,
                           types.evaluate(types.product(k.grid), plan.env) * k.threads, "", u.prologue)
     if u.emitted is None:

@@ -44,6 +44,8 @@ class Unit:
     nest: flow.Nest | None = None  # a branch or loop: the programs inside
     home: Any = field(default=None, metadata={"stored": False})  # the Compiled it belongs to
     launch: Launch | None = field(default=None, metadata={"stored": False})  # of a kernel on a GPU
+    library: LibraryCall | None = field(default=None, metadata={"stored": False})  # what a library may do instead of this and its `covered`
+    covered: bool = field(default=False, metadata={"stored": False})  # the unit before it does this too where the library is used
 
     @property
     def host(self) -> bool:
@@ -56,6 +58,16 @@ class Unit:
     @property
     def op(self) -> Operation:
         return self.cluster.ops[-1]
+
+
+@dataclass
+class LibraryCall:
+    """A product or convolution (see codegen/cuda/library_calls.py), its result, and what its epilogue reads."""
+
+    call: Any
+    out: ir.Buffer
+    bias: ir.Buffer | None = None
+    add: ir.Buffer | None = None
 
 
 def _engine(op: Operation) -> str | None:
@@ -222,36 +234,63 @@ class Compiled:
         """The launches of a cluster that runs on a GPU, a unit each."""
         from ..codegen.cuda import emit
 
-        alias: dict[ir.Buffer, ir.Buffer] = {}
         if c.kind == "contraction":
-            from ..codegen.cuda import gemm
-
-            op, result = c.ops[0], c.ops[0].outputs[0]
-            if len(c.ops) == 1:
-                launches = gemm.kernels(name, op, self.buffers)
-            else:
-                place = self.buffers.get(result) or ir.Buffer(result.dtype.compute, result.sizes, "part", "product")  # type: ignore[arg-type]
-                then = simplify.linear(lower.lower(name, c.staged, [t for t in c.outputs if t is not result], c.depth,
-                                                   {**self.buffers, result: place}))
-                taken = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
-                alias = self._in_place(then, step, may_commit, taken | {place})
-                launches = gemm.kernels(name, op, self.buffers, then, place, alias)
+            self._product_on_device(c, name, step, may_commit, roots)
+            return
+        alias: dict[ir.Buffer, ir.Buffer] = {}
+        if c.kind == "scatter":
+            made = simplify.linear(self._scatter(name, c.ops[0], step, may_commit))
+            alias = self.updated.get(made.stages[-1].target, {})
+        elif c.kind == "scan":
+            made = simplify.linear(lower.lower_scan(name, c.ops[0], self.buffers))
         else:
-            if c.kind == "scatter":
-                made = simplify.linear(self._scatter(name, c.ops[0], step, may_commit))
-                alias = self.updated.get(made.stages[-1].target, {})
-            elif c.kind == "scan":
-                made = simplify.linear(lower.lower_scan(name, c.ops[0], self.buffers))
-            else:
-                made = simplify.linear(lower.lower(name, c.staged, c.outputs, c.depth, self.buffers))
-                alias = self._in_place(made, step, may_commit)
-            launches = emit.launches(made, alias)
+            made = simplify.linear(lower.lower(name, c.staged, c.outputs, c.depth, self.buffers))
+            alias = self._in_place(made, step, may_commit)
+        self._launched(c, emit.launches(made, alias), alias, roots)
+
+    def _launched(self, c: fusion.Cluster, launches: Sequence[Launch], alias: Mapping[ir.Buffer, ir.Buffer], roots: set[ir.Buffer],
+                  library: LibraryCall | None = None) -> None:
         commits = any(self._is_variable(b) for b in alias.values())
         targets = [b for k in launches for b in k.writes]
         self.parted = {b for b in targets if targets.count(b) > 1}
-        for k in launches:
-            reads = [b for b in k.buffers if b not in k.writes or b in self.parted]
-            self.units.append(self._once(Unit(c, None, reads, list(k.writes), commits, launch=k), roots | self.parted))
+        for number, k in enumerate(launches):
+            reads, writes = [b for b in k.buffers if b not in k.writes or b in self.parted], list(k.writes)
+            if library is not None and number == 0:  # it does all of it at once
+                writes = list(dict.fromkeys(targets))
+                reads = [b for b in dict.fromkeys(b for k in launches for b in k.buffers) if b not in writes]
+            u = Unit(c, None, reads, writes, commits, launch=k)
+            u.library, u.covered = library if number == 0 else None, library is not None and number > 0
+            self.units.append(u if library is not None and len(launches) > 1 else self._once(u, roots | self.parted))
+
+    def _product_on_device(self, c: fusion.Cluster, name: str, step: int, may_commit: bool, roots: set[ir.Buffer]) -> None:
+        """A product with what follows it, generated; a library may take its place, or that of the product alone."""
+        from ..codegen.cuda import emit, gemm, library_calls
+        from .cuda import libraries
+
+        op, result = c.ops[0], c.ops[0].outputs[0]
+        found = contract.product(op, lambda t, index: ir.load(self.buffers[t], index) if t in self.buffers else None)
+        described = None if found is None else library_calls.from_product(found, result.dtype)
+        if described is not None and not libraries.available(libraries.library_of(described)):
+            described = None
+        out = self.buffers.get(result)
+        if len(c.ops) == 1:
+            assert out is not None
+            library = None if described is None else LibraryCall(described, out)
+            self._launched(c, gemm.kernels(name, op, self.buffers), {}, roots, library)
+            return
+        place = out or ir.Buffer(result.dtype.compute, result.sizes, "part", "product")  # type: ignore[arg-type]
+        others = [t for t in c.outputs if t is not result]
+        then = simplify.linear(lower.lower(name, c.staged, others, c.depth, {**self.buffers, result: place}))
+        taken = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
+        fused = library_calls.fused(described, then, place) if described is not None and out is None else None
+        if described is None or fused is not None:
+            alias = self._in_place(then, step, may_commit, taken | {place})
+            library = None if fused is None or alias else LibraryCall(fused.call, fused.out, fused.bias, fused.add)
+            self._launched(c, gemm.kernels(name, op, self.buffers, then, place, alias), alias, roots, library)
+            return
+        self._launched(c, gemm.kernels(name, op, {**self.buffers, result: place}), {}, roots, LibraryCall(described, place))
+        alias = self._in_place(then, step, may_commit, taken)
+        self._launched(c, emit.launches(then, alias), alias, roots)
 
     def _unwritten(self) -> set[ir.Buffer]:
         """Constants, and variables that the program only reads; in a loop what it reads from outside."""

@@ -67,6 +67,12 @@ class Segment:
 
     def launch(self, u: Unit) -> None:
         assert u.launch is not None
+        call = self.plan.by_library(u)
+        if call is not None or u.covered and u.cluster in self.plan.done_by_library:
+            if call is not None:
+                self.add(u, call)
+                self.units.append(u)
+            return
         base = CHECKS * (len(self.plan.checked) + 1)
         if u.launch.checks:
             self.plan.checked.append(u)
@@ -119,6 +125,10 @@ class DevicePlan(Plan):
         self.spare: dict[ir.Buffer, ir.Buffer]  # see `flow.lifetimes`
         self.mirrors: dict[ir.Buffer, Variable] = {}
         self.blocks: list[int] = []
+        self.workspace = 0, 0
+        self.done_by_library: list[Any] = []  # clusters
+        self.libraries_used: dict[str, str] = {}  # by op, what computes it
+        self.refused: dict[str, str] = {}  # and why no library does
         # While a run is watched: what has been queued, when, and a function that waits and tells how long it took on the device.
         self.watched: list[tuple[Unit | str, float, Callable[[], float]]] | None = None
         super().__init__(compiled, env, store, threads, limit)
@@ -347,6 +357,33 @@ class DevicePlan(Plan):
         """The launch of a unit, bound to memory."""
         return self.bound(u.launch, {b: self.there[self.alias.get(b, b)] for b in u.launch.buffers}, base,  # type: ignore[union-attr]
                           u.commits and self.guards)
+
+    def by_library(self, u: Unit) -> Callable[[], None] | None:
+        """The call of a library that computes a unit, and those it covers; None where a generated kernel does."""
+        if u.library is None:
+            return None
+        from . import libraries
+
+        wanted, device = u.library, self.device
+        described = wanted.call.bind(self.env)
+        try:
+            call = libraries.prepare(described, device.ordinal)
+        except (libraries.Refused, libraries.LibraryError) as error:
+            self.refused[u.cluster.ops[0].name] = str(error)  # `explain` tells
+            return None
+        self.done_by_library.append(u.cluster)
+        self.libraries_used[u.cluster.ops[0].name] = call.label
+        space = self._workspace(call.workspace_bytes or 0)
+        first, second = (self.there[self.alias.get(b, b)] for b in wanted.call.reads)
+        result = self.there[self.alias.get(wanted.out, wanted.out)]
+        more = {n: self.there[self.alias.get(b, b)] for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}
+        return lambda: call.enqueue(device.stream, first, second, result, workspace=space, **more)
+
+    def _workspace(self, nbytes: int) -> int:
+        """Memory that one call of a library after the other uses."""
+        if nbytes > self.workspace[1]:
+            self.workspace = self._take(nbytes), nbytes
+        return self.workspace[0]
 
     def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
         from ...codegen.cuda import emit, ptx
