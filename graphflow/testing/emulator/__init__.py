@@ -1,0 +1,1 @@
+"""The PTX emulator; its face is `graphflow.testing.ptx`."""
