@@ -63,6 +63,7 @@ class Geometry:
         self.block_of = number // (self.warps * WARP)
         self.thread_of = number % (self.warps * WARP)
         self.exists = self.thread_of < self.threads
+        self.full = bool(self.exists.all())
         x, y, _ = self.block
         t = self.thread_of.astype("u4")
         lane = t % np.uint32(WARP)
@@ -189,10 +190,11 @@ class Frame:
 
     # The run ------------------------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        self.R = self.program.slots.bind(self.lanes, self, self._outside)
-        g = self.geometry
-        live = None if g.exists.all() else g.exists.copy()
-        _Walk(self, live).run()
+        slots = self.program.slots
+        bound = slots.bind(self.lanes, self, self._outside)
+        self.R = bound.slots
+        _Walk(self, None if self.geometry.full else self.geometry.exists.copy()).run()
+        slots.release(bound)
         self._races()
         if self.checks.counters:
             L.count(self.log, self.lanes, self.counters)

@@ -30,7 +30,10 @@ def to_bf16(x: np.ndarray, mode: str = "rn") -> np.ndarray:
 
 def flush(x: np.ndarray) -> np.ndarray:
     """Subnormal float32 values become zeros of their sign (.ftz)."""
-    return np.where(np.abs(x) < TINY, np.copysign(np.float32(0), x), x) if x.dtype == np.float32 else x
+    if x.dtype != np.float32:
+        return x
+    small = np.abs(x) < TINY
+    return np.where(small, np.copysign(np.float32(0), x), x) if small.any() else x
 
 
 def odd32(x: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,18 @@ def immediate(text: str, dtype: np.dtype) -> np.ndarray | None:
     return np.array(number & ((1 << 8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype)
 
 
+class Bound(NamedTuple):
+    """The operands of a batch: what each slot holds, and the arrays of all registers (a row each)."""
+
+    lanes: int
+    slots: list
+    pools: dict[str, np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(pool.nbytes for pool in self.pools.values())
+
+
 class Slots:
     """The positions of all operands of one kernel. `registers`: name -> pool ("?", "u2", "u4", "u8")."""
 
@@ -60,6 +73,8 @@ class Slots:
             self.counts[pool] += 1
         self._known: dict[tuple, int] = {}
         self.recipes: list[tuple] = [("frame",)]  # kind and what bind needs; position = slot
+        self._kept: dict[int, list[Bound]] = {}    # by lanes
+        self._outside: list[int] = []
 
     def add(self, *recipe) -> int:
         slot = self._known.get(recipe)
@@ -83,10 +98,27 @@ class Slots:
     def width(self, register: str) -> int:
         return np.dtype(self.rows[register][0]).itemsize
 
-    def bind(self, lanes: int, frame: object, outside: Callable[..., object]) -> list:
-        """The list of operands for `lanes` threads; `outside(recipe)` answers what only the launch knows."""
-        pools = {pool: np.zeros((max(count, 1), lanes), pool) for pool, count in self.counts.items()}
-        out: list = [frame]
+    def bind(self, lanes: int, frame: object, outside: Callable[..., object]) -> Bound:
+        """The operands for `lanes` threads; `outside(*recipe)` answers what only the launch knows. Give them back with `release`."""
+        kept = self._kept.setdefault(lanes, [])
+        bound = kept.pop() if kept else self._fresh(lanes)
+        for pool in bound.pools.values():
+            pool.fill(0)
+        bound.slots[FRAME] = frame
+        for slot in self._outside:
+            bound.slots[slot] = outside(*self.recipes[slot])
+        return bound
+
+    def release(self, bound: Bound) -> None:
+        """Keeps the arrays for the next launch of as many threads."""
+        bound.slots[FRAME] = None
+        kept = self._kept.setdefault(bound.lanes, [])
+        if len(kept) < 2 and bound.nbytes < 4 << 20:
+            kept.append(bound)
+
+    def _fresh(self, lanes: int) -> Bound:
+        pools = {pool: np.zeros((count, lanes), pool) for pool, count in self.counts.items() if count}
+        out: list = [None]
         for recipe in self.recipes[1:]:
             kind = recipe[0]
             if kind == "register":
@@ -94,8 +126,7 @@ class Slots:
                 values = pools[pool][row]
                 step = values.itemsize // np.dtype(dtype).itemsize
                 out.append(values if values.dtype.str == dtype else values.view(dtype)[::step] if step > 1 else values.view(dtype))
-            elif kind == "constant":
-                out.append(np.frombuffer(recipe[2], recipe[1]).reshape(()))
             else:
-                out.append(outside(*recipe))
-        return out
+                out.append(np.frombuffer(recipe[2], recipe[1]).reshape(()) if kind == "constant" else None)
+        self._outside = [i for i, recipe in enumerate(self.recipes) if recipe[0] not in ("frame", "register", "constant")]
+        return Bound(lanes, out, pools)
