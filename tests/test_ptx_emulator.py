@@ -1,11 +1,15 @@
 """The PTX emulator: instructions against values computed by hand, each defect provoked, counters against counts by hand."""
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import numpy as np
+import pytest
+from ptx_cases import CASES, HEAD, Case, same
 
 from graphflow.testing import emulated_gpu, ptx
 
-HEAD = ".version 7.8\n.target sm_90\n.address_size 64\n"
 SCALE = HEAD + """
 .visible .entry scale(.param .u64 .ptr .align 4 a, .param .u64 b, .param .u32 n, .param .f32 s)
 {
@@ -19,6 +23,26 @@ SCALE = HEAD + """
 DONE: ret;
 }
 """
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_an_instruction(case: Case):
+    same(case.run(), case.values())
+
+
+def assembles(text: str, path, arch: str = "sm_90") -> None:
+    """NVIDIA's assembler takes the text; skipped where it is not installed."""
+    tool = shutil.which("ptxas") or shutil.which("/usr/local/bin/ptxas")
+    if tool is None:
+        pytest.skip("ptxas is not installed")
+    (path / "kernel.ptx").write_text(text)
+    done = subprocess.run([tool, f"-arch={arch}", "-O0", str(path / "kernel.ptx"), "-o", str(path / "kernel.cubin")], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_assembler_accepts_every_case(tmp_path):
+    assembles(HEAD + "\n".join(case.text(f"case{i}") for i, case in enumerate(CASES.values())) + SCALE.removeprefix(HEAD), tmp_path)
 
 
 def test_a_kernel_on_arrays():

@@ -157,7 +157,7 @@ def _min(ins: Instruction) -> Pure:
     small = ins.op == "min"
     if not _is_float(ins):
         modifiers(ins)
-        return _same(np.minimum if small else np.maximum, ins, 2)
+        return _same(np.minimum if small else np.maximum, ins, 2, False)  # NumPy wants their `out` by name
     mods = modifiers(ins, "ftz", "NaN")
     pick = F.smaller if small else F.larger
     pick = F.spreading(pick) if "NaN" in mods else pick
