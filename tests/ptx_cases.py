@@ -290,7 +290,8 @@ INTEGER = {
                     _bfe(64, False)),
     "bfi.b32": Case("bfi.b32 %d, %a, %b, 5, 9;", "u32 u32 u32 u32", (U32, V32, U32), _bfi(32)),
     "bfi.b32 at the end": Case("bfi.b32 %d, %a, %b, 28, 9;", "u32 u32 u32 u32", (U32, V32, U32), lambda a, b, c: _bfi(32)(a, b, c, 28, 9)),
-    "szext.clamp.s32": Case("szext.clamp.s32 %d, %a, %b;", "s32 s32 u32", ([127, 128, 255, -1, 5], [8, 8, 8, 40, 0]), [127, -128, -1, -1, 0]),
+    "szext.clamp.s32": Case("szext.clamp.s32 %d, %a, %b;", "s32 s32 u32", ([127, 128, 255, -1, 5], [8, 8, 8, 40, 0]),
+        [127, -128, -1, -1, 0]),
     "szext.wrap.u32": Case("szext.wrap.u32 %d, %a, %b;", "u32 u32 u32", ([511, 511, 511], [8, 9, 40]), [255, 511, 255]),
     "popc.b32": Case("popc.b32 %d, %a;", "u32 u32", (U32,), int.bit_count),
     "popc.b64": Case("popc.b64 %d, %a;", "u32 u64", (U64,), int.bit_count),
@@ -314,7 +315,8 @@ INTEGER = {
     "set.lt.u32.s32": Case("set.lt.u32.s32 %d, %a, %b;", "u32 s32 s32", (I32, J32), lambda a, b: -(a < b)),
     "guard": Case("setp.lt.s32 %p1, %a, 0; mov.b32 %d, %a; @%p1 neg.s32 %d, %a; @!%p1 add.s32 %d, %a, 1;", "s32 s32", ([5, -5, 0], ),
                   [6, 5, 1]),
-    "a taken branch": Case("mov.b32 %d, %a; setp.gt.s32 %p1, %a, 3; @%p1 bra L; neg.s32 %d, %a; L:", "s32 s32", ([2, 5, 3, 9],), [-2, 5, -3, 9]),
+    "a taken branch": Case("mov.b32 %d, %a; setp.gt.s32 %p1, %a, 3; @%p1 bra L; neg.s32 %d, %a; L:", "s32 s32", ([2, 5, 3, 9],),
+        [-2, 5, -3, 9]),
     "a loop": Case("mov.b32 %d, 0; mov.b32 %r1, %a; L: setp.le.s32 %p1, %r1, 0; @%p1 bra E; add.s32 %d, %d, %r1; sub.s32 %r1, %r1, 1; "
                    "bra.uni L; E:", "s32 s32", ([0, 1, 2, 10, 5],), [0, 1, 3, 55, 15]),
     "and.pred": Case("and.pred %d, %a, %b;", "pred pred pred", ([0, 0, 1, 1], [0, 1, 0, 1]), [0, 0, 0, 1]),
@@ -334,7 +336,8 @@ COMPARE = {
            "gtu": [0, 1, 0, 1, 1, 1, 0], "geu": [0, 1, 1, 1, 1, 1, 1], "num": [1, 1, 1, 0, 0, 0, 1], "nan": [0, 0, 0, 1, 1, 1, 0]}.items()},
     "setp.and": Case("setp.gt.s32 %p1, %a, 0; setp.lt.and.s32 %d, %a, %b, %p1;", "pred s32 s32", ([1, 1, -1], [2, 0, 5]), [1, 0, 0]),
     "setp.or not": Case("setp.gt.s32 %p1, %a, 0; setp.lt.or.s32 %d, %a, %b, !%p1;", "pred s32 s32", ([1, 1, -1], [2, 0, -5]), [1, 0, 1]),
-    "setp of two": Case("setp.lt.s32 %p1|%p2, %a, %b; selp.b32 %d, 1, 0, %p2; @%p1 add.s32 %d, %d, 2;", "s32 s32 s32", ([1, 3], [2, 2]), [2, 1]),
+    "setp of two": Case("setp.lt.s32 %p1|%p2, %a, %b; selp.b32 %d, 1, 0, %p2; @%p1 add.s32 %d, %d, 2;", "s32 s32 s32", ([1, 3], [2, 2]),
+        [2, 1]),
     "setp.ftz": Case("setp.eq.ftz.f32 %d, %a, %b;", "pred f32 f32", ([1e-40, 1e-40, 1.0], [0.0, 2e-40, 1.0]), [1, 1, 1]),
 }
 _SIGNED = {"f32": (F, G, H), "f64": (F, G, H), "f16": tuple(_random("f16", 100, 5) for _ in range(3)),
@@ -355,7 +358,8 @@ FLOATING = {
        for kind in ("f32", "f64") for mode in ("rz", "rm", "rp")
        for op, f in (("add", lambda a, b: a + b), ("sub", lambda a, b: a - b), ("mul", lambda a, b: a * b), ("div", lambda a, b: a / b))},
     **{f"fma.{mode}.{kind}": Case(f"fma.{mode}.{kind} %d, %a, %b, %c;", f"{kind} {kind} {kind} {kind}", _MANY[kind],
-                                  exactly(lambda a, b, c: a * b + c, kind, mode)) for kind in ("f32", "f64") for mode in ("rz", "rm", "rp")},
+                                  exactly(lambda a, b, c: a * b + c, kind, mode)) for kind in ("f32", "f64")
+            for mode in ("rz", "rm", "rp")},
     **{f"{op}.{kind}": Case(f"{op}.{kind} %d, %a, %b;", f"{kind} {kind} {kind}", _MANY[kind][:2], exactly(lambda a, b: a / b, kind))
        for op, kind in (("div.rn", "f32"), ("div.rn", "f64"), ("div.full", "f32"), ("div.approx", "f32"))},
     "rcp.rn.f32": Case("rcp.rn.f32 %d, %a;", "f32 f32", (_MANY["f32"][0],), exactly(lambda a: 1 / a, "f32")),
@@ -402,13 +406,15 @@ FLOATING = {
 }
 _EDGE = [0.5, 1.5, 2.5, -0.5, -1.5, 0.49999997, 3e9, -3e9, 1e20, -1e20, NAN, INF, -INF, 255.5, -129.0, 65535.9]
 _EDGE = [struct.unpack("<f", struct.pack("<f", v))[0] for v in _EDGE]
-_NEAR = [1.0, 1 + 2.0 ** -11, 1 + 3 * 2.0 ** -11, 1 + 2.0 ** -8, 1 + 3 * 2.0 ** -8, 1 + 2.0 ** -8 + 2.0 ** -20, 65519.0, 65520.0, 1e-8, -6e-8, 3.14159]
+_NEAR = [1.0, 1 + 2.0 ** -11, 1 + 3 * 2.0 ** -11, 1 + 2.0 ** -8, 1 + 3 * 2.0 ** -8, 1 + 2.0 ** -8 + 2.0 ** -20, 65519.0, 65520.0, 1e-8,
+        -6e-8, 3.14159]
 _NEAR = [struct.unpack("<f", struct.pack("<f", v))[0] for v in _NEAR]
 _HALF = [1.0, -2.5, 65504.0, 2.0 ** -24, 0.333251953125]
 CONVERT = {
     **{f"cvt.{mode}.{kind}.f32": Case(f"cvt.{mode}.{kind}.f32 %d, %a;", f"{kind} f32", (_EDGE,), _clamp(low, high, f))
        for mode, f in (("rni", _half_even), ("rzi", math.trunc), ("rmi", math.floor), ("rpi", math.ceil))
-       for kind, low, high in (("s32", -2 ** 31, 2 ** 31 - 1), ("u32", 0, 2 ** 32 - 1), ("s64", -2 ** 63, 2 ** 63 - 1), ("u64", 0, 2 ** 64 - 1),
+       for kind, low, high in (("s32", -2 ** 31, 2 ** 31 - 1), ("u32", 0, 2 ** 32 - 1), ("s64", -2 ** 63, 2 ** 63 - 1),
+        ("u64", 0, 2 ** 64 - 1),
                                ("s16", -2 ** 15, 2 ** 15 - 1), ("u16", 0, 2 ** 16 - 1))},
     "cvt.rzi.s32.f64": Case("cvt.rzi.s32.f64 %d, %a;", "s32 f64", (_EDGE,), _clamp(-2 ** 31, 2 ** 31 - 1, math.trunc)),
     "cvt.rzi.u8.f32": Case("cvt.rzi.u8.f32 %h1, %a; cvt.u32.u16 %d, %h1;", "u32 f32", (_EDGE,), _clamp(0, 255, math.trunc)),
@@ -418,8 +424,10 @@ CONVERT = {
     "cvt.rn.f32.s64": Case("cvt.rn.f32.s64 %d, %a;", "f32 s64", (I64,), exactly(lambda a: a, "f32")),
     "cvt.rn.f64.u64": Case("cvt.rn.f64.u64 %d, %a;", "f64 u64", (U64,), exactly(lambda a: a, "f64")),
     "cvt.rn.f64.s32": Case("cvt.rn.f64.s32 %d, %a;", "f64 s32", (I32,), float),
-    **{f"cvt.{mode}.f32.s32": Case(f"cvt.{mode}.f32.s32 %d, %a;", "f32 s32", (I32,), exactly(lambda a: a, "f32", mode)) for mode in ("rz", "rm", "rp")},
-    **{f"cvt.{mode}.f64.s64": Case(f"cvt.{mode}.f64.s64 %d, %a;", "f64 s64", (I64,), exactly(lambda a: a, "f64", mode)) for mode in ("rz", "rm", "rp")},
+    **{f"cvt.{mode}.f32.s32": Case(f"cvt.{mode}.f32.s32 %d, %a;", "f32 s32", (I32,), exactly(lambda a: a, "f32", mode))
+        for mode in ("rz", "rm", "rp")},
+    **{f"cvt.{mode}.f64.s64": Case(f"cvt.{mode}.f64.s64 %d, %a;", "f64 s64", (I64,), exactly(lambda a: a, "f64", mode))
+        for mode in ("rz", "rm", "rp")},
     "cvt.rn.f16.s32": Case("cvt.rn.f16.s32 %d, %a;", "f16 s32", ([1, 2049, 2051, -4097, 100000],), exactly(lambda a: a, "f16")),
     "cvt.f32.f16": Case("cvt.f32.f16 %d, %a;", "f32 f16", (_HALF,), float),
     "cvt.f64.f32": Case("cvt.f64.f32 %d, %a;", "f64 f32", (_NEAR,), float),
@@ -427,10 +435,13 @@ CONVERT = {
     **{f"cvt.{mode}.{kind}.f32": Case(f"cvt.{mode}.{kind}.f32 %d, %a;", f"{kind} f32", (_NEAR,), exactly(lambda a: a, kind, mode))
        for kind, modes in (("f16", ("rn", "rz")), ("bf16", ("rn", "rz"))) for mode in modes},
     "cvt.rna.tf32.f32": Case("cvt.rna.tf32.f32 %d, %a;", "f32 f32", (_NEAR,), exactly(lambda a: a, "tf32", "rna")),
-    **{f"cvt.{mode}.f32.f64": Case(f"cvt.{mode}.f32.f64 %d, %a;", "f32 f64", ([0.1, -0.1, 1 + 2.0 ** -24, 1 + 2.0 ** -24 + 2.0 ** -50, 1e300],),
+    **{f"cvt.{mode}.f32.f64": Case(f"cvt.{mode}.f32.f64 %d, %a;", "f32 f64",
+        ([0.1, -0.1, 1 + 2.0 ** -24, 1 + 2.0 ** -24 + 2.0 ** -50, 1e300],),
                                    exactly(lambda a: a, "f32", mode)) for mode in ("rn", "rz", "rm", "rp")},
-    "cvt.rn.f16.f64": Case("cvt.rn.f16.f64 %d, %a;", "f16 f64", ([1 + 2.0 ** -11 + 2.0 ** -40, 1 + 2.0 ** -11, 0.1],), exactly(lambda a: a, "f16")),
-    "cvt.rn.bf16x2.f32": Case("cvt.rn.bf16x2.f32 %d, %a, %b;", "u32 f32 f32", ([1.0, 3.14159274], [2.0, -1.00390625]), [0x3F804000, 0x4049BF80]),
+    "cvt.rn.f16.f64": Case("cvt.rn.f16.f64 %d, %a;", "f16 f64", ([1 + 2.0 ** -11 + 2.0 ** -40, 1 + 2.0 ** -11, 0.1],),
+        exactly(lambda a: a, "f16")),
+    "cvt.rn.bf16x2.f32": Case("cvt.rn.bf16x2.f32 %d, %a, %b;", "u32 f32 f32", ([1.0, 3.14159274], [2.0, -1.00390625]),
+        [0x3F804000, 0x4049BF80]),
     "cvt.rn.f16x2.f32": Case("cvt.rn.f16x2.f32 %d, %a, %b;", "u32 f32 f32", ([1.0, 65504.0], [2.0, -0.5]), [0x3C004000, 0x7BFFB800]),
     "cvt.rni.f32.f32": Case("cvt.rni.f32.f32 %d, %a;", "f32 f32", ([0.5, 1.5, -2.5, 2.4],), [0.0, 2.0, -2.0, 2.0]),
     "cvt.rmi.f64.f64": Case("cvt.rmi.f64.f64 %d, %a;", "f64 f64", ([0.5, -0.5],), [0.0, -1.0]),
