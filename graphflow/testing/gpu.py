@@ -66,8 +66,9 @@ class EmulatedDriver(Driver):
         if memory > _STRIDE // 2:
             raise ValueError(f"an emulated device has at most {_STRIDE // 2} bytes, got {memory}")
         self._bases = [d.data.ctypes.data for d in self._devices]
-        self._handles = itertools.count(1)
-        self._streams: dict[int, list[Callable[[], None]] | None] = {0: None}  # handle -> what is being recorded
+        self._handles = itertools.count(0x1000)
+        # handle -> what is being recorded; 0, 1 and 2 are the default, the legacy and the thread's own stream, as in CUDA
+        self._streams: dict[int, list[Callable[[], None]] | None] = {0: None, 1: None, 2: None}
         self._events: dict[int, float | None] = {}
         self._graphs: dict[int, list[Callable[[], None]]] = {}
         self._modules: dict[int, tuple[int, str, Module, dict[str, int]]] = {}
@@ -349,7 +350,7 @@ class EmulatedDriver(Driver):
     def begin_capture(self, stream: int) -> None:
         with self._lock:
             self._called("begin_capture")
-            if stream == 0 or self._known(stream) is not None:
+            if stream < 3 or self._known(stream) is not None:
                 raise _error("CUDA_ERROR_ILLEGAL_STATE", "begin_capture: the stream is the default one, or is captured already")
             self._streams[stream] = []
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .execute import Frame
 
 SPACES = ("global", "shared", "local", "const", "param")
-_ADDRESS = re.compile(r"\[([%\w$.@]+)(?:\+?(-?\w+))?\]$")
+_ADDRESS = re.compile(r"\[([%\w$.@~]+)(?:\+?(-?\w+))?\]$")
 
 
 class Entry(NamedTuple):

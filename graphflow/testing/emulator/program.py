@@ -25,7 +25,7 @@ SPECIAL = {f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for 
     "%lanemask_lt", "%lanemask_ge", "%lanemask_gt", "%dynamic_smem_size", "%total_smem_size", "%envreg3"}
 _ENDS = {"bra", "brx", "ret", "exit", "bar", "barrier", "trap"}
 _FENCES = {"membar", "fence"}
-_NOTHING = {"nanosleep", "pmevent", "prefetch", "prefetchu", "discard", "applypriority", "isspacep_"}
+_NOTHING = {"nanosleep", "pmevent", "prefetch", "prefetchu", "discard", "applypriority"}
 
 
 class Step(NamedTuple):
@@ -147,25 +147,24 @@ class Program:
         for n, start in enumerate(starts):
             stop = starts[n + 1] if n + 1 < len(starts) else len(code)
             body = code[start:stop]
-            last = body[-1]
-            try:
-                end = self._end(last, n + 1) if self._ends(last) else End("go", last, (n + 1,))
-                here = last
-                steps, members = [], None
-                for here in body[:-1] if self._ends(last) else body:
-                    if warp.is_warp_instruction(here):
-                        members = warp.members(self, here)
-                    steps.append(self._step(here))
-            except EmulationError as e:
-                at = here if not self._ends(last) or "end" in vars() else last
-                raise type(e)(e.what, kernel=self.name, line=at.line, instruction=at.text) from None
-            except (KeyError, IndexError, ValueError, TypeError, AttributeError) as e:
-                raise Unsupported(f"instruction cannot be read ({type(e).__name__}: {e})", kernel=self.name, line=here.line,
-                                  instruction=here.text) from e
+            first, last = body[0], body[-1]
+            members = self._located(lambda ins: warp.members(self, ins), first) if warp.is_warp_instruction(first) else None
+            steps = [self._located(self._step, ins) for ins in (body[:-1] if self._ends(last) else body)]
+            end = self._located(lambda ins, n=n: self._end(ins, n + 1), last) if self._ends(last) else End("go", last, (n + 1,))
             blocks.append(Block(steps, body, end, members))
         exit_ = Instruction("exit", (), (), None, code[-1].line if code else f.line, "end of the kernel")
         blocks.append(Block([], [exit_], End("exit", exit_), None))
         return blocks
+
+    def _located(self, make: Callable, ins: Instruction):
+        """make(ins); what is wrong with it says where it stands."""
+        try:
+            return make(ins)
+        except EmulationError as e:
+            raise type(e)(e.what, kernel=self.name, line=ins.line, instruction=ins.text) from None
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration) as e:
+            raise Unsupported(f"instruction cannot be read ({type(e).__name__}: {e})", kernel=self.name, line=ins.line,
+                              instruction=ins.text) from e
 
     @staticmethod
     def _ends(ins: Instruction) -> bool:
@@ -245,6 +244,8 @@ class Program:
             return warp.step(self, ins)
         if op in _NOTHING:
             return Step(lambda R: None, lambda R, m: None, True)
+        if op == "call":
+            return self._external(ins)
         raise refuse(ins)
 
     def _fits(self, register: str, result: np.dtype) -> bool:
@@ -397,6 +398,13 @@ class Program:
         d, c = DTYPES[ins.mods[-2]], DTYPES[ins.mods[-1]]
         sources = [self.value(o, t) for o, t in zip(ins.operands[1:], (d, d, c), strict=True)]
         return self._pure(lambda a, b, c: np.where(c >= 0, a, b), sources, self.target(ins.operands[0], d), False)
+
+    @staticmethod
+    def _external(ins: Instruction) -> Step:
+        name = next(o for o in ins.operands if o[0] != "(")
+        def fail(R, m):
+            raise R[0].fault(Unsupported, f"a call of {name}, which has no body", ins, None, 0 if m is None else int(np.argmax(m)))
+        return Step(lambda R: fail(R, None), lambda R, m: fail(R, m) if m.any() else None, False)
 
     def _load_param(self, ins: Instruction) -> Step:
         d = DTYPES[ins.type]

@@ -78,7 +78,7 @@ def _shuffle(program: Program, ins: Instruction):
         if not R[b].ndim and not R[c].ndim:
             key = int(R[b]), int(R[c])
             if key not in constant:
-                constant[key] = lanes_read(mode, *(np.array([k], "i8") for k in key))
+                constant[key] = lanes_read(mode, *(np.array([[k]]) for k in key))
             source, good = constant[key]
         else:
             source, good = lanes_read(mode, rows(R[b], frame.lanes).astype("i8"), rows(R[c], frame.lanes).astype("i8"))
