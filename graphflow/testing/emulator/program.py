@@ -240,7 +240,7 @@ class Program:
             return self.memory_step(atomic.atomic(self, ins))
         if op == "cp":
             return self.memory_step(atomic.copy(self, ins))
-        if warp.is_warp_instruction(ins) or op in warp.MATRIX:
+        if warp.is_warp_instruction(ins) or op == "activemask":
             return warp.step(self, ins)
         if op in _NOTHING:
             return Step(lambda R: None, lambda R, m: None, True)

@@ -50,7 +50,7 @@ def rows(a: np.ndarray, lanes: int) -> np.ndarray:
 def step(program: Program, ins: Instruction) -> Step:
     from .program import Step
     make = {"shfl": _shuffle, "vote": _vote, "match": _match, "redux": _reduce, "mma": _multiply, "ldmatrix": _load_matrix,
-            "bar": _sync, "barrier": _sync}[ins.op]
+            "bar": _sync, "barrier": _sync, "activemask": _active}[ins.op]
     run = make(program, ins)
     return Step(lambda R: run(R, None), run, False)
 
@@ -136,7 +136,7 @@ def _vote(program: Program, ins: Instruction):
 
 
 def _match(program: Program, ins: Instruction):
-    if ins.mods[0] != "sync" or ins.mods[1] not in ("any", "all"):
+    if len(ins.mods) != 3 or ins.mods[1] != "sync" or ins.mods[0] not in ("any", "all"):
         raise refuse(ins)
     to, _, predicate = ins.operands[0].partition("|")
     target, flag = program.target(to, U32), program.target(predicate, PRED) if predicate else None
@@ -144,7 +144,7 @@ def _match(program: Program, ins: Instruction):
     def run(R, m):
         part, x = _wanted(R, mask, m), rows(R[a], R[0].lanes)
         same = (x[:, :, None] == x[:, None, :]) & part[:, None, :]
-        if ins.mods[1] == "any":
+        if ins.mods[0] == "any":
             _put(R, target, bits(same.reshape(-1, 32)), m)
             return
         all_same = (same | ~part[:, None, :]).all(2)
@@ -156,6 +156,14 @@ def _match(program: Program, ins: Instruction):
 
 _REDUCTIONS = {"add": (np.add, 0), "and": (np.bitwise_and, -1), "or": (np.bitwise_or, 0), "xor": (np.bitwise_xor, 0),
                "min": (np.minimum, None), "max": (np.maximum, None)}
+
+
+def _active(program: Program, ins: Instruction):
+    target = program.target(ins.operands[0], U32)
+    def run(R, m):
+        active = R[0].exists if m is None else m
+        _put(R, target, np.repeat(bits(active.reshape(-1, 32)), 32), m)
+    return run
 
 
 def _reduce(program: Program, ins: Instruction):
