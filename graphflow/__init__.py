@@ -61,6 +61,7 @@ def explain(fetches, feed_dict=None, session=None):
 # Modules that most programs do not need are loaded when first asked for.
 _LAZY = {
     "app": ".platform.app",
+    "config": ".platform.config",
     "contrib": ".contrib",
     "core": ".core",
     "data": ".data",
@@ -91,7 +92,9 @@ _LATE_NAMES |= late_names.NAMES
 # What is known to be missing, by the first name or a part of it.
 _LATER = {"estimator": "tf.estimator", "keras": "tf.keras", "distribute": "tf.distribute"}
 
-globals().pop("flags")  # graphflow/flags.py, the switches of this package, stays importable; `tf.flags` is TF1's
+# graphflow/flags.py and graphflow/config.py stay importable; `tf.flags` and `tf.config` are TF1's.
+globals().pop("flags")
+globals().pop("config")
 
 
 def __getattr__(name: str):

@@ -148,6 +148,22 @@ class ConfigProto(Message):
                "experimental": Experimental}
 
 
+_default: ConfigProto | None = None
+
+
+def default() -> ConfigProto | None:
+    """The config of sessions that are made without one: what `tf.config` has said, None if that is nothing."""
+    return copy.deepcopy(_default)
+
+
+def defaults() -> ConfigProto:
+    """The same, to be changed."""
+    global _default
+    if _default is None:
+        _default = ConfigProto()
+    return _default
+
+
 class RunOptions(Message):
     """`sess.run(..., options=...)`: `timeout_in_ms` and `trace_level` have a meaning, the rest is accepted."""
 

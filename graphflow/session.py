@@ -13,6 +13,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from . import errors, graph, locks, types
+from .config import DeviceAttributes, default
 from .flags import flags
 from .graph import Graph, Operation, Tensor
 from .runtime import devices, placement
@@ -243,6 +244,7 @@ class BaseSession:
             raise TypeError(f"graph must be a tf.Graph, but got {graph!r} of type {type(graph).__name__}")
         if config is not None and not hasattr(config, "intra_op_parallelism_threads"):
             raise TypeError(f"config must be a tf.ConfigProto, but got {config!r} of type {type(config).__name__}")
+        config = default() if config is None else config
         self._graph = get_default_graph() if graph is None else graph
         self._config, self._target = config, target
         place = target.decode() if isinstance(target, bytes) else target
@@ -444,8 +446,6 @@ class BaseSession:
 
 def device_attributes(found: devices.Devices) -> list[Any]:
     """As TF1 describes devices."""
-    from .config import DeviceAttributes
-
     return [DeviceAttributes(d.name, d.kind, d.limit, d.incarnation, d.text) for d in found.all]
 
 

@@ -602,6 +602,29 @@ def test_a_machine_without_a_gpu_says_what_is_missing():
     assert found.gpus or "NVIDIA" in found.reason or "GPU" in found.reason
 
 
+def test_the_devices_of_sessions_without_a_config(machine, monkeypatch):
+    monkeypatch.setattr(sys.modules["graphflow.config"], "_default", None)
+    found = tf.config.experimental.list_physical_devices("GPU")
+    assert [d.name for d in found] == ["/physical_device:GPU:0", "/physical_device:GPU:2"] and found[0].device_type == "GPU"
+    for d in found:
+        tf.config.experimental.set_memory_growth(d, True)
+    tf.config.experimental.set_visible_devices(found[1:], "GPU")
+    tf.config.set_soft_device_placement(True)
+    assert tf.config.experimental.get_visible_devices("GPU") == found[1:] and tf.config.get_soft_device_placement()
+    assert [d.name for d in tf.config.experimental.list_logical_devices("GPU")] == ["/device:GPU:0"]
+    with tf.device("/gpu:5"):
+        y = tf.exp(tf.placeholder(tf.float32, [1 << 20]))
+    sess = tf.Session()
+    assert sess.placement.of(y.op) == GPU and sess.list_devices()[1].physical_device_desc.startswith("device: 2, name: A100")
+    assert [d.name for d in tf.Session(config=tf.ConfigProto()).list_devices()] == [CPU, GPU, GPU1]  # it says what it wants itself
+    tf.config.experimental.set_visible_devices([], "GPU")
+    assert [d.name for d in tf.Session().list_devices()] == [CPU]
+    with pytest.raises(ValueError, match="Unrecognized device"):
+        tf.config.experimental.set_memory_growth(tf.config.PhysicalDevice("/physical_device:GPU:7", "GPU"), True)
+    with pytest.raises(tf.errors.UnimplementedError, match="per_process_gpu_memory_fraction"):
+        tf.config.experimental.set_virtual_device_configuration(found[0], [])
+
+
 def test_equal_ops_on_two_devices_stay_two():
     x = tf.placeholder(tf.float32, [256, 256])
     with tf.device("/gpu:0"):
