@@ -11,6 +11,7 @@ Knows Kernel IR and the spelling of words; knows no op and no driver (rank 4).
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Mapping, Sequence
 
 from ... import types
@@ -19,7 +20,7 @@ from .. import ir, schedule, simplify
 from ..emit_cpu import _BITS, _Block, _Emitter, _literal, _render
 from ..ir import Axis, Buffer, Expr, Kernel, Stage
 from ..schedule import HEAVY, inner_axes, scatters
-from .launch import Launch
+from .launch import LIMIT, Launch
 
 THREADS = 256
 LANES = 4  # neighbouring elements of a thread: 16 bytes of float32
@@ -33,7 +34,6 @@ BUSY = 1 << 16  # threads that keep a GPU busy
 MANY_ROWS = 1 << 14  # from which a thread scans a row alone
 BAND = 32  # rows that a thread folds, at least, where folds across rows are cut
 SIDE = 32  # of a square
-LIMIT = 1 << 30  # sizes below it leave room in 32 bits for the arithmetic of indices
 _ARITHMETIC = {"add", "sub", "mul", "neg", "floordiv", "mod"}
 _COMPLEX = {**{op: f"c_{op}({{0}}, {{1}})" for op in ("add", "sub", "mul", "div", "eq")}, "ne": "c_eq({0}, {1}) == False",
             **{op: f"c_{op}({{0}})" for op in ("neg", "conj", "abs")}, "select": "select({0}, {1}, {2})"}
@@ -55,7 +55,7 @@ def launches(kernel: Kernel, alias: Mapping[Buffer, Buffer] | None = None, guard
     Raises:
         Unsupported: no form of a kernel on a GPU computes this.
     """
-    made = [_launch(k, dict(alias or {}), wide) for k in _cut(_settled(kernel))]
+    made = [_wide_too(k, dict(alias or {}), wide) for k in _cut(_settled(kernel))]
     return [replace(m, guarded=guarded) for m in made] if guarded else made
 
 
@@ -171,6 +171,10 @@ def _by_thread(kernel: Kernel) -> bool:
 
 
 # ---------------------------------------------------------------- forms
+
+
+def _wide_too(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
+    return replace(_launch(kernel, alias, wide), widened=None if wide else partial(_launch, kernel, alias, True))
 
 
 def _launch(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:

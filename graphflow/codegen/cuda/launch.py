@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Callable
 
 from ...types import Size
 from ..ir import Buffer
 
-CELL = "cell"  # the name of the parameter behind which failed checks are noted
+LIMIT = 1 << 30  # elements; below it 32 bits leave room for the arithmetic of indices
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Launch:
     grid: blocks along x, y, z, in sizes.  threads: of a block.
     writes: the buffers it fills.
     checks: messages of its checks; number 1 is the first.  It notes `base + number` in the cell.
+    widened: makes the same launch with indices of 64 bits, for buffers of `LIMIT` elements or more.
     guarded: it changes nothing once a check of this run has failed: for kernels that write variables.
     """
 
@@ -30,6 +32,7 @@ class Launch:
     writes: tuple[Buffer, ...]
     checks: list[str] = field(default_factory=list)
     guarded: bool = False
+    widened: Callable[[], Launch] | None = None
 
     @property
     def cell(self) -> bool:

@@ -9,6 +9,7 @@ step that fails changes nothing.  Knows plans, launches and devices; knows no op
 """
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
@@ -18,7 +19,7 @@ import numpy as np
 
 from ... import types
 from ...codegen import ir
-from ...codegen.cuda.launch import Launch
+from ...codegen.cuda.launch import LIMIT, Launch
 from ...graph import Operation, Tensor
 from .. import flow, memory, runner
 from ..plan import Compiled, Plan, Unit
@@ -27,7 +28,6 @@ from .device import Device
 
 ALIGN = 256  # of buffers on a device: 128-bit accesses, whole cache lines
 CHECKS = 64  # numbers of checks that one launch may have
-LIMIT = 1 << 30  # elements from which indices need 64 bits
 
 
 class Variable:
@@ -388,6 +388,8 @@ class DevicePlan(Plan):
     def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
         from ...codegen.cuda import emit, ptx
 
+        if launch.widened is not None and any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers):
+            launch = launch.widened()
         source = emit.guarded_text(launch.source) if guarded else launch.source
         kinds, threads = ptx.signature(source)
         values = [where[b] for b in launch.buffers]
