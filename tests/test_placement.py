@@ -286,6 +286,16 @@ def test_the_body_of_a_loop_is_placed_op_by_op():
     assert placed(inside["asked"], inside["free"], out[1]) == ["CPU:0", "GPU:0", "GPU:0"]
 
 
+def test_the_numbers_of_iterations_are_the_hosts_unless_somebody_says_otherwise():
+    x, n = tf.placeholder(tf.float32, [None, 100]), tf.reduce_max(tf.placeholder(tf.int32, [1 << 20]))
+    for device, there in (("", "CPU:0"), ("/gpu:0", "GPU:0")):
+        with tf.device(device):
+            i, y = tf.while_loop(lambda i, s: i < n, lambda i, s: (i + 1, tf.exp(s)), [0, x])
+        ask, work = i.op.attrs["regions"]
+        assert placed(ask.results[0], ask.params[0], work.params[0], work.results[0]) == [there] * 4
+        assert placed(work.params[1], work.results[1], y, n) == ["GPU:0"] * 4
+
+
 def test_a_branch_of_strings():
     p = tf.placeholder(tf.bool, [])
     words = tf.placeholder(tf.string, [3])

@@ -20,7 +20,7 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, Mutab
 from .. import errors, types
 from ..codegen import ir
 from ..device_spec import DeviceSpec
-from ..graph import Graph, Operation, Tensor
+from ..graph import Graph, Operation, Region, Tensor
 from ..ops import control, state
 from ..ops.opdef import Const, StandIn, UnknownRank, scratch
 from .devices import HOST, Devices
@@ -183,11 +183,15 @@ def _where(t: Tensor) -> Any:
 
 
 class _Loop(NamedTuple):
-    """goes_on: the boolean that decides.  params: what each loop variable is called in condition and body.  news: what it becomes."""
+    """goes_on: the boolean that decides.  params: what each loop variable is called in condition and body.  news: what it becomes.
+
+    regions: those of the loop, in a user's graph.
+    """
 
     goes_on: Tensor
     params: list[list[Tensor]]
     news: list[Tensor]
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass
@@ -241,6 +245,7 @@ def _view_of_graph(ops: Iterable[Operation]) -> _View:
             view.link(zip(work.params, op.outputs))
             view.link(zip([v.outputs[0] for v in op.attrs["writes"]], op.outputs[n:]))
             view.asked(ask.results[0])
+            view.loops.append(_Loop(ask.results[0], [list(p) for p in zip(ask.params, work.params)], work.results[:n], regions))
         elif regions:
             view.asked(op.inputs[0])
             for region in regions:
@@ -315,13 +320,41 @@ def _work(x: Any) -> float:
     """Elements that an op reads and writes; none where it only hands on."""
     if isinstance(x, Tensor) or x.opdef.family in WORKLESS or x.opdef is StandIn:
         return 0.0
-    return sum(0.0 if n != n else n for n in (_elements(t.sizes) for t in (*x.inputs, *x.outputs)))
+    sizes = x.opdef.shape_only
+    read = x.inputs if not sizes else [t for i, t in enumerate(x.inputs) if x.opdef.param_name(i) not in sizes]
+    return sum(0.0 if n != n else n for n in (_elements(t.sizes) for t in (*read, *x.outputs)))
 
 
 def _comes_from_nothing(op: Operation) -> bool:
     """Constants, feeds and the like: made by the host for whoever reads them."""
     return not op.inputs and bool(op.outputs) and op.opdef.effect is None and op.opdef.family not in ("state", "random", "host") \
         and op.opdef is not control.loop_variable
+
+
+def _deciding(view: _View) -> set[Operation]:
+    """All that decides whether loops go on, where that is a few numbers computed from a few numbers."""
+    found: set[Operation] = set()
+    there = set(view.ops)
+    for loop in view.loops:
+        slot_of = {t: k for k, names in enumerate(loop.params) for t in names}
+        slots: set[int] = set()
+        ops: dict[Operation, None] = {}
+        todo, small = [loop.goes_on], True
+        while todo and small:
+            t = todo.pop()
+            inside = t.op in there and (not loop.regions or t.op.region in loop.regions)
+            if t in slot_of:
+                if slot_of[t] not in slots:
+                    slots.add(slot_of[t])
+                    todo.append(loop.news[slot_of[t]])
+            elif inside and t.op not in ops and t.op.opdef is not StandIn and not _comes_from_nothing(t.op):
+                ops[t.op] = None
+                todo += t.op.inputs
+            small = _elements(t.sizes) <= FEW and not (inside and t.op.opdef in _OWNERS)
+        if small:
+            found.update(ops)
+            found.update(t.op for k in slots for t in loop.params[k])
+    return found
 
 
 class _Choice:
@@ -353,7 +386,7 @@ class _Choice:
                 continue
             mine = readers.get(op, ())
             sized = bool(mine) and all(how != "data" or r in self.neutral and self.places.get(r) == CPU for r, how in mine) and all(
-                t.dtype.kind in "iub" for t in op.outputs)
+                t.dtype.kind in "iub" for t in op.outputs) and _work(op) <= LITTLE
             if sized:
                 self.places[op], self.why[op] = CPU, "the host needs its value: a size, an axis or the like"
                 self.neutral.add(op)
@@ -504,7 +537,10 @@ class Placement:
         follow = {op for op in free if op not in fixed and together.find(op) is op and len(groups[op]) == 1}
         near = self._near(view)
         neutral = [op for op in (*free, *near) if op not in follow and isinstance(op, Operation) and _comes_from_nothing(op)]
-        choice = _Choice(view, {**near, **fixed}, together, neutral, follow)
+        deciding = {op for op in _deciding(view) if op not in fixed and together.find(op) is op and len(groups[op]) == 1}
+        fixed.update(dict.fromkeys(deciding, CPU))
+        self._why.update(dict.fromkeys(deciding, "it decides whether a loop goes on"))
+        choice = _Choice(view, {**near, **fixed}, together, [*neutral, *deciding], follow)
         self._places.update(choice.run())
         self._why.update(choice.why)
         for op in ops:
@@ -616,7 +652,7 @@ class Placement:
         inner = any(kind == "capture" or isinstance(what, control.Slot) for kind, what, _ in program.inputs)
         known = self._inner if inner else {}
         fixed, follow = self._given_places(program, view, known)
-        deciding = {x for x in self._deciding(view) if x not in known}
+        deciding = {x for x in _deciding(view) if x not in known}
         fixed.update(dict.fromkeys(deciding, CPU))
         neutral = {*deciding, *[op for op in fixed if isinstance(op, Operation) and op.opdef is not StandIn and _comes_from_nothing(op)]}
         for variable, t in program.writes:
@@ -665,30 +701,6 @@ class Placement:
     def _short(self, op: Operation, places: Mapping[Any, str]) -> str:
         found = [places[op]] if op in places else [places.get(t, CPU) for t in op.outputs]
         return next((p for p in found if p.startswith("GPU")), "CPU")
-
-    def _deciding(self, view: _View) -> set[Any]:
-        """All that decides whether loops go on, where that is a few numbers computed from a few numbers."""
-        found: set[Any] = set()
-        made_in: dict[Operation, None] = dict.fromkeys(view.ops)
-        for loop in view.loops:
-            slot_of = {t: k for k, names in enumerate(loop.params) for t in names}
-            slots: set[int] = set()
-            ops: dict[Operation, None] = {}
-            todo, small = [loop.goes_on], True
-            while todo and small:
-                t = todo.pop()
-                if t in slot_of:
-                    if slot_of[t] not in slots:
-                        slots.add(slot_of[t])
-                        todo.append(loop.news[slot_of[t]])
-                elif t.op in made_in and t.op not in ops and t.op.opdef is not StandIn and not _comes_from_nothing(t.op):
-                    ops[t.op] = None
-                    todo += t.op.inputs
-                small = _elements(t.sizes) <= FEW and t.op.opdef not in _OWNERS
-            if small:
-                found.update(ops)
-                found.update(t.op for k in slots for t in loop.params[k])
-        return found
 
 
 def place(ops: Iterable[Operation], available: Devices | None = None, soft: bool = False, kernels: Why = why_not) -> dict[Operation, str]:
