@@ -18,6 +18,7 @@ from graphflow.passes import pipeline, specialize
 from graphflow.runtime import flow, placement
 from graphflow.runtime.cuda import driver
 from graphflow.runtime.devices import HOST, Device, Devices
+from graphflow.testing import emulated_gpu
 
 CPU, GPU, GPU1 = (f"{HOST}/device:{name}" for name in ("CPU:0", "GPU:0", "GPU:1"))
 ONE = Devices(gpus=(Device("GPU", 0, 0, 1 << 30, "device: 0, name: H200", (9, 0)),))
@@ -657,3 +658,43 @@ def test_graph_files_keep_colocation():
     with tf.Graph().as_default(), tf.device("/gpu:0"):  # what is imported has the device around, where it has none
         c, = tf.import_graph_def(tf.GraphDef.from_json(text), return_elements=["a"])
         assert c.device == "/device:GPU:1"
+
+
+# ---------------------------------------------------------------- on an emulated GPU
+
+
+def _mixed():
+    """A training step whose parts alternate between devices, with a loop, a branch, and an op that only NumPy computes."""
+    x = tf.placeholder(tf.float32, [None, 12], name="x")
+    with tf.device("/cpu:0"):
+        table = tf.get_variable("table", [12, 8], initializer=tf.random_uniform_initializer(-1, 1, seed=1))
+        h = tf.tanh(tf.matmul(x, table))
+    with tf.device("/gpu:0"):
+        w = tf.get_variable("w", [8, 8], initializer=tf.random_uniform_initializer(-1, 1, seed=2))
+        _, h = tf.while_loop(lambda i, _: i < 3, lambda i, s: (i + 1, tf.tanh(tf.matmul(s, w))), [0, h])
+    best = tf.nn.top_k(h, 3).values
+    picked = tf.cond(tf.reduce_sum(h) > 1e9, lambda: best * 2.0, lambda: best - h[:, :3])
+    loss = tf.reduce_mean(tf.square(picked))
+    step = tf.train.get_or_create_global_step()
+    train = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss, global_step=step)
+    return x, [loss, picked, step], train, [table, w]
+
+
+def _trained(soft):
+    x, fetches, train, variables = _mixed()
+    data = np.random.default_rng(0).standard_normal((5, 12)).astype(np.float32)
+    with tf.Session(config=tf.ConfigProto(allow_soft_placement=soft)) as sess:
+        sess.run(tf.global_variables_initializer())
+        found = [sess.run([*fetches, train], {x: data})[:-1] for _ in range(3)]
+        return [*[np.asarray(v) for row in found for v in row], *sess.run(variables)], {sess.placement.of(v.op) for v in variables}
+
+
+def test_mixed_devices_compute_what_the_cpu_computes():
+    with emulated_gpu() as gpu:
+        there, homes = _trained(False)
+        assert homes == {CPU, GPU} and gpu.calls["launch"] > 10 and gpu.calls["copy_out"] > 3
+    tf.reset_default_graph()
+    here, homes = _trained(True)
+    assert homes == {CPU} or Devices().gpus
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
