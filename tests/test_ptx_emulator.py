@@ -45,6 +45,14 @@ def test_the_assembler_accepts_every_case(tmp_path):
     assembles(HEAD + "\n".join(case.text(f"case{i}") for i, case in enumerate(CASES.values())) + SCALE.removeprefix(HEAD), tmp_path)
 
 
+def test_the_assembler_accepts_the_kernels_below(tmp_path):
+    bodies = [ASYNC.replace("WAIT", "1").replace("SECOND", ""), GENERIC, *(body for _, body, _ in DEFECTS.values()), *FINE.values()]
+    names = ["ab", *["a"] * (len(bodies) - 1)]
+    texts = [kernel(b, n).removeprefix(HEAD).replace(".entry kernel(", f".entry kernel{i}(") for i,
+        (b, n) in enumerate(zip(bodies, names, strict=True))]
+    assembles(HEAD + "\n".join(texts), tmp_path)
+
+
 def test_a_kernel_on_arrays():
     x, out = np.arange(1000, dtype=np.float32), np.empty(1000, np.float32)
     counters = ptx.run(SCALE, 4, 256, [x, ptx.Out(out), 1000, 2.0])
@@ -77,7 +85,8 @@ def kernel(body: str, arrays: str = "a", registers: str = "", before: str = "") 
     return f"""{HEAD}{before}
 .visible .entry kernel({params})
 {{
- .reg .pred %p<8>; .reg .b16 %h<8>; .reg .b32 %r<32>; .reg .b64 %q<16>; .reg .b32 %t; .reg .b32 %i; .reg .b64 %i4; .reg .b64 %t4; {registers}
+ .reg .pred %p<8>; .reg .b16 %h<8>; .reg .b32 %r<32>; .reg .b64 %q<16>; .reg .b32 %t; .reg .b32 %i; .reg .b64 %i4; .reg .b64 %t4;
+ {registers}
  {loads}
  mov.u32 %t, %tid.x; mov.u32 %r31, %ctaid.x; mov.u32 %r30, %ntid.x; mad.lo.u32 %i, %r31, %r30, %t;
  mul.wide.u32 %i4, %i, 4; mul.wide.u32 %t4, %t, 4;
@@ -108,7 +117,8 @@ LANE = np.arange(32)
     ("up", "2", "0", np.where(LANE >= 2, LANE - 2, LANE)), ("idx", "5", "31", np.full(32, 5)),
     # segments of 8 lanes: the mask 24 in bits 8 to 12, the clamp below
     ("down", "1", "6175", np.where(LANE % 8 < 7, LANE + 1, LANE)), ("idx", "2", "6175", LANE // 8 * 8 + 2),
-    ("up", "3", "6144", np.where(LANE % 8 >= 3, LANE - 3, LANE)), ("bfly", "8", "6175", np.where(LANE & 8, LANE ^ 8, LANE)), ("bfly", "4", "6175", LANE ^ 4),
+    ("up", "3", "6144", np.where(LANE % 8 >= 3, LANE - 3, LANE)), ("bfly", "8", "6175", np.where(LANE & 8, LANE ^ 8, LANE)),
+        ("bfly", "4", "6175", LANE ^ 4),
     ("idx", "%r9", "31", 31 - LANE), ("down", "%r10", "31", np.where(LANE % 3 + LANE < 32, LANE % 3 + LANE, LANE))])
 def test_shuffles(mode, b, c, expected):
     inside = "selp.b32 %r8, 1000, 0, %p1; add.s32 %r0, %r1, %r8;"
@@ -133,7 +143,8 @@ def test_warp_reductions_and_matches():
     assert (stored("redux.sync.add.s32 %r0, %t, -1;") == 496).all()
     assert (stored("sub.s32 %r1, 3, %t; redux.sync.min.s32 %r0, %r1, -1;") == np.uint32(2 ** 32 - 28)).all()
     assert (stored("redux.sync.or.b32 %r0, %t, -1;") == 31).all()
-    np.testing.assert_array_equal(stored("and.b32 %r1, %t, 1; match.any.sync.b32 %r0, %r1, -1;"), np.where(LANE % 2, 0xAAAAAAAA, 0x55555555))
+    np.testing.assert_array_equal(stored("and.b32 %r1, %t, 1; match.any.sync.b32 %r0, %r1, -1;"),
+        np.where(LANE % 2, 0xAAAAAAAA, 0x55555555))
 
 
 def test_lanes_meet_again_at_a_warp_instruction():
@@ -194,7 +205,8 @@ def test_vectors_and_narrow_accesses():
     np.testing.assert_array_equal(out.view("u4").reshape(4, 4), a.view("u4").reshape(4, 4)[:, ::-1])
     signed = np.array([-3, 5, -128], np.int8)
     wide = np.empty(3, np.int32)
-    ptx.run(kernel("cvt.u64.u32 %q1, %t; add.u64 %q1, %q1, %a; ld.global.s8 %r1, [%q1]; add.u64 %q2, %b, %t4; st.global.s32 [%q2], %r1;", "ab"), 1, 3,
+    ptx.run(kernel("cvt.u64.u32 %q1, %t; add.u64 %q1, %q1, %a; ld.global.s8 %r1, [%q1]; add.u64 %q2, %b, %t4; st.global.s32 [%q2], %r1;",
+        "ab"), 1, 3,
             [signed, ptx.Out(wide)])
     np.testing.assert_array_equal(wide, signed)
 
@@ -212,7 +224,8 @@ def test_generic_addresses_reach_each_space():
 
 def test_shared_memory_sized_by_the_launch():
     extern = ".extern .shared .align 16 .b8 rest[];\n.shared .align 4 .b8 fixed[12];\n"
-    body = "mov.u64 %q1, rest; add.u64 %q1, %q1, %t4; st.shared.b32 [%q1], %t; st.shared.b32 [fixed+8], 5; bar.sync 0; xor.b32 %r1, %t, 3; " \
+    body = "mov.u64 %q1, rest; add.u64 %q1, %q1, %t4; st.shared.b32 [%q1], %t; st.shared.b32 [fixed+8], 5; bar.sync 0; " \
+           "xor.b32 %r1, %t, 3; " \
            "mul.wide.u32 %q2, %r1, 4; mov.u64 %q3, rest; add.u64 %q2, %q2, %q3; ld.shared.b32 %r0, [%q2]; mov.u64 %q4, rest; " \
            "cvt.u32.u64 %r2, %q4; mad.lo.u32 %r0, %r2, 100, %r0;"
     np.testing.assert_array_equal(stored(body, before=extern, shared_bytes=128), 1600 + (LANE ^ 3))
@@ -222,7 +235,8 @@ def test_shared_memory_sized_by_the_launch():
 
 @pytest.mark.parametrize(("op", "kind", "f"), [
     ("add", "u32", lambda m, v: m + v), ("min", "s32", min), ("max", "u32", max), ("and", "b32", lambda m, v: m & v),
-    ("or", "b32", lambda m, v: m | v), ("xor", "b32", lambda m, v: m ^ v), ("exch", "b32", lambda m, v: v), ("add", "u64", lambda m, v: m + v),
+    ("or", "b32", lambda m, v: m | v), ("xor", "b32", lambda m, v: m ^ v), ("exch", "b32", lambda m, v: v),
+        ("add", "u64", lambda m, v: m + v),
     ("max", "s64", max), ("inc", "u32", lambda m, v: 0 if m >= v else m + 1)])
 @pytest.mark.parametrize("stride", [0, 1, 4])
 def test_atomics_act_lane_after_lane(op, kind, f, stride):
@@ -237,13 +251,15 @@ def test_atomics_act_lane_after_lane(op, kind, f, stride):
         expected[p] = f(expected[p], v)
     index = {0: "mov.b32 %r1, 0;", 4: "shr.u32 %r1, %t, 2;", 1: "mov.b32 %r1, %t;"}[stride]
     body = f"{index} mad.wide.u32 %q1, %r1, {size}, %a; mad.wide.u32 %q2, %t, {size}, %b; mad.wide.u32 %q3, %t, {size}, %c; " \
-           f"ld.global.b{8 * size} %{word}5, [%q2]; atom.global.{op}.{kind} %{word}6, [%q1], %{word}5; st.global.b{8 * size} [%q3], %{word}6;"
+           f"ld.global.b{8 * size} %{word}5, [%q2]; atom.global.{op}.{kind} %{word}6, [%q1], %{word}5; " \
+           f"st.global.b{8 * size} [%q3], %{word}6;"
     got, after = np.empty(32, value.dtype), memory.copy()
     counters = ptx.run(kernel(body, "abc"), 1, 32, [ptx.InOut(after), value, ptx.Out(got)])
     assert (got.tolist(), after.tolist(), counters.atomics) == (found, expected, 32)
     if op not in ("exch", "inc"):
         after = memory.copy()
-        ptx.run(kernel(body.replace("atom.global", "red.global").replace(f"%{word}6, [%q1]", "[%q1]").replace(f"{word}6", f"{word}5"), "abc"), 1,
+        ptx.run(kernel(body.replace("atom.global", "red.global").replace(f"%{word}6, [%q1]", "[%q1]").replace(f"{word}6", f"{word}5"),
+            "abc"), 1,
                 32, [ptx.InOut(after), value, ptx.Out(got)])
         assert after.tolist() == expected
 
@@ -252,7 +268,8 @@ def test_float_atomics_add_in_order():
     for kind, word, size in (("f32", "r", 4), ("f64", "q", 8)):
         value = np.random.default_rng(0).standard_normal(32).astype(f"f{size}")
         total = np.ones(1, f"f{size}")
-        ptx.run(kernel(f"mad.wide.u32 %q1, %t, {size}, %b; ld.global.{kind} %{word}1, [%q1]; red.global.add.{kind} [%a], %{word}1;", "ab"), 1, 32,
+        ptx.run(kernel(f"mad.wide.u32 %q1, %t, {size}, %b; ld.global.{kind} %{word}1, [%q1]; red.global.add.{kind} [%a], %{word}1;",
+            "ab"), 1, 32,
                 [ptx.InOut(total), value])
         expected = np.ones((), f"f{size}")
         for v in value:
@@ -274,7 +291,8 @@ def test_a_lock_that_lanes_take_in_turn():
     """Lanes spin for a lock while its holder runs elsewhere: they must not starve it."""
     body = """mov.b32 %r9, 0;
  L: atom.global.cas.b32 %r1, [%a], 0, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra L;
- ld.volatile.global.b32 %r2, [%a+4]; add.u32 %r2, %r2, 1; st.volatile.global.b32 [%a+4], %r2; membar.gl; atom.global.exch.b32 %r3, [%a], 0;"""
+ ld.volatile.global.b32 %r2, [%a+4]; add.u32 %r2, %r2, 1; st.volatile.global.b32 [%a+4], %r2; membar.gl;
+ atom.global.exch.b32 %r3, [%a], 0;"""
     cells = np.zeros(2, np.uint32)
     ptx.run(kernel(body), 1, 8, [ptx.InOut(cells)])
     assert cells.tolist() == [0, 8]
@@ -288,3 +306,323 @@ def test_barriers_that_count_and_reduce():
  @%p1 bra FIRST; bar.sync 2, 64; bra.uni ON; FIRST: bar.sync 1, 64; ON: bar.sync 0; xor.b32 %r1, %t, 32; mad.wide.u32 %q3, %r1, 4, %q1;
  ld.shared.b32 %r0, [%q3];"""
     np.testing.assert_array_equal(stored(body, 128), np.arange(128) ^ 32)
+
+
+# Matrices ----------------------------------------------------------------------------------------------------------------------------
+def _numbers(a: np.ndarray, kind: str) -> np.ndarray:
+    """A matrix as the bits of a type: 16-bit ones, or float32 for tf32."""
+    a = a.astype(np.float32)
+    return a.astype(np.float16).view("u2") if kind == "f16" else (a.view("u4") >> 16).astype("u2") if kind == "bf16" else a.view("u4")
+
+
+@pytest.mark.parametrize(("shape", "kind"), [("m16n8k16", "f16"), ("m16n8k16", "bf16"), ("m16n8k8", "f16"), ("m16n8k8", "bf16"),
+                                             ("m16n8k8", "tf32"), ("m16n8k4", "tf32")])
+def test_matrix_products(shape, kind):
+    """The fragments are laid out lane by lane from the manual's formulas, in plain Python; small integers make every sum exact."""
+    k, rng = int(shape.split("k")[1]), np.random.default_rng(1)
+    A, B, C = (rng.integers(-4, 5, s) for s in ((16, k), (k, 8), (16, 8)))
+    per = 1 if kind == "tf32" else 2  # elements of a register
+    na, nb = 16 * k // 32 // per, 8 * k // 32 // per
+    bits_a, bits_b = _numbers(A, kind), _numbers(B, kind)
+    def packed(values):
+        return sum(int(v) << 16 * i for i, v in enumerate(values))
+    a, b, c = np.zeros((32, na), "u4"), np.zeros((32, nb), "u4"), np.zeros((32, 4), "f4")
+    for lane in range(32):
+        group, inner = lane >> 2, lane % 4
+        for r in range(na):
+            row = group + 8 * (r % 2)
+            column = inner * per + (8 if per == 2 else 4) * (r // 2)
+            a[lane, r] = packed(bits_a[row, column:column + per])
+        for r in range(nb):
+            row = inner * per + (8 if per == 2 else 4) * r
+            b[lane, r] = packed(bits_b[row:row + per, group])
+        for i in range(4):
+            c[lane, i] = C[group + 8 * (i // 2), inner * 2 + i % 2]
+    loads = "".join(f"add.u32 %r9, %t, {32 * r}; mad.wide.u32 %q1, %r9, 4, %a; ld.global.b32 %r{10 + r}, [%q1];" for r in range(na))
+    loads += "".join(f"add.u32 %r9, %t, {32 * r}; mad.wide.u32 %q1, %r9, 4, %b; ld.global.b32 %r{20 + r}, [%q1];" for r in range(nb))
+    loads += "mad.wide.u32 %q1, %t, 16, %c; ld.global.v4.f32 {%f0, %f1, %f2, %f3}, [%q1];"
+    regs_a, regs_b = (", ".join(f"%r{at + r}" for r in range(n)) for at, n in ((10, na), (20, nb)))
+    body = f"{loads} mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 {{%f4, %f5, %f6, %f7}}, {{{regs_a}}}, {{{regs_b}}}, " \
+           "{%f0, %f1, %f2, %f3}; mad.wide.u32 %q2, %t, 16, %d; st.global.v4.f32 [%q2], {%f4, %f5, %f6, %f7};"
+    d = np.empty((32, 4), np.float32)
+    ptx.run(kernel(body, "abcd", ".reg .f32 %f<8>;"), 1, 32, [a.T.copy(), b.T.copy(), c, ptx.Out(d)])
+    D = np.empty((16, 8))
+    for lane in range(32):
+        for i in range(4):
+            D[(lane >> 2) + 8 * (i // 2), lane % 4 * 2 + i % 2] = d[lane, i]
+    np.testing.assert_array_equal(D, A @ B + C)
+
+
+@pytest.mark.parametrize("trans", ["", ".trans"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_load_matrix(count, trans):
+    """Each lane gets two neighbours of row lane/4, or of column lane/4, of each 8 x 8 matrix; rows stand 16 bytes apart."""
+    halves = np.arange(32 * 8, dtype=np.uint16)
+    registers = ", ".join(f"%r{i}" for i in range(count))
+    body = f""".shared .align 16 .b8 tile[512]; mad.wide.u32 %q1, %t, 16, %a; ld.global.v4.u32 {{%r4, %r5, %r6, %r7}}, [%q1];
+ mov.u32 %r8, tile;
+ mad.lo.u32 %r9, %t, 16, %r8; st.shared.v4.u32 [%r9], {{%r4, %r5, %r6, %r7}}; bar.sync 0;
+ ldmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 {{{registers}}}, [%r9]; mad.wide.u32 %q2, %t, {4 * count}, %b;
+ """ + " ".join(f"st.global.b32 [%q2+{4 * i}], %r{i};" for i in range(count))
+    out = np.empty((32, count, 2), np.uint16)
+    ptx.run(kernel(body, "ab"), 1, 32, [halves, ptx.Out(out)])
+    for i in range(count):
+        matrix = halves.reshape(4, 8, 8)[i]
+        np.testing.assert_array_equal(out[:, i].reshape(8, 8), matrix.T if trans else matrix)
+
+
+ASYNC = """.shared .align 16 .b8 tile[1024]; mov.u32 %r1, tile; mad.lo.u32 %r2, %t, 16, %r1; mad.wide.u32 %q1, %t, 16, %a;
+ cp.async.cg.shared.global [%r2], [%q1], 16; cp.async.commit_group;
+ add.u64 %q2, %q1, 512; cp.async.ca.shared.global [%r2+512], [%q2], 16, 4; cp.async.commit_group;
+ cp.async.wait_group WAIT; bar.sync 0; xor.b32 %r3, %t, 1; mad.lo.u32 %r4, %r3, 16, %r1; ld.shared.b32 %r5, [%r4];
+ SECOND add.u64 %q3, %b, %t4; st.global.b32 [%q3], %r5;"""
+
+
+def test_asynchronous_copies():
+    a, out = np.arange(256, dtype=np.uint32), np.empty(32, np.uint32)
+    ptx.run(kernel(ASYNC.replace("WAIT", "1").replace("SECOND", ""), "ab"), 1, 32, [a, ptx.Out(out)])
+    np.testing.assert_array_equal(out, (LANE ^ 1) * 4)
+    both = "ld.shared.v2.b32 {%r6, %r7}, [%r4+512]; add.u32 %r5, %r6, %r7;"  # 4 bytes copied, 12 zeros
+    ptx.run(kernel(ASYNC.replace("WAIT", "0").replace("SECOND", both), "ab"), 1, 32, [a, ptx.Out(out)])
+    np.testing.assert_array_equal(out, 128 + (LANE ^ 1) * 4)
+    with pytest.raises(ptx.UninitializedRead, match="shared load"):  # the second group has not been waited for
+        ptx.run(kernel(ASYNC.replace("WAIT", "1").replace("SECOND", both), "ab"), 1, 32, [a, ptx.Out(out)])
+    with pytest.raises(ptx.SharedRace):
+        ptx.run(kernel(ASYNC.replace("WAIT", "0").replace("SECOND", "").replace("bar.sync 0;", ""), "ab"), 1, 32, [a, ptx.Out(out)])
+
+
+# Defects -----------------------------------------------------------------------------------------------------------------------------
+SHARED = ".shared .align 16 .b8 tile[128]; mov.u64 %q1, tile; add.u64 %q2, %q1, %t4; xor.b32 %r1, %t, 1; mad.wide.u32 %q3, %r1, 4, %q1;"
+DEFECTS = {
+    "above an allocation": (ptx.OutOfBounds, "ld.global.b32 %r1, [%a+4096];", "global access of 4 bytes at 0x[0-9a-f]+, 4096 bytes into an "
+                            "allocation of 128"),
+    "one element too far": (ptx.OutOfBounds, "add.u64 %q1, %a, %t4; ld.global.b32 %r1, [%q1+4];", "thread \\(31, 0, 0\\)"),
+    "just behind the end": (ptx.OutOfBounds, "st.global.v4.b32 [%a+112], {%t, %t, %t, %t}; st.global.v4.b32 [%a+128], {%t, %t, %t, %t};",
+        "outside every allocation"),
+    "a null pointer": (ptx.OutOfBounds, "mov.u64 %q1, 0; st.global.b32 [%q1], %t;", "at 0x0: outside"),
+    "a generic null pointer": (ptx.OutOfBounds, "mov.u64 %q1, 0; st.b32 [%q1], %t;", "at 0x0: outside"),
+    "above shared memory": (ptx.OutOfBounds, SHARED + "st.shared.b32 [%q2+4], %t;",
+        "shared access of 4 bytes at 0x80: outside memory of 128"),
+    "below shared memory": (ptx.OutOfBounds, SHARED + "st.shared.b32 [%q2+-4], %t;", "thread \\(0, 0, 0\\)"),
+    "outside local memory": (ptx.OutOfBounds, ".local .align 4 .b8 own[16]; st.local.b32 [own+16], %t;", "local access"),
+    "an atomic outside": (ptx.OutOfBounds, "red.global.add.u32 [%a+128], 1;", "line .*red.global.add.u32"),
+    "misaligned global": (ptx.Misaligned, "add.u64 %q1, %a, %t4; ld.global.v2.b32 {%r1, %r2}, [%q1];",
+        "no multiple of 8.*thread \\(1, 0, 0\\)"),
+    "misaligned shared": (ptx.Misaligned, SHARED + "st.shared.b32 [tile+2], %t;", "shared address 0x2 is no multiple of 4"),
+    "misaligned local": (ptx.Misaligned, ".local .align 4 .b8 own[16]; st.local.b32 [own+2], %t;", "local address"),
+    "unwritten shared": (ptx.UninitializedRead, SHARED + "ld.shared.b32 %r1, [%q2];", "shared load of 4 bytes"),
+    "unwritten local": (ptx.UninitializedRead, ".local .align 4 .b8 own[16]; ld.local.b32 %r1, [own];", "local load"),
+    "half written": (ptx.UninitializedRead, SHARED + "st.shared.b16 [tile], %h1; ld.shared.b32 %r1, [tile];", "shared load of 4"),
+    "shared: read after write": (ptx.SharedRace, SHARED + "st.shared.b32 [%q2], %t; ld.shared.b32 %r2, [%q3];", "writes .* reads"),
+    "shared: write after read": (ptx.SharedRace, SHARED + "st.shared.b32 [%q2], %t; bar.sync 0; ld.shared.b32 %r2, [%q2]; "
+                                 "st.shared.b32 [%q3], %r2;", "reads .* writes"),
+    "shared: two writers": (ptx.SharedRace, SHARED + "st.shared.b32 [tile], %t;", "writes .* writes"),
+    "shared: part of a word": (ptx.SharedRace, SHARED + "st.shared.b16 [tile], %h1; bar.sync 0; setp.eq.u32 %p1, %t, 3; "
+                               "@%p1 st.shared.b8 [tile+1], %h1; ld.shared.b16 %h2, [tile];", None),
+    "shared: atomic and store": (ptx.SharedRace, SHARED + "st.shared.b32 [%q2], %t; bar.sync 0; red.shared.add.u32 [tile], 1; "
+                                 "st.shared.b32 [%q2], 5;", "updates"),
+    "global: two writers": (ptx.GlobalRace, "st.global.b32 [%a], %t;", "block \\(0, 0, 0\\), thread .* writes .* unordered"),
+    "global: read of what another wrote": (ptx.GlobalRace, "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t; xor.b32 %r1, %i, 1; "
+                                           "mad.wide.u32 %q2, %r1, 4, %a; ld.global.b32 %r2, [%q2];", "writes .* reads"),
+    "global: write over what another reads": (ptx.GlobalRace, "xor.b32 %r1, %i, 1; mad.wide.u32 %q2, %r1, 4, %a; ld.global.b32 %r2, [%q2]; "
+                                              "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t;", "reads .* writes"),
+    "divergent barriers": (ptx.BarrierFault, "setp.lt.u32 %p1, %t, 16; @%p1 bra L; bar.sync 0; bra.uni E; L: bar.sync 0; E:",
+                           "different barriers \\(also line"),
+    "a barrier some threads miss": (ptx.BarrierFault, "setp.lt.u32 %p1, %t, 16; @%p1 bra L; bar.sync 0; L:",
+        "16 threads of the block have exited"),
+    "an early exit": (ptx.BarrierFault, "setp.eq.u32 %p1, %t, 5; @%p1 exit; bar.sync 0;", "1 threads of the block have exited"),
+    "a barrier for more threads": (ptx.BarrierFault, "bar.sync 1, 64;", "never complete"),
+    "a shuffle from a lane elsewhere": (ptx.InactiveLane,
+        "setp.lt.u32 %p1, %t, 16; @%p1 bra L; shfl.sync.bfly.b32 %r1, %t, 16, 31, 0xFFFF0000; L:",
+                                        "lane 16 reads lane 0"),
+    "a shuffle that waits for exited lanes": (ptx.InactiveLane,
+        "setp.lt.u32 %p1, %t, 16; @%p1 exit; shfl.sync.bfly.b32 %r1, %t, 16, 31, -1;",
+                                              "lane 16 reads lane 0"),
+    "a warp instruction that waits in vain": (ptx.InactiveLane, "setp.lt.u32 %p1, %t, 16; @%p1 bra L; bar.warp.sync -1; L: bar.sync 0;",
+                                              "lanes of its mask that never come"),
+    "an infinite loop": (ptx.StepLimit, "L: add.u32 %r1, %r1, 1; bra.uni L;", "no end after 10000 instructions"),
+    "a loop of some lanes": (ptx.StepLimit, "L: setp.gt.u32 %p1, %t, 3; @%p1 bra L;", "thread \\(4, 0, 0\\)"),
+    "a trap": (ptx.EmulationError, "setp.eq.u32 %p1, %t, 9; @%p1 trap;", "trap.*thread \\(9, 0, 0\\)"),
+}
+CHECK_OF = {ptx.OutOfBounds: "bounds", ptx.Misaligned: "alignment", ptx.UninitializedRead: "uninitialized", ptx.SharedRace: "shared_races",
+            ptx.GlobalRace: "global_races"}
+
+
+@pytest.mark.parametrize(("kind", "body", "message"), DEFECTS.values(), ids=DEFECTS.keys())
+def test_a_defect(kind, body, message):
+    text, checks = kernel(body), ptx.Checks(steps=10000)
+    with pytest.raises(kind, match=f"(?s){message}" if message else None) as caught:
+        ptx.run(text, 1, 32, [np.arange(32, dtype=np.uint32)], checks=checks)
+    error = caught.value
+    assert type(error) is kind and error.kernel == "kernel"
+    assert error.block == (0, 0, 0) and error.thread is not None
+    assert error.instruction and error.instruction.split()[0] in text.split("\n")[error.line - 1]
+    if kind in CHECK_OF:  # switched off, nothing is said of it
+        try:
+            ptx.run(text, 1, 32, [np.arange(32, dtype=np.uint32)], checks=checks.without(CHECK_OF[kind], "uninitialized"))
+        except ptx.EmulationError as other:
+            assert type(other) is not kind
+
+
+FINE = {
+    "equal values": "st.global.b32 [%a], 7;",
+    "a barrier between": "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t; bar.sync 0; xor.b32 %r1, %i, 1; mad.wide.u32 %q2, %r1, 4, %a; "
+                         "ld.global.b32 %r2, [%q2];",
+    "a warp barrier between": SHARED + "st.shared.b32 [%q2], %t; bar.warp.sync -1; ld.shared.b32 %r2, [%q3];",
+    "atomics": "red.global.add.u32 [%a], 1; atom.global.add.u32 %r1, [%a], 2;",
+    "a read, then atomics": "ld.global.b32 %r2, [%a]; red.global.max.u32 [%a], 9;",
+    "volatile": "st.volatile.global.b32 [%a], %t; ld.volatile.global.b32 %r1, [%a];",
+    "a thread's own": "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t; ld.global.b32 %r2, [%q1]; st.global.b32 [%q1], %r2;",
+    "halves of a word": SHARED + "shl.b32 %r2, %t, 1; cvt.u64.u32 %q4, %r2; add.u64 %q4, %q4, %q1; st.shared.b16 [%q4], %h1; bar.sync 0; "
+                        "ld.shared.b32 %r3, [tile];",
+    "whole blocks that leave": "setp.eq.u32 %p1, %r31, 0; @%p1 exit; bar.sync 0;",
+    "a barrier in a loop": SHARED + "mov.b32 %r4, 0; L: st.shared.b32 [%q2], %r4; bar.sync 0; ld.shared.b32 %r5, [%q3]; bar.sync 0; "
+                           "add.u32 %r4, %r4, 1; setp.lt.u32 %p1, %r4, 3; @%p1 bra L;",
+    "blocks with loops of their own": SHARED + "mov.b32 %r4, 0; L: st.shared.b32 [%q2], %r4; bar.sync 0; ld.shared.b32 %r5, [%q3]; "
+                                               "bar.sync 0; "
+                                      "add.u32 %r4, %r4, 1; setp.le.u32 %p1, %r4, %r31; @%p1 bra L;",
+    "the last block reads what others wrote": """mul.wide.u32 %q1, %r31, 4; add.u64 %q1, %a, %q1; setp.ne.u32 %p1, %t, 0; @%p1 bra E;
+ st.global.b32 [%q1+4], %r31; membar.gl; atom.global.add.u32 %r1, [%a], 1; setp.ne.u32 %p2, %r1, 3; @%p2 bra E;
+ ld.global.b32 %r2, [%a+4]; ld.global.b32 %r3, [%a+12]; E:""",
+}
+
+
+@pytest.mark.parametrize("body", FINE.values(), ids=FINE.keys())
+def test_what_is_no_defect(body):
+    ptx.run(kernel(body), 4, 32, [ptx.InOut(np.zeros(256, np.uint32))])
+
+
+def test_a_race_between_blocks():
+    text = kernel("mul.wide.u32 %q1, %r31, 4; add.u64 %q1, %a, %q1; st.global.b32 [%a+400], %r31;")
+    with pytest.raises(ptx.GlobalRace, match=r"block \(0, 0, 0\), thread \(\d+, 0, 0\) writes"):
+        ptx.run(text, 300, 64, [np.zeros(256, np.uint32)])  # in several batches
+
+
+def test_outputs_never_written():
+    memory = ptx.Memory(1 << 20)
+    a = memory.allocate(64)
+    ptx.launch(kernel("setp.lt.u32 %p1, %t, 3; add.u64 %q1, %a, %t4; @%p1 st.global.b32 [%q1], %t;"), memory, 1, 32, [a])
+    np.testing.assert_array_equal(memory.never_written(a), np.arange(12, 64))
+    with pytest.raises(ptx.UninitializedRead, match="52 of 64 bytes of an output were never written, the first at offset 12"):
+        ptx.run(kernel("setp.lt.u32 %p1, %t, 3; add.u64 %q1, %a, %t4; @%p1 st.global.b32 [%q1], %t;"), 1, 32, [ptx.Out(np.zeros(16, "f4"))])
+
+
+def test_reads_of_unwritten_global_memory():
+    memory = ptx.Memory(1 << 20)
+    a = memory.allocate(128)
+    memory.write(a, np.zeros(16, np.uint32))
+    text = kernel("add.u64 %q1, %a, %t4; ld.global.b32 %r1, [%q1];")
+    ptx.launch(text, memory, 1, 16, [a])
+    with pytest.raises(ptx.UninitializedRead, match="64 bytes into an allocation of 128: never written"):
+        ptx.launch(text, memory, 1, 32, [a])
+    memory.free(a)
+    with pytest.raises(ptx.OutOfBounds):
+        ptx.launch(text, memory, 1, 16, [a])
+
+
+UNKNOWN = {
+    "frobnicate.f32 %r1, %r2;": (ptx.Unsupported, "frobnicate.f32"), "add.rq.f32 %r1, %r2, %r3;": (ptx.Unsupported, "modifier rq"),
+    "tex.2d.v4.f32.f32 {%r1, %r2, %r3, %r4}, [%q1, {%r1, %r2}];": (ptx.Unsupported, "tex"),
+        "add.s32 %r1, %r2;": (ptx.SyntaxFault, "3|2 op"),
+    "add.s32 %r1, %r2, %nothing;": (ptx.SyntaxFault, "unknown operand %nothing"),
+        "ld.param.u32 %r1, [nowhere];": (ptx.SyntaxFault, "nowhere"),
+    "ld.global.frob.b32 %r1, [%q1];": (ptx.Unsupported, "modifier frob"), "shfl.down.b32 %r1, %r2, 1, 31;": (ptx.Unsupported, "shfl.down"),
+    ".reg .b128 %wide;": (ptx.SyntaxFault, "b128"), "call (%r1), %q1, (%r2);": (ptx.Unsupported, "address"),
+}
+
+
+@pytest.mark.parametrize(("line", "kind", "message"), [(k, *v) for k, v in UNKNOWN.items()])
+def test_what_is_not_known_is_named_with_its_line(line, kind, message):
+    text = kernel(f"mov.u32 %r5, 1;\n{line}")
+    with pytest.raises(kind, match=message) as caught:
+        ptx.run(text, 1, 32, [np.zeros(1)])
+    assert line.split()[0].rstrip(";") in text.split("\n")[caught.value.line - 1]
+
+
+def test_launches_that_do_not_fit():
+    text = kernel("mov.u32 %r1, 1;")
+    for grid, block, arguments, message in (((1,), 2048, [0], "at most 1024"), ((0,), 32, [0], "positive"),
+        ((1,), 32, [], "0 arguments for 1"),
+                                            ((1, 70000), 32, [0], "65535")):
+        with pytest.raises(ptx.LaunchFault, match=message):
+            ptx.launch(text, ptx.Memory(1 << 16), grid, block, arguments)
+    with pytest.raises(ptx.LaunchFault, match="232448"):
+        ptx.launch(text, ptx.Memory(1 << 16), 1, 32, [0], shared_bytes=300000)
+    with pytest.raises(ptx.LaunchFault, match="maxntid"):
+        ptx.launch(text.replace("\n{", "\n.maxntid 64, 1, 1\n{", 1), ptx.Memory(1 << 16), 1, 128, [0])
+    with pytest.raises(ptx.LaunchFault, match="no kernel other"):
+        ptx.program(text, "other")
+
+
+# Counters ----------------------------------------------------------------------------------------------------------------------------
+def counted(body: str, threads: int = 32, blocks: int = 1, bytes_: int = 1 << 14, **options) -> ptx.Counters:
+    return ptx.run(kernel(body, **options), blocks, threads, [ptx.InOut(np.zeros(bytes_, np.uint8))])
+
+
+@pytest.mark.parametrize(("address", "kind", "sectors", "minimum"), [
+    ("mad.wide.u32 %q1, %t, 4, %a;", "b32", 4, 4),          # 32 x 4 bytes side by side
+    ("mad.wide.u32 %q1, %t, 4, %a; add.u64 %q1, %q1, 16;", "b32", 5, 4),   # the same, not aligned to sectors
+    ("mad.wide.u32 %q1, %t, 8, %a;", "b32", 8, 4),          # every second word
+    ("mad.wide.u32 %q1, %t, 128, %a;", "b32", 32, 4),       # a column
+    ("mov.u64 %q1, %a;", "b32", 1, 1),                      # one word for all
+    ("mad.wide.u32 %q1, %t, 16, %a;", "v4.b32", 16, 16),    # 32 x 16 bytes
+    ("mad.wide.u32 %q1, %t, 32, %a;", "v4.b32", 32, 16),
+    ("cvt.u64.u32 %q1, %t; add.u64 %q1, %a, %q1;", "b8", 1, 1),
+    ("shr.u32 %r9, %t, 1; mad.wide.u32 %q1, %r9, 4, %a;", "b32", 2, 2),    # pairs of lanes on a word
+])
+def test_sectors(address, kind, sectors, minimum):
+    registers = "{%r1, %r2, %r3, %r4}" if "v4" in kind else "%h1" if kind == "b8" else "%r1"
+    c = counted(f"{address} ld.global.{kind} {registers}, [%q1];")
+    assert (c.global_load_sectors, c.global_load_minimum, c.global_store_sectors) == (sectors, minimum, 0)
+    assert c.coalesced == (sectors == minimum)
+    assert c.global_load_bytes == 32 * {"b32": 4, "v4.b32": 16, "b8": 1}[kind]
+
+
+def test_sectors_of_part_of_a_warp():
+    c = counted("setp.lt.u32 %p1, %t, 20; add.u64 %q1, %a, %t4; @%p1 st.global.b32 [%q1], %t;", 40)
+    assert (c.global_store_sectors, c.global_store_minimum, c.global_store_bytes) == (3, 3, 80)
+
+
+@pytest.mark.parametrize(("index", "kind", "conflicts"), [
+    ("mov.b32 %r1, %t;", "b32", 0), ("shl.b32 %r1, %t, 1;", "b32", 1), ("shl.b32 %r1, %t, 2;", "b32", 3),
+        ("shl.b32 %r1, %t, 5;", "b32", 31),
+    ("mul.lo.u32 %r1, %t, 33;", "b32", 0), ("mov.b32 %r1, 0;", "b32", 0), ("shr.u32 %r1, %t, 1;", "b32", 0),
+    ("shl.b32 %r1, %t, 1;", "v2.b32", 0),      # 64 bits side by side: two halves, no conflict
+    ("shl.b32 %r1, %t, 2;", "v2.b32", 2),      # every second pair: each half goes twice
+    ("shl.b32 %r1, %t, 2;", "v4.b32", 0),      # 128 bits side by side: four quarters
+    ("shl.b32 %r1, %t, 3;", "v4.b32", 4),      # every second one: each quarter goes twice
+    ("shl.b32 %r1, %t, 5;", "v4.b32", 28),     # a column of rows of 128 bytes: each quarter goes 8 times
+    ("shr.u32 %r1, %t, 2;", "b8", 0)])
+def test_bank_conflicts(index, kind, conflicts):
+    registers = {"b32": "%t", "b8": "%h1", "v2.b32": "{%t, %t}", "v4.b32": "{%t, %t, %t, %t}"}[kind]
+    loads = registers.replace("%t", "%r2") if kind != "v2.b32" else "{%r2, %r3}"
+    loads = "{%r2, %r3, %r4, %r5}" if kind == "v4.b32" else "%h2" if kind == "b8" else loads
+    text = kernel(f".shared .align 16 .b8 tile[4352]; mov.u64 %q1, tile; {index} mad.wide.u32 %q2, %r1, 4, %q1; "
+                  f"st.shared.{kind} [%q2], {registers}; bar.sync 0; ld.shared.{kind} {loads}, [%q2];")
+    c = ptx.run(text, 1, 32, [np.zeros(1)], checks=ptx.Checks().without("shared_races"))
+    assert (c.bank_conflicts, c.shared_accesses, c.barriers) == (2 * conflicts, 2, 1)
+
+
+def test_counts_of_instructions():
+    # 2 warps of a block of 40, 3 blocks; the frame before the body has 7 instructions, ret is one
+    c = counted("mov.b32 %r1, 1; mov.b32 %r2, 2;", 40, 3)
+    assert (c.launches, c.instructions, c.thread_instructions) == (1, 3 * 2 * 10, 3 * 40 * 10)
+    diverging = counted("setp.lt.u32 %p1, %t, 8; @%p1 bra L; mov.b32 %r1, 1; mov.b32 %r1, 2; L:", 64)
+    assert diverging.instructions == 2 * (8 + 2) + 2 * 2  # both warps run all of it, lanes 0 to 7 of the first wait
+    assert diverging.thread_instructions == 64 * 10 + 2 * 56
+
+
+def test_counts_of_the_rest():
+    c = counted(".local .align 4 .b8 own[8]; st.local.b32 [own], %t; ld.local.b32 %r1, [own]; red.global.add.u32 [%a], 1; bar.sync 0;",
+        64, 3)
+    assert (c.local_accesses, c.atomics, c.barriers) == (2 * 64 * 3, 64 * 3, 3)
+    total = c.copy()
+    total.add(c)
+    assert (total.atomics, (total - c).atomics, total.launches) == (2 * c.atomics, c.atomics, 2)
+    total.reset()
+    assert total == ptx.Counters()
+
+
+def test_counting_can_be_left_out():
+    c = ptx.run(SCALE, 1, 32, [np.zeros(32, "f4"), ptx.Out(np.zeros(32, "f4")), 32, 1.0], checks=ptx.NOTHING)
+    assert c.global_load_sectors == 0

@@ -47,14 +47,14 @@ def space_of(ins: Instruction) -> str:
 
 
 def check(frame: Frame, ins: Instruction, region: Region, space: str, address: np.ndarray, offsets: np.ndarray, limit: int, width: int,
-          lanes: np.ndarray | None, need: int) -> None:
+          lanes: np.ndarray | None, need: int, align: int) -> None:
     """address: what the program asked within a window of `limit` bytes; offsets: the same in the region. need: EMPTY or WRITTEN."""
     low, high = int(address.min()), int(address.max())
     if low < 0 or high + width > limit:
         raise _outside(frame, ins, space, address, width, lanes, (address < 0) | (address > limit - width))
-    if width > 1 and int(np.bitwise_or.reduce(offsets)) & (width - 1) and frame.checks.alignment:
-        bad = int(np.flatnonzero(offsets & (width - 1))[0])
-        raise frame.fault(Misaligned, f"{space} address {_shown(frame, space, address[bad]):#x} is no multiple of {width}", ins, lanes, bad)
+    if align > 1 and int(np.bitwise_or.reduce(offsets)) & (align - 1) and frame.checks.alignment:
+        bad = int(np.flatnonzero(offsets & (align - 1))[0])
+        raise frame.fault(Misaligned, f"{space} address {_shown(frame, space, address[bad]):#x} is no multiple of {align}", ins, lanes, bad)
     if need == EMPTY and space != "global":
         return
     if address is not offsets:
@@ -97,9 +97,10 @@ class Place(NamedTuple):
     lanes: np.ndarray | None
 
 
-def resolve(frame: Frame, ins: Instruction, space: str, address: np.ndarray, width: int, lanes: np.ndarray | None, need: int
-            ) -> list[Place]:
+def resolve(frame: Frame, ins: Instruction, space: str, address: np.ndarray, width: int, lanes: np.ndarray | None, need: int,
+            align: int = 0) -> list[Place]:
     """Checked places of the int64 `address` of each lane; a generic address is looked up in its window, lane by lane if they differ."""
+    align = align or width
     if space == "generic":
         low, high = int(address.min()), int(address.max())
         if low >= LOCAL:
@@ -112,14 +113,14 @@ def resolve(frame: Frame, ins: Instruction, space: str, address: np.ndarray, wid
             which = np.where(address >= LOCAL, 2, np.where(address >= SHARED, 1, 0))
             everyone = np.arange(frame.lanes) if lanes is None else lanes
             return [p for n in range(3) if (which == n).any()
-                    for p in resolve(frame, ins, "generic", address[which == n], width, everyone[which == n], need)]
+                    for p in resolve(frame, ins, "generic", address[which == n], width, everyone[which == n], need, align)]
     if space in ("global", "const"):
         offsets = address - frame.memory.base
         if frame.checks.bounds is False:
             offsets, lanes = _only_inside(frame, frame.memory.size, offsets, width, lanes, frame.memory)
             if not offsets.size:
                 return []
-        check(frame, ins, frame.memory, "global", offsets, offsets, frame.memory.size, width, lanes, need)
+        check(frame, ins, frame.memory, "global", offsets, offsets, frame.memory.size, width, lanes, need, align)
         return [Place("global", frame.memory, offsets, lanes)]
     region, stride = (frame.shared, frame.shared_stride) if space == "shared" else (frame.local, frame.local_stride)
     limit = frame.shared_limit if space == "shared" else frame.program.local_bytes
@@ -129,7 +130,7 @@ def resolve(frame: Frame, ins: Instruction, space: str, address: np.ndarray, wid
         if not address.size:
             return []
     offsets = address + (starts if lanes is None else starts[lanes])
-    check(frame, ins, region, space, address, offsets, limit, width, lanes, need)
+    check(frame, ins, region, space, address, offsets, limit, width, lanes, need, align)
     return [Place(space, region, offsets, lanes)]
 
 

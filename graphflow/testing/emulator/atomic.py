@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .parse import Instruction
 from .values import DTYPES
 
 if TYPE_CHECKING:
+    from .execute import Frame
     from .program import Program
 
 OPERATIONS = {"atom", "red"}
@@ -116,34 +117,86 @@ def swap(memory: np.ndarray, at: np.ndarray, expected: np.ndarray, value: np.nda
     return old
 
 
+class Flight(NamedTuple):
+    """Bytes on their way to shared memory: by lane, where they go, what they are, and how many groups the lane had committed before."""
+
+    ins: Instruction
+    place: access.Place
+    lanes: np.ndarray
+    values: np.ndarray
+    group: np.ndarray
+
+    def of(self, which: np.ndarray) -> Flight:
+        place = self.place._replace(offsets=self.place.offsets[which], lanes=self.lanes[which])
+        return Flight(self.ins, place, self.lanes[which], self.values[which], self.group[which])
+
+    def record(self, frame: Frame) -> None:
+        access.record(frame, self.ins, self.place, "store", self.values.shape[1], (self.values,))
+
+
 def copy(program: Program, ins: Instruction) -> Callable[[list, np.ndarray | None], None]:
-    """cp.async.{ca,cg}.shared.global [to], [from], size{, source size}, done at once; commit_group and wait_group do nothing more."""
+    """cp.async.{ca,cg}.shared.global [to], [from], size{, source size}, commit_group and wait_group. The target counts as never written
+    until its lane has waited."""
     if ins.mods[:1] != ("async",):
         raise refuse(ins)
-    if ins.mods[1] in ("commit_group", "wait_group", "wait_all"):
-        return lambda R, lanes: None
+    if ins.mods[1] in ("commit_group", "wait_group", "wait_all") and len(ins.mods) == 2:
+        return _group(ins)
     plain = [m for m in ins.mods[1:] if not m.startswith("L2")]
     if len(plain) != 3 or plain[0] not in ("ca", "cg") or plain[1].split("::")[0] != "shared" or plain[2] != "global":
         raise refuse(ins)
     to, source, size = program.address(ins.operands[0]), program.address(ins.operands[1]), int(ins.operands[2], 0)
     given = program.value(ins.operands[3], np.dtype("u4")) if len(ins.operands) > 3 else None
+    if size not in ((16,) if plain[0] == "cg" else (4, 8, 16)):
+        raise refuse(ins, f"{size} bytes")
     program.touch("shared", size, size)
-    program.touch("global", size, 1)
-    byte = np.dtype("u1")
+    program.touch("global", 1 if given is not None else size, 1)
     def run(R, lanes):
         frame = R[0]
         everyone = np.arange(frame.lanes) if lanes is None else lanes
         count = np.broadcast_to(R[given], frame.lanes)[everyone] if given is not None else np.full(everyone.size, size)
-        values = np.zeros((everyone.size, size), byte)
-        for n in np.unique(count[count > 0]):
-            which = np.flatnonzero(count == n)
-            for place in access.resolve(frame, ins, "global", source(R, everyone[which]), int(n), everyone[which], WRITTEN):
-                at = np.searchsorted(everyone, place.lanes)
-                values[at[:, None], np.arange(n)] = place.region.data[place.offsets[:, None] + np.arange(n)]
-                access.record(frame, ins, place, "load", int(n))
+        values = _fetched(frame, ins, source(R, everyone), everyone, np.minimum(count, size), size)
         for place in access.resolve(frame, ins, "shared", to(R, everyone), size, everyone, EMPTY):
-            kept = values[np.searchsorted(everyone, place.lanes)]
-            place.region.data[place.offsets[:, None] + np.arange(size)] = kept
-            place.region.mark(place.offsets, size)
-            access.record(frame, ins, place, "store", size, (kept,))
+            which = np.searchsorted(everyone, place.lanes)
+            flight = Flight(ins, place, place.lanes, values[which], frame.commits()[place.lanes])
+            place.region.mark(place.offsets, size, EMPTY)
+            flight.record(frame)
+            frame.flights.append(flight)
     return run
+
+
+def _fetched(frame: Frame, ins: Instruction, at: np.ndarray, lanes: np.ndarray, count: np.ndarray, size: int) -> np.ndarray:
+    """`count` bytes for each lane from global memory, zeros up to `size`."""
+    values = np.zeros((lanes.size, size), np.uint8)
+    for n in np.unique(count[count > 0]).tolist():
+        which = np.flatnonzero(count == n)
+        need = WRITTEN if frame.checks.uninitialized else EMPTY
+        for place in access.resolve(frame, ins, "global", at[which], n, lanes[which], need, size):
+            rows = np.searchsorted(lanes, place.lanes)
+            values[rows[:, None], np.arange(n)] = place.region.data[place.offsets[:, None] + np.arange(n)]
+            access.record(frame, ins, place, "load", n)
+    return values
+
+
+def _group(ins: Instruction) -> Callable[[list, np.ndarray | None], None]:
+    def commit(R, lanes):
+        R[0].commits()[slice(None) if lanes is None else lanes] += 1
+    if ins.mods[1] == "commit_group":
+        return commit
+    newest = int(ins.operands[0], 0) if ins.mods[1] == "wait_group" else None
+    def wait(R, lanes):
+        frame = R[0]
+        limit = np.full(frame.lanes, -1)  # groups before this one have to arrive
+        limit[slice(None) if lanes is None else lanes] = 1 << 30 if newest is None else (
+            frame.commits() if lanes is None else frame.commits()[lanes]) - newest
+        staying = []
+        for flight in frame.flights:
+            arrived = flight.group < limit[flight.lanes]
+            if arrived.any():
+                here = flight.of(arrived)
+                here.place.region.data[here.place.offsets[:, None] + np.arange(here.values.shape[1])] = here.values
+                here.place.region.mark(here.place.offsets, here.values.shape[1])
+                here.record(frame)
+            if not arrived.all():
+                staying.append(flight.of(~arrived))
+        frame.flights = staying
+    return wait

@@ -21,7 +21,7 @@ from .program import Block, Program
 WARP = 32
 _NOWHERE = np.int32(2 ** 30)   # the "program counter" of lanes that have exited or wait
 _BATCH = 1 << 13               # lanes of a batch, unless one block has more
-_TURN = 4096                   # after so many blocks of a divergent run the last lanes get a turn: spinning lanes do not starve others
+_TURN = 64                     # after so many blocks the last lanes get a turn, if lanes may wait for each other in loops
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ class Frame:
         self._local: Region | None = None
         self._owners: np.ndarray | None = None
         self.log: list = []
+        self.flights: list = []                        # of cp.async
+        self._commits: np.ndarray | None = None
         self.history = History(g, int(self.first_number))
         self._shared_seen = 0
         self._mask: np.ndarray | None = None
@@ -136,6 +138,12 @@ class Frame:
         if self._local is None:
             self._local = scratch(max(self.lanes * self.local_stride, 16))
         return self._local
+
+    def commits(self) -> np.ndarray:
+        """Groups of cp.async that each lane has committed."""
+        if self._commits is None:
+            self._commits = np.zeros(self.lanes, np.int64)
+        return self._commits
 
     def owners(self) -> np.ndarray:
         if self._owners is None:
@@ -319,7 +327,7 @@ class _Walk:
         number = int(pc.min())
         if number == _NOWHERE:
             return self._release()
-        if self.turns % _TURN == 0:
+        if f.program.may_spin and self.turns % _TURN == 0:
             number = int(np.where(pc == _NOWHERE, -1, pc).max())
             self._meet(force=False)
         m = pc == number

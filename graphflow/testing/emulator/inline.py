@@ -78,7 +78,7 @@ class _Opening:
         tag = f"~{self.count}"
         own = [*f.registers, *f.labels, *f.tables, *(v.name for v in f.variables if v.space != "shared")]
         names = {n: n + tag for n in own}
-        names |= dict(zip([v.name for v in f.results], results, strict=True)) | dict(zip([v.name for v in f.params], arguments, strict=True))
+        names |= dict(zip([v.name for v in [*f.results, *f.params]], [*results, *arguments], strict=True))
         self.out.registers |= {names[r]: pool for r, pool in f.registers.items()}
         self.out.tables |= {names[t]: [names[label] for label in labels] for t, labels in f.tables.items()}
         end = f"end{tag}"

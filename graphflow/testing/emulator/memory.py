@@ -37,13 +37,13 @@ class Region:
             found = self._views[dtype] = self.data[:self.data.size // dtype.itemsize * dtype.itemsize].view(dtype)
         return found
 
-    def mark(self, at: np.ndarray, width: int) -> None:
-        """The `width` bytes (1, 2, 4, 8 or 16) at each offset (a multiple of width) are written."""
+    def mark(self, at: np.ndarray, width: int, state: int = WRITTEN) -> None:
+        """The `width` bytes (1, 2, 4, 8 or 16) at each offset (a multiple of width) are written, or in another state."""
         unit = min(width, 8)
         states = self._marks.get(unit)
         if states is None:
             states = self._marks[unit] = self.state[:self.state.size // unit * unit].view(f"u{unit}")
-        value = int.from_bytes(bytes([WRITTEN]) * unit, "little")
+        value = int.from_bytes(bytes([state]) * unit, "little")
         where = at // unit
         states[where] = value
         if width == 16:

@@ -63,9 +63,9 @@ class Program:
         self.spaces: dict[str, tuple[str, int]] = {}          # variable -> (space, offset)
         self.params, self.param_bytes = self._parameters()
         self.shared_bytes, self.local_bytes = self._layout()
-        self.uses_warp_sync = self.uses_fences = False
         self.shared_granule = self.global_granule = 16
-        self.scratch = 0
+        code = self.function.instructions
+        self.may_spin = any({"cas", "exch", "volatile", "relaxed", "acquire"} & set(i.mods) for i in code if i.op in ("ld", "atom"))
         self.blocks = self._compile()
 
     # Layout -------------------------------------------------------------------------------------------------------------------------
@@ -230,7 +230,6 @@ class Program:
         if op in ("ld", "ldu") and "param" in ins.mods:
             return self._load_param(ins)
         if op in _FENCES:
-            self.uses_fences = True
             return Step(lambda R: R[0].fence(None), lambda R, m: R[0].fence(m), False)
         special = {"mov": self._mov, "cvta": self._cvta, "setp": self._setp, "set": self._set, "selp": self._selp, "slct": self._slct,
                    "ld": self._load, "ldu": self._load, "st": self._store, "isspacep": self._isspacep}.get(op)

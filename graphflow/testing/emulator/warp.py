@@ -61,7 +61,6 @@ def _put(R: list, slot: int | None, value: np.ndarray, m: np.ndarray | None) -> 
 
 
 def _sync(program: Program, ins: Instruction):
-    program.uses_warp_sync = True
     return lambda R, m: R[0].warp_sync(m)
 
 
