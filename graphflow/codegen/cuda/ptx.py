@@ -251,7 +251,7 @@ class _Translator(translate._Translator):
         return self.constant(literals[node.id]) if node.id in literals else super().of_Name(node)
 
 
-_LITERAL = re.compile(r"(ld|st|stack|shared|rotl)_")
+_LITERAL = re.compile(r"(ld|st|stack|shared|rotl|moved|outer|settled)_")
 
 
 def _takes_literals(name: str) -> bool:

@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..intrinsics import (_BYTES, _ELEMENT, F32, F64, I8, I32, I64, _complex_parts, _element_pointer, _literal, _make_complex, _named,
-                          _narrow, _widen)
+from ..intrinsics import (_BYTES, _ELEMENT, F32, F64, I8, I32, I64, _complex_parts, _element_pointer, _in_scope, _literal, _make_complex,
+                          _named, _narrow, _widen)
 
 GLOBAL, SHARED = 1, 3  # LLVM's address spaces of an NVPTX module
 FULL = -1  # every lane of the warp takes part
@@ -223,6 +223,85 @@ for _name in _ELEMENT:
     if _name not in ("c64", "c128"):
         for _combine in _COMBINE:
             globals()[f"atomic_{_combine}_{_name}"] = _make_atomic(_combine, _name)
+
+
+# ---- tiles ----------------------------------------------------------------------------------------------
+
+def _vector_of(memory, count):
+    return ir.VectorType(memory, count) if count > 1 else memory
+
+
+def _make_moved(name):
+    _, memory, size = _ELEMENT[name]
+
+    def moved(typing, to, i, source, j, ok, n, scope_to, scope):
+        count, at, of = _literal(n, f"moved_{name}: the elements"), _literal(scope_to, "the scope"), _literal(scope, "the scope")
+
+        def code(context, builder, signature, args):
+            kind = _vector_of(memory, count)
+            zero = ir.Constant(kind, [memory(0)] * count if count > 1 else 0)
+            inside = args[4]
+            safe = builder.select(inside, args[3], I64(0))
+            where = builder.bitcast(_element_pointer(builder, memory, args[2], safe), kind.as_pointer())
+            value = _in_scope(builder.module, builder.load(where, align=size * count), of)
+            value = builder.select(inside, value, zero)
+            there = builder.bitcast(_element_pointer(builder, memory, args[0], args[1]), kind.as_pointer())
+            _in_scope(builder.module, builder.store(value, there, align=size * count), at)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.int64, types.voidptr, types.int64, types.boolean, n, scope_to, scope), code
+    moved.__doc__ = "to[i : i + n] = source[j : j + n] by one access, zeros where not `ok` (source[0 : n] is read then); aligned to n elements."
+    return _named(moved, f"moved_{name}")
+
+
+def _make_outer(name):
+    _, memory, size = _ELEMENT[name]
+
+    def outer(typing, c, a, b, rows, columns):
+        m, n = _literal(rows, f"outer_{name}: the rows"), _literal(columns, f"outer_{name}: the columns")
+
+        def code(context, builder, signature, args):
+            def read(pointer, k):
+                return builder.load(_element_pointer(builder, memory, pointer, I64(k)), align=size)
+            left, right = [read(args[1], k) for k in range(m)], [read(args[2], k) for k in range(n)]
+            for x in range(m):
+                for y in range(n):
+                    builder.store(_multiplied(builder, left[x], right[y], read(args[0], x * n + y)),
+                                  _element_pointer(builder, memory, args[0], I64(x * n + y)), align=size)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.voidptr, types.voidptr, rows, columns), code
+    outer.__doc__ = "c[x, y] += a[x] * b[y] of a `rows` x `columns` tile in registers, each by one fused multiplication and addition."
+    return _named(outer, f"outer_{name}")
+
+
+def _make_settled(name):
+    _, memory, size = _ELEMENT[name]
+    letter = {"f32": "f", "f64": "d", "i32": "r", "i64": "l"}[name]
+
+    def settled(typing, c, n):
+        count = _literal(n, f"settled_{name}: the elements")
+
+        def code(context, builder, signature, args):
+            for k in range(count):
+                where = _element_pointer(builder, memory, args[0], I64(k))
+                value = builder.asm(ir.FunctionType(memory, [memory]), "", f"={letter},0", [builder.load(where, align=size)], True)
+                builder.store(value, where, align=size)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, n), code
+    settled.__doc__ = "c[0 : n] in registers have their values here: what makes them is not moved into conditions that come later."
+    return _named(settled, f"settled_{name}")
+
+
+def _multiplied(builder, a, b, c):
+    if a.type not in (F32, F64):
+        return builder.add(builder.mul(a, b), c)
+    return builder.call(builder.module.declare_intrinsic("llvm.fma", [a.type], ir.FunctionType(a.type, [a.type] * 3)), [a, b, c])
+
+
+for _name in ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"):
+    globals()[f"moved_{_name}"] = _make_moved(_name)
+for _name in ("f32", "f64", "i32", "i64"):
+    globals()[f"outer_{_name}"] = _make_outer(_name)
+    globals()[f"settled_{_name}"] = _make_settled(_name)
 
 
 @intrinsic
