@@ -412,7 +412,7 @@ class Tiled(Device):
 
     def _where(self, across: Size, down: Size) -> None:
         """From the block's number: which part of the sum, which matrix of the batch, which tile; a band of rows of tiles at a time."""
-        self.line("number = block()")
+        self.place("number", self.index_of("block()"))
         tiles = self.size(across * down)
         many = [n for n in (self.batch, self.splits) if types.same(n, 1) is not True]
         if many:
