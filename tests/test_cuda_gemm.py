@@ -75,6 +75,17 @@ def inputs_of(op) -> dict:
     return stored
 
 
+def placeholders(follow, product) -> list:
+    """What is read besides the product."""
+    found, todo = {}, list(follow)
+    while todo:
+        t = todo.pop()
+        if t is not product:
+            found.update({t: None} if t.op.type == "Placeholder" else {})
+            todo += t.op.inputs
+    return list(found)
+
+
 def made(t, tile=None, splits=1, follow=(), keep=True, alias=None, wide=False, **env) -> Case:
     """The launches of the contraction behind `t`; `follow`: tensors computed from it elementwise; `keep`: whether it is stored itself."""
     op = contraction(t)
@@ -86,7 +97,7 @@ def made(t, tile=None, splits=1, follow=(), keep=True, alias=None, wide=False, *
         stored[y] = Buffer(y.dtype, y.sizes, "out", "y")
     if follow:
         result = stored.get(y) or Buffer(y.dtype.compute, y.sizes, "part", "product")
-        extra = {x: Buffer(x.dtype, x.sizes, "in", x.op.name) for f in follow for x in f.op.inputs if x.op.type == "Placeholder"}
+        extra = {x: Buffer(x.dtype, x.sizes, "in", x.op.name) for x in placeholders(follow, y)}
         stored.update(extra)
         inputs.update(extra)
         stored.update({f: Buffer(f.dtype, f.sizes, "out", f.op.name) for f in follow})
@@ -119,7 +130,7 @@ def checked(case: Case, seed: int = 0) -> list[emulator.Counters]:
         values = [*(address[b] for b in launch.buffers), *map(case.size, launch.sizes)]
         counters.append(emulator.launch(ptx.compile_ptx(launch.source), memory, grid, launch.threads, values))
     expected = reference(case, feeds)
-    for (t, b), want in zip(case.results, expected):
+    for (_, b), want in zip(case.results, expected):
         at, shape = address[case.alias.get(b, b)], case.shape(b)
         assert not memory.never_written(at, int(np.prod(shape)) * b.dtype.size).size
         got = memory.read(at, b.dtype.np, shape)
@@ -319,7 +330,8 @@ ptxas = pytest.mark.skipif(shutil.which("ptxas") is None, reason="needs ptxas of
 def assembled(source: str, folder) -> tuple[int, int]:
     """(registers, bytes of spills) by ptxas; the machine code is in `folder`."""
     (folder / "k.ptx").write_text(ptx.compile_ptx(source))
-    done = subprocess.run(["ptxas", "-arch=sm_90", "-v", str(folder / "k.ptx"), "-o", str(folder / "k.cubin")], capture_output=True, text=True)
+    command = ["ptxas", "-arch=sm_90", "-v", str(folder / "k.ptx"), "-o", str(folder / "k.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return int(re.search(r"Used (\d+) registers", done.stderr)[1]), sum(map(int, re.findall(r"(\d+) bytes spill", done.stderr)))
 

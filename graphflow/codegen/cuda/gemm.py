@@ -69,7 +69,7 @@ def accepts(op: Operation, then: Kernel, result: Buffer) -> bool:
     p = contract.product(op, _leaf)
     if p is None or types.same(_extent(then.outer), types.product(p.sizes[:3])) is not True:
         return False
-    flat, step = simplify.Affine({}, 0), 1
+    flat, step = simplify.Affine({}, 0), types.product(())
     for a in reversed(then.outer):
         flat, step = flat.plus(simplify.Affine({ir.axis(a): 1}, 0), step), step * a.extent
     for s in then.stages:
@@ -161,8 +161,8 @@ def _made(name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, th
         return [Tiled(name, p, tile, 1, out, then, result, alias, wide).made()]
     batch, m, n, k = p.sizes
     per = types.ceildiv(types.ceildiv(k, tile.depth), splits)
-    if isinstance(per, int):
-        splits = -(-types.ceildiv(k, tile.depth) // per)  # none is empty
+    if isinstance(per, int) and isinstance(k, int):
+        splits = -(-k // (tile.depth * per))  # none is empty
     parts = Buffer(p.dtype, (splits, batch, m, n), "part", "parts")
     return [Tiled(name, p, tile, splits, parts, None, None, {}, wide).made(),
             *emit.launches(_total(name, p, parts, splits, out, then, result), alias, wide=wide)]
@@ -178,12 +178,20 @@ def _total(name: str, p: Product, parts: Buffer, splits: int, out: Buffer | None
     place = simplify.affine(place).expr()
     r = Axis(splits)
     source = ir.make("at", (ir.axis(r) * ir.size(elements) + place,), p.dtype, parts)
-    target = out or Buffer(p.dtype, (elements,), "tmp", "sum")
-    stages = [Stage(target, (*outer, r), (place,), source, "add", (r,))]
+    whole = out is not None and (then is None or out.dtype is p.dtype)
+    sums = out if whole else Buffer(p.dtype, (elements,), "tmp", "sum")
+    target = out or sums
+    assert sums is not None and target is not None
+    stages = [Stage(sums, (*outer, r), (place,), source, "add", (r,))]
+    if target is not sums:  # rounded before it is read
+        stages.append(Stage(target, outer, (place,), ir.make("at", (place,), p.dtype, sums)))
     if then is not None:
-        swap = {result: target} if result is not target else {}
-        stages += emit._renamed(then, swap).stages  # type: ignore[arg-type]
-    buffers = dict.fromkeys([parts, target, *(b for b in (then.buffers if then else ()) if b is not result)])
+        here = ir.make("at", (place,), target.dtype.compute, target)
+
+        def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+            return here if e.op == "at" and e.data is result else ir.rebuilt(e, args)
+        stages += [replace(s, expr=ir.rewrite(s.expr, change)) for s in then.stages]
+    buffers = dict.fromkeys([parts, sums, target, *(b for b in (then.buffers if then else ()) if b is not result)])
     return Kernel(f"{name}_total", tuple(buffers), tuple(stages), outer)
 
 
@@ -602,7 +610,8 @@ class Tiled(Device):
         found = [e for e in dict.fromkeys(x for s in self.kernel.stages for x in ir.walk(s.expr)) if e.op == "at" and e not in known
                  and e.data is not self.result and e.data not in made and e.data.dtype.kind in "iuf" and self._together(e.args[0], inside)]
         reads = {e: (e.data.dtype.code, f"in{k}", v) for k, e in enumerate(found)}
-        stages = [s for s in self.kernel.stages if s.target.role != "tmp" and s.target.dtype.kind in "iuf" and self._together(s.index[0], inside)]
+        stages = [s for s in self.kernel.stages
+                  if s.target.role != "tmp" and s.target.dtype.kind in "iuf" and self._together(s.index[0], inside)]
         stores: dict[Stage | None, tuple[str, str, int]] = {s: (s.target.dtype.code, f"out{k}", v) for k, s in enumerate(stages)}
         if self.out is not None:
             stores[None] = (self.out.dtype.code, "own", v)
