@@ -166,25 +166,23 @@ def clean(case: Case) -> None:
 @pytest.mark.parametrize("ta", [False, True])
 @pytest.mark.parametrize("tb", [False, True])
 def test_all_transposes(ta, tb):
-    clean(made(tf.matmul(ph(*((40, 36) if ta else (36, 40))), ph(*((44, 40) if tb else (40, 44))), ta, tb)))
-    clean(made(tf.matmul(ph(*((19, 33) if ta else (33, 19))), ph(*((35, 19) if tb else (19, 35))), ta, tb)))
+    m, k, n = (36, 40, 44) if ta == tb else (33, 19, 35)  # whole accesses of 16 bytes, and single elements
+    clean(made(tf.matmul(ph(*((k, m) if ta else (m, k))), ph(*((n, k) if tb else (k, n))), ta, tb)))
 
 
-@pytest.mark.parametrize("tile", gemm.TILES, ids=str)
-def test_every_tile_with_ragged_edges(tile):
-    clean(made(tf.matmul(ph(tile.rows + 3, 19), ph(19, tile.columns // 2 + 5)), tile))
+@pytest.mark.parametrize("tile", [gemm.TILES[i] for i in (0, 3, 7, 8)], ids=str)
+def test_tiles_with_ragged_edges(tile):
+    clean(made(tf.matmul(ph(tile.rows // 2 + 3, 19), ph(19, tile.columns // 2 + 5)), tile))
 
 
 def test_batches_and_broadcast_operands():
-    clean(made(tf.matmul(ph(3, 20, 17), ph(3, 17, 33))))
-    clean(made(tf.matmul(ph(2, 3, 20, 8), ph(1, 3, 8, 16))))
+    clean(made(tf.matmul(ph(2, 3, 20, 17), ph(1, 3, 17, 33))))
     clean(made(tf.einsum("bqhd,bkhd->bhqk", ph(2, 10, 4, 8), ph(2, 12, 4, 8))))
 
 
 @pytest.mark.parametrize("dtype", [tf.float64, tf.int32, tf.int64, tf.float16, tf.bfloat16], ids=str)
 def test_dtypes(dtype):
     clean(made(tf.matmul(ph(35, 70, dtype=dtype), ph(72, 35, dtype=dtype), True, True)))
-    clean(made(tf.matmul(ph(36, 24, dtype=dtype), ph(24, 32, dtype=dtype))))
 
 
 def test_narrow_data_are_read_as_they_are():
@@ -194,8 +192,8 @@ def test_narrow_data_are_read_as_they_are():
 
 
 CONVOLUTIONS = [  # image (NHWC), filter, strides, padding, dilations
-    ((2, 9, 8, 4), (3, 3, 4, 8), (1, 1), "SAME", (1, 1)), ((2, 9, 8, 3), (3, 3, 3, 4), (2, 2), "SAME", (1, 1)),
-    ((2, 9, 14, 3), (3, 3, 3, 5), (2, 3), "VALID", (1, 1)), ((2, 11, 10, 4), (3, 2, 4, 8), (1, 1), "SAME", (2, 3))]
+    ((2, 9, 8, 3), (3, 3, 3, 4), (2, 2), "SAME", (1, 1)), ((2, 9, 14, 3), (3, 3, 3, 5), (2, 3), "VALID", (1, 1)),
+    ((2, 11, 10, 4), (3, 2, 4, 8), (1, 1), "SAME", (2, 3))]
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
@@ -221,14 +219,12 @@ def test_sums_cut_into_parts():
     case = made(tf.matmul(ph(70, 200), ph(200, 72)), gemm.TILES[3], 5)
     assert len(case.launches) == 2 and case.size(case.launches[0].grid[0]) == 2 * 2 * 5
     clean(case)
-    clean(made(tf.matmul(ph(3, 33, 70), ph(3, 70, 36)), gemm.TILES[6], 4))
     x, w = ph(2, 9, 8, 4), ph(3, 3, 4, 8)
     y = tf.nn.conv2d(x, w, (1, 1, 1, 1), "SAME")
     clean(made(tf.gradients(y, [w], grad_ys=ph(2, 9, 8, 8))[0], gemm.TILES[6], 3))
 
 
-@pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("k", [0, 17, 48])
+@pytest.mark.parametrize("k, wide", [(0, False), (48, False), (17, True)])
 def test_sizes_known_when_it_runs(k, wide):
     n, inner = types.symbol("n", 128), types.symbol("k", 64)
     case = made(tf.matmul(ph(2, n, inner), ph(2, inner, n)), wide=wide, n=37, k=k)
@@ -247,9 +243,7 @@ def test_convolution_with_a_batch_known_when_it_runs():
 # ---------------------------------------------------------------- what follows
 
 
-@pytest.mark.parametrize("n", [40, 37])
-@pytest.mark.parametrize("splits", [1, 2])
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("n, splits, keep", [(40, 1, True), (37, 1, False), (40, 2, False)])
 def test_bias_activation_residual_and_several_results(n, splits, keep):
     y = tf.matmul(ph(36, 40), ph(40, n))
     z = tf.nn.relu(y + ph(n))
@@ -265,14 +259,14 @@ def test_a_result_in_the_memory_of_an_operand():
 
 def test_what_follows_a_convolution():
     y = tf.nn.conv2d(ph(2, 9, 8, 4), ph(3, 3, 4, 8), (1, 1, 1, 1), "SAME")
-    clean(made(y, None, 1, [tf.nn.relu(y + ph(8)) + ph(2, 9, 8, 8)], False))
     clean(made(y, None, 1, [tf.nn.relu(y + ph(2, 1, 1, 8))], False))
 
 
-@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [tf.bfloat16], ids=str)
 def test_what_follows_reads_the_stored_value_rounded(dtype):
-    y = tf.matmul(ph(36, 700, dtype=dtype), ph(700, 32, dtype=dtype))
-    clean(made(y, None, 1, [tf.cast(y, tf.float32)], True))
+    y = tf.matmul(ph(16, 700, dtype=dtype), ph(700, 32, dtype=dtype))
+    for splits in (1, 3):
+        clean(made(y, gemm.TILES[6], splits, [tf.cast(y, tf.float32)], True))
 
 
 def test_no_epilogue_where_elements_change_places():
@@ -355,8 +349,7 @@ def main_loop(folder) -> Counter:
 
 
 @ptxas
-@pytest.mark.parametrize("sizes", [(1024, 1024, 1024), (1000, 1000, 1000)], ids=str)
-@pytest.mark.parametrize("tb", [False, True])
+@pytest.mark.parametrize("sizes, tb", [((1024, 1024, 1024), False), ((1000, 1000, 1000), True)], ids=str)
 def test_the_large_tile_is_nearly_all_multiplications(sizes, tb, tmp_path):
     m, k, n = sizes
     case = made(tf.matmul(ph(m, k), ph(*((n, k) if tb else (k, n))), False, tb), gemm.TILES[0])
@@ -368,7 +361,7 @@ def test_the_large_tile_is_nearly_all_multiplications(sizes, tb, tmp_path):
 
 
 @ptxas
-@pytest.mark.parametrize("tile", gemm.TILES, ids=str)
+@pytest.mark.parametrize("tile", gemm.TILES[1:], ids=str)
 def test_no_tile_spills(tile, tmp_path):
     registers, spills = assembled(made(tf.matmul(ph(256, 64), ph(64, 256)), tile).launches[0].source, tmp_path)
     assert registers <= 128 and spills == 0

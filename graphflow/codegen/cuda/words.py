@@ -249,7 +249,7 @@ def _make_moved(name):
             _in_scope(builder.module, builder.store(value, there, align=size * count), at)
             return context.get_dummy_value()
         return types.none(types.voidptr, types.int64, types.voidptr, types.int64, types.boolean, n, scope_to, scope), code
-    moved.__doc__ = "to[i : i + n] = source[j : j + n] by one access, zeros where not `ok`, when source[0 : n] is read; i, j: multiples of n."
+    moved.__doc__ = "to[i : i + n] = source[j : j + n] by one access, zeros where not `ok` (source[0] then exists); i, j: multiples of n."
     return _named(moved, f"moved_{name}")
 
 
