@@ -17,6 +17,7 @@ from graphflow.ops.opdef import REGISTRY, constant
 from graphflow.passes import pipeline, specialize
 from graphflow.runtime import flow, placement
 from graphflow.runtime.cuda import driver
+from graphflow.runtime.plan import Compiled
 from graphflow.runtime.devices import HOST, Device, Devices
 from graphflow.testing import emulated_gpu
 
@@ -104,7 +105,6 @@ def test_jobs_of_a_cluster_are_this_process():
 
 @pytest.mark.parametrize("make, why", [
     (lambda x: tf.as_string(x), "strings live in host memory (op AsString of float32, string)"),
-    (lambda x: tf.nn.top_k(x).values, "computed by NumPy, on the host (op TopKV2 of float32, int32)"),
     (lambda x: tf.py_func(np.sin, [x], tf.float32), "its effects are the host's (op PyFunc"),
     (lambda x: tf.FIFOQueue(3, tf.float32).dequeue(), "an object of the session"),
 ])
@@ -117,6 +117,23 @@ def test_an_op_without_a_kernel(make, why):
                  "allow_soft_placement=True"):
         assert part in message
     assert placed(y, soft=True) == "CPU:0"
+
+
+def test_numbers_that_only_numpy_computes_are_computed_there_with_a_warning():
+    """TF1 has GPU kernels for such ops, and programs make their initial values under tf.device('/gpu:0')."""
+    with tf.device("/gpu:0"):
+        v = tf.Variable(tf.truncated_normal([100, 100], seed=1))
+        tf.truncated_normal([3])
+        best = tf.nn.top_k(v, 3).values
+        with tf.colocate_with(v):
+            beside = tf.nn.top_k(v, 2).values
+    drawn = [op for op in tf.get_default_graph().get_operations() if op.type == "TruncatedNormal"]
+    found = placement.Placement(tf.get_default_graph(), ONE)
+    with pytest.warns(UserWarning) as warned:
+        assert [found.of(op) for op in (v.op, *drawn, best.op, beside.op)] == [GPU, CPU, CPU, CPU, CPU]
+    assert ["TruncatedNormal" in str(w.message) for w in warned] == [True, False] and warned[0].filename == __file__
+    assert "(TopKV2) stands under tf.device('/device:GPU:0'), but it is computed by NumPy, on the host" in str(warned[1].message)
+    assert placed(v, beside, soft=True) == ["GPU:0", "CPU:0"]
 
 
 def test_checks_stay_on_the_host_under_any_device():
@@ -502,6 +519,34 @@ def test_no_composite_has_a_part_that_only_the_host_computes():
         assert placement.why_not((out[0] if isinstance(out, list) else out).op) is None, op.name
         seen.add(op.type)
     assert len(seen) > 20
+
+
+def test_every_op_that_is_placed_on_a_gpu_has_launches_there():
+    """Two calls of each op, through the compiler: where placement promises a kernel, code generation makes one."""
+    import test_ops
+
+    compiled = set()
+    for op in list(REGISTRY.values()):
+        if op.type in test_ops.EXEMPT or op.family in test_ops.EXEMPT_FAMILIES:
+            continue
+        found = test_ops.cases(op)
+        for args, attrs in (found[0], found[-1]) if found else ():
+            with tf.Graph().as_default() as g:
+                feeds = {}
+                for i, a in enumerate(args):
+                    fed = op.param_name(i) not in op.static and test_ops.dtype_of(a).kind != "s"
+                    t = tf.placeholder(test_ops.dtype_of(a), np.shape(a)) if fed else constant(a)
+                    feeds[t] = np.asarray(a) if fed else None
+                out = op(*feeds, **attrs)
+                outs = out if isinstance(out, list) else [out]
+                if placement.why_not(outs[0].op) is not None:
+                    continue
+                p = program(outs, {t: a for t, a in feeds.items() if a is not None})
+                with types.recording_guards():
+                    units = Compiled(p, place=placement.Placement(g, ONE).on_gpus).units
+                assert all(u.launch is not None for u in units), (op.type, attrs, [u.cluster.kind for u in units])
+                compiled.update([op.type] * bool(units))
+    assert len(compiled) > 150
 
 
 # ---------------------------------------------------------------- sessions

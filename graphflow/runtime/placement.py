@@ -13,6 +13,7 @@ Knows graphs, programs and the registry; knows no kernel and no driver (rank 5).
 from __future__ import annotations
 
 import functools
+import warnings
 import weakref
 from dataclasses import dataclass, field
 from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, NamedTuple, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, Mutab
 from .. import errors, types
 from ..codegen import ir
 from ..device_spec import DeviceSpec
-from ..graph import Graph, Operation, Region, Tensor
+from ..graph import Graph, Operation, Region, Site, Tensor
 from ..ops import control, state
 from ..ops.opdef import Const, StandIn, UnknownRank, scratch
 from .devices import HOST, Devices
@@ -106,6 +107,13 @@ def _of_host(op: Operation) -> bool:
     """Whether an op runs on the CPU under any `tf.device`: checks, and the texts they print, as TF1's GPU kernels for these do nothing."""
     d = op.opdef
     return d.effect == "host" and not op.outputs and d._performs is None or d is Const and op.outputs[0].dtype.kind == "s"
+
+
+def _numeric(op: Operation) -> bool:
+    """Whether an op only computes numbers from numbers: for nearly all of these TF1 has GPU kernels, so programs may ask for a GPU."""
+    d = op.opdef
+    return d._performs is None and d.makes is None and d.effect in (None, "random") and not any(
+        t.dtype.kind == "s" for t in (*op.inputs, *op.outputs))
 
 
 # ---------------------------------------------------------------- device strings
@@ -475,6 +483,8 @@ class Placement:
         self._pinned: dict[Operation, str] = {}  # by tf.device, or by what they share a place with
         self._problems: dict[Operation, str] = {}
         self._inner: MutableMapping[Any, str] = weakref.WeakKeyDictionary()  # what is inside the branches and loops of programs
+        self._warned: set[str] = set()
+        self._hosted: dict[Operation, str] = {}  # what runs on the CPU though a GPU is asked for, and why
         self._seen = 0
         self._asked: dict[str, _Asked] = {}
 
@@ -486,12 +496,19 @@ class Placement:
         return f"{self._tasks.get(op, HOST)}/device:{self._places[op]}"
 
     def check(self, ops: Iterable[Operation]) -> None:
-        """Raises InvalidArgumentError at the first op that cannot have the device it names, or that its neighbours need."""
+        """Raises InvalidArgumentError at the first op that cannot have the device it names, or that its neighbours need.
+
+        Warns, once for each type, of ops under a GPU that NumPy computes on the host.
+        """
         self.extend()
-        if self._problems:
-            for op in ops:
-                if op in self._problems:
-                    raise errors.raised_at(errors.InvalidArgumentError, op, self._problems[op])
+        for op in ops if self._problems or self._hosted else ():
+            if op in self._problems:
+                raise errors.raised_at(errors.InvalidArgumentError, op, self._problems[op])
+            if op in self._hosted and op.type not in self._warned:
+                self._warned.add(op.type)
+                site = op.site or Site("<unknown>", 0, "")
+                warnings.warn_explicit(f"{op.name} ({op.type}) stands under tf.device({op.device!r}), but {self._hosted[op]}: its inputs "
+                                       "are copied there and its results back, at every run", UserWarning, site.file, site.line)
 
     def why(self, op: Operation) -> str:
         """Why `op` is where it is: half a sentence."""
@@ -556,7 +573,9 @@ class Placement:
         """A variable with what reads and writes it, and what `colocate_with` says; by set one that has been placed earlier."""
         sets, others = _Sets(), {}
         for op in ops:
-            found = [] if _of_host(op) else list(self.graph._colocated.get(op, ()))
+            found = list(self.graph._colocated.get(op, ()))
+            if found and (_of_host(op) or _numeric(op) and self.kernels(op) is not None):
+                found = []  # alone: the others do not leave a GPU for it
             variable = state.state_of(op)
             if variable is not None and (op.opdef.effect == "write" or op.device in ("", variable.device)):
                 found.append(variable)
@@ -581,7 +600,10 @@ class Placement:
         if short != CPU and self.devices.gpus:
             for op, no in [(op, no) for op in members if (no := self.kernels(op)) is not None]:
                 if short is not None and not self.soft and not _of_host(op):
-                    self._problems.setdefault(op, self._no_kernel(op, by or anchor or members[0], no, members))
+                    if _numeric(op):
+                        self._hosted[op] = no
+                    else:
+                        self._problems.setdefault(op, self._no_kernel(op, by or anchor or members[0], no, members))
                 short, why, pinned = CPU, no if len(members) == 1 else f"{no}: {op.name}", False
                 break
         for op in members:
