@@ -185,6 +185,8 @@ class FakeCublasLt:
             return status
         limit = self.objects[preference].number(1)
         need = self.needs if limit >= self.needs else 0
+        if self.objects[d].values["data"] in ("f16", "bf16") and self.objects[preference].number(3, 7) & ~2:
+            raise Misuse("partial sums of a half precision result are added in half precision")
         token = next(self.numbers)
         self.chosen[token] = (self._problem(product, a, b, c, d), need,
                               [self.objects[preference].number(n, 256) for n in (5, 6, 7, 8)])
@@ -399,6 +401,7 @@ class FakeCudnn:
             if not all(d.values["finished"] for d in found):
                 return self._fails(NOT_FINALIZED, f"attribute {attribute}")
         o.attributes[attribute] = found
+        o.values.setdefault("types", {})[attribute] = kind
         return 0
 
     def cudnnBackendFinalize(self, number: int) -> int:
@@ -431,6 +434,8 @@ class FakeCudnn:
 
     def _finish_conv(self, o: _Object) -> str:
         c, x, w, y = _roles(o)
+        if {o.values["types"][a] for a in (700, 701, 706, 707, 712, 713) if a in o.attributes} != {5 if c.attributes[100] == [1] else 4}:
+            return "alpha and beta are not of the compute type"
         dims, taps, windows = x.attributes[902], w.attributes[902], y.attributes[902]
         if not len(dims) == len(taps) == len(windows) == c.attributes[106][0] + 2:
             return "ranks"

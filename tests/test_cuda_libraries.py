@@ -343,6 +343,27 @@ def test_epilogues_of_convolutions(machine, epilogue, dtype):
     assert f" {epilogue} engine " in call.label
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parts_of_images(machine, dtype):
+    """Views that do not begin where their array does, and are less aligned than it."""
+    dtype = DTYPES[dtype]
+    x, w = ph(3, 9, 8, 3, dtype=dtype), ph(3, 3, 3, 4, dtype=dtype)
+    for part in (x[1:, 1:], x[:, 2:, 3:], x[:, 1:8, :7], x[:, :, 1:]):
+        y = tf.nn.conv2d(part, w, [1, 1, 1, 1], "VALID")
+        for t in (y, tf.gradients(y, w, grad_ys=ph(*y.shape.as_list(), dtype=dtype))[0]):
+            call, found, expected = ran(machine, described(t)[1])
+            assert call.c.x.offset and len(call.c.strides) == 2
+            close(found, expected, dtype)
+
+
+def test_inner_results_are_not_rounded(machine):
+    """The 261 before the bias is no bfloat16."""
+    d = described(tf.nn.conv2d(ph(1, 3, 3, 29, dtype=tf.bfloat16), ph(3, 3, 29, 2, dtype=tf.bfloat16), [1, 1, 1, 1], "SAME"))[1]
+    at = [machine.put(v, types.bfloat16) for v in (np.ones(261), np.ones(522), np.zeros(18))]
+    machine.run(libraries.prepare(replace(d, epilogue="bias")), *at, bias=machine.put(np.full(2, -260), types.bfloat16))
+    assert machine.get(at[2], types.bfloat16).reshape(3, 3, 2)[1, 1].tolist() == [1, 1]
+
+
 def test_relu_keeps_nan(machine):
     d = replace(described(tf.nn.conv2d(ph(1, 5, 5, 2), ph(3, 3, 2, 4), [1, 1, 1, 1], "SAME"))[1], epilogue="relu")
     x, w = image_arrays(d)
@@ -492,6 +513,16 @@ def test_what_no_epilogue_computes(monkeypatch, after):
     d, then, result = followed(monkeypatch, after(tf.matmul(x, w), b, z), feeds)
     assert isinstance(d, Matmul) and then is not None
     assert library_calls.fused(d, then, result) is None
+
+
+def test_a_vector_along_the_rows_and_one_of_another_dtype_are_no_bias(monkeypatch):
+    x, w, b, half = ph(40, 24), ph(24, 40), ph(40), ph(40, dtype=tf.float16)
+    feeds = {t: np.ones(t.shape.as_list(), t.dtype.np) for t in (x, w, b)}
+    y = tf.matmul(x, w)
+    assert library_calls.fused(*followed(monkeypatch, y + b, feeds)) is not None
+    assert library_calls.fused(*followed(monkeypatch, y + tf.reshape(b, [40, 1]), feeds)) is None
+    del feeds[b]
+    assert library_calls.fused(*followed(monkeypatch, y + tf.cast(half, tf.float32), {**feeds, half: np.ones(40, np.float16)})) is None
 
 
 def test_what_follows_a_convolution(machine, monkeypatch):

@@ -240,6 +240,88 @@ def test_what_is_no_library_call():
     assert described(tf.matmul(tf.concat([ph(3, 5), ph(3, 5)], 0), ph(5, 6)))[1] is None
 
 
+def test_one_image_of_several_and_uneven_padding():
+    assert compared(tf.nn.conv2d(ph(3, 2, 8, 8, 3)[2], ph(3, 3, 3, 4), [1, 1, 1, 1], "SAME"), "forward").x.offset == 2 * 2 * 8 * 8 * 3
+    d = compared(conv(ph(2, 9, 9, 3), ph(3, 3, 3, 4), strides=(2, 2), padding=((1, 0), (0, 1)), dilations=(1, 1), groups=1), "forward")
+    assert d.pads == ((1, 0), (0, 0))
+
+
+# ---------------------------------------------------------------- what only looks like one
+
+
+def contraction(image, filter, outs, reduced) -> object:
+    """From two scalar expressions over all axes."""
+    a, b = contract.Operand(image, outs, [], reduced), contract.Operand(filter, outs, [], reduced)
+    return library_calls.from_product(contract.Product(a, b, outs, types.float32))
+
+
+def axes(*extents):
+    made = [ir.Axis(n) for n in extents]
+    return made, [ir.axis(a) for a in made]
+
+
+def array(*sizes):
+    return Buffer(types.float32, sizes, "in")
+
+
+def gradient(condition, place=None):
+    """The gradient through windows of stride 2 of a line, with its conditions changed by `condition`."""
+    (n, i, c), (n_, i_, c_) = axes(2, 16, 3)
+    (t, k), (t_, k_) = axes(3, 4)
+    at = (i_ + 1 - t_) // 2
+    inside = ir.m.land(at >= 0, at < 8)
+    load = ir.load(array(2, 8, 4), [n_, ir.m.max(ir.m.min(at, 7), ir.index_const(0)), k_])
+    masked = ir.select(condition(inside, at, i_, t_, k_), load, 0)
+    return contraction(masked, ir.load(array(3, 3, 4), [t_, c_, k_]), [n, i, c], [t, k])
+
+
+def test_a_gradient_through_strides_reads_multiples_only():
+    found = gradient(lambda inside, at, i, t, k: ir.m.land(inside, (at * 2).eq(i + 1 - t)))
+    assert found.kind == "data" and found.strides == (1, 2) and found.pads[1] == (1, 1)
+    assert gradient(lambda inside, at, i, t, k: inside) is None  # every element twice
+    assert gradient(lambda inside, at, i, t, k: ir.m.land(inside, (at * 2).eq(i - t))) is None
+    assert gradient(lambda inside, at, i, t, k: ir.m.land(ir.m.land(inside, (at * 2).eq(i + 1 - t)), k.eq(i))) is None
+
+
+def test_a_diagonal_is_no_image():
+    (n, o, k), (n_, o_, k_) = axes(2, 6, 4)
+    (t, s, c), (t_, s_, c_) = axes(3, 3, 3)
+    image = lambda p: ir.load(array(2, 8, 8, 3), [n_, o_ + t_, p + s_, c_])  # noqa: E731
+    assert contraction(image(o_), ir.load(array(3, 3, 3, 4), [t_, s_, c_, k_]), [n, o, k], [t, s, c]) is None
+    q, q_ = (x[0] for x in axes(6))
+    found = contraction(image(q_), ir.load(array(3, 3, 3, 4), [t_, s_, c_, k_]), [n, o, q, k], [t, s, c])
+    assert found.kind == "forward" and found.y.sizes == (2, 4, 6, 6)
+
+
+@pytest.mark.parametrize("apart, filters, fits", [(3, 4, True), (4, 4, False), (3, 5, False)])
+def test_groups_that_leave_gaps(apart, filters, fits):
+    """Channels of a group 3 of `apart`, and filters of a group 4 of `filters`."""
+    (n, o, g, k), (n_, o_, g_, k_) = axes(2, 6, 2, 4)
+    (t, c), (t_, c_) = axes(3, 3)
+    image = ir.load(array(2, 8, 2 * apart), [n_, o_ + t_, g_ * apart + c_])
+    found = contraction(image, ir.load(array(3, 3, 2 * filters), [t_, c_, g_ * filters + k_]), [n, o, g, k], [t, c])
+    assert (found is not None) == fits and (not fits or found.groups == 2 and found.w.sizes == (8, 3, 1, 3))
+
+
+@pytest.mark.parametrize("outs, fits", [("gc", True), ("cg", False)])
+def test_groups_of_a_result_lie_together(outs, fits):
+    (n, o, g, k), (n_, o_, g_, k_) = axes(2, 6, 2, 4)
+    (t, c), (t_, c_) = axes(3, 3)
+    image, filter = ir.load(array(2, 8, 6), [n_, o_ + t_, g_ * 3 + c_]), ir.load(array(3, 3, 8), [t_, c_, g_ * 4 + k_])
+    assert (contraction(image, filter, [n, o, g, k] if outs == "gc" else [n, o, k, g], [t, c]) is not None) == fits
+
+
+@pytest.mark.parametrize("apart, fits", [(4, True), (5, False)])
+def test_groups_of_a_gradient_that_leave_gaps(apart, fits):
+    (n, i, g, c), (n_, i_, g_, c_) = axes(2, 8, 2, 3)
+    (t, k), (t_, k_) = axes(3, 4)
+    at = i_ + 1 - t_
+    load = ir.load(array(2, 8, 8), [n_, ir.m.max(ir.m.min(at, 7), ir.index_const(0)), g_ * 4 + k_])
+    image = ir.select(ir.m.land(at >= 0, at < 8), load, 0)
+    found = contraction(image, ir.load(array(3, 3, 2 * apart), [t_, c_, g_ * apart + k_]), [n, i, g, c], [t, k])
+    assert (found is not None) == fits and (not fits or (found.kind, found.groups) == ("data", 2))
+
+
 def test_sizes_that_are_known_later():
     n = types.symbol("n", 4)
     b = [Buffer(types.float32, s, "in") for s in ((n, 8, 8, 3), (3, 3, 3, 4))]

@@ -356,8 +356,6 @@ def _read(e: Expr) -> _Read | None:
     if e.op != "load" or e.data.dtype not in types.FLOAT:
         return None
     places = [_unclamped(i, facts) for i in e.args]
-    if any(x.op in ("max", "min") for f in places for x in ir.walk(*f.terms)):
-        return None
     bounds = [f for f in facts if f[0] != "eq"]
     if not all(_implied(f, places, e.data.sizes) for f in bounds):
         return None
@@ -531,13 +529,22 @@ class _Conv:
             self.batch = batch.window, batch.dim
         if channel is not None:
             self.channel = channel.tap, channel.dim
-        self.spatial = [s for s in self.spatial if s is not batch and s is not channel]
+        for s in filter(None, (batch, channel)):
+            self.start = self.start + self._first(s) * self.image.steps[s.dim]
+            self.spatial.remove(s)
         return self.group is None or self.channel is not None
 
     def _whole(self, s: _Spatial) -> bool:
-        one = s.step == 1 if s.tap is None else s.spread == 1
+        """Whether a dimension is read along one axis, in a range of it: what a batch and channels are."""
         a = s.window or s.tap
-        return (s.window is None) != (s.tap is None) and one and types.same(s.before, 0) is True and types.same(a.extent, s.limit) is True
+        if a is None or s.window is not None and s.tap is not None or (s.step if s.tap is None else s.spread) != 1:
+            return False
+        first, room = self._first(s), s.limit - a.extent
+        return isinstance(first, int) and isinstance(room, int) and 0 <= first <= room
+
+    def _first(self, s: _Spatial) -> Size:
+        """Where the range begins."""
+        return s.before if self.kind == "data" else s.before * -1
 
     def _grouped(self, dim: int, f: Affine) -> bool:
         """Channels `group * size + c`."""
