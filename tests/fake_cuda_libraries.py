@@ -532,7 +532,8 @@ class _Execution:
         if list(value.shape) != t.attributes[902]:
             raise Misuse(f"{value.shape} stored as {t.attributes[902]}")
         if t.attributes.get(907) == [True]:
-            self.inner[t.attributes[906][0]] = value
+            kind = _DNN_TYPES[t.attributes[901][0]]
+            self.inner[t.attributes[906][0]] = _numbers(_bits(value, kind), kind)
         else:
             self._array(t)[:] = _bits(value, _DNN_TYPES[t.attributes[901][0]])
 
