@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from graphflow.runtime.cuda import device, driver
+from graphflow.testing.gpu import EmulatedDriver
 
 HERE = Path(__file__).parent
 HEADERS = sorted(glob.glob("/usr/local/cuda*/include/cuda.h"))
@@ -76,8 +77,7 @@ def gpu(request):
         request.getfixturevalue("cuda")
         yield device.devices()[0]
     elif request.param == "emulated":
-        testing = pytest.importorskip("graphflow.testing.gpu")
-        with driver.installed(testing.EmulatedDriver()):
+        with driver.installed(EmulatedDriver()):
             yield device.devices()[0]
     else:
         if request.config.option.gpu != "real":

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import itertools
 import shutil
 import subprocess
 import threading
@@ -11,12 +13,58 @@ import fake_cuda
 import numpy as np
 import pytest
 from fake_cuda import HERE, PTX, floats, read
+from hypothesis import given
+from hypothesis import strategies as st
 
 from graphflow import errors
+from graphflow.runtime.cuda import driver
 from graphflow.runtime.cuda.arrays import DeviceArray
+from graphflow.runtime.cuda.device import Pool, devices, reset, size_class
+from graphflow.runtime.cuda.driver import Driver, DriverError, Libcuda
+from graphflow.testing.gpu import EmulatedDriver
 
-cuda, gpu = fake_cuda.cuda, fake_cuda.gpu
+cuda, gpu = fake_cuda.cuda, fake_cuda.gpu  # fixtures
 ONE = (1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [Libcuda, EmulatedDriver])
+@pytest.mark.parametrize("method", [n for n, f in vars(Driver).items() if inspect.isfunction(f)])
+def test_drivers_take_the_same_arguments(kind, method):
+    wanted, has = (list(inspect.signature(getattr(c, method)).parameters.values()) for c in (Driver, kind))
+    assert [(p.name, p.default) for p in has] == [(p.name, p.default) for p in wanted]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "free", "share", "trim"]), st.integers(0, 1 << 20)), max_size=60))
+def test_any_use_of_a_pool(steps):
+    """Blocks that are out never overlap; the books are right; what the system gave it gets back."""
+    given_, out, fresh = {}, {}, itertools.count(1 << 20, 1 << 21)
+
+    def take(size):
+        address = next(fresh)
+        given_[address] = size
+        if sum(given_.values()) > 8 << 20:
+            del given_[address]
+            raise DriverError(2)
+        return address
+
+    pool = Pool(take, given_.pop)
+    for act, n in steps:
+        if act == "take":
+            try:
+                address = pool.allocate(n)
+            except DriverError:
+                assert sum(map(size_class, out.values())) + size_class(n) > 8 << 20 and pool.stats().cached == 0
+                continue
+            assert address in given_ and address not in out and given_[address] >= n
+            out[address] = n
+        elif act == "trim":
+            assert pool.trim() >= 0 and pool.stats().cached == 0
+        elif out:
+            address = sorted(out)[n % len(out)]
+            del out[address]
+            pool.free(address, shared=act == "share")
+        used, cached, peak, _ = pool.stats()
+        assert used == sum(map(size_class, out.values())) <= peak and used + cached == sum(given_.values())
 
 
 @pytest.mark.skipif(shutil.which("ptxas") is None, reason="no ptxas on this machine")
@@ -164,6 +212,33 @@ def test_shared_memory_beyond_the_plain_limit(gpu, nbytes):
     out = gpu.allocate(4)
     gpu.kernel(PTX, "shared").prepare("p", [out], ONE, ONE, nbytes)()
     assert read(gpu, out, 1, np.uint32) == nbytes
+
+
+def test_a_fault_on_emulated_hardware():
+    with driver.installed(EmulatedDriver(as_hardware=True)) as emulated:
+        device = devices()[0]
+        device.kernel(PTX, "stray", "wild store").prepare("p", [12344], ONE, ONE)()
+        with pytest.raises(errors.InternalError, match=r"(?s)running a step: CUDA_ERROR_ILLEGAL_ADDRESS.*last queued: wild store"):
+            device.synchronize("a step")
+        with pytest.raises(errors.InternalError, match="was lost earlier"):
+            device.allocate(8)
+        emulated.restart()
+        reset()
+        devices()[0].allocate(8)
+        reset()
+
+
+@pytest.mark.parametrize("method, name, error", [("allocate", "CUDA_ERROR_OUT_OF_MEMORY", errors.ResourceExhaustedError),
+                                                 ("link", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", errors.InternalError),
+                                                 ("load", "CUDA_ERROR_OUT_OF_MEMORY", errors.ResourceExhaustedError)])
+def test_faults_of_an_emulated_driver(method, name, error):
+    with driver.installed(EmulatedDriver()) as emulated:
+        device = devices()[0]
+        emulated.fail_next(method, name)
+        with pytest.raises(error, match="install a newer one" if method == "link" else "no memory left"):
+            device.allocate(8), device.kernel(PTX, "add")
+        device.allocate(8), device.kernel(PTX, "add")
+        reset()
 
 
 def test_time_passes_on_the_device(gpu):
