@@ -106,7 +106,7 @@ def test_jobs_of_a_cluster_are_this_process():
 @pytest.mark.parametrize("make, why", [
     (lambda x: tf.as_string(x), "strings live in host memory (op AsString of float32, string)"),
     (lambda x: tf.py_func(np.sin, [x], tf.float32), "its effects are the host's (op PyFunc"),
-    (lambda x: tf.FIFOQueue(3, tf.float32).dequeue(), "an object of the session"),
+    (lambda x: tf.summary.scalar("s", x[0]), "strings live in host memory"),
 ])
 def test_an_op_without_a_kernel(make, why):
     with tf.device("/gpu:0"):
@@ -151,6 +151,14 @@ def test_complex_numbers():
     assert placed(tf.exp(x), tf.reduce_sum(x), tf.abs(x)) == ["GPU:0"] * 3
     sums = tf.unsorted_segment_sum(x, tf.zeros([1 << 20], tf.int32), 3)
     assert placement.why_not(sums.op) == "no GPU kernel adds up complex numbers in one place"
+
+
+def test_objects_of_a_session_are_the_hosts_under_any_device():
+    with tf.device("/gpu:0"):
+        batch = tf.data.Dataset.from_tensor_slices(np.zeros((1 << 14, 64), np.float32)).batch(1 << 12).make_one_shot_iterator().get_next()
+        row = tf.FIFOQueue(3, tf.float32, [1 << 16]).dequeue()
+        y, z = tf.exp(batch), tf.exp(row)
+    assert placed(batch, row, y, z) == ["CPU:0", "CPU:0", "GPU:0", "GPU:0"]
 
 
 def test_a_composite_is_what_its_body_is():
@@ -312,6 +320,18 @@ def test_the_numbers_of_iterations_are_the_hosts_unless_somebody_says_otherwise(
         ask, work = i.op.attrs["regions"]
         assert placed(ask.results[0], ask.params[0], work.params[0], work.results[0]) == [there] * 4
         assert placed(work.params[1], work.results[1], y, n) == ["GPU:0"] * 4
+
+
+def test_a_graph_that_is_placed_while_a_loop_is_being_made():
+    x = tf.placeholder(tf.float32, [None, 100])
+    found = placement.Placement(tf.get_default_graph(), ONE)
+
+    def body(i, s):
+        assert found.of(tf.exp(s).op) == GPU
+        return i + 1, tf.exp(s)
+
+    _, y = tf.while_loop(lambda i, s: i < 10, body, [0, x])
+    assert found.of(y.op) == GPU
 
 
 def test_a_branch_of_strings():

@@ -18,12 +18,12 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, NamedTuple, Sequence
 
-from .. import errors, types
+from .. import errors, locks, types
 from ..codegen import ir
 from ..device_spec import DeviceSpec
 from ..graph import Graph, Operation, Region, Site, Tensor
 from ..ops import control, state
-from ..ops.opdef import Const, StandIn, UnknownRank, scratch
+from ..ops.opdef import StandIn, UnknownRank, scratch
 from .devices import HOST, Devices
 
 # Elements read and written by work that is not worth a kernel launch and two copies (some 20 microseconds).
@@ -104,9 +104,15 @@ def _spec(t: Tensor) -> Any:
 
 
 def _of_host(op: Operation) -> bool:
-    """Whether an op runs on the CPU under any `tf.device`: checks, and the texts they print, as TF1's GPU kernels for these do nothing."""
+    """Whether an op runs on the CPU under any `tf.device`, without a word.
+
+    Checks and the texts they print (TF1's GPU kernels for these do nothing), feeds of text, and ops on objects of the session, among them
+    iterators and staging areas, which TF1 has for GPUs: what they give comes from the host like a feed.
+    """
     d = op.opdef
-    return d.effect == "host" and not op.outputs and d._performs is None or d is Const and op.outputs[0].dtype.kind == "s"
+    if d._performs is not None or d.makes is not None or d.effect == "host" and not op.outputs:
+        return True
+    return bool(op.outputs) and op.outputs[0].dtype.kind == "s" and _comes_from_nothing(op)
 
 
 def _numeric(op: Operation) -> bool:
@@ -485,6 +491,7 @@ class Placement:
         self._inner: MutableMapping[Any, str] = weakref.WeakKeyDictionary()  # what is inside the branches and loops of programs
         self._warned: set[str] = set()
         self._hosted: dict[Operation, str] = {}  # what runs on the CPU though a GPU is asked for, and why
+        self._lock = locks.rlock()
         self._seen = 0
         self._asked: dict[str, _Asked] = {}
 
@@ -522,10 +529,11 @@ class Placement:
 
     def extend(self) -> None:
         """Places the ops that the graph has got since."""
-        new = self.graph._ops[self._seen:]
-        if new:
-            self._seen += len(new)
-            self._place(new)
+        with self._lock:
+            new = self.graph._ops[self._seen:]
+            if new:
+                self._place(new)
+                self._seen += len(new)
 
     # -- the rules
 
@@ -554,7 +562,7 @@ class Placement:
         follow = {op for op in free if op not in fixed and together.find(op) is op and len(groups[op]) == 1}
         near = self._near(view)
         neutral = [op for op in (*free, *near) if op not in follow and isinstance(op, Operation) and _comes_from_nothing(op)]
-        deciding = {op for op in _deciding(view) if op not in fixed and together.find(op) is op and len(groups[op]) == 1}
+        deciding = {op for op in _deciding(view) if op not in fixed and together.find(op) is op and len(groups.get(op, ())) == 1}
         fixed.update(dict.fromkeys(deciding, CPU))
         self._why.update(dict.fromkeys(deciding, "it decides whether a loop goes on"))
         choice = _Choice(view, {**near, **fixed}, together, [*neutral, *deciding], follow)
