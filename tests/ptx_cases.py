@@ -310,6 +310,14 @@ INTEGER = {
     "mov halves": Case("mov.b32 {%h1, %h2}, %a; mov.b32 %d, {%h2, %h1};", "u32 u32", (U32,), lambda a: a >> 16 | a << 16),
     "mov in place": Case("mov.b32 %r1, %a; mov.b64 %q1, {%r1, %b}; mov.b64 {%b, %r1}, %q1; sub.u32 %d, %b, %r1;", "u32 u32 u32", (U32, V32),
                          lambda a, b: a - b),
+    "add.cc and addc": Case("mov.b64 {%r1, %r2}, %a; mov.b64 {%r3, %r4}, %b; add.cc.u32 %r1, %r1, %r3; addc.u32 %r2, %r2, %r4; "
+                            "mov.b64 %d, {%r1, %r2};", "u64 u64 u64", (U64, V64), lambda a, b: a + b),
+    "sub.cc and subc": Case("mov.b64 {%r1, %r2}, %a; mov.b64 {%r3, %r4}, %b; sub.cc.u32 %r1, %r1, %r3; subc.u32 %r2, %r2, %r4; "
+                            "mov.b64 %d, {%r1, %r2};", "u64 u64 u64", (U64, V64), lambda a, b: a - b),
+    "mad.cc and madc": Case("mov.b64 {%r1, %r2}, %c; mad.lo.cc.u32 %r1, %a, %b, %r1; madc.hi.u32 %r2, %a, %b, %r2; mov.b64 %d, {%r1, %r2};",
+                            "u64 u32 u32 u64", (U32, V32, U64), lambda a, b, c: a * b + c),
+    "a chain of carries": Case("add.cc.u64 %q1, %a, %b; addc.cc.u64 %q2, %a, %b; addc.u64 %d, 0, 0;", "u64 u64 u64", (U64, V64),
+                               lambda a, b: (a + b + (a + b >> 64)) >> 64),
     "selp": Case("setp.lt.s32 %p1, %a, %b; selp.b32 %d, %a, %b, %p1;", "s32 s32 s32", (I32, J32), min),
     "slct": Case("slct.b32.s32 %d, %a, %b, %c;", "s32 s32 s32 s32", ([1, 2, 3], [4, 5, 6], [0, -1, 7]), [1, 5, 3]),
     "set.lt.u32.s32": Case("set.lt.u32.s32 %d, %a, %b;", "u32 s32 s32", (I32, J32), lambda a, b: -(a < b)),

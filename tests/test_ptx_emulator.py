@@ -1,8 +1,10 @@
 """The PTX emulator: instructions against values computed by hand, each defect provoked, counters against counts by hand."""
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -626,3 +628,378 @@ def test_counts_of_the_rest():
 def test_counting_can_be_left_out():
     c = ptx.run(SCALE, 1, 32, [np.zeros(32, "f4"), ptx.Out(np.zeros(32, "f4")), 32, 1.0], checks=ptx.NOTHING)
     assert c.global_load_sectors == 0
+
+
+# Kernels that compilers make ---------------------------------------------------------------------------------------------------------
+WORDS = """target triple = "nvptx64-nvidia-cuda"
+declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+declare i32 @llvm.nvvm.read.ptx.sreg.ntid.x()
+declare i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
+declare void @llvm.nvvm.barrier.cta.sync.aligned.all(i32)
+declare i32 @llvm.nvvm.shfl.sync.down.i32(i32, i32, i32, i32)
+"""
+
+
+def llvm(text: str) -> str:
+    """PTX by LLVM's own back end, the one that kernels of this package go through."""
+    from llvmlite import binding
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple("nvptx64-nvidia-cuda").create_target_machine(cpu="sm_90", features="+ptx78", opt=3)
+    module = binding.parse_assembly(WORDS + text)
+    module.verify()
+    return machine.emit_assembly(module)
+
+
+SAXPY = """define ptx_kernel void @kernel(ptr %x, ptr %y, i32 %n, float %a) {
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %c = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  %nt = call i32 @llvm.nvvm.read.ptx.sreg.ntid.x()
+  %nc = call i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
+  %c0 = mul i32 %c, %nt
+  %start = add i32 %c0, %t
+  %step = mul i32 %nt, %nc
+  br label %test
+test:
+  %i = phi i32 [%start, %0], [%next, %body]
+  %go = icmp slt i32 %i, %n
+  br i1 %go, label %body, label %end
+body:
+  %xp = getelementptr float, ptr %x, i32 %i
+  %yp = getelementptr float, ptr %y, i32 %i
+  %xv = load float, ptr %xp
+  %yv = load float, ptr %yp
+  %r = call float @llvm.fma.f32(float %a, float %xv, float %yv)
+  store float %r, ptr %yp
+  %next = add i32 %i, %step
+  br label %test
+end:
+  ret void
+}
+declare float @llvm.fma.f32(float, float, float)
+"""
+
+
+@pytest.mark.parametrize(("grid", "block"), [(1, 32), (3, 40), (20, 256)])
+def test_a_loop_over_the_grid(grid, block):
+    x, y = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
+    expected = y + 2 * x  # exact products: one rounding
+    counters = ptx.run(llvm(SAXPY), grid, block, [x, ptx.InOut(y), 1000, 2.0])
+    np.testing.assert_array_equal(y, expected)
+    assert counters.global_store_bytes == 4000
+
+
+SUM = """@partial = internal addrspace(3) global [32 x float] undef, align 4
+define ptx_kernel void @kernel(ptr %x, ptr %out, i32 %n) {
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %in = icmp slt i32 %t, %n
+  br i1 %in, label %load, label %sum
+load:
+  %xp = getelementptr float, ptr %x, i32 %t
+  %xv = load float, ptr %xp
+  br label %sum
+sum:
+  %v = phi float [%xv, %load], [0.0, %0]
+""" + "".join(f"""  %b{d} = bitcast float %{s} to i32
+  %o{d} = call i32 @llvm.nvvm.shfl.sync.down.i32(i32 -1, i32 %b{d}, i32 {d}, i32 31)
+  %f{d} = bitcast i32 %o{d} to float
+  %v{d} = fadd float %{s}, %f{d}
+""" for s, d in (("v", 16), ("v16", 8), ("v8", 4), ("v4", 2), ("v2", 1))) + """  %lane = and i32 %t, 31
+  %warp = lshr i32 %t, 5
+  %first = icmp eq i32 %lane, 0
+  br i1 %first, label %keep, label %meet
+keep:
+  %p = getelementptr float, ptr addrspace(3) @partial, i32 %warp
+  store float %v1, ptr addrspace(3) %p
+  br label %meet
+meet:
+  call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)
+  %zero = icmp eq i32 %t, 0
+  br i1 %zero, label %last, label %end
+last:
+  br label %add
+add:
+  %w = phi i32 [0, %last], [%w1, %add]
+  %s = phi float [0.0, %last], [%s1, %add]
+  %q = getelementptr float, ptr addrspace(3) @partial, i32 %w
+  %qv = load float, ptr addrspace(3) %q
+  %s1 = fadd float %s, %qv
+  %w1 = add i32 %w, 1
+  %more = icmp ult i32 %w1, 8
+  br i1 %more, label %add, label %store
+store:
+  store float %s1, ptr %out
+  br label %end
+end:
+  ret void
+}
+"""
+
+
+def test_a_sum_by_shuffles_and_shared_memory():
+    for n in (256, 200, 1):
+        x, out = np.arange(256, dtype=np.float32), np.empty(1, np.float32)
+        counters = ptx.run(llvm(SUM), 1, 256, [x, ptx.Out(out), n])
+        assert out[0] == x[:n].sum()
+        assert (counters.barriers, counters.bank_conflicts) == (1, 0)
+    text = llvm(SUM)
+    with pytest.raises(ptx.SharedRace):
+        ptx.run(text.replace("bar.sync", "// bar.sync").replace("barrier.sync", "// barrier.sync"), 1, 256, [x, ptx.Out(out), 256])
+
+
+ATOMS = """define ptx_kernel void @kernel(ptr %x, ptr %out, ptr %d) {
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %xp = getelementptr float, ptr %x, i32 %t
+  %v = load float, ptr %xp
+  %b = and i32 %t, 3
+  %p = getelementptr float, ptr %out, i32 %b
+  %1 = atomicrmw fmax ptr %p, float %v monotonic
+  %q = getelementptr i8, ptr %out, i32 16
+  %2 = atomicrmw add ptr %q, i32 %t monotonic
+  %r = getelementptr i8, ptr %out, i32 20
+  %3 = atomicrmw umax ptr %r, i32 %t monotonic
+  %e = fpext float %v to double
+  %4 = atomicrmw fadd ptr %d, double %e monotonic
+  %h = getelementptr i8, ptr %out, i32 24
+  %n = trunc i32 %t to i8
+  %5 = atomicrmw xor ptr %h, i8 %n monotonic
+  ret void
+}
+"""
+
+
+def test_atomics_and_the_loops_that_stand_for_them():
+    """fmax and 8-bit atomics become loops of compare and swap."""
+    x = np.random.default_rng(0).standard_normal(100).astype(np.float32)
+    out, d = np.zeros(7, np.uint32), np.zeros(1)
+    out[:4] = np.full(4, -np.inf, np.float32).view("u4")
+    ptx.run(llvm(ATOMS), 1, 100, [x, ptx.InOut(out), ptx.InOut(d)])
+    np.testing.assert_array_equal(out[:4].view("f4"), [x[b::4].max() for b in range(4)])
+    assert (out[4], out[5], out[6]) == (4950, 99, np.bitwise_xor.reduce(np.arange(100, dtype="u1")))
+    np.testing.assert_allclose(d[0], x.astype("f8").sum(), rtol=1e-14)
+
+
+CALLS = """define internal {i32, double} @two(i32 %a, double %b, [3 x i16] %z) noinline {
+  %c = mul i32 %a, 3
+  %d = fadd double %b, 1.0
+  %e = extractvalue [3 x i16] %z, 1
+  %f = zext i16 %e to i32
+  %g = add i32 %c, %f
+  %r = insertvalue {i32, double} undef, i32 %g, 0
+  %s = insertvalue {i32, double} %r, double %d, 1
+  ret {i32, double} %s
+}
+define internal float @square(float %x) noinline {
+  %l = fcmp olt float %x, 2.0
+  br i1 %l, label %a, label %b
+a:
+  ret float 5.0
+b:
+  %y = fmul float %x, %x
+  ret float %y
+}
+declare i32 @printf_like(ptr)
+define ptx_kernel void @kernel(ptr %p, ptr %q, i32 %speaks) {
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %g = sitofp i32 %t to double
+  %z = insertvalue [3 x i16] zeroinitializer, i16 20, 1
+  %r = call {i32, double} @two(i32 %t, double %g, [3 x i16] %z)
+  %a = extractvalue {i32, double} %r, 0
+  %b = extractvalue {i32, double} %r, 1
+  %f = sitofp i32 %t to float
+  %o = call float @square(float %f)
+  %p1 = getelementptr i32, ptr %p, i32 %t
+  store i32 %a, ptr %p1
+  %q1 = getelementptr double, ptr %q, i32 %t
+  %od = fpext float %o to double
+  %s = fadd double %od, %b
+  store double %s, ptr %q1
+  %c = icmp eq i32 %speaks, %t
+  br i1 %c, label %speak, label %end
+speak:
+  %x = call i32 @printf_like(ptr %p)
+  br label %end
+end:
+  ret void
+}
+"""
+
+
+def test_calls():
+    a, b, t = np.empty(40, np.int32), np.empty(40), np.arange(40)
+    text = llvm(CALLS)
+    ptx.run(text, 1, 40, [ptx.Out(a), ptx.Out(b), -1])
+    np.testing.assert_array_equal(a, 3 * t + 20)
+    np.testing.assert_array_equal(b, np.where(t < 2, 5, t * t) + t + 1.0)
+    with pytest.raises(ptx.Unsupported, match=r"(?s)a call of printf_like, which has no body.*thread \(5, 0, 0\)"):
+        ptx.run(text, 1, 40, [ptx.Out(a), ptx.Out(b), 5])
+
+
+SORT = """define ptx_kernel void @kernel(ptr %x, ptr %out) {
+  %own = alloca [8 x i32], align 16
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %row = mul i32 %t, 8
+  br label %fill
+fill:
+  %i = phi i32 [0, %0], [%i1, %fill]
+  %k = add i32 %row, %i
+  %xp = getelementptr i32, ptr %x, i32 %k
+  %v = load volatile i32, ptr %xp
+  %op = getelementptr i32, ptr %own, i32 %i
+  store volatile i32 %v, ptr %op
+  %i1 = add i32 %i, 1
+  %m = icmp ult i32 %i1, 8
+  br i1 %m, label %fill, label %pick
+pick:
+  %s = load i32, ptr %own
+  %s7 = and i32 %s, 7
+  %sp = getelementptr i32, ptr %own, i32 %s7
+  %r = load i32, ptr %sp
+  %case = urem i32 %r, 5
+  switch i32 %case, label %end [ i32 0, label %c0
+    i32 1, label %c1
+    i32 2, label %c2
+    i32 3, label %c3 ]
+c0:
+  %r0 = mul i32 %r, 7
+  br label %end
+c1:
+  %r1 = add i32 %r, 1000
+  br label %end
+c2:
+  %r2 = xor i32 %r, -1
+  br label %end
+c3:
+  %r3 = lshr i32 %r, 1
+  br label %end
+end:
+  %y = phi i32 [%r, %pick], [%r0, %c0], [%r1, %c1], [%r2, %c2], [%r3, %c3]
+  %yp = getelementptr i32, ptr %out, i32 %t
+  store i32 %y, ptr %yp
+  ret void
+}
+"""
+
+
+def test_local_arrays_and_a_switch():
+    x, out = np.random.default_rng(5).integers(0, 1000, (40, 8)).astype(np.uint32), np.empty(40, np.uint32)
+    counters = ptx.run(llvm(SORT), 1, 40, [x, ptx.Out(out)])
+    r = x[np.arange(40), x[:, 0] % 8]
+    np.testing.assert_array_equal(out, np.choose(r % 5, [r * 7, r + 1000, ~r, r >> 1, r]))
+    assert counters.local_accesses == 40 * 10
+    assert "brx.idx" in llvm(SORT)
+
+
+RNG = np.random.default_rng(11)
+SCALARS = {  # an expression of LLVM on x (and y), and NumPy's
+    "i8": ("i8", "%a = mul i8 %x, 3\n %b = sdiv i8 %a, 5\n %c = ashr i8 %y, 2\n %r = add i8 %b, %c",
+           lambda x, y: (np.trunc((x * np.int8(3)) / 5)).astype("i1") + (y >> np.int8(2))),
+    "i16": ("i16", "%a = urem i16 %x, 77\n %b = icmp slt i16 %x, %y\n %r = select i1 %b, i16 %a, i16 %y",
+            lambda x, y: np.where(x < y, (x.view("u2") % np.uint16(77)).view("i2"), y)),
+    "i64": ("i64", "%o = or i64 %y, 1\n %a = sdiv i64 %x, %o\n %b = srem i64 %x, %o\n %c = mul i64 %a, 31\n %r = xor i64 %b, %c",
+            lambda x,
+                y: (lambda q: (x - q * (y | 1)) ^ (q * 31))(np.array([int(abs(int(a)) // abs(int(b))) * (1 if (a < 0) == (b < 0) else -1)
+                                                                           for a, b in zip(x, y | 1, strict=True)]))),
+    "bits": ("i32", "%a = call i32 @llvm.bswap.i32(i32 %x)\n %b = call i32 @llvm.bitreverse.i32(i32 %y)\n "
+                    "%c = call i32 @llvm.fshl.i32(i32 %a, i32 %b, i32 9)\n %d = call i32 @llvm.ctlz.i32(i32 %x, i1 false)\n "
+                    "%e = call i32 @llvm.cttz.i32(i32 %y, i1 false)\n %f = call i32 @llvm.ctpop.i32(i32 %c)\n %g = shl i32 %d, 8\n "
+                    "%h = shl i32 %e, 16\n %i = or i32 %f, %g\n %r = or i32 %i, %h",
+             lambda x, y: np.array([int.bit_count((int.from_bytes(int(a).to_bytes(4, "little"), "big") << 9 | int(f"{b:032b}"[::-1],
+                 2) >> 23)
+                                                  & 0xFFFFFFFF) | 32 - int(a).bit_length() << 8 | (int(b) & -int(b)).bit_length() - 1 << 16
+                                    for a, b in zip(x.view("u4").tolist(), y.view("u4").tolist(), strict=True)], "u4").view("i4")),
+    "half": ("half", "%a = fmul half %x, %y\n %b = fadd half %a, 1.0\n %r = fsub half %b, %y", lambda x, y: x * y + np.float16(1) - y),
+    "float": ("float", "%a = call float @llvm.floor.f32(float %x)\n %b = call float @llvm.minimum.f32(float %a, float %y)\n "
+                       "%c = call float @llvm.copysign.f32(float %b, float %x)\n %d = fcmp ult float %c, %y\n "
+                       "%e = select i1 %d, float %c, float %y\n %s = call float @llvm.fabs.f32(float %e)\n "
+                       "%q = call float @llvm.sqrt.f32(float %s)\n %r = fdiv float %q, %y",
+              lambda x, y: (lambda c: np.sqrt(np.abs(np.where(c < y, c, y))) / y)(np.copysign(np.minimum(np.floor(x), y), x))),
+    "double": ("double", "%a = fdiv double %x, %y\n %b = call double @llvm.rint.f64(double %a)\n %c = fptosi double %b to i64\n "
+                         "%d = sitofp i64 %c to double\n %e = fptrunc double %x to float\n %f = fpext float %e to double\n "
+                         "%r = fsub double %d, %f", lambda x, y: np.rint(x / y).astype("i8").astype("f8") - x.astype("f4").astype("f8")),
+    "saturating": ("float", "%a = fmul float %x, 1.0e9\n %b = call i32 @llvm.fptosi.sat.i32.f32(float %a)\n %c = sitofp i32 %b to float\n "
+                            "%r = fadd float %c, %y",
+                   lambda x, y: np.clip(np.trunc((x * np.float32(1e9)).astype("f8")), -2 ** 31, 2 ** 31 - 1).astype("i4").astype("f4") + y),
+}
+DECLARED = """declare i32 @llvm.bswap.i32(i32)
+declare i32 @llvm.bitreverse.i32(i32)
+declare i32 @llvm.fshl.i32(i32, i32, i32)
+declare i32 @llvm.ctlz.i32(i32, i1)
+declare i32 @llvm.cttz.i32(i32, i1)
+declare i32 @llvm.ctpop.i32(i32)
+declare float @llvm.floor.f32(float)
+declare float @llvm.minimum.f32(float, float)
+declare float @llvm.copysign.f32(float, float)
+declare float @llvm.fabs.f32(float)
+declare float @llvm.sqrt.f32(float)
+declare double @llvm.rint.f64(double)
+declare i32 @llvm.fptosi.sat.i32.f32(float)
+"""
+
+
+@pytest.mark.parametrize(("kind", "body", "f"), SCALARS.values(), ids=SCALARS.keys())
+def test_scalars_through_llvm(kind, body, f):
+    dtype = np.dtype({"half": "f2", "float": "f4", "double": "f8"}.get(kind, f"i{int(kind[1:] or 8) // 8 if kind[0] == 'i' else 0}"))
+    if dtype.kind == "f":
+        x, y = (RNG.standard_normal(64) * 8).astype(dtype), (RNG.standard_normal(64) * 4).astype(dtype)
+    else:
+        x, y = (RNG.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, 64, dtype) for _ in range(2))
+    text = llvm(f"""define ptx_kernel void @kernel(ptr %in1, ptr %in2, ptr %out) {{
+ %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+ %pp = getelementptr {kind}, ptr %in1, i32 %t
+ %x = load {kind}, ptr %pp
+ %qp = getelementptr {kind}, ptr %in2, i32 %t
+ %y = load {kind}, ptr %qp
+ {body}
+ %op = getelementptr {kind}, ptr %out, i32 %t
+ store {kind} %r, ptr %op
+ ret void
+}}
+{DECLARED}""")
+    out = np.empty(64, dtype)
+    ptx.run(text, 1, 64, [x, y, ptx.Out(out)])
+    same(out, f(x, y).astype(dtype))
+
+
+GOLDEN = Path(__file__).parent / "golden" / "ptx"  # Numba-CUDA's own, made by NVVM 13.0
+
+
+def test_numba_softmax():
+    text = (GOLDEN / "softmax4096.ptx").read_text()
+    x, out = (np.random.default_rng(0).standard_normal((8, 4096)) * 3).astype(np.float32), np.empty((8, 4096), np.float32)
+    counters = ptx.run(text, 8, 256, [x, ptx.Out(out)])
+    e = np.exp(x.astype("f8") - x.max(1, keepdims=True))
+    np.testing.assert_allclose(out, e / e.sum(1, keepdims=True), rtol=2e-6)
+    assert counters.coalesced and counters.bank_conflicts == 0 and counters.barriers == 3 * 8
+    assert counters.global_load_sectors == x.nbytes // 32
+    for i, place in enumerate(m.start() for m in re.finditer("bar.sync", text)):  # each of its barriers is needed
+        broken = text[:place] + "// " + text[place:]
+        with pytest.raises(ptx.SharedRace):
+            ptx.run(broken, 8, 256, [x, ptx.Out(out)])
+            pytest.fail(f"nothing said without barrier {i}")
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 96), (100, 75), (1, 1), (33, 32)])
+def test_numba_transposition(rows, columns):
+    x, out = np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32), np.empty((columns, rows), np.float32)
+    grid = (-(-columns // 32), -(-rows // 32))
+    counters = ptx.run((GOLDEN / "transpose.ptx").read_text(), grid, (32, 8), [x, ptx.Out(out), rows, columns])
+    np.testing.assert_array_equal(out, x.T)
+    assert counters.bank_conflicts == 0
+    if rows % 32 == columns % 32 == 0:
+        assert counters.coalesced
+    with pytest.raises((ptx.OutOfBounds, ptx.UninitializedRead)):
+        ptx.run((GOLDEN / "transpose.ptx").read_text(), (grid[0], grid[1] + 1), (32, 8), [x, ptx.Out(out), rows + 32, columns])
+
+
+def test_numba_sum():
+    x, out = np.random.default_rng(0).standard_normal(100000).astype(np.float32), np.empty(32, np.float32)
+    counters = ptx.run((GOLDEN / "rsum.ptx").read_text(), 32, 256, [x, ptx.Out(out), x.size // 4])
+    np.testing.assert_allclose(out.sum(dtype="f8"), x.sum(dtype="f8"), rtol=1e-4, atol=1e-3)
+    assert counters.coalesced
+
+
+@pytest.mark.parametrize("text", [SAXPY, SUM, ATOMS, SORT])
+def test_the_assembler_accepts_what_llvm_makes(text, tmp_path):
+    assembles(llvm(text), tmp_path)

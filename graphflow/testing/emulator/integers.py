@@ -54,6 +54,16 @@ def multiply_high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return high.view(a.dtype)
 
 
+def add_carry(x: np.ndarray, y: np.ndarray, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x + y + carry of unsigned integers, and the carry out."""
+    s = x + y + carry
+    return s, (s < x) | carry & (s == x)
+
+
+def subtract_borrow(x: np.ndarray, y: np.ndarray, borrow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x - y - borrow, (x < y) | borrow & (x == y)
+
+
 def leading_zeros(x: np.ndarray) -> np.ndarray:
     """clz as uint32; the width for zero."""
     if x.dtype.itemsize == 4:

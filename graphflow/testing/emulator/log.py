@@ -104,10 +104,15 @@ def _sectors(at: np.ndarray, width: int) -> tuple[int, int]:
     """Sectors that the warps of `at` (rows of 32 offsets, _FAR: inactive) touch, and the least that would hold their distinct bytes."""
     order = np.sort(at, 1)
     there = order != _FAR
-    fresh = np.diff(order, axis=1, prepend=-1) != 0
-    changed = np.diff(order >> 5, axis=1, prepend=-1) != 0
-    distinct = (fresh & there).sum(1)
-    return int((changed & there).sum()), int((-(-distinct * width // 32)).sum())
+    distinct = np.count_nonzero(_first_of_each(order) & there, axis=1)
+    return int(np.count_nonzero(_first_of_each(order >> 5) & there)), int((-(-distinct * width // 32)).sum())
+
+
+def _first_of_each(order: np.ndarray) -> np.ndarray:
+    """Where sorted rows change."""
+    out = np.ones(order.shape, np.bool_)
+    np.not_equal(order[:, 1:], order[:, :-1], out=out[:, 1:])
+    return out
 
 
 def _conflicts(at: np.ndarray, width: int) -> int:
@@ -118,7 +123,7 @@ def _conflicts(at: np.ndarray, width: int) -> int:
     part = at.reshape(-1, 32 // words)
     w = (part[:, :, None] >> 2) + np.arange(words)
     w = np.sort(np.where(part[:, :, None] == _FAR, _FAR, w).reshape(len(part), -1), 1)
-    distinct = (np.diff(w, axis=1, prepend=-1) != 0) & (w != _FAR)
+    distinct = _first_of_each(w) & (w != _FAR)
     row = np.broadcast_to(np.arange(len(part))[:, None], w.shape)
     passes = np.bincount((row * 32 + (w & 31))[distinct], minlength=32 * len(part)).reshape(-1, 32).max(1)
     return int(np.maximum(passes - 1, 0).sum())

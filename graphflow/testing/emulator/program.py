@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import access, atomic, warp
+from . import integers as I
 from .arithmetic import TABLE, comparison, refuse
 from .errors import EmulationError, LaunchFault, SyntaxFault, Unsupported
 from .inline import inlined
@@ -24,6 +25,7 @@ SPECIAL = {f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for 
     "%laneid", "%warpid", "%nwarpid", "%smid", "%nsmid", "%gridid", "%clock", "%clock64", "%globaltimer", "%lanemask_eq", "%lanemask_le",
     "%lanemask_lt", "%lanemask_ge", "%lanemask_gt", "%dynamic_smem_size", "%total_smem_size", "%envreg3"}
 _ENDS = {"bra", "brx", "ret", "exit", "bar", "barrier", "trap"}
+_CARRY = {"addc", "subc", "madc"}
 _FENCES = {"membar", "fence"}
 _NOTHING = {"nanosleep", "pmevent", "prefetch", "prefetchu", "discard", "applypriority"}
 
@@ -59,7 +61,8 @@ class Program:
     def __init__(self, module: Module, name: str) -> None:
         self.module, self.function = module, inlined(module, name)
         self.name = name
-        self.slots = Slots(self.function.registers)
+        carries = any(ins.op in _CARRY or "cc" in ins.mods for ins in self.function.instructions)
+        self.slots = Slots(self.function.registers | ({"%cc": "?"} if carries else {}))
         self.spaces: dict[str, tuple[str, int]] = {}          # variable -> (space, offset)
         self.params, self.param_bytes = self._parameters()
         self.shared_bytes, self.local_bytes = self._layout()
@@ -220,6 +223,8 @@ class Program:
 
     def _plain(self, ins: Instruction) -> Step:
         op = ins.op
+        if op in _CARRY or "cc" in ins.mods:
+            return self._carry(ins)
         if op in TABLE:
             pure = TABLE[op](ins)
             sources = [self.value(o, d) for o, d in zip(ins.operands[1:], pure.sources, strict=False)]
@@ -351,6 +356,28 @@ class Program:
         space, (to, source) = ins.mods[0], ins.operands
         low, high = {"global": (0, SHARED), "shared": (SHARED, LOCAL), "local": (LOCAL, 1 << 62)}[space]
         return self._pure(lambda a: (a >= np.uint64(low)) & (a < np.uint64(high)), [self.value(source, U64)], self.target(to, PRED), False)
+
+    def _carry(self, ins: Instruction) -> Step:
+        """add.cc, subc, madc.hi.cc, ...: sums longer than a register, through the carry flag."""
+        rest, d = set(ins.mods[:-1]) - {"cc", "lo", "hi"}, DTYPES[ins.type]
+        name = ins.op.removesuffix("c")
+        halves = {"lo", "hi"} & set(ins.mods)
+        if rest or d.kind not in "iu" or d.itemsize < 4 or name not in ("add", "sub", "mad") or bool(halves) != (name == "mad"):
+            raise refuse(ins)
+        u = np.dtype(f"u{d.itemsize}")
+        multiply = I.multiply_high if "hi" in halves else np.multiply
+        combine = I.subtract_borrow if name == "sub" else I.add_carry
+        sources = [self.value(o, d) for o in ins.operands[1:]]
+        target, flag = self.target(ins.operands[0], u), self.slots.source("%cc", PRED)
+        takes, gives = ins.op in _CARRY, "cc" in ins.mods
+        def write(R, m):
+            values = [R[s] for s in sources]
+            x = multiply(*values[:2]).view(u) if name == "mad" else values[0].view(u)
+            result, carry = combine(x, values[-1].view(u), R[flag] if takes else np.zeros_like(R[flag]))
+            np.copyto(R[target], result, "unsafe", m)
+            if gives:
+                np.copyto(R[flag], carry, where=m)
+        return Step(lambda R: write(R, True), write, True)
 
     def _setp(self, ins: Instruction) -> Step:
         f, ufunc, join, d = comparison(ins)
