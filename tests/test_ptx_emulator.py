@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ptx_cases import CASES, HEAD, Case, same
 
-from graphflow.testing import emulated_gpu, ptx
+from graphflow.testing import ptx
 
 SCALE = HEAD + """
 .visible .entry scale(.param .u64 .ptr .align 4 a, .param .u64 b, .param .u32 n, .param .f32 s)
@@ -60,23 +60,6 @@ def test_a_kernel_on_arrays():
     counters = ptx.run(SCALE, 4, 256, [x, ptx.Out(out), 1000, 2.0])
     np.testing.assert_array_equal(out, 2 * x)
     assert (counters.global_load_sectors, counters.global_store_sectors, counters.coalesced) == (125, 125, True)
-
-
-def test_the_driver_records_and_replays():
-    x, out = np.arange(1000, dtype=np.float32), np.zeros(1000, np.float32)
-    with emulated_gpu() as driver:
-        driver.use(0)
-        kernel = driver.function(driver.load(driver.link(SCALE)), "scale")
-        a, b, stream = driver.allocate(4000), driver.allocate(4000), driver.stream()
-        driver.begin_capture(stream)
-        driver.copy_in(a, x.ctypes.data, 4000, stream)
-        driver.launch(driver.prepare(kernel, "ppif", [a, b, 1000, 3.0]), (4, 1, 1), (256, 1, 1), 0, stream)
-        driver.copy_out(out.ctypes.data, b, 4000, stream)
-        graph = driver.end_capture(stream)
-        assert not out.any()
-        driver.launch_graph(graph, stream)
-        driver.synchronize(stream)
-    np.testing.assert_array_equal(out, 3 * x)
 
 
 # Frames for kernels of many threads ---------------------------------------------------------------------------------------------------
