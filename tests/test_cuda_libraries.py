@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_cuda_libraries import FakeCublasLt, FakeCudnn, HostMemory
 from test_cuda_library_calls import convolution, described, ph
 
 import graphflow as tf
@@ -18,6 +17,7 @@ from graphflow.codegen.cuda.library_calls import Convolution, Matmul, View
 from graphflow.flags import flags
 from graphflow.runtime.cuda import libraries
 from graphflow.runtime.cuda.libraries import cublaslt, cudnn, loading
+from graphflow.testing.libraries import FakeCublasLt, FakeCudnn, HostMemory
 
 DTYPES = {d.name: d for d in (types.float32, types.float64, types.float16, types.bfloat16)}
 STREAM = 7
@@ -225,11 +225,11 @@ def test_nothing_runs_until_the_stream_does(machine):
 def test_addresses_are_checked(machine):
     call = libraries.prepare(packed_product(2, 2, 2, "bias"))
     a, b, c, w = (machine.put(np.ones(n), types.float32) for n in (4, 4, 4, 1024))
-    with pytest.raises(ValueError, match=r"f32 2x2x2 nn bias: the address of bias is 0x0, expected one divisible by 256"):
+    with pytest.raises(ValueError, match=r"f32 2x2x2 nn bias: the address of bias is 0x0, expected one divisible by 16"):
         call.enqueue(STREAM, a, b, c, workspace=w)
     with pytest.raises(ValueError, match="the address of a is"):
         call.enqueue(STREAM, a + 4, b, c, workspace=w, bias=c)
-    with pytest.raises(ValueError, match="the address of workspace is 0x0"):
+    with pytest.raises(ValueError, match="the address of workspace is 0x0, expected one divisible by 256"):
         call.enqueue(STREAM, a, b, c, bias=c)
     assert not machine.queued
 

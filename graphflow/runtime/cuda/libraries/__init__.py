@@ -23,6 +23,7 @@ from graphflow.runtime.cuda.libraries.loading import NAMES, Choice, LibraryError
 
 MATMUL_WORKSPACE = 32 << 20  # bytes
 CONVOLUTION_WORKSPACE = 256 << 20
+KEPT = 2048  # prepared calls that are kept for when they are asked for again
 
 _MODULES: dict[str, Any] = {"cublaslt": cublaslt, "cudnn": cudnn}
 _KINDS: dict[str, Any] = {"cublaslt": cublaslt.CublasLt, "cudnn": cudnn.Cudnn}
@@ -97,7 +98,7 @@ _calls: dict[tuple, Call] = {}
 
 
 def prepare(d: Matmul | Convolution, ordinal: int = 0, workspace: int | None = None, alignment: int = ALIGNMENT) -> Call:
-    """The call for a described (bound) product or convolution on the device that is current; made once for a shape.
+    """The call for a described (bound) product or convolution on the device that is current, number `ordinal`; made once for a shape.
 
     workspace: bytes that it may use.  alignment: bytes by which every address that `enqueue` gets will be divisible.
     Raises Missing: the library is not installed or the device is none for it.  Refused: it does not compute this.  LibraryError.
@@ -110,6 +111,8 @@ def prepare(d: Matmul | Convolution, ordinal: int = 0, workspace: int | None = N
         opened = _open(name, ordinal, _KINDS[name])
         key = (opened, _anonymous(d), _choice(d, workspace, alignment))
         if key not in _calls:
+            while len(_calls) >= KEPT:
+                del _calls[next(iter(_calls))]
             make: Any = MatmulCall if name == "cublaslt" else ConvolutionCall
             _calls[key] = make(*key)
         return _calls[key]

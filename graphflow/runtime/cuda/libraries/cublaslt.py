@@ -39,7 +39,8 @@ TRANSA, TRANSB, EPILOGUE, BIAS, BIAS_STRIDE, AUX, AUX_LD, AUX_STRIDE = 3, 4, 7, 
 BATCH_COUNT, BATCH_STRIDE = 5, 6  # of a layout
 WORKSPACE_BYTES, REDUCTIONS, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # of a preference
 IN_COMPUTE_TYPE = 2  # partial sums are added in the dtype they were summed in
-ALIGNMENT = 256  # bytes, of every address that Device hands out
+ALIGNMENT = 16  # bytes, of every address: of one access
+WORKSPACE_ALIGNMENT = 256
 CALLS = 64  # most products of one description: beyond it launching costs more than it saves
 
 # Operand dtype -> dtypes of the result.
@@ -194,6 +195,13 @@ def version(c: Any) -> str:
     return f"{n // 10000}.{n // 100 % 100}" if n >= 100000 else f"{n // 1000}.{n // 100 % 10}"
 
 
+def aligned(label: str, by: int, **addresses: int) -> None:
+    """Raises ValueError for an address that is 0, or not divisible by `by`."""
+    for name, address in addresses.items():
+        if not address or address % by:
+            raise ValueError(f"{label}: the address of {name} is {address:#x}, expected one divisible by {by}")
+
+
 class MatmulCall:
     """A product ready to be queued.  The first call loads its kernel: make it outside of a capture.
 
@@ -291,8 +299,10 @@ class MatmulCall:
         laid out like c; c itself where it is not given.
         Raises ValueError on an address that is missing or not aligned as promised, LibraryError.
         """
-        self._check(a=a, b=b, c=c, **({"bias": bias} if self.epilogue.bias else {}), **({"aux": aux} if self.epilogue.aux else {}),
-                    **({"workspace": workspace} if self.workspace_bytes else {}), **({"add": add} if add else {}))
+        aligned(self.label, self.alignment, a=a, b=b, c=c, **({"bias": bias} if self.epilogue.bias else {}),
+                **({"aux": aux} if self.epilogue.aux else {}), **({"add": add} if add else {}))
+        if self.workspace_bytes:
+            aligned(self.label, WORKSPACE_ALIGNMENT, workspace=workspace)
         first, second = (b, a) if self.form.exchanged else (a, b)
         with self._lock:
             if self.epilogue.bias:
@@ -304,11 +314,6 @@ class MatmulCall:
                 self.lt.run("cublasLtMatmul", self.lt.handle, self.descriptor, addressof(self.alpha), first + x * self.size, self.a,
                             second + y * self.size, self.b, addressof(self.beta), added, self.d, out, self.d, addressof(self.algorithm),
                             workspace, self.workspace_bytes, stream)
-
-    def _check(self, **addresses: int) -> None:
-        for name, address in addresses.items():
-            if not address or address % self.alignment:
-                raise ValueError(f"{self.label}: the address of {name} is {address:#x}, expected one divisible by {self.alignment}")
 
     def __del__(self) -> None:
         for kind, name in (("MatmulDesc", "descriptor"), ("MatrixLayout", "a"), ("MatrixLayout", "b"), ("MatrixLayout", "d")):

@@ -16,6 +16,7 @@ from typing import Any
 from graphflow import locks
 from graphflow.codegen.cuda.library_calls import Convolution, View
 from graphflow.runtime.cuda.libraries import loading
+from graphflow.runtime.cuda.libraries.cublaslt import WORKSPACE_ALIGNMENT, aligned
 from graphflow.runtime.cuda.libraries.loading import Choice, LibraryError, Refused
 
 _p = c_void_p
@@ -302,10 +303,9 @@ class ConvolutionCall:
         order = {"forward": "xwy", "data": "wyx", "filter": "xyw"}[c.kind]
         given = dict(zip(order, (first, second, result)))
         extra = {name: address for name, address in (("bias", bias), ("add", add)) if name in self.steps}
-        scratch = {"workspace": workspace} if self.workspace_bytes else {}
-        for name, address in (given | extra | scratch).items():
-            if not address or address % self.alignment:
-                raise ValueError(f"{self.label}: the address of {name} is {address:#x}, expected one divisible by {self.alignment}")
+        aligned(self.label, self.alignment, **given, **extra)
+        if self.workspace_bytes:
+            aligned(self.label, WORKSPACE_ALIGNMENT, workspace=workspace)
         pointers = {self.tensors[name]: address + views[name].offset * size for name, address in given.items()}
         pointers |= {{"bias": BIAS, "add": ADDED}[name]: address for name, address in extra.items()}
         pack = self.dnn.made(PACK, (1000, INT64, list(pointers)), (1001, POINTER, list(pointers.values())), (1003, POINTER, workspace))

@@ -19,7 +19,7 @@ import numpy as np
 
 from graphflow import types
 
-Memory = Callable[[int, int], np.ndarray]  # (address, bytes) -> those bytes, to read and write
+Memory = Callable[[int, int, bool], np.ndarray]  # (address, bytes, to be written?) -> those bytes
 Queue = Callable[[int, Callable[[], None]], None]  # puts work on a stream
 
 
@@ -50,7 +50,7 @@ class HostMemory:
     def get(self, address: int, dtype: Any, shape: Any = -1) -> np.ndarray:
         return self.spans[address].view(dtype).reshape(shape)
 
-    def __call__(self, address: int, nbytes: int) -> np.ndarray:
+    def __call__(self, address: int, nbytes: int, write: bool) -> np.ndarray:
         for start, span in self.spans.items():
             if start <= address and address + nbytes <= start + span.nbytes:
                 return span[address - start:address - start + nbytes]
@@ -232,7 +232,7 @@ class FakeCublasLt:
         if need > nbytes:
             return INVALID_VALUE
         if need:
-            self.memory(workspace, need)[:] = 0xA5
+            self.memory(workspace, need, True)[:] = 0xA5
         p = self.objects[product]
         scale = ctypes.c_double if p.values["scale"] == 1 else ctypes.c_float
         factors = _value(scale, alpha), _value(scale, beta)
@@ -245,11 +245,11 @@ class FakeCublasLt:
 
     # -- the product
 
-    def _matrix(self, x: _Object, address: int, batch: int) -> np.ndarray:
+    def _matrix(self, x: _Object, address: int, batch: int, write: bool = False) -> np.ndarray:
         """A view of the stored elements [rows, columns] of a column-major matrix."""
         v, size = x.values, np.dtype(STORED[x.values["data"]]).itemsize
         start = address + batch * x.number(6) * size
-        raw = self.memory(start, ((v["columns"] - 1) * v["ld"] + v["rows"]) * size).view(STORED[v["data"]])
+        raw = self.memory(start, ((v["columns"] - 1) * v["ld"] + v["rows"]) * size, write).view(STORED[v["data"]])
         return np.lib.stride_tricks.as_strided(raw, (v["rows"], v["columns"]), (size, v["ld"] * size))
 
     def _multiply(self, p: _Object, layouts: list[_Object], addresses: tuple, factors: tuple) -> None:
@@ -261,24 +261,24 @@ class FakeCublasLt:
             if factors[1]:
                 value = value + factors[1] * _numbers(np.ascontiguousarray(self._matrix(lc, addresses[2], batch)), lc.values["data"])
             value = self._epilogue(p, ld, value, a, b, batch)
-            self._matrix(ld, addresses[3], batch)[:] = _bits(value, ld.values["data"])
+            self._matrix(ld, addresses[3], batch, True)[:] = _bits(value, ld.values["data"])
 
     def _epilogue(self, p: _Object, ld: _Object, value: np.ndarray, a: np.ndarray, b: np.ndarray, batch: int) -> np.ndarray:
         epilogue, kind = p.number(7, 1), ld.values["data"]
         size = np.dtype(STORED[kind]).itemsize
 
-        def vector(n: int) -> np.ndarray:
-            return self.memory(p.number(8) + batch * p.number(10) * size, n * size).view(STORED[kind])
+        def vector(n: int, write: bool = True) -> np.ndarray:
+            return self.memory(p.number(8) + batch * p.number(10) * size, n * size, write).view(STORED[kind])
         if epilogue & 4:
-            value = value + _numbers(vector(len(value)), kind)[:, None]
+            value = value + _numbers(vector(len(value), False), kind)[:, None]
         if epilogue & 2:
             if epilogue & 128:
-                self._mask(p, value.shape)[:] = value > 0
+                self._mask(p, value.shape, True).put(value > 0)
             value = np.maximum(value, 0)
         if epilogue & 8:
-            value = np.where(self._mask(p, value.shape).bits(), value, 0)
+            value = np.where(self._mask(p, value.shape, False).bits(), value, 0)
         if epilogue & (32 | 64):
-            aux = self._values(p, kind, value.shape) if epilogue & 128 else None
+            aux = self._values(p, kind, value.shape, epilogue & 32 > 0) if epilogue & 128 else None
             if epilogue & 32:
                 if aux is not None:
                     aux[:] = _bits(value, kind)
@@ -293,13 +293,13 @@ class FakeCublasLt:
             vector(value.shape[1])[:] = _bits(b.sum(0), kind)
         return value
 
-    def _values(self, p: _Object, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, p: _Object, kind: str, shape: tuple[int, ...], write: bool) -> np.ndarray:
         size, ld = np.dtype(STORED[kind]).itemsize, p.number(12)
-        raw = self.memory(p.number(11), ((shape[1] - 1) * ld + shape[0]) * size).view(STORED[kind])
+        raw = self.memory(p.number(11), ((shape[1] - 1) * ld + shape[0]) * size, write).view(STORED[kind])
         return np.lib.stride_tricks.as_strided(raw, shape, (size, ld * size))
 
-    def _mask(self, p: _Object, shape: tuple[int, ...]) -> _Mask:
-        raw = self.memory(p.number(11), (shape[1] * p.number(12)) // 8)
+    def _mask(self, p: _Object, shape: tuple[int, ...], write: bool) -> _Mask:
+        raw = self.memory(p.number(11), (shape[1] * p.number(12)) // 8, write)
         return _Mask(raw.reshape(shape[1], p.number(12) // 8), shape)
 
 
@@ -309,7 +309,7 @@ class _Mask:
     def __init__(self, raw: np.ndarray, shape: tuple[int, ...]):
         self.raw, self.shape = raw, shape
 
-    def __setitem__(self, index: Any, value: np.ndarray) -> None:
+    def put(self, value: np.ndarray) -> None:
         wide = np.zeros((self.shape[1], self.raw.shape[1] * 8), bool)
         wide[:, :self.shape[0]] = value.T
         self.raw[:] = np.packbits(wide, axis=1, bitorder="little")
@@ -488,7 +488,7 @@ class FakeCudnn:
         config = p.attributes[401][0]
         engine, _, need = config.values["engine"]
         if need:
-            self.memory(v.attributes[1003][0], need)[:] = 0xA5
+            self.memory(v.attributes[1003][0], need, True)[:] = 0xA5
         addresses = dict(zip(v.attributes[1000], v.attributes[1001]))
         self.calls.append(engine)
         ops = config.values["graph"].attributes[801]
@@ -513,20 +513,20 @@ class _Execution:
         for o in ops:
             self._pointwise(o) if o.kind == "13" else self._convolve(o)
 
-    def _array(self, t: _Object) -> np.ndarray:
+    def _array(self, t: _Object, write: bool) -> np.ndarray:
         """The stored elements, in the tensor's dimensions."""
         dims, steps, kind = t.attributes[902], t.attributes[903], _DNN_TYPES[t.attributes[901][0]]
         address = self.addresses[t.attributes[906][0]]
         if address % t.attributes[900][0]:
             raise Misuse("an address that is less aligned than its tensor")
         size = np.dtype(STORED[kind]).itemsize
-        raw = self.memory(address, (sum((n - 1) * s for n, s in zip(dims, steps)) + 1) * size).view(STORED[kind])
+        raw = self.memory(address, (sum((n - 1) * s for n, s in zip(dims, steps)) + 1) * size, write).view(STORED[kind])
         return np.lib.stride_tricks.as_strided(raw, dims, [s * size for s in steps])
 
     def _read(self, t: _Object) -> np.ndarray:
         if t.attributes.get(907) == [True]:
             return self.inner[t.attributes[906][0]]
-        return _numbers(np.ascontiguousarray(self._array(t)), _DNN_TYPES[t.attributes[901][0]])
+        return _numbers(np.ascontiguousarray(self._array(t, False)), _DNN_TYPES[t.attributes[901][0]])
 
     def _store(self, t: _Object, value: np.ndarray) -> None:
         if list(value.shape) != t.attributes[902]:
@@ -535,7 +535,7 @@ class _Execution:
             kind = _DNN_TYPES[t.attributes[901][0]]
             self.inner[t.attributes[906][0]] = _numbers(_bits(value, kind), kind)
         else:
-            self._array(t)[:] = _bits(value, _DNN_TYPES[t.attributes[901][0]])
+            self._array(t, True)[:] = _bits(value, _DNN_TYPES[t.attributes[901][0]])
 
     def _pointwise(self, o: _Object) -> None:
         how, x = o.attributes[750][0], self._read(o.attributes[751][0])
