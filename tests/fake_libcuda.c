@@ -360,7 +360,7 @@ API cuDeviceGetAttribute(int *out, CUdevice_attribute attribute, CUdevice dev) {
     DEVICE(dev);
     switch ((int)attribute) {
     case 16: *out = 132; return OK;
-    case 13: *out = 1980000; return OK;
+    case 13: *out = (int)option("clock", 1980000); return *out ? OK : INVALID_VALUE;
     case 36: *out = 3201000; return OK;
     case 37: *out = 6144; return OK;
     case 38: *out = 62914560; return OK;

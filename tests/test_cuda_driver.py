@@ -168,6 +168,11 @@ def test_what_a_device_is(cuda):
     assert [repr(d) for d in devices()] == [f"<GPU {k} (Fake GPU {k}), compute capability 8.6, 976.6 KiB>" for k in (0, 1)]
 
 
+def test_what_a_driver_does_not_tell_any_more(cuda):
+    cuda.start("clock=0")
+    assert devices()[0].properties.clock == 0
+
+
 # ---------------------------------------------------------------- whether there is anything
 
 
@@ -177,6 +182,8 @@ def test_what_a_device_is(cuda):
     ("version=11070", r"serves CUDA 11\.7.*11\.8 or newer.*newer driver"),
     ("capability=75", r"Fake GPU 0\) has compute capability 7\.5.*8\.0"),
     ("devices=2 capability=61", "Device 0 .*6.1.*Device 1 .*6.1"),
+    ("fail=cuDeviceTotalMem_v2:999", r"cannot be asked what they are \(CUDA_ERROR_UNKNOWN \(999\): cuDeviceTotalMem_v2.*nvidia-smi"),
+    ("fail=cuDeviceGetCount:46", "cannot be asked what they are"),
 ])
 def test_why_no_device_can_be_used(cuda, options, words):
     cuda.start(options)

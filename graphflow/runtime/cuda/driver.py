@@ -447,9 +447,13 @@ class Libcuda(Driver):
         if code:
             error = self._error(code, "cuInit")
             raise Unavailable(f"CUDA does not start ({error.name}): {_INIT.get(code, error.text + '; `nvidia-smi` may say more')}.")
-        if not self.count():
+        try:
+            faults = [too_old(self.properties(k), k) for k in range(self.count())]
+        except DriverError as error:
+            raise Unavailable(f"CUDA starts, but its devices cannot be asked what they are ({error}); `nvidia-smi` may say more."
+                              ) from error
+        if not faults:
             raise Unavailable(f"CUDA does not start: {_INIT[100]}.")
-        faults = [too_old(self.properties(k), k) for k in range(self.count())]
         if all(faults):
             raise Unavailable(" ".join(faults))
 
@@ -492,7 +496,7 @@ class Libcuda(Driver):
         return known
 
     def _ask(self, device: int) -> Properties:
-        a = {name: self._get("cuDeviceGetAttribute", ctypes.c_int, number, device) for name, number in _DEVICE.items()}
+        a = {name: self._attribute(name, number, device) for name, number in _DEVICE.items()}
         uuid = ctypes.create_string_buffer(16)
         self._do("cuDeviceGetUuid_v2", uuid, device)
         u = uuid.raw.hex()
@@ -501,6 +505,15 @@ class Libcuda(Driver):
             a["multiprocessors"], self._text("cuDeviceGetPCIBusId", device), self.version,
             f"GPU-{u[:8]}-{u[8:12]}-{u[12:16]}-{u[16:20]}-{u[20:]}", a["shared_bytes"], a["l2_bytes"], 1e3 * a["clock"],
             2 * 1e3 * a["memory_clock"] * (a["bus"] // 8))            # kHz, bits, two transfers a clock
+
+    def _attribute(self, name: str, number: int, device: int) -> int:
+        """Of a device.  0 for what is only told to people, where a driver does not know it any more."""
+        try:
+            return self._get("cuDeviceGetAttribute", ctypes.c_int, number, device)
+        except DriverError as error:
+            if error.code != 1 or name in ("major", "minor", "multiprocessors", "shared_bytes"):
+                raise
+            return 0
 
     def _text(self, call: str, device: int) -> str:
         text = ctypes.create_string_buffer(256)
