@@ -171,7 +171,7 @@ def feed_array(t: Tensor, value: Any) -> np.ndarray:
         array = _convert_feed(t, value)
     sizes = t.sizes
     if sizes is not None and array.shape != sizes and not (
-            len(sizes) == array.ndim and all(isinstance(s, types.Dim) or s == n for s, n in zip(sizes, array.shape))):
+            len(sizes) == len(array.shape) and all(isinstance(s, types.Dim) or s == n for s, n in zip(sizes, array.shape))):
         raise ValueError(f"Cannot feed value of shape {array.shape} for Tensor '{t.name}', which has shape '{t.shape}'"
                          + _line(t))
     return array
@@ -186,6 +186,10 @@ def _convert_feed(t: Tensor, value: Any) -> np.ndarray:
         raise TypeError(f"The value of a feed cannot be a tf.Tensor object; for '{t.name}' got {value!r}. Acceptable feed values are "
                         "Python scalars, strings, lists and numpy arrays")
     dtype = t.dtype
+    if hasattr(type(value), "__dlpack_device__") or hasattr(value, "__cuda_array_interface__"):
+        found = _device_feed(t, value)
+        if found is not None:
+            return found
     if dtype.kind == "s":
         return types.as_strings(value, f"the feed of string Tensor '{t.name}'")
     try:
@@ -204,6 +208,19 @@ def _convert_feed(t: Tensor, value: Any) -> np.ndarray:
         return types.bf16_encode(array) if array.dtype != np.uint16 else array
     with np.errstate(all="ignore"):
         return array.astype(dtype.np, order="C", copy=False)
+
+
+def _device_feed(t: Tensor, value: Any) -> Any:
+    """A feed that lies on a GPU, as a DeviceArray; None for one of the host."""
+    if not hasattr(value, "__cuda_array_interface__") and value.__dlpack_device__()[0] not in (2, 13):  # kDLCUDA, kDLCUDAManaged
+        return None
+    from .runtime.cuda.arrays import DeviceArray
+
+    array = DeviceArray.of(value)
+    if array.dtype is not t.dtype:
+        raise TypeError(f"Cannot feed an array of dtype {array.dtype.name} on {getattr(array.device, 'name', 'the host')} for Tensor "
+                        f"'{t.name}' of dtype {t.dtype.name}: convert it there{_line(t)}")
+    return array
 
 
 def _check_cast(t: Tensor, array: np.ndarray, python: bool) -> None:
@@ -315,6 +332,33 @@ class BaseSession:
             self._grown()
         results = step(values) if options is None and run_metadata is None else self._traced(step, values, options, run_metadata)
         return results[0] if parsed.single else parsed.rebuild(results)
+
+    def run_on_device(self, fetches: Any, feed_dict: Any = None) -> Any:
+        """As `run`, but results stay on the GPU: arrays with `__dlpack__` and `__cuda_array_interface__`, for other programs to use.
+
+        A result that a kernel makes is written where the caller keeps it; what the CPU makes, or a variable, is copied there.
+        Feeds may lie on a GPU in `run` too.
+
+        Returns:
+            `graphflow.runtime.cuda.arrays.DeviceArray`s in the nesting of `fetches`; None for operations.
+
+        Raises:
+            errors.FailedPreconditionError: the session has no GPU; the message says why.  TypeError: strings.  Else as `run`.
+        """
+        from .runtime.cuda import device
+        from .runtime.cuda.arrays import DeviceArray
+
+        self._check_open()
+        if not self.devices.gpus:
+            raise errors.FailedPreconditionError(None, None, f"run_on_device needs a GPU: {self.devices.reason}")
+        feeds = flatten_feeds(self._graph, feed_dict)
+        parsed, fed, step = self._prepare(fetches, list(feeds))
+        values = [feeds[t] for t in fed]
+        results = step(values, stay=True) if getattr(step, "gpus", None) is not None else step(values)
+        gpu = device.devices(getattr(self._config, "gpu_options", None))[0]
+        moved = [r if isinstance(r, DeviceArray) else DeviceArray.put(gpu, r, t.dtype) for r, t in zip(results, parsed.tensors)]
+        gpu.synchronize("results")
+        return parsed.rebuild(moved)
 
     def _grown(self) -> None:
         """Reports, once, a line that adds ops between one run and the next again and again: TF1's classic mistake."""
@@ -430,6 +474,9 @@ class BaseSession:
     def close(self) -> None:
         """Frees variables and resources; threads that wait for a queue get CancelledError, later runs raise RuntimeError."""
         self._closed = True
+        for step in list(self._executables.values()):
+            if hasattr(step, "close"):
+                step.close()
         self._executables.clear()
         self._known.clear()
         if not self._shared:

@@ -211,7 +211,7 @@ class Executable:
         self.threads = thread_count(config)
         self.timeout = getattr(config, "operation_timeout_in_ms", 0) or 0
         self.limit = getattr(config, "memory_budget", 0) or 0
-        self.convert = convert
+        self.convert = convert if placement is not None and placement.devices.gpus else partial(_of_host, convert)
         # Only one run at a time may write variables; runs that only read them go on beside each other.  Those that have nothing to do
         # with variables (what fills a queue) go on beside all; others advance random streams alone.
         effects = set().union(*[control.effects(op) for op in self.request.ops])
@@ -238,7 +238,7 @@ class Executable:
         """done: what has been computed already."""
         again = control.saves(self.request.ops)  # what looks into a branch or loop needs it to run here
         done = {t: a for t, a in (done or {}).items() if t.op not in again}
-        arrays = [*[self.convert(t, v) for t, v in zip(self.feeds, values)], *done.values()]
+        arrays = [*[_of_host(self.convert, t, v) for t, v in zip(self.feeds, values)], *done.values()]
         with self.store.lock, self._streams():
             if self.store.inside:
                 self.store.alone()
@@ -246,11 +246,14 @@ class Executable:
             found = Reference(self.fetches, self.targets, [*self.feeds, *done], self.store, self.done)(arrays, limit)
         return [own(r, t, t in self.feeds) for r, t in zip(found, self.fetches)]
 
-    def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None) -> list[Any]:
-        """Results of one run on feed values in the order of `feeds`, which `convert` checks and makes arrays of."""
+    def __call__(self, values: Sequence[Any], timeout: float | None = None, timeline: Any = None, stay: bool = False) -> list[Any]:
+        """Results of one run on feed values in the order of `feeds`, which `convert` checks and makes arrays of.
+
+        stay: results that are made on a GPU are DeviceArrays there.
+        """
         if self.fallback is not None:
             return self._interpreted(values, None, timeout)
-        store, again = self.store, timeout is None and timeline is None
+        store, again = self.store, timeout is None and timeline is None and not stay
         if again and self.early is not None:
             found = self._early(values)
             if found is not None:
@@ -278,6 +281,7 @@ class Executable:
             except IndexError:
                 pass
             run = _Run(self, [self.convert(t, v) for t, v in zip(self.feeds, values)], timeout, timeline)
+            run.stay = stay
             try:
                 found = run.run()
             except regions.NotNative as e:
@@ -289,11 +293,16 @@ class Executable:
                 if not self.conditional:
                     raise
                 return self._interpreted(values, run.bound, timeout)
-            results = [own(r, t, t in run.fed) for r, t in zip(found, self.fetches)]
+            results = [own(r, t, t in run.fed) if isinstance(r, np.ndarray) else r for r, t in zip(found, self.fetches)]
             made = run.again()
             if made is not None:
                 self.idle.append(made)
             return results
+
+    def close(self) -> None:
+        """The session ends: memory of devices is given back at once."""
+        for plan in [*[f.plan for f in self.idle], *[p for vs in self.variants for v in vs for ps in v.plans.values() for p in ps]]:
+            plan.release()
 
     def _streams(self) -> Any:
         """Held where a run takes numbers from random streams at its beginning and counts them at its end: others run freely meanwhile."""
@@ -350,6 +359,12 @@ class Executable:
         variant, env = run.variant(0)
         variant.whole()
         return run.take(variant, env)[:2]
+
+
+def _of_host(convert: Callable[[Tensor, Any], Any], t: Tensor, value: Any) -> np.ndarray:
+    """A feed as an array of the host, also where it lies on a device."""
+    found = convert(t, value)
+    return found if isinstance(found, np.ndarray) else found.bits()
 
 
 def own(value: np.ndarray, t: Tensor, fed: bool) -> Any:
@@ -498,7 +513,7 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
 
     def put(value: Any) -> bool:
         array = value if type(value) is np.ndarray and value.dtype is dtype else convert(t, value)
-        if array.shape != shape:
+        if array.shape != shape or not isinstance(array, np.ndarray):
             return True
         view[...] = array
         return False
@@ -528,6 +543,8 @@ class _Run:
         self.drawn: set[Operation] = set()
         self.timeout = timeout if timeout is not None else exe.timeout / 1000 or None
         self.timeline = timeline
+        self.stay = False
+        self.kept: dict[ir.Buffer, Any] = {}  # results that stay on a device
 
     def run(self) -> list[np.ndarray]:
         index = 0
@@ -546,7 +563,7 @@ class _Run:
         """The same run as a fixed sequence of copies and one native call, where it is as simple as that."""
         v, plan, key = self.last
         watched = self.timeout is not None or flags.check >= 2 or flags.debug >= 2
-        if watched or self.bound or plan.hosts or plan.replaced:
+        if watched or self.bound or plan.hosts or plan.replaced or self.stay:
             return None
         return Fast.of(self.exe, v, plan, key)
 
@@ -555,7 +572,8 @@ class _Run:
     def value(self, key: Any) -> np.ndarray:
         kind, what = key
         if kind == "feed":
-            return self.given[key]
+            found = self.given[key]
+            return found if isinstance(found, np.ndarray) else found.bits()
         if kind == "variable":
             return self.store.read(what)
         if kind == "counter":
@@ -567,7 +585,7 @@ class _Run:
     def shape(self, key: Any) -> tuple[int, ...]:
         if key[0] == "variable" and types.known(key[1].outputs[0].sizes):
             return key[1].outputs[0].sizes
-        return self.value(key).shape
+        return (self.given[key] if key[0] == "feed" else self.value(key)).shape
 
     def variant(self, index: int) -> tuple[Variant, dict[str, int]]:
         exe = self.exe
@@ -648,6 +666,7 @@ class _Run:
             self._commit(v, plan)
             return results
         finally:
+            plan.lend({})
             v.give(plan, key)
 
     def _timed(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
@@ -662,11 +681,16 @@ class _Run:
     def _bind(self, plan: Plan) -> dict[ir.Buffer, np.ndarray]:
         """Feeds into the arena or by address; new arrays for large results."""
         c, fresh = plan.compiled, {}
+        lent: dict[ir.Buffer, int] = {}
         for kind, what, t in c.program.inputs:
             if kind == "variable":
                 continue
             b = c.buffers.get(t)
             if b is None:
+                continue
+            given = self.given.get((kind, what))
+            if given is not None and not isinstance(given, np.ndarray) and plan.lends(b, given):
+                lent[b] = given.address
                 continue
             value = self.value((kind, what))
             if b in plan.late:
@@ -682,6 +706,11 @@ class _Run:
             address = fresh[b].__array_interface__["data"][0]
             for p in positions:
                 plan.table[p] = address
+        for b in [c.buffers[t] for t in c.program.outputs if t in c.buffers] if self.stay else ():
+            if plan.lends(b) and b not in lent:
+                self.kept[b] = plan.new(b)
+                lent[b] = self.kept[b].address
+        plan.lend(lent)
         return fresh
 
     def _native(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
@@ -753,6 +782,9 @@ class _Run:
                 out.append(np.array(t.op.attrs["value"], copy=True))
                 continue
             b = plan.compiled.buffers[t]
+            if b in self.kept:
+                out.append(self.kept[b])
+                continue
             view = self._view(plan, b, fresh)
             own = b in fresh and b not in plan.adopted and t not in plan.compiled.inputs and not any(view is x for x in out)
             out.append(view if own else np.array(view, copy=True))

@@ -583,6 +583,20 @@ class Plan:
         """The same where Ctrl-C is heard, and for at most `timeout` seconds."""
         return runner.execute_interruptible(self.code, pc, self.state, timeout)
 
+    def lends(self, b: ir.Buffer, given: Any = None) -> bool:
+        """Whether a feed or result may lie in memory of the caller's on a device."""
+        return False
+
+    def lend(self, addresses: dict[ir.Buffer, int]) -> None:
+        """Says where some feeds and results lie in the next run."""
+
+    def new(self, b: ir.Buffer) -> Any:
+        """Memory of a device for a result that `lends` says may lie there."""
+        raise AssertionError("nothing is lent by a plan of the host")
+
+    def release(self) -> None:
+        """Gives back what does not end with the plan's memory on the host."""
+
     def _all_buffers(self) -> set[ir.Buffer]:
         found: set[ir.Buffer] = set()
         for c in self.programs:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from ... import types
 from ...codegen import ir
 from ...codegen.cuda.launch import LIMIT, Launch
+from ...flags import flags
 from ...graph import Operation, Tensor
 from .. import flow, memory, runner
 from ..plan import Compiled, Plan, Unit
@@ -28,6 +29,7 @@ from .device import Device
 
 ALIGN = 256  # of buffers on a device: 128-bit accesses, whole cache lines
 CHECKS = 64  # numbers of checks that one launch may have
+FORMS = 16  # sets of addresses of feeds and results on the device for which a segment is kept
 
 
 class Variable:
@@ -53,60 +55,79 @@ class Variable:
         self.device.free(self.address)
 
 
+class _Form:
+    """A segment for one set of addresses: what it queues, and the graph of that from the second run on."""
+
+    def __init__(self, work: list[tuple[Unit | str, Callable[[], None]]]):
+        self.work, self.runs = work, 0
+        self.graph: Callable[[], None] | None = None
+
+
 class Segment:
     """What a device does between two instructions of the host."""
 
     def __init__(self, plan: DevicePlan):
         self.plan, self.device = plan, plan.device
-        self.work: list[tuple[Unit | str, Callable[[], None]]] = []  # each with what it is done for
+        self.steps: list[tuple[Unit | str, Callable[[], Callable[[], None] | None]]] = []  # for what; makes it for the addresses of a run
         self.units: list[Unit] = []
         self.checks = False
-        self.covered = False  # the cell of checks is copied with the results
-        self.runs = 0
-        self.graph: Callable[[], None] | None = None
+        self.forms: dict[Any, _Form] = {}
 
     def launch(self, u: Unit) -> None:
         assert u.launch is not None
-        call = self.plan.by_library(u)
-        if call is not None or u.covered and u.cluster in self.plan.done_by_library:
-            if call is not None:
-                self.add(u, call)
-                self.units.append(u)
-            return
         base = CHECKS * (len(self.plan.checked) + 1)
         if u.launch.checks:
             self.plan.checked.append(u)
             self.checks = True
-        self.add(u, self.plan.prepared(u, base))
         self.units.append(u)
+        self.add(u, lambda: self.plan.call(u, base))
 
-    def add(self, what: Unit | str, act: Callable[[], None]) -> None:
-        self.work.append((what, act))
+    def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
+        """make: gives what is queued at each run, for the addresses in `plan.there`; None for nothing."""
+        self.steps.append((what, make))
 
     def run(self) -> None:
         """Queues all of it, and waits."""
+        form = self.forms.get(self.plan.form)
+        if form is None:
+            form = self._made()
         if self.plan.watched is not None:
-            self._timed(self.plan.watched)
-        elif self.graph is not None:
-            self.graph()
-        elif self.runs == 0:
-            for _, act in self.work:
+            self._timed(form, self.plan.watched)
+        elif flags.check >= 2:
+            self._one_by_one(form)
+        elif form.graph is not None:
+            form.graph()
+        elif form.runs == 0:
+            for _, act in form.work:
                 act()
         else:
             with self.device.capture(self.label) as recording:
-                for _, act in self.work:
+                for _, act in form.work:
                     act()
-            self.graph = recording.graph
-            self.graph()
-        self.runs += 1
+            form.graph = recording.graph
+            form.graph()
+        form.runs += 1
         self.device.synchronize(self.label)  # the host may write over what is copied, and reads what has come
 
-    def _timed(self, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
-        for what, act in self.work:
+    def _made(self) -> _Form:
+        if len(self.forms) >= FORMS:
+            del self.forms[next(iter(self.forms))]
+        made = [(what, act) for what, make in self.steps if (act := make()) is not None]
+        form = self.forms[self.plan.form] = _Form(made)
+        return form
+
+    def _timed(self, form: _Form, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
+        for what, act in form.work:
             with self.device.timed() as seconds:
                 began = time.perf_counter()
                 act()
             watched.append((what, began, seconds))
+
+    def _one_by_one(self, form: _Form) -> None:
+        """Waits after each step, so that a fault of the device is that of the step named."""
+        for what, act in form.work:
+            act()
+            self.device.synchronize(what if isinstance(what, str) else what.cluster.ops[-1].name)
 
     @cached_property
     def label(self) -> str:
@@ -126,6 +147,8 @@ class DevicePlan(Plan):
         self.mirrors: dict[ir.Buffer, Variable] = {}
         self.blocks: list[int] = []
         self.workspace = 0, 0
+        self.form: Any = ()  # addresses of feeds and results that are the caller's own memory on the device
+        self.lent: dict[ir.Buffer, int] = {}
         self.done_by_library: list[Any] = []  # clusters
         self.libraries_used: dict[str, str] = {}  # by op, what computes it
         self.refused: dict[str, str] = {}  # and why no library does
@@ -134,8 +157,13 @@ class DevicePlan(Plan):
         super().__init__(compiled, env, store, threads, limit)
 
     def __del__(self) -> None:
-        for address in self.blocks:
-            self.device.free(address)
+        self.release()
+
+    def release(self) -> None:
+        """Gives the memory on the device back; the plan does not run any more."""
+        self.segments.clear()
+        while self.blocks:
+            self.device.free(self.blocks.pop())
 
     # -- memory
 
@@ -163,6 +191,8 @@ class DevicePlan(Plan):
                 (self.away if u.launch is not None else self.here).update(used)
                 if u.launch is not None:
                     self.made_away.update(root(c, x) for x in u.writes)
+        self.shared = set(self.here)  # what the host uses, apart from results
+        self.shared.update(b for pair in links for b in pair)
         for t in self.compiled.program.outputs:
             if t in self.compiled.buffers:
                 self.here.add(root(self.compiled, t))
@@ -171,6 +201,7 @@ class DevicePlan(Plan):
             old = self.store.values.get(var)
             if old is None or old.shape != self.shape[b] or self.alias.get(b, b) not in self.made_away:
                 self.here.add(self.alias.get(b, b))
+                self.shared.add(self.alias.get(b, b))
         changed = True
         while changed:
             changed = False
@@ -273,6 +304,7 @@ class DevicePlan(Plan):
     def _boxes(self, inputs: list[ir.Buffer], outputs: list[ir.Buffer]) -> None:
         """What comes in lies together, and so does what goes out, with the cell of checks before it: one copy each."""
         self.placed = {*inputs, *outputs}
+        self.feeds_away, self.results_away = inputs, outputs
         self.boxes = []
         for buffers, before in ((inputs, 0), (outputs, ALIGN)):
             at, places = before, []
@@ -353,18 +385,27 @@ class DevicePlan(Plan):
             else:
                 self.replaced.append((var, b))
 
-    def prepared(self, u: Unit, base: int) -> Callable[[], None]:
-        """The launch of a unit, bound to memory."""
-        return self.bound(u.launch, {b: self.there[self.alias.get(b, b)] for b in u.launch.buffers}, base,  # type: ignore[union-attr]
-                          u.commits and self.guards)
-
-    def by_library(self, u: Unit) -> Callable[[], None] | None:
-        """The call of a library that computes a unit, and those it covers; None where a generated kernel does."""
-        if u.library is None:
+    def call(self, u: Unit, base: int) -> Callable[[], None] | None:
+        """What computes a unit: its launch, or the call of a library; None where that of an earlier unit does."""
+        if u.library is not None:
+            found = self._by_library(u)
+            if found is not None:
+                return found
+        if u.covered and u.cluster in self.done_by_library:
             return None
+        assert u.launch is not None
+        return self.bound(u.launch, {b: self.at(b) for b in u.launch.buffers}, base, u.commits and self.guards)
+
+    def at(self, b: ir.Buffer) -> int:
+        """Where a buffer is on the device in this run."""
+        root = self.alias.get(b, b)
+        return self.lent.get(root) or self.there[root]
+
+    def _by_library(self, u: Unit) -> Callable[[], None] | None:
         from . import libraries
 
         wanted, device = u.library, self.device
+        assert wanted is not None
         described = wanted.call.bind(self.env)
         try:
             call = libraries.prepare(described, device.ordinal)
@@ -374,9 +415,9 @@ class DevicePlan(Plan):
         self.done_by_library.append(u.cluster)
         self.libraries_used[u.cluster.ops[0].name] = call.label
         space = self._workspace(call.workspace_bytes or 0)
-        first, second = (self.there[self.alias.get(b, b)] for b in wanted.call.reads)
-        result = self.there[self.alias.get(wanted.out, wanted.out)]
-        more = {n: self.there[self.alias.get(b, b)] for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}
+        first, second = (self.at(b) for b in wanted.call.reads)
+        result = self.at(wanted.out)
+        more = {n: self.at(b) for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}
         return lambda: call.enqueue(device.stream, first, second, result, workspace=space, **more)
 
     def _workspace(self, nbytes: int) -> int:
@@ -403,6 +444,25 @@ class DevicePlan(Plan):
             return lambda: None
         function = self.device.kernel(text_to_ptx(source, self.device.properties.capability), "kernel", source.split("\n", 1)[0][2:])
         return function.prepare(kinds, values, grid, (threads, 1, 1))  # type: ignore[arg-type]
+
+    # -- memory of the caller's on the device
+
+    def lends(self, b: ir.Buffer, given: Any = None) -> bool:
+        """Whether a feed or result may lie in the caller's own memory: on this device, aligned, and used by kernels there only."""
+        fits = given is None or given.device is self.device and given.address % 16 == 0
+        return fits and b in self.placed and b not in self.shared and self.nbytes(b) > 0
+
+    def new(self, b: ir.Buffer) -> Any:
+        """Memory for a result that stays on the device."""
+        from .arrays import DeviceArray
+
+        return DeviceArray.empty(self.device, self.shape[b], b.dtype)
+
+    def lend(self, addresses: dict[ir.Buffer, int]) -> None:
+        """Says where some feeds and results lie in the next run; the others are in the plan's own memory."""
+        if addresses or self.lent:
+            self.lent = addresses
+            self.form = tuple(addresses.items())
 
     # -- running
 
@@ -480,11 +540,11 @@ class _Rows(flow.Rows):
 
     def flush(self) -> None:
         """Ends the open segment: what follows is the host's."""
-        if self.open is None or not self.open.work:
+        if self.open is None or not self.open.steps:
             self.open = None
             return
         segment, self.open = self.open, None
-        if segment.checks and not segment.covered:
+        if segment.checks:
             self._out(segment, self.plan.boxes[1][0][:4], self.plan.cell)
         self.plan.segments[len(self.rows)] = segment
         if segment.units:
@@ -495,24 +555,42 @@ class _Rows(flow.Rows):
         """At the begin of each run: the cell of checks is cleared, and inputs go to the device."""
         plan, device = self.plan, self.plan.device
         if plan.guards:
-            self.segment().add("clear checks", lambda: device.fill(plan.cell, 0, 4))
+            self.segment().add("clear checks", lambda: partial(device.fill, plan.cell, 0, 4))
         block, base, nbytes = plan.boxes[0]
         if nbytes:
-            self.segment().add("copy to the device", lambda: device.copy_in(base, block))
+            self.segment().add("copy to the device", partial(self._inputs, block, base))
 
     def end(self) -> None:
         """At the end: results come to the host."""
         plan = self.plan
         block, base, nbytes = plan.boxes[1]
-        if nbytes > ALIGN:
-            self._out(self.segment(), block, base)
         segment = self.segment()
-        segment.checks, segment.covered = bool(plan.checked), nbytes > ALIGN
+        if nbytes > ALIGN:
+            segment.add("copy to the host", partial(self._outputs, block, base))
+        segment.checks = bool(plan.checked)
         self.flush()
+
+    def _inputs(self, block: np.ndarray, base: int) -> Callable[[], None]:
+        """Copies all inputs at once, but for those that are on the device already."""
+        plan, device = self.plan, self.plan.device
+        lent = plan.lent.keys()
+        if not lent & set(plan.feeds_away):
+            return partial(device.copy_in, base, block)
+        rest = [(plan.there[b], plan.views[b]) for b in plan.feeds_away if b not in lent and plan.nbytes(b)]
+        return lambda: _each(device.copy_in, rest)
+
+    def _outputs(self, block: np.ndarray, base: int) -> Callable[[], None]:
+        """Copies all results at once, but for those that stay on the device."""
+        plan, device = self.plan, self.plan.device
+        lent = plan.lent.keys()
+        if not lent & set(plan.results_away):
+            return partial(device.copy_out, block, base)
+        rest = [(plan.views[b], plan.there[b]) for b in plan.results_away if b not in lent and plan.nbytes(b)]
+        return lambda: _each(device.copy_out, rest)
 
     def _out(self, segment: Segment, block: np.ndarray, base: int) -> None:
         device = self.plan.device
-        segment.add("copy to the host", lambda: device.copy_out(block, base))
+        segment.add("copy to the host", lambda: partial(device.copy_out, block, base))
 
     def roots(self, buffers: Iterable[Any], home: Any) -> list[ir.Buffer]:
         found = [home.buffers.get(x) if isinstance(x, Tensor) else x for x in buffers]
@@ -543,14 +621,14 @@ class _Rows(flow.Rows):
         plan = self.plan
         view, address, device = plan.views[b], plan.there[b], plan.device
         if view.nbytes:
-            self.segment().add("copy to the device", lambda: device.copy_in(address, view))
+            self.segment().add("copy to the device", lambda: partial(device.copy_in, address, view))
 
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
         plan = self.plan
         n = plan.nbytes(target)
         if target in plan.away and n and target.dtype.kind != "s":
-            to, start, device = plan.there[target], plan.there[source], plan.device
-            self.segment().add("copy", lambda: device.copy(to, start, n))
+            device = plan.device
+            self.segment().add("copy", lambda: partial(device.copy, plan.at(target), plan.at(source), n))
         if target in plan.here or target.dtype.kind == "s":
             self.flush()
             super().move(target, source)
@@ -561,11 +639,11 @@ class _Rows(flow.Rows):
         if not nbytes:
             return
         if not plan.guards:
-            segment.add("copy", lambda: plan.device.copy(to, source, nbytes))
+            segment.add("copy", lambda: partial(plan.device.copy, to, source, nbytes))
             return
         launch = copy_launch(nbytes)
         a, b = launch.buffers
-        segment.add("copy", plan.bound(launch, {a: source, b: to}, 0, True))
+        segment.add("copy", lambda: plan.bound(launch, {a: source, b: to}, 0, True))
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
         self.flush()
@@ -586,6 +664,11 @@ class _Rows(flow.Rows):
                 end = self.jump(runner.JUMP)
                 skip[runner.AUX] = len(self.rows)
         end[runner.AUX] = len(self.rows)
+
+
+def _each(function: Callable[[Any, Any], None], arguments: Iterable[tuple[Any, Any]]) -> None:
+    for a, b in arguments:
+        function(a, b)
 
 
 @cache
