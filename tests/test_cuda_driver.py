@@ -226,16 +226,15 @@ def test_finding_out_that_there_is_no_driver_is_cheap(monkeypatch):
     code = """
 import sys, time
 from graphflow.runtime.cuda import driver, device
-best = 1
+best = again = 1
 for _ in range(5):
     driver.forget()
     start = time.perf_counter()
     why = driver.why_not()
-    best = min(best, time.perf_counter() - start)
-again = time.perf_counter()
-assert device.devices() == []
-again = time.perf_counter() - again
-print(best < 1e-3, again < 1e-3, [m for m in ("numba", "llvmlite") if m in sys.modules], why)
+    first = time.perf_counter()
+    assert device.devices() == []
+    best, again = min(best, first - start), min(again, time.perf_counter() - first)
+print(best < 1e-3, again < 1e-4, [m for m in ("numba", "llvmlite") if m in sys.modules], why)
 """
     ran = child(code, GRAPHFLOW_LIBCUDA="")
     assert ran.stdout.startswith("True True [] The NVIDIA driver library libcuda.so.1 was not found; install the NVIDIA driver"), ran
