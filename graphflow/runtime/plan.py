@@ -124,16 +124,23 @@ class Compiled:
         return any(u.launch is not None for c in flow.programs(self) for u in c.units)
 
     def _engine(self, op: Operation) -> str | None:
-        return None if self.device(op) else _engine(op)
+        if self.device(op):
+            from ..codegen.cuda import gemm
+
+            return gemm.engine(op)
+        return _engine(op)
 
     def _follows(self, op: Operation, c: fusion.Cluster, stored: set[Tensor]) -> int | None:
         if not self.device(op):
             return _follows(op, c, stored)
         from ..codegen.cuda import gemm
 
+        depth = len(c.staged[0].outputs[0].sizes)  # type: ignore[arg-type]
+        if c.depth < depth or any(s.opdef._fold is not None for s in c.staged):
+            return None
         buffers = _Buffers(stored)
-        then = simplify.linear(lower.lower("", c.staged, c.outputs, len(op.outputs[0].sizes), buffers))  # type: ignore[arg-type]
-        return len(op.outputs[0].sizes) if gemm.accepts(op, then, buffers[op.outputs[0]]) else None  # type: ignore[arg-type]
+        then = simplify.linear(lower.lower("", c.staged, c.outputs, depth, buffers))
+        return depth if gemm.accepts(op, then, buffers[op.outputs[0]]) else None
 
     def every(self) -> list[Unit]:
         """All units, those of branches and loops included."""
