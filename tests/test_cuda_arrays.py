@@ -358,6 +358,24 @@ def test_the_interfaces_device_and_stream(cuda):
     assert tensor.device == (2, 1)
 
 
+def test_arrays_on_a_gpu_are_fed_as_they_are(device):
+    x = tf.placeholder(tf.float32, [2, 2])
+    ours = put(device, np.array([[1, 2], [3, 4]], np.float32))
+    theirs = Producer(ours.address, (2, 2), (2, 32))
+    named = SimpleNamespace(__cuda_array_interface__=ours.__cuda_array_interface__)
+    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as sess:
+        for value in (ours, theirs, named, DeviceArray.of(np.array([[1, 2], [3, 4]], np.float32))):
+            assert sess.run(x * 2, {x: value}).tolist() == [[2, 4], [6, 8]]
+        with pytest.raises(ValueError, match="Cannot feed value of shape \\(3,\\)"):
+            sess.run(x, {x: put(device, [1.0, 2.0, 3.0], tf.float32)})
+        with pytest.raises(TypeError, match="dtype bfloat16 on GPU 0"):
+            sess.run(x, {x: put(device, [[1, 2], [3, 4]], tf.bfloat16)})
+        with pytest.raises(ValueError, match="CUDA device 5, which is not in use here"):
+            sess.run(x, {x: Producer(ours.address, (2, 2), (2, 32), device=(2, 5))})
+    gc.collect()
+    assert theirs.deleted == 1
+
+
 @pytest.mark.parametrize("value", [3, "text", object(), SimpleNamespace(__cuda_array_interface__=7)])
 def test_what_shares_no_memory(device, value):
     with pytest.raises(TypeError, match="__dlpack__ or __cuda_array_interface__, got"):
