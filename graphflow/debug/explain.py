@@ -14,7 +14,7 @@ from ..codegen import ir
 from ..codegen.schedule import inner_axes
 from ..graph import Operation, Tensor
 from ..passes import regions
-from ..runtime import phases
+from ..runtime import devices, phases, placement
 from ..runtime.executable import Executable, Variant
 from ..runtime.plan import Unit
 from ..runtime.store import Store
@@ -70,6 +70,14 @@ class KernelInfo:
     prologue: bool = False
     again: bool = False
     depth: int = 0
+
+    def ptx(self, capability: tuple[int, int] = (9, 0)) -> str:
+        """The PTX of a kernel of a GPU, as it is given to the driver.  Raises ValueError for others."""
+        if "(GPU)" not in self.kind or not self.source:
+            raise ValueError(f"{self.name} is no generated kernel of a GPU ({self.kind})")
+        from ..codegen.cuda import ptx
+
+        return ptx.compile_ptx(self.source, capability)
 
     def __str__(self) -> str:
         names = ", ".join(self.ops[:6]) + (f" and {len(self.ops) - 6} more" if len(self.ops) > 6 else "")
@@ -163,7 +171,8 @@ def explain(fetches: Any, feed_dict: Any = None, session: Any = None) -> Explana
         largest = max(natives, key=lambda part: len(part.ops), default=phases.Native([]))
         wanted, targets, done = largest.fetches, largest.targets, largest.done
         feeds = {t: feeds[t] if t in feeds else _example(t) for t in largest.feeds}
-    exe = Executable(g, wanted, targets, list(feeds), store, getattr(session, "_config", None), feed_array, done)
+    placed = session.placement if session is not None else placement.Placement(g, devices.Devices())
+    exe = Executable(g, wanted, targets, list(feeds), store, getattr(session, "_config", None), feed_array, done, placed)
     arrays = [feed_array(t, v) for t, v in feeds.items()]
     try:
         variant, plan = exe.first(arrays)

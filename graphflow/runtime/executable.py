@@ -154,8 +154,8 @@ class Variant:
                 return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
             return Plan(self.compiled, env, store, threads, limit), key
         except memory.Exceeded as e:
-            if not limit:
-                raise budget.exhausted(e.args[0], 0) from None
+            if not limit or self.gpus is not None and self.compiled.on_devices:  # values are not made again on a GPU
+                raise budget.exhausted(e.args[0], limit) from None
         return self._fitted(env, store, threads, limit), key
 
     def _fitted(self, env: dict[str, int], store: Any, threads: int, limit: int) -> Plan:

@@ -284,8 +284,8 @@ class DevicePlan(Plan):
             b = c.buffers[t]
             value = self.store.values.get(what)
             if value is None:
-                self.store.read(what)  # raises
-            self._pin(b, self.store.values[what])
+                value = self.store.read(what)
+            self._pin(b, value)
             if b in self.away:
                 self.mirrors[b] = mirror = self._mirror(what, value.shape, value.dtype)
                 self.there[b] = mirror.address
