@@ -15,7 +15,7 @@ from graphflow.codegen import contract, ir
 from graphflow.codegen.cuda import library_calls
 from graphflow.codegen.cuda.library_calls import Convolution, Matmul, View
 from graphflow.flags import flags
-from graphflow.runtime.cuda import libraries
+from graphflow.runtime.cuda import driver, libraries
 from graphflow.runtime.cuda.libraries import cublaslt, cudnn, loading
 from graphflow.testing.libraries import FakeCublasLt, FakeCudnn, HostMemory
 
@@ -388,8 +388,10 @@ def test_engines_that_round_or_are_not_deterministic_are_passed_over(machine):
     with flags.override(deterministic=1):
         assert engine(conv()) == 70
         assert engine(conv(types.bfloat16)) == 62
-    assert engine(conv(), workspace=100) == 0  # the fallback needs none
-    assert libraries.prepare(conv(), workspace=100).general and not libraries.prepare(conv()).general
+    with pytest.raises(libraries.Refused, match=r"2048 bytes of workspace, 100 are allowed; .*; the engine that takes everything, slower"):
+        engine(conv(), workspace=100)
+    machine.dnn.engines = {3: [], 2: [(25, (), 0)]}
+    assert engine(conv(), workspace=100) == 25  # a fallback
     machine.dnn.engines = {3: [(66, (0,), 0), (9, (), 1 << 20)], 2: []}
     with pytest.raises(libraries.Refused, match=r"cuDNN 9.28 has no engine .* rounds .*; 1048576 bytes of workspace, 1000 are allowed"):
         libraries.prepare(conv(), workspace=1000)
@@ -542,12 +544,14 @@ def test_what_follows_a_convolution(machine, monkeypatch):
 # ---------------------------------------------------------------- availability
 
 
-def test_why_a_library_is_not_used(monkeypatch):
-    from graphflow.runtime.cuda import driver
+class Real(driver.Libcuda):
+    """A driver of NVIDIA's, as far as asking for its version goes."""
 
-    class Real(driver.Libcuda):
-        def __init__(self):
-            self.name = "CUDA 13.0"
+    def __init__(self, version: int = 13000):
+        self.name, self.version = "CUDA", version
+
+
+def test_why_a_library_is_not_used(monkeypatch):
     monkeypatch.setattr(loading, "FILES", {"cublaslt": ("libnosuch.so.13",), "cudnn": ("libnosuchdnn.so.9",)})
     loading.forget()
     try:
@@ -573,9 +577,18 @@ def test_a_library_without_a_function_is_not_used(monkeypatch):
         loading.forget()
 
 
-def test_an_emulated_device_has_no_real_library():
-    from graphflow.runtime.cuda import driver
+def test_a_library_newer_than_the_driver(monkeypatch):
+    m = Machine()
+    monkeypatch.setattr(loading, "_loaded", {"cublaslt": m.lt, "cudnn": m.dnn})  # as if found where the system looks
+    with driver.installed(Real(12040)):
+        for name in ("cuBLASLt", "cuDNN"):
+            assert libraries.why_not(name.lower()) == \
+                f"this {name} needs a driver of CUDA 13 or later, and that of CUDA 12.4 is here: update it"
+    with driver.installed(Real(13000)):
+        assert libraries.available("cublaslt") and libraries.available("cudnn")
 
+
+def test_an_emulated_device_has_no_real_library():
     class Emulated:
         name = "emulated"
     with driver.installed(Emulated()):

@@ -5,19 +5,22 @@ by columns, convolutions by their definition.  What a real library refuses (a de
 size, a result without room for it, an algorithm chosen for something else) is a status here as well, or a `Misuse` where a real library
 would just compute nonsense.
 
-    with libraries.installed(cublaslt=FakeCublasLt(memory), cudnn=FakeCudnn(memory)): ...
+    with emulated_gpu() as driver, emulated_libraries(driver) as (cublaslt, cudnn): ...
 """
 from __future__ import annotations
 
 import ctypes
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from graphflow import types
+
+WRITTEN = 3  # state of a byte of an emulated device (testing.emulator.memory)
 
 Memory = Callable[[int, int, bool], np.ndarray]  # (address, bytes, to be written?) -> those bytes
 Queue = Callable[[int, Callable[[], None]], None]  # puts work on a stream
@@ -55,6 +58,44 @@ class HostMemory:
             if start <= address and address + nbytes <= start + span.nbytes:
                 return span[address - start:address - start + nbytes]
         raise Misuse(f"{nbytes} bytes at {address:#x} are not in one array")
+
+
+class DeviceMemory:
+    """The memory of an emulated driver (testing.gpu); to read what nothing wrote is misuse."""
+
+    def __init__(self, driver: Any):
+        self.driver = driver
+
+    def __call__(self, address: int, nbytes: int, write: bool) -> np.ndarray:
+        ordinal = self.driver.owner(address)
+        if ordinal is None:
+            raise Misuse(f"{address:#x} is no address of a device")
+        memory = self.driver.device_memory(ordinal)
+        first = address - memory.base
+        where = slice(first, first + nbytes)
+        found = memory.find(address)
+        if found is None or address < found.address or address + nbytes > found.address + found.nbytes:
+            raise Misuse(f"{nbytes} bytes at {address:#x} are not inside an allocation")
+        if write:
+            memory.state[where] = WRITTEN
+        elif (memory.state[where] != WRITTEN).any():
+            raise Misuse(f"{nbytes} bytes at {address:#x} are read, and not all of them were written")
+        return memory.data[where]
+
+
+@contextmanager
+def emulated_libraries(driver: Any) -> Iterator[tuple[FakeCublasLt, FakeCudnn]]:
+    """Inside the `with` block products and convolutions on an emulated GPU are asked of the played libraries."""
+    from graphflow.runtime.cuda import libraries
+
+    def queue(stream: int, work: Callable[[], None]) -> None:
+        driver._queue("library", stream, work)
+    played = FakeCublasLt(DeviceMemory(driver), queue), FakeCudnn(DeviceMemory(driver), queue)
+    try:
+        with libraries.installed(cublaslt=played[0], cudnn=played[1]):
+            yield played
+    finally:
+        libraries.forget()
 
 
 def _value(kind: Any, address: int) -> Any:
@@ -231,8 +272,6 @@ class FakeCublasLt:
             raise Misuse("an address that is less aligned than its algorithm was promised")
         if need > nbytes:
             return INVALID_VALUE
-        if need:
-            self.memory(workspace, need, True)[:] = 0xA5
         p = self.objects[product]
         scale = ctypes.c_double if p.values["scale"] == 1 else ctypes.c_float
         factors = _value(scale, alpha), _value(scale, beta)
@@ -240,7 +279,7 @@ class FakeCublasLt:
         snapshot = _Object("product", **p.values)
         snapshot.attributes = attributes
         self.calls.append((p.number(7, 1), d))
-        self.queue(stream, lambda: self._multiply(snapshot, layouts, (a, b, c, d), factors))
+        self.queue(stream, lambda: self._multiply(snapshot, layouts, (a, b, c, d), factors, (workspace, need)))
         return 0
 
     # -- the product
@@ -252,7 +291,9 @@ class FakeCublasLt:
         raw = self.memory(start, ((v["columns"] - 1) * v["ld"] + v["rows"]) * size, write).view(STORED[v["data"]])
         return np.lib.stride_tricks.as_strided(raw, (v["rows"], v["columns"]), (size, v["ld"] * size))
 
-    def _multiply(self, p: _Object, layouts: list[_Object], addresses: tuple, factors: tuple) -> None:
+    def _multiply(self, p: _Object, layouts: list[_Object], addresses: tuple, factors: tuple, space: tuple[int, int]) -> None:
+        if space[1]:
+            self.memory(*space, True)[:] = 0xA5  # a library may do so at any time
         la, lb, lc, ld = layouts
         for batch in range(ld.number(5, 1)):
             a, b = (_numbers(np.ascontiguousarray(self._matrix(x, at, batch)), x.values["data"]) for x, at in zip((la, lb), addresses))
@@ -354,6 +395,9 @@ class FakeCudnn:
 
     def cudnnGetVersion(self) -> int:
         return self.version
+
+    def cudnnGetCudartVersion(self) -> int:
+        return 13000
 
     def cudnnGetErrorString(self, status: int) -> bytes:
         return {2000: b"CUDNN_STATUS_BAD_PARAM", 2004: b"CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED", 3000: b"CUDNN_STATUS_NOT_SUPPORTED",
@@ -487,12 +531,16 @@ class FakeCudnn:
             raise Misuse("a plan that was made for another handle")
         config = p.attributes[401][0]
         engine, _, need = config.values["engine"]
-        if need:
-            self.memory(v.attributes[1003][0], need, True)[:] = 0xA5
+        space = v.attributes[1003][0]
         addresses = dict(zip(v.attributes[1000], v.attributes[1001]))
         self.calls.append(engine)
         ops = config.values["graph"].attributes[801]
-        self.queue(self.handles[handle], lambda: _Execution(self.memory, addresses).run(ops))
+
+        def work() -> None:
+            if need:
+                self.memory(space, need, True)[:] = 0xA5
+            _Execution(self.memory, addresses).run(ops)
+        self.queue(self.handles[handle], work)
         return 0
 
 

@@ -57,10 +57,11 @@ def why_not(name: str) -> str:
     if reason:
         return reason
     try:
-        loading.library(name, _MODULES[name].PROTOTYPES)
+        c = loading.library(name, _MODULES[name].PROTOTYPES)
     except Missing as error:
         return error.reason
-    return ""
+    return loading.too_new(name, _MODULES[name].built_for(c))
+
 
 
 def available(name: str) -> bool:

@@ -202,6 +202,11 @@ def aligned(label: str, by: int, **addresses: int) -> None:
             raise ValueError(f"{label}: the address of {name} is {address:#x}, expected one divisible by {by}")
 
 
+def built_for(c: Any) -> int:
+    """The major version of CUDA that the library needs."""
+    return int(version(c).split(".")[0])
+
+
 class MatmulCall:
     """A product ready to be queued.  The first call loads its kernel: make it outside of a capture.
 

@@ -21,7 +21,8 @@ from graphflow.runtime.cuda.libraries.loading import Choice, LibraryError, Refus
 
 _p = c_void_p
 PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "cudnnGetVersion": (c_size_t, ()), "cudnnGetErrorString": (c_char_p, (c_int,)), "cudnnGetLastErrorString": (None, (_p, c_size_t)),
+    "cudnnGetVersion": (c_size_t, ()), "cudnnGetCudartVersion": (c_size_t, ()),
+    "cudnnGetErrorString": (c_char_p, (c_int,)), "cudnnGetLastErrorString": (None, (_p, c_size_t)),
     "cudnnCreate": (c_int, (_p,)), "cudnnSetStream": (c_int, (_p, _p)),
     "cudnnBackendCreateDescriptor": (c_int, (c_int, _p)), "cudnnBackendDestroyDescriptor": (c_int, (_p,)),
     "cudnnBackendFinalize": (c_int, (_p,)), "cudnnBackendSetAttribute": (c_int, (_p, c_int, c_int, c_int64, _p)),
@@ -55,11 +56,16 @@ KINDS = {"forward": Kind(10, 700, 701, 702, 703, 704, 705), "filter": Kind(11, 7
          "data": Kind(12, 706, 707, 708, 709, 710, 711)}
 ADD = 0
 ACTIVATIONS = {"relu": 100, "tanh": 101, "sigmoid": 102, "gelu": 104, "gelu_tanh": 107}
-# cudnnBackendNumericalNote_t
-TENSOR_CORE, DOWN_CONVERTED, REDUCED_SUM, NONDETERMINISTIC, STRICT_NAN = 0, 1, 2, 4, 9
+# cudnnBackendNumericalNote_t.  The last one (strict NaN) is that of engine 0 alone, which has no limits and no tensor cores.
+TENSOR_CORE, DOWN_CONVERTED, REDUCED_SUM, NONDETERMINISTIC, GENERAL = 0, 1, 2, 4, 9
 BEST, FALLBACK = 3, 2  # cudnnBackendHeurMode_t
 X, W, Y, BIAS, ADDED, OUT = 1, 2, 3, 4, 5, 6  # identifiers of tensors; results of inner operations follow
 ALIGNMENT = 16  # bytes
+
+
+def built_for(c: Any) -> int:
+    """The major version of CUDA that the library needs."""
+    return c.cudnnGetCudartVersion() // 1000
 
 
 class Cudnn:
@@ -185,8 +191,7 @@ class ConvolutionCall:
     """A convolution ready to be queued.  The first call loads its kernels: make it outside of a capture.
 
     It must outlive every graph that was captured from it: kernels compiled at run time belong to its plan.
-    label: what runs, for people.  workspace_bytes: device memory that a call uses while it runs.  general: only the engine that takes
-    everything was left, which is not a fast one.
+    label: what runs, for people.  workspace_bytes: device memory that a call uses while it runs.
     """
 
     def __init__(self, dnn: Cudnn, c: Convolution, choice: Choice):
@@ -249,13 +254,15 @@ class ConvolutionCall:
         if self.c.x.dtype.name == "float32" and not choice.tf32:
             unwanted.add(TENSOR_CORE)  # they round float32 operands to TF32
         why: list[str] = []
-        self.general = False
         for mode in (BEST, FALLBACK):
             for config in self._configs(mode, why):
                 engine, = config.descriptors(300, ENGINE)
                 notes = set(engine.numbers(1303, NOTE, 32))
                 if unwanted & notes:
                     why.append("an engine that rounds or is not deterministic")
+                    continue
+                if GENERAL in notes:
+                    why.append("the engine that takes everything, slower than kernels generated for the case")
                     continue
                 try:
                     plan = self._planned(config)
@@ -265,7 +272,6 @@ class ConvolutionCall:
                 need, = plan.numbers(402, INT64, 1)
                 if need <= choice.workspace:
                     number, = engine.numbers(1301, INT64, 1)
-                    self.general = STRICT_NAN in notes
                     return plan, need, number
                 why.append(f"{need} bytes of workspace, {choice.workspace} are allowed")
         reasons = "; ".join(dict.fromkeys(why))

@@ -131,6 +131,15 @@ def usable(name: str) -> str:
     return "" if isinstance(used, driver.Libcuda) else f"{NAMES[name]} needs a real device, and {used.name} is in use"
 
 
+def too_new(name: str, needs: int) -> str:
+    """Why the driver in use cannot serve a library made for CUDA `needs`; empty if it can."""
+    used = None if name in _installed else driver.current()
+    if not isinstance(used, driver.Libcuda) or used.version // 1000 >= needs:
+        return ""
+    here = driver.version_text(used.version)
+    return f"this {NAMES[name]} needs a driver of CUDA {needs} or later, and that of CUDA {here} is here: update it"
+
+
 @contextmanager
 def installed(**libraries: Any) -> Iterator[None]:
     """Inside a `with` block these objects are the libraries: `installed(cublaslt=..., cudnn=...)`."""
