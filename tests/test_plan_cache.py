@@ -35,7 +35,7 @@ def compilations(monkeypatch):
     """The programs that went through the passes."""
     made = []
     whole = executable._Made.__init__
-    monkeypatch.setattr(executable._Made, "__init__", lambda self, program: (made.append(program), whole(self, program))[1])
+    monkeypatch.setattr(executable._Made, "__init__", lambda self, program, *place: (made.append(program), whole(self, program, *place))[1])
     return made
 
 
