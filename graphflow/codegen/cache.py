@@ -19,7 +19,7 @@ from graphflow import locks
 MAGIC = b"GFOBJ\0\r\n"
 _HEADER = struct.Struct("<8sIQ32s")            # magic, ABI, payload length, sha256 of the payload
 _DEFAULT_LIMIT = 1 << 30
-_SUFFIXES = {".o", ".py", ".plan", ".cubin", ".ptx", ".tmp"}
+_SUFFIXES = {".o", ".py", ".plan", ".cubin", ".ptx", ".ptxo", ".tmp"}
 
 
 def default_directory() -> Path:

@@ -75,9 +75,9 @@ class KernelInfo:
         """The PTX of a kernel of a GPU, as it is given to the driver.  Raises ValueError for others."""
         if "(GPU)" not in self.kind or not self.source:
             raise ValueError(f"{self.name} is no generated kernel of a GPU ({self.kind})")
-        from ..codegen.cuda import ptx
+        from ..codegen.cuda import texts
 
-        return ptx.compile_ptx(self.source, capability)
+        return texts.ptx_of(self.source, capability)
 
     def __str__(self) -> str:
         names = ", ".join(self.ops[:6]) + (f" and {len(self.ops) - 6} more" if len(self.ops) > 6 else "")

@@ -20,6 +20,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import backend, intrinsics, machine, translate
 from . import words
+from .texts import signature
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -64,14 +65,6 @@ def _tidy(text: str) -> str:
     """The same text in every process: without comments and empty lines."""
     lines = (re.sub(r"\s*//.*", "", line).rstrip() for line in text.splitlines())
     return "\n".join(line for line in lines if line) + "\n"
-
-
-def signature(source: str) -> tuple[str, int]:
-    """(a letter for each parameter, threads of a block) of a text."""
-    found = re.search(r"^#: (\w*) (\d+)$", source, re.M)
-    if found is None:
-        raise ValueError("device text says its parameters and threads in a line '#: kinds threads'")
-    return found[1], int(found[2])
 
 
 def _namespace(names: set[str]) -> dict:

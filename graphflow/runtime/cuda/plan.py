@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ... import types
-from ...codegen import ir
+from ...codegen import ir, simplify
+from ...codegen.cuda import emit, texts
 from ...codegen.cuda.launch import LIMIT, Launch
 from ...flags import flags
 from ...graph import Operation, Tensor
@@ -155,6 +156,7 @@ class DevicePlan(Plan):
         # While a run is watched: what has been queued, when, and a function that waits and tells how long it took on the device.
         self.watched: list[tuple[Unit | str, float, Callable[[], float]]] | None = None
         super().__init__(compiled, env, store, threads, limit)
+        self._link()
 
     def __del__(self) -> None:
         self.release()
@@ -426,13 +428,20 @@ class DevicePlan(Plan):
             self.workspace = self._take(nbytes), nbytes
         return self.workspace[0]
 
-    def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
-        from ...codegen.cuda import emit, ptx
-
+    def _text(self, launch: Launch, guarded: bool) -> tuple[Launch, str]:
+        """The launch for the sizes of the plan, and its text."""
         if launch.widened is not None and any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers):
             launch = launch.widened()
-        source = emit.guarded_text(launch.source) if guarded else launch.source
-        kinds, threads = ptx.signature(source)
+        return launch, emit.guarded_text(launch.source) if guarded else launch.source
+
+    def _link(self) -> None:
+        """Makes all kernels at once, where the driver can work on several."""
+        wanted = [self._text(u.launch, u.commits and self.guards)[1] for c in self.programs for u in c.units if u.launch is not None]
+        self.device.link([texts.ptx_of(source, self.device.properties.capability) for source in dict.fromkeys(wanted)])
+
+    def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
+        launch, source = self._text(launch, guarded)
+        kinds, threads = texts.signature(source)
         values = [where[b] for b in launch.buffers]
         if guarded or launch.checks:
             values.append(self.cell)
@@ -442,7 +451,7 @@ class DevicePlan(Plan):
         grid = tuple(types.evaluate(g, self.env) for g in launch.grid)
         if 0 in grid:
             return lambda: None
-        function = self.device.kernel(text_to_ptx(source, self.device.properties.capability), "kernel", source.split("\n", 1)[0][2:])
+        function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
         return function.prepare(kinds, values, grid, (threads, 1, 1))  # type: ignore[arg-type]
 
     # -- memory of the caller's on the device
@@ -672,19 +681,8 @@ def _each(function: Callable[[Any, Any], None], arguments: Iterable[tuple[Any, A
 
 
 @cache
-def text_to_ptx(source: str, capability: tuple[int, int]) -> str:
-    """PTX of a device text, made once a process."""
-    from ...codegen.cuda import ptx
-
-    return ptx.compile_ptx(source, capability)
-
-
-@cache
 def copy_launch(nbytes: int) -> Launch:
     """A kernel that copies its first buffer to its second."""
-    from ...codegen import simplify
-    from ...codegen.cuda import emit
-
     dtype = types.uint32 if nbytes % 4 == 0 else types.uint8
     n = nbytes // dtype.size
     a = ir.Axis(n)
