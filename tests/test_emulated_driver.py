@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_ptx_emulator import SCALE, kernel
+from ptx_cases import SCALE, kernel
 
 from graphflow.runtime.cuda import driver as drivers
 from graphflow.runtime.cuda.driver import DriverError
@@ -77,7 +77,8 @@ def test_copies_and_fills(gpu):
     host = gpu.allocate_host(256)
     gpu.copy_out(host, b, 256, 0)
     gpu.free_host(host)
-    for call in (lambda: gpu.copy_in(a + 4, x.ctypes.data, 256, 0), lambda: gpu.copy_out(x.ctypes.data, 12345, 4, 0), lambda: gpu.free(a + 4),
+    for call in (lambda: gpu.copy_in(a + 4, x.ctypes.data, 256, 0), lambda: gpu.copy_out(x.ctypes.data, 12345, 4, 0),
+        lambda: gpu.free(a + 4),
                  lambda: gpu.free_host(host), lambda: gpu.fill(a - 4, 0, 4, 0), lambda: gpu.allocate(0)):
         with fails("CUDA_ERROR_INVALID_VALUE"):
             call()

@@ -8,24 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ptx_cases import CASES, HEAD, Case, same
+from ptx_cases import CASES, HEAD, SCALE, Case, kernel, same
 
 from graphflow.testing import ptx
-
-SCALE = HEAD + """
-.visible .entry scale(.param .u64 .ptr .align 4 a, .param .u64 b, .param .u32 n, .param .f32 s)
-{
- .reg .pred %p<2>; .reg .b32 %r<8>; .reg .b64 %rd<8>;
- ld.param.b64 %rd1, [a]; ld.param.b64 %rd2, [b]; ld.param.b32 %r1, [n]; ld.param.b32 %r2, [s];
- mov.u32 %r3, %ctaid.x; mov.u32 %r4, %ntid.x; mov.u32 %r5, %tid.x; mad.lo.s32 %r6, %r3, %r4, %r5;
- setp.ge.s32 %p1, %r6, %r1;
- @%p1 bra DONE;
- mul.wide.s32 %rd3, %r6, 4; add.s64 %rd4, %rd1, %rd3; add.s64 %rd5, %rd2, %rd3;
- ld.global.b32 %r7, [%rd4]; mul.rn.f32 %r7, %r7, %r2; st.global.b32 [%rd5], %r7;
-DONE: ret;
-}
-"""
-
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_an_instruction(case: Case):
@@ -63,24 +48,6 @@ def test_a_kernel_on_arrays():
 
 
 # Frames for kernels of many threads ---------------------------------------------------------------------------------------------------
-def kernel(body: str, arrays: str = "a", registers: str = "", before: str = "") -> str:
-    """A kernel whose parameters are pointers %a, %b, ... (already global); %t: thread, %i: thread of the grid, %r, %q, %f, %p registers."""
-    params = ", ".join(f".param .u64 in_{n}" for n in arrays)
-    loads = "\n".join(f".reg .b64 %{n}; ld.param.u64 %{n}, [in_{n}];" for n in arrays)
-    return f"""{HEAD}{before}
-.visible .entry kernel({params})
-{{
- .reg .pred %p<8>; .reg .b16 %h<8>; .reg .b32 %r<32>; .reg .b64 %q<16>; .reg .b32 %t; .reg .b32 %i; .reg .b64 %i4; .reg .b64 %t4;
- {registers}
- {loads}
- mov.u32 %t, %tid.x; mov.u32 %r31, %ctaid.x; mov.u32 %r30, %ntid.x; mad.lo.u32 %i, %r31, %r30, %t;
- mul.wide.u32 %i4, %i, 4; mul.wide.u32 %t4, %t, 4;
-{body}
- ret;
-}}
-"""
-
-
 STORE = "add.u64 %q15, %a, %i4; st.global.b32 [%q15], %r0;"
 
 
