@@ -16,6 +16,7 @@ from graphflow.compat import private as device_lib
 from graphflow.ops.opdef import REGISTRY, constant
 from graphflow.passes import pipeline, specialize
 from graphflow.runtime import flow, placement
+from graphflow.runtime import places as places_of
 from graphflow.runtime.cuda import driver
 from graphflow.runtime.plan import Compiled
 from graphflow.runtime.devices import HOST, Device, Devices
@@ -433,7 +434,7 @@ def test_a_loop_that_ends_when_numbers_are_small_decides_on_the_gpu():
 
 def copies(p, places):
     """What is computed on one device and read on another; constants and what follows from shapes are made on both."""
-    reads = placement._view_of_program(p).reads
+    reads = places_of.view_of_program(p).reads
     free = ("Const", "Static", "Sized")
     return {t.op.name for t, op, how in reads if how == "data" and places[t.op] != places[op] and t.op.type not in free
             and (t.known is None or t.op.type == "StandIn")}
