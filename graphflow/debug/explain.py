@@ -242,7 +242,7 @@ def _kernel(u: Unit, plan: Any) -> KernelInfo:
         k = u.launch
         if u.covered and u.cluster in plan.done_by_library:
             return KernelInfo("(done by the library)", f"{u.cluster.kind} (GPU)", names, "", 0, 0, 1)
-        by = plan.libraries_used.get(u.cluster.ops[0].name) if u.library is not None else None
+        by = plan.libraries_used.get(id(u)) if u.library is not None else None
         if by is not None:
             return KernelInfo(by, f"{u.cluster.kind} (GPU)", names, "", sum(plan.nbytes(b) for b in k.buffers), 0, 1, "", u.prologue)
         return KernelInfo(label(u), f"{u.cluster.kind} (GPU)", names, k.source, sum(plan.nbytes(b) for b in k.buffers), 0,

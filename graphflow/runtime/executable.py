@@ -58,7 +58,17 @@ class Gpus:
 
     def device(self, compiled: Compiled) -> Any:
         """The GPU on which a program runs: one, also where ops name several."""
-        return self.all[min(int(name[4:]) for c in flow.programs(compiled) for name in c.devices.values())]
+        return self.all[min(int(name[4:]) for name in compiled.gpus)]
+
+    def key(self, program: Program) -> tuple[Any, ...]:
+        """All that decides what runs where, and how: places, libraries, flags of kernels."""
+        from .cuda import libraries
+
+        by_name = self.placement.graph._by_name
+        users = [by_name.get(name) for op in program.ops() for name in (op.name, *op.origin)]
+        users += [what for kind, what, _ in program.inputs if kind == "variable"]
+        places = [(op.device, self.placement.of(op)) if op is not None else None for op in users]
+        return "gpu", tuple(places), tuple([n for n in sorted(libraries.NAMES) if libraries.available(n)])
 
 
 def passes_of_gpus() -> tuple[pipeline.Pass, ...]:
@@ -94,7 +104,7 @@ class Variant:
         self.refused: dict[tuple[int, ...], tuple[Any, ...]] = {}
         self.instead: dict[tuple[int, ...], Variant] = {}
         self.first: tuple[int, ...] = ()  # the sizes it was compiled for
-        name = plan_cache.key(stage.program) if gpus is None else None
+        name = plan_cache.key(stage.program, *(gpus.key(stage.program) if gpus is not None else ()))
         found = None if name is None else plan_cache.load(name, Compiled, stage.program, self._clusters)
         if found is not None:
             self.compiled, guards = found
@@ -149,9 +159,13 @@ class Variant:
                 self.plans = {key: free}
         try:
             if self.gpus is not None and self.compiled.on_devices:
-                from .cuda.plan import DevicePlan
+                from .cuda.plan import DevicePlan, Narrow
 
-                return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
+                try:
+                    return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
+                except Narrow:
+                    self.whole()
+                    return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
             return Plan(self.compiled, env, store, threads, limit), key
         except memory.Exceeded as e:
             if not limit or self.gpus is not None and self.compiled.on_devices:  # values are not made again on a GPU

@@ -43,9 +43,9 @@ class Unit:
     closing: bool = False  # the last of an iteration: it changes an index by which others find their rows
     nest: flow.Nest | None = None  # a branch or loop: the programs inside
     home: Any = field(default=None, metadata={"stored": False})  # the Compiled it belongs to
-    launch: Launch | None = field(default=None, metadata={"stored": False})  # of a kernel on a GPU
-    library: LibraryCall | None = field(default=None, metadata={"stored": False})  # what a library may do instead of this and its `covered`
-    covered: bool = field(default=False, metadata={"stored": False})  # the unit before it does this too where the library is used
+    launch: Launch | None = None  # of a kernel on a GPU
+    library: LibraryCall | None = None  # what a library may do instead of this and its `covered`
+    covered: bool = False  # the unit before it does this too where the library is used
 
     @property
     def host(self) -> bool:
@@ -94,6 +94,7 @@ class Compiled:
                 self.devices[op] = self.devices[op.inputs[0].op]
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
+        self.gpus = sorted(set(self.devices.values()))  # their names
         self.fusion = fused or fusion.fuse(program, self._engine, _follows if place is None else self._follows, self.device)
         self.arrays: dict[ir.Buffer, np.ndarray] = {}  # constants
         self.inputs = {t: (kind, what) for kind, what, t in program.inputs}

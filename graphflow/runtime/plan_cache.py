@@ -43,7 +43,7 @@ MOST = 4 << 20  # bytes of constants made by passes that are stored; programs wi
 # Flags that no kernel and no plan depends on.  All others are part of the key.
 _IRRELEVANT = {"debug", "check", "dot", "interpret", "threads", "strict_feeds", "cache_dir"}
 # Attributes of Compiled that are not stored: they are read only while it is made, or by people, or are addresses.
-_PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted"}
+_PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted", "place", "devices"}
 _OUTSIDE = {"tensor_of", "inputs", "order"}  # ... of the outermost program alone: nobody asks for them inside
 _BUILDING = {"backward"}  # attributes that only the building of gradients reads
 
@@ -388,9 +388,10 @@ class _Writer:
 def _classes() -> dict[str, Any]:
     """Dataclasses that plans are made of, by name."""
     from ..codegen import contract, emit_cpu, ir
+    from ..codegen.cuda import launch, library_calls
     from . import plan
 
-    modules = (contract, emit_cpu, flow, ir, plan)
+    modules = (contract, emit_cpu, flow, ir, launch, library_calls, plan)
     found = {c.__name__: c for m in modules for c in vars(m).values() if isinstance(c, type) and dataclasses.is_dataclass(c)
              and c.__module__.startswith("graphflow.")}
     for name in ("Kernel", "Stage", "Fold", "Scatter", "Axis", "Cluster", "Schedule"):  # Kernel IR is not stored

@@ -174,7 +174,8 @@ def _by_thread(kernel: Kernel) -> bool:
 
 
 def _wide_too(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
-    return replace(_launch(kernel, alias, wide), widened=None if wide else partial(_launch, kernel, alias, True))
+    made = replace(_launch(kernel, alias, wide), wide=wide)
+    return made if wide else replace(made, widened=partial(_wide_too, kernel, alias, True))
 
 
 def _launch(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:

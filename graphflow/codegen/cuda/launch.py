@@ -20,7 +20,7 @@ class Launch:
     grid: blocks along x, y, z, in sizes.  threads: of a block.
     writes: the buffers it fills.
     checks: messages of its checks; number 1 is the first.  It notes `base + number` in the cell.
-    widened: makes the same launch with indices of 64 bits, for buffers of `LIMIT` elements or more.
+    wide: its indices have 64 bits.  widened: makes such a launch, for buffers of `LIMIT` elements or more.
     guarded: it changes nothing once a check of this run has failed: for kernels that write variables.
     """
 
@@ -32,7 +32,8 @@ class Launch:
     writes: tuple[Buffer, ...]
     checks: list[str] = field(default_factory=list)
     guarded: bool = False
-    widened: Callable[[], Launch] | None = None
+    wide: bool = False
+    widened: Callable[[], Launch] | None = field(default=None, metadata={"stored": False})
 
     @property
     def cell(self) -> bool:

@@ -56,6 +56,10 @@ class Variable:
         self.device.free(self.address)
 
 
+class Narrow(Exception):
+    """A plan from disk whose kernels have indices of 32 bits, for sizes that need 64."""
+
+
 class _Form:
     """A segment for one set of addresses: what it queues, and the graph of that from the second run on."""
 
@@ -128,11 +132,11 @@ class Segment:
         """Waits after each step, so that a fault of the device is that of the step named."""
         for what, act in form.work:
             act()
-            self.device.synchronize(what if isinstance(what, str) else what.cluster.ops[-1].name)
+            self.device.synchronize(what if isinstance(what, str) else texts.label(what.launch.source))
 
     @cached_property
     def label(self) -> str:
-        names = list(dict.fromkeys(u.cluster.ops[-1].name for u in self.units))
+        names = list(dict.fromkeys(texts.label(u.launch.source) for u in self.units))  # type: ignore[union-attr]
         return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "copies"
 
 
@@ -151,8 +155,8 @@ class DevicePlan(Plan):
         self.form: Any = ()  # addresses of feeds and results that are the caller's own memory on the device
         self.lent: dict[ir.Buffer, int] = {}
         self.done_by_library: list[Any] = []  # clusters
-        self.libraries_used: dict[str, str] = {}  # by op, what computes it
-        self.refused: dict[str, str] = {}  # and why no library does
+        self.libraries_used: dict[int, str] = {}  # by unit (its id), what computes it
+        self.refused: dict[int, str] = {}  # and why no library does
         # While a run is watched: what has been queued, when, and a function that waits and tells how long it took on the device.
         self.watched: list[tuple[Unit | str, float, Callable[[], float]]] | None = None
         super().__init__(compiled, env, store, threads, limit)
@@ -412,10 +416,10 @@ class DevicePlan(Plan):
         try:
             call = libraries.prepare(described, device.ordinal)
         except (libraries.Refused, libraries.LibraryError) as error:
-            self.refused[u.cluster.ops[0].name] = str(error)  # `explain` tells
+            self.refused[id(u)] = str(error)  # `explain` tells
             return None
         self.done_by_library.append(u.cluster)
-        self.libraries_used[u.cluster.ops[0].name] = call.label
+        self.libraries_used[id(u)] = call.label
         space = self._workspace(call.workspace_bytes or 0)
         first, second = (self.at(b) for b in wanted.call.reads)
         result = self.at(wanted.out)
@@ -430,7 +434,9 @@ class DevicePlan(Plan):
 
     def _text(self, launch: Launch, guarded: bool) -> tuple[Launch, str]:
         """The launch for the sizes of the plan, and its text."""
-        if launch.widened is not None and any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers):
+        if not launch.wide and any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers):
+            if launch.widened is None:
+                raise Narrow
             launch = launch.widened()
         return launch, emit.guarded_text(launch.source) if guarded else launch.source
 
