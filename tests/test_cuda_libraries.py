@@ -478,6 +478,7 @@ def dense(dtype=tf.float32):
 @pytest.mark.filterwarnings("ignore:feed_dict")
 @pytest.mark.parametrize("name, after, epilogue, reads", [
     ("bias", lambda y, b, z: y + b, "bias", ("b", None)), ("scale", lambda y, b, z: 0.25 * y, "", (None, None)),
+    ("difference", lambda y, b, z: y - z, "", (None, "z")), ("other", lambda y, b, z: b - (z * 0.5 + y) * 3.0, "bias", ("b", "z")),
     ("add", lambda y, b, z: z + y, "", (None, "z")), ("all", lambda y, b, z: (2.0 * y + b) + z, "bias", ("b", "z")),
     ("gelu", lambda y, b, z: gelu_of(y + b), "bias+gelu_tanh", ("b", None)),
     ("gelu alone", lambda y, b, z: gelu_of(y), "gelu_tanh", (None, None))])

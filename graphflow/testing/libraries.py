@@ -315,7 +315,7 @@ class FakeCublasLt:
         if epilogue & 2:
             if epilogue & 128:
                 self._mask(p, value.shape, True).put(value > 0)
-            value = np.maximum(value, 0)
+            value = np.fmax(value, 0)  # NaN becomes 0, as NVIDIA's does
         if epilogue & 8:
             value = np.where(self._mask(p, value.shape, False).bits(), value, 0)
         if epilogue & (32 | 64):

@@ -125,7 +125,7 @@ class Fused:
     add: Buffer | None
 
 
-# NaN stays NaN in all of them, so cuBLASLt's relu, which may lose it, is not one of a product's.
+# NaN stays NaN in all of them; cuBLASLt's relu makes it 0, and is not one of a product's.
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)))}
@@ -136,7 +136,7 @@ _POINTS = np.array([-30, -7.5, -4, -2, -1, -0.5, -0.1, 0, 0.1, 0.5, 1, 2, 4, 7.5
 def fused(d: Matmul | Convolution, then: Kernel, result: Buffer) -> Fused | None:
     """The call with an epilogue in place of `then`, a linear kernel that reads `result` where it writes; None where there is none.
 
-    What is understood: scale * result + bias along the last axis + an array like the result, and an activation of that.
+    What is understood: scale * result + bias along the last axis + factor * an array like the result, and an activation of that.
     """
     if len(then.stages) != 1 or d.epilogue:
         return None
@@ -153,23 +153,33 @@ def fused(d: Matmul | Convolution, then: Kernel, result: Buffer) -> Fused | None
         name = "" if rest is x else _activation(rest, x, _FUSED[type(d)])
         terms = None if name is None else _sum(e, place, result, _columns(d))
         if name is not None and terms is not None:
-            return _fused(d, s.target, name, *terms)
+            return _fused(d, s.target, name, terms)
     return None
 
 
-def _fused(d: Matmul | Convolution, out: Buffer, activation: str, scale: float, bias: Buffer | None, add: Buffer | None) -> Fused | None:
-    if any(b is not None and b.dtype is not out.dtype for b in (bias, add)):
+@dataclass
+class _Sum:
+    """scale * result + bias + factor * add."""
+
+    scale: Any = None
+    bias: Buffer | None = None
+    add: Buffer | None = None
+    factor: float = 1.0
+
+
+def _fused(d: Matmul | Convolution, out: Buffer, activation: str, s: _Sum) -> Fused | None:
+    if any(b is not None and b.dtype is not out.dtype for b in (s.bias, s.add)):
         return None
+    steps = ["bias"] * (s.bias is not None) + ["add"] * (s.add is not None) + [activation] * bool(activation)
     if isinstance(d, Matmul):
-        steps = ["bias"] * (bias is not None) + [activation] * bool(activation)
+        steps = [x for x in steps if x != "add"]
         if steps and d.compute is types.float64:
             return None
-        call = replace(d, c=replace(d.c, dtype=out.dtype), epilogue="+".join(steps), alpha=scale, beta=float(add is not None))
-        return Fused(call, out, bias, add)
-    steps = ["bias"] * (bias is not None) + ["add"] * (add is not None) + [activation] * bool(activation)
-    if scale != 1 or any(v.dtype is not out.dtype for v in d.operands):
+        call = replace(d, c=replace(d.c, dtype=out.dtype), epilogue="+".join(steps), alpha=s.scale, beta=s.factor if s.add else 0.0)
+        return Fused(call, out, s.bias, s.add)
+    if s.scale != 1 or s.factor != 1 or any(v.dtype is not out.dtype for v in d.operands):
         return None
-    return Fused(replace(d, y=replace(d.y, dtype=out.dtype), epilogue="+".join(steps)), out, bias, add)
+    return Fused(replace(d, y=replace(d.y, dtype=out.dtype), epilogue="+".join(steps)), out, s.bias, s.add)
 
 
 def _columns(d: Matmul | Convolution) -> Size:
@@ -187,32 +197,42 @@ def _activation(e: Expr, x: Expr, names: Sequence[str]) -> str | None:
         return next((n for n in names if np.allclose(values, _ACTIVATIONS[n](points), 1e-5, 1e-6, equal_nan=True)), None)
 
 
-def _sum(e: Expr, place: Affine, result: Buffer, columns: Size) -> tuple[float, Buffer | None, Buffer | None] | None:
-    """(scale, bias, array like the result) if `e` is their sum; every array is read at `place`, the bias at its last coordinate."""
-    terms, todo = [], [e]
-    while todo:
-        x = todo.pop()
-        todo += x.args if x.op == "add" else []
-        terms += [x] if x.op != "add" else []
-    scale, bias, add = None, None, None
-    for x in terms:
-        factor = 1.0
-        if x.op == "mul" and (number := next((y for y in x.args if y.op == "const"), None)) is not None:
-            factor, x = number.data, next(y for y in x.args if y is not number)
+def _sum(e: Expr, place: Affine, result: Buffer, columns: Size) -> _Sum | None:
+    """The expression as such a sum; every array is read at `place`, the bias at its last coordinate."""
+    out = _Sum()
+    for x, factor in _terms(e):
         if x.op != "at":
             return None
-        where, same = simplify.affine(x.args[0]), _key(simplify.affine(x.args[0])) == _key(place)
-        if x.data is result and same and scale is None:
-            scale = factor
-        elif factor != 1 or x.data is result:
-            return None
-        elif same and add is None:
-            add = x.data
-        elif bias is None and _last(where, place, columns) and types.same(types.product(x.data.sizes), columns) is True:
-            bias = x.data
+        where = simplify.affine(x.args[0])
+        same = _key(where) == _key(place)
+        if x.data is result:
+            if not same or out.scale is not None:
+                return None
+            out.scale = factor
+        elif same and out.add is None:
+            out.add, out.factor = x.data, factor
+        elif factor == 1 and out.bias is None and _last(where, place, columns) and types.same(types.product(x.data.sizes), columns) is True:
+            out.bias = x.data
         else:
             return None
-    return None if scale is None else (scale, bias, add)
+    return out if out.scale is not None else None
+
+
+def _terms(e: Expr) -> list[tuple[Expr, float]]:
+    """The terms of a sum, with constant factors."""
+    out, todo = [], [(e, 1.0)]
+    while todo:
+        x, factor = todo.pop()
+        number = next((y for y in x.args if y.op == "const"), None) if x.op == "mul" else None
+        if x.op in ("add", "sub"):
+            todo += [(x.args[0], factor), (x.args[1], factor if x.op == "add" else -factor)]
+        elif x.op == "neg":
+            todo.append((x.args[0], -factor))
+        elif number is not None:
+            todo.append((next(y for y in x.args if y is not number), factor * number.data))
+        else:
+            out.append((x, factor))
+    return out
 
 
 def _last(where: Affine, place: Affine, columns: Size) -> bool:

@@ -59,7 +59,7 @@ class Epilogue(NamedTuple):
     aux: str = ""
 
 
-# GELU is the tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).  max(x, 0) of NaN is 0 here.
+# GELU is the tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).  relu of NaN is 0.
 EPILOGUES = {
     "": Epilogue(1), "bias": Epilogue(4, "read"), "relu": Epilogue(2), "bias+relu": Epilogue(6, "read"),
     "relu+mask": Epilogue(130, aux="mask+"), "bias+relu+mask": Epilogue(134, "read", aux="mask+"),
