@@ -390,7 +390,8 @@ class FakeCudnn:
         self.objects: dict[int, _Object] = {}
         self.numbers = itertools.count(0x1000, 16)
         self.handles: dict[int, int] = {}
-        self.calls: list[int] = []
+        self.calls: list[tuple[int, str]] = []  # (engine, kind of convolution)
+        self.operations: list[str] = []  # of the last call: descriptor types
         self.why = b""
 
     def cudnnGetVersion(self) -> int:
@@ -533,8 +534,9 @@ class FakeCudnn:
         engine, _, need = config.values["engine"]
         space = v.attributes[1003][0]
         addresses = dict(zip(v.attributes[1000], v.attributes[1001]))
-        self.calls.append(engine)
         ops = config.values["graph"].attributes[801]
+        self.operations = [o.kind for o in ops]
+        self.calls.append((engine, {"10": "forward", "11": "filter", "12": "data"}[ops[0].kind]))
 
         def work() -> None:
             if need:

@@ -1,0 +1,115 @@
+"""Programs whose products and convolutions are asked of cuBLASLt and cuDNN: sessions on the emulated GPU, with the played libraries."""
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.flags import flags
+from graphflow.testing import emulated_gpu
+from graphflow.testing.libraries import emulated_libraries
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@contextmanager
+def gpu(cache):
+    """(driver, cublaslt, cudnn) of an emulated GPU with both libraries."""
+    with flags.override(early=0, cache_dir=str(cache)), emulated_gpu() as driver, emulated_libraries(driver) as (lt, dnn):
+        yield driver, lt, dnn
+
+
+def trained(device: str, model, steps: int = 3) -> list:
+    """Losses of some steps of gradient descent, and the variables after them."""
+    with tf.Graph().as_default(), tf.device(device):
+        tf.set_random_seed(0)
+        loss, feeds = model(np.random.RandomState(0))
+        step = tf.train.GradientDescentOptimizer(0.05).minimize(loss)
+        with tf.Session() as s:
+            s.run(tf.global_variables_initializer())
+            losses = [s.run([loss, step], feeds)[0] for _ in range(steps)]
+            return [np.array(losses), *s.run(tf.trainable_variables())]
+
+
+def variable(rng, *shape):
+    return tf.get_variable(f"v{len(tf.global_variables())}", initializer=(rng.randn(*shape) * 0.2).astype(np.float32))
+
+
+def perceptron(rng):
+    x, y = tf.placeholder(tf.float32, [None, 24]), tf.placeholder(tf.float32, [None, 24])
+    h = tf.nn.relu(tf.matmul(x, variable(rng, 24, 24)) + variable(rng, 24))
+    o = tf.matmul(h, variable(rng, 24, 24)) + variable(rng, 24)
+    return tf.reduce_mean(tf.square(o - y)), {x: rng.randn(20, 24), y: rng.randn(20, 24)}
+
+
+def convolutional(rng):
+    x, y = tf.placeholder(tf.float32, [None, 8, 8, 3]), tf.placeholder(tf.float32, [None, 4, 4, 8])
+    h = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, variable(rng, 3, 3, 3, 8), [1, 1, 1, 1], "SAME"), variable(rng, 8)))
+    o = tf.nn.conv2d(h, variable(rng, 3, 3, 8, 8), [1, 2, 2, 1], "SAME")
+    return tf.reduce_mean(tf.square(o - y)), {x: rng.randn(2, 8, 8, 3), y: rng.randn(2, 4, 4, 8)}
+
+
+@pytest.mark.parametrize("model, kinds", [(perceptron, {"product": 3}), (convolutional, {"forward": 2, "data": 1, "filter": 1})])
+def test_training_is_that_of_the_cpu(cache, model, kinds):
+    expected = trained("/cpu:0", model)
+    with gpu(cache) as (driver, lt, dnn):
+        found = trained("/gpu:0", model)
+        asked = Counter(kind for _, kind in dnn.calls) + Counter("product" for _ in lt.calls)
+    # Two runs ask: the first, which queues one by one, and the second, which is recorded.
+    assert set(asked) == set(kinds) and all(asked[k] >= 2 * n and asked[k] % 2 == 0 for k, n in kinds.items())
+    assert driver.calls["library"] == sum(asked.values()) and driver.calls["launch_graph"] == 2
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, 2e-5, 2e-6)
+
+
+def test_epilogues_take_the_place_of_kernels(cache):
+    rng = np.random.RandomState(0)
+    x, w, b = (rng.randn(*s).astype(np.float32) for s in ((48, 32), (32, 40), (40,)))
+    image, filter, bias = (rng.randn(*s).astype(np.float32) for s in ((2, 8, 8, 8), (3, 3, 8, 16), (16,)))
+    with gpu(cache) as (_, lt, dnn), tf.Graph().as_default(), tf.device("/gpu:0"):
+        px, pi = tf.placeholder(tf.float32, x.shape), tf.placeholder(tf.float32, image.shape)
+        layer = tf.matmul(px, w) + b
+        conv = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(pi, filter, [1, 1, 1, 1], "SAME"), bias))
+        with tf.Session() as s:
+            y, z = s.run([layer, conv], {px: x, pi: image})
+            with flags.override(cuda_libraries=0), tf.Session() as other:
+                np.testing.assert_allclose(other.run(layer, {px: x}), y, 1e-5, 1e-5)
+        assert [number for number, _ in lt.calls] == [4]  # CUBLASLT_EPILOGUE_BIAS
+        assert dnn.operations == ["10", "13", "13"]  # a convolution and two operations after it, in one graph
+    np.testing.assert_allclose(y, x @ w + b, 1e-5, 1e-5)
+    with flags.override(interpret=1), tf.Graph().as_default(), tf.Session() as s:
+        expected = s.run(tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(image, filter, [1, 1, 1, 1], "SAME"), bias)))
+    np.testing.assert_allclose(z, expected, 1e-4, 1e-4)
+
+
+def test_nan_and_other_batch_sizes(cache):
+    rng = np.random.RandomState(0)
+    w, b = rng.randn(32, 40).astype(np.float32), rng.randn(40).astype(np.float32)
+    with gpu(cache) as (_, lt, _), tf.Graph().as_default(), tf.device("/gpu:0"):
+        x = tf.placeholder(tf.float32, [None, 32])
+        y = tf.nn.relu(tf.matmul(x, w) + b)
+        with tf.Session() as s:
+            for n in (48, 64, 48):
+                value = rng.randn(n, 32).astype(np.float32)
+                value[3, 4] = np.nan
+                np.testing.assert_allclose(s.run(y, {x: value}), np.maximum(value @ w + b, 0), 1e-4, 1e-5)
+        assert lt.calls
+
+
+def test_what_a_library_refuses_is_generated(cache):
+    with gpu(cache) as (driver, _, dnn), tf.Graph().as_default(), tf.device("/gpu:0"):
+        dnn.engines = {3: [], 2: []}
+        rng = np.random.RandomState(0)
+        image, filter = rng.randn(2, 8, 8, 8).astype(np.float32), rng.randn(3, 3, 8, 16).astype(np.float32)
+        x = tf.placeholder(tf.float32, image.shape)
+        with tf.Session() as s:
+            y = s.run(tf.nn.conv2d(x, filter, [1, 1, 1, 1], "SAME"), {x: image})
+        assert not dnn.calls and driver.calls["launch"]
+    with flags.override(interpret=1), tf.Graph().as_default(), tf.Session() as s:
+        np.testing.assert_allclose(y, s.run(tf.nn.conv2d(image, filter, [1, 1, 1, 1], "SAME")), 1e-4, 1e-4)
