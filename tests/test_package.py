@@ -57,7 +57,8 @@ with flags.override(interpret=1), tf.Session() as sess:
 
 def test_the_runtime_needs_four_packages():
     assert sorted(re.split(r"[<>=]", d)[0] for d in PROJECT["dependencies"]) == ["llvmlite", "networkx", "numba", "numpy"]
-    assert sorted(PROJECT["optional-dependencies"]) == ["bench", "cuda-libs", "cuda-test", "docs", "examples", "images", "python2", "scipy", "tensorboard", "test"]
+    assert sorted(PROJECT["optional-dependencies"]) == ["bench", "cuda-libs", "cuda-test", "docs", "examples", "images", "python2", "scipy",
+                                                        "tensorboard", "test"]
     assert PROJECT["license"] == "Apache-2.0"
 
 
