@@ -278,3 +278,23 @@ def test_threads_launch_at_once(gpu):
     for thread in threads:
         thread.join()
     assert sorted(done) == list(range(6))
+
+
+def test_launches_touch_only_what_they_are_given(gpu):
+    """In one allocation, as plans have it: a kernel that leaves its buffers."""
+    arena = put(gpu, np.arange(256, dtype=np.float32))
+    prepared = gpu.prepare(made(gpu), "ppif", [arena, arena + 512, 70, 2.0])
+    gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, 0)
+    gpu.expect(prepared, [(arena, 256), (arena + 512, 280)])
+    with pytest.raises(ptx.OutOfBounds, match=r"(?s)outside the buffers of this launch, 256 bytes from the start of one of 256 \(6 threads\).*"
+                                              r"thread \(64, 0, 0\)"):
+        gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, 0)
+    gpu.expect(prepared, [(arena, 280), (arena + 512, 280)])
+    gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, 0)
+    with pytest.raises(ptx.OutOfBounds, match="outside the buffers"):
+        gpu.expect(prepared, [(arena + 512, 280)])
+        gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, 0)
+    text = kernel("ld.global.u32 %r1, [counter]; st.global.u32 [%a], %r1;", before=".global .align 4 .u32 counter = 10;\n")
+    own = gpu.prepare(made(gpu, text, "kernel"), "p", [arena])
+    gpu.expect(own, [(arena, 4)])  # the module's variables besides
+    gpu.launch(own, (1, 1, 1), (1, 1, 1), 0, 0)

@@ -38,10 +38,11 @@ class _Function:
     symbols: dict[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Prepared:
     function: _Function
     arguments: bytes
+    extents: list[tuple[int, int]] | None = None
 
 
 class EmulatedDriver(Driver):
@@ -324,6 +325,10 @@ class EmulatedDriver(Driver):
                                   kernel=f.program.name)
         return _Prepared(f, ptx.pack(f.program, [struct.pack("=" + _LETTERS[k], _plain(k, v)) for k, v in zip(kinds, values, strict=True)]))
 
+    def expect(self, prepared: _Prepared, extents: Sequence[tuple[int, int]]) -> None:
+        """Launches of `prepared` that touch other memory raise ptx.OutOfBounds."""
+        prepared.extents = list(extents)
+
     def launch(self, prepared: _Prepared, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int, stream: int) -> None:
         f = prepared.function
         def work() -> None:
@@ -331,7 +336,7 @@ class EmulatedDriver(Driver):
                 return  # the device is lost, and does not know it yet
             try:
                 ptx.Launch(f.program, self._devices[f.device], grid, block, prepared.arguments, shared_bytes, self._wanted(), self.counters,
-                           f.symbols).run()
+                           f.symbols, prepared.extents).run()
             except ptx.EmulationError as error:
                 if not self.as_hardware:
                     raise

@@ -217,6 +217,9 @@ class Driver(ABC):
 
     # What follows has an answer that is right for a driver that does its work at once.
 
+    def expect(self, prepared: Any, extents: Sequence[tuple[int, int]]) -> None:  # noqa: B027
+        """Says what memory a launch may touch, (address, bytes) each: an arena hides where one buffer ends.  For drivers that look."""
+
     def wait(self, stream: int, event: int) -> None:  # noqa: B027
         """Later work of the stream waits for the event.  Nothing to do where work is done when it is queued."""
 

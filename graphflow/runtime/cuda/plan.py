@@ -458,7 +458,10 @@ class DevicePlan(Plan):
         if 0 in grid:
             return lambda: None
         function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
-        return function.prepare(kinds, values, grid, (threads, 1, 1))  # type: ignore[arg-type]
+        made = function.prepare(kinds, values, grid, (threads, 1, 1))  # type: ignore[arg-type]
+        cell = [(self.cell, 4)] if guarded or launch.checks else []
+        self.device.driver.expect(made.prepared, [(where[b], self.nbytes(b)) for b in launch.buffers] + cell)
+        return made
 
     # -- memory of the caller's on the device
 

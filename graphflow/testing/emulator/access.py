@@ -59,6 +59,8 @@ def check(frame: Frame, ins: Instruction, region: Region, space: str, address: n
         return
     if address is not offsets:
         low, high = int(offsets.min()), int(offsets.max())
+    if space == "global" and frame.launch.extents is not None and frame.checks.bounds:
+        _inside_buffers(frame, ins, offsets, low, high, width, lanes)
     if high - low <= 8 * width * offsets.size and region.state[low:high + width].min() >= need:
         return
     states = region.state[offsets[:, None] + np.arange(width)].min(1)
@@ -69,6 +71,23 @@ def check(frame: Frame, ins: Instruction, region: Region, space: str, address: n
         where = _shown(frame, space, address[bad])
         raise frame.fault(UninitializedRead, f"{space} load of {width} bytes at {where:#x}{_near(frame, space, where)}: never written",
                           ins, lanes, bad)
+
+
+def _inside_buffers(frame: Frame, ins: Instruction, offsets: np.ndarray, low: int, high: int, width: int, lanes: np.ndarray | None) -> None:
+    """Global accesses touch only what the launch was given, where that is known."""
+    starts, ends = frame.launch.extents
+    i = int(np.searchsorted(starts, low, "right")) - 1
+    if i >= 0 and high + width <= ends[i]:
+        return
+    at = np.searchsorted(starts, offsets, "right") - 1
+    bad = (at < 0) | (offsets + width > ends[at])
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        where = _shown(frame, "global", offsets[first])
+        near = int(at[first])
+        beyond = f", {int(offsets[first] - starts[near])} bytes from the start of one of {ends[near] - starts[near]}" if near >= 0 else ""
+        raise frame.fault(OutOfBounds, f"global access of {width} bytes at {where:#x}: inside memory, but outside the buffers of this launch"
+                          f"{beyond} ({int(bad.sum())} threads)", ins, lanes, first)
 
 
 def _shown(frame: Frame, space: str, offset: int) -> int:

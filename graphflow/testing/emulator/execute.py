@@ -483,17 +483,32 @@ class _Walk:
 
 
 class Launch:
-    """One kernel over a grid. Arguments: bytes in the layout of the parameters, or one value a parameter."""
+    """One kernel over a grid. arguments: bytes in the layout of the parameters, or one value a parameter. extents: (address, bytes) of
+    all memory that the kernel may touch, where the caller knows better than allocations tell."""
 
     def __init__(self, program: Program, memory: Memory, grid: Sequence[int] | int, block: Sequence[int] | int, arguments: bytes | Sequence,
                  shared_bytes: int = 0, checks: Checks = Checks(), counters: Counters | None = None,
-                 symbols: dict[str, int] | None = None) -> None:
+                 symbols: dict[str, int] | None = None, extents: Sequence[tuple[int, int]] | None = None) -> None:
         self.program, self.memory, self.checks = program, memory, checks
         self.grid, self.block = _three(grid), _three(block)
         self.shared_bytes, self.counters = shared_bytes, counters if counters is not None else Counters()
         self.symbols = symbols if symbols is not None else symbols_of(program, memory)
+        self.extents = None if extents is None else self._merged(extents)
         self.arguments = arguments if isinstance(arguments, bytes) else pack(program, arguments)
         self._check()
+
+    def _merged(self, extents: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        """(address, bytes) of buffers, and the module's variables, as sorted starts and ends of offsets."""
+        own = [(found.address, found.nbytes) for a in self.symbols.values() if (found := self.memory.find(a))]
+        merged: list[list[int]] = []
+        for address, nbytes in sorted(e for e in [*extents, *own] if e[1]):
+            at = address - self.memory.base
+            if merged and at < merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], at + nbytes)
+            else:
+                merged.append([at, at + nbytes])
+        starts, ends = np.array(merged, np.int64).reshape(-1, 2).T
+        return np.ascontiguousarray(starts), np.ascontiguousarray(ends)
 
     def _check(self) -> None:
         p, threads = self.program, int(np.prod(self.block))
