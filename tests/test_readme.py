@@ -29,7 +29,7 @@ def run_snippets(path: Path, prelude: str = "") -> dict:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/differences.md", "docs/control_flow.md", "docs/recurrent.md",
                                   "docs/summaries.md", "docs/data.md", "docs/queues.md", "docs/training.md",
-                                  "docs/features.md", "docs/records.md", "docs/devices.md"])
+                                  "docs/features.md", "docs/records.md", "docs/devices.md", "docs/gpu.md"])
 def test_code_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_snippets(ROOT / page)
