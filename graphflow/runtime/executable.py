@@ -51,14 +51,20 @@ class Gpus:
 
         self.placement = placement
         self.all = device.devices(getattr(placement.devices.config, "gpu_options", None))
+        self.told = False
 
     def place(self, program: Program) -> dict[Operation, str]:
         found = of_program(program, self.placement)
         return {op: name for op, name in found.items() if name.startswith("GPU")}
 
     def device(self, compiled: Compiled) -> Any:
-        """The GPU on which a program runs: one, also where ops name several."""
-        return self.all[min(int(name[4:]) for name in compiled.gpus)]
+        """The GPU on which a program runs: one, also where ops name several, which is said once."""
+        numbers = sorted(int(name[4:]) for name in compiled.gpus)
+        if len(numbers) > 1 and not self.told:
+            self.told = True
+            warnings.warn(f"ops of one request are placed on GPUs {', '.join(map(str, numbers))}: all of them run on GPU:{numbers[0]}, since "
+                          "a request uses one GPU. Run what belongs to another GPU by a request, or a session, of its own", stacklevel=2)
+        return self.all[numbers[0]]
 
     def key(self, program: Program) -> tuple[Any, ...]:
         """All that decides what runs where, and how: places, libraries, flags of kernels."""
