@@ -205,7 +205,7 @@ class Side:
     """
 
     def __init__(self, letter: str, x: contract.Operand, dtype: DType, wide: bool):
-        self.letter, self.dtype, self.wide, self.code = letter, dtype, wide, dtype.code
+        self.letter, self.dtype, self.wide, self.code = letter, dtype, wide, _bits(dtype.code)
         axes = (*x.batch, *x.outer, *x.reduced)
         kept = (*x.batch, *x.outer)
         target = Buffer(dtype, tuple(a.extent for a in kept), "part")
@@ -262,41 +262,52 @@ class Side:
 
     # -- a thread's part
 
-    def settle(self, span: int, depth: int, threads: int) -> None:
-        """Which elements of a tile each thread reads."""
+    def settle(self, span: int, depth: int, threads: int, pad: int = 0) -> None:
+        """Which elements of a tile each thread reads, and where they go.
+
+        pad: bytes between rows in shared memory for tensor cores, where a tile stands as it is read; 0 for [r][i] in any case.
+        """
         self.span, self.depth, self.threads = span, depth, threads
-        self.pitch = span + (4 if self.along else 0)  # of r in shared memory: elements written across rows meet different banks
+        self.by_rows = bool(pad) and self.along
+        if pad:
+            self.pitch = (depth if self.by_rows else span) + (16 if self.by_rows else pad) // self.dtype.size
+        else:
+            self.pitch = span + (4 if self.along else 0)  # elements written across rows meet different banks
+        self.room = self.pitch * (span if self.by_rows else depth)
         self.fast = (depth if self.along else span) // self.vector
         self.total = span * depth // self.vector
         self.loads = -(-self.total // threads)
         self.guard = "" if self.total >= threads else f"t < {self.total}"
 
     def place(self, e: Device, top: str) -> None:
-        """Names for where this thread reads: `{letter}i<x>` and `{letter}r<x>` of its x-th access, from `top` and from the step's r."""
+        """Names for where this thread reads: first at `{letter}i`, `{letter}r` of the tile, then by numbers from there."""
         n, v, t = self.letter, self.vector, self.threads
         if self.along:
-            lanes = min(max(1, SECTOR // (v * self.dtype.size)), self.fast)
-            groups, rows = self.fast // lanes, WARP // lanes
-            assert t % (WARP * groups) == 0 and self.fast == lanes * groups
-            q = f"umod(t, {lanes})" + (f" + umod(udiv(t, {WARP}), {groups}) * {lanes}" if groups > 1 else "")
-            e.line(f"{n}r = ({q}) * {v}")
-            e.line(f"{n}i = umod(udiv(t, {lanes}), {rows}) + udiv(t, {WARP * groups}) * {rows}")
-            self.places = [(f"{n}i + {x * t // self.fast}", f"{n}r") for x in range(self.loads)]
+            lanes = min(4 if self.by_rows else max(1, SECTOR // (v * self.dtype.size)), self.fast)  # of a warp, along r
+            rows, groups = WARP // lanes, self.fast // lanes
+            apart = min(groups, t // WARP)  # warps next to each other along r
+            within = (f"umod(udiv(t, {rows}), {lanes})", f"umod(t, {rows})") if self.by_rows else (
+                f"umod(t, {lanes})", f"umod(udiv(t, {lanes}), {rows})")
+            e.line(f"{n}r = ({within[0]} + umod(udiv(t, {WARP}), {apart}) * {lanes}) * {v}")
+            e.line(f"{n}i = {within[1]} + udiv(t, {WARP * apart}) * {rows}")
+            turns = groups // apart
+            down = t // (WARP * apart) * rows
+            self.places = [(x // turns * down, x % turns * apart * lanes * v) for x in range(self.loads)]
         elif t >= self.fast:
             e.line(f"{n}i = umod(t, {self.fast}) * {v}")
             e.line(f"{n}r = udiv(t, {self.fast})")
-            self.places = [(f"{n}i", f"{n}r + {x * t // self.fast}") for x in range(self.loads)]
+            self.places = [(0, x * t // self.fast) for x in range(self.loads)]
         else:
-            e.line(f"{n}i = t * {v}")
             pieces = self.fast // t
-            self.places = [(f"{n}i + {x % pieces * t * v}", str(x // pieces)) for x in range(self.loads)]
-        e.line(f"{n}put = {n}r * {self.pitch} + {n}i" if self.places[0][1] != "0" else f"{n}put = {n}i + 0")
-        self.rows: dict[str, dict[Axis, Axis]] = {}
+            e.line(f"{n}i = t * {v}")
+            e.line(f"{n}r = 0")
+            self.places = [(x % pieces * t * v, x // pieces) for x in range(self.loads)]
+        e.line(f"{n}put = {n}i * {self.pitch} + {n}r" if self.by_rows else f"{n}put = {n}r * {self.pitch} + {n}i")
+        self.rows: dict[int, dict[Axis, Axis]] = {}
         ragged = simplify._exact(self.extent, self.span) is None
         step = v if not self.along else 1
         for number, i in enumerate(dict.fromkeys(i for i, _ in self.places)):
-            row = f"{n}row{number}"
-            at = f"{top} + {i}"
+            row, at = f"{n}row{number}", f"{top} + {n}i + {i}"
             e.line(f"{row} = {e.index_of(f'min({at}, {e.size(self.extent - step)})' if ragged else at)}")
             self.rows[i] = self._bound(e, self.outer, row)
         e.line(f"{n}held = stack_{self.code}({self.loads * v})")
@@ -322,11 +333,11 @@ class Side:
         """Reads this thread's elements of the step that begins at r = `k`; zeros from r = `end` on."""
         if self.guard:
             e.open(f"if {self.guard}:")
-        steps: dict[str, tuple[str, dict[Axis, Axis]]] = {}
+        steps: dict[int, tuple[str, dict[Axis, Axis]]] = {}
         for x, (i, r) in enumerate(self.places):
             if r not in steps:
                 name, inside = e.name(), e.name()
-                e.line(f"{name} = {k} + {r}")
+                e.line(f"{name} = {k} + {self.letter}r + {r}")
                 e.line(f"{inside} = {e.index_of(name if end is None or self.load is not None else f'min({name}, {end} - 1)')}")
                 steps[r] = name, self._bound(e, self.reduced, inside)
             name, reduced = steps[r]
@@ -337,7 +348,7 @@ class Side:
     def _fetch_one(self, e: Device, x: int, where: dict[Axis, Axis], ok: list[str]) -> None:
         n, v, code = self.letter, self.vector, self.code
         swap = {a: ir.axis(b) for a, b in where.items()}
-        zero = e.constant(ir.const(0, self.dtype))
+        zero = e.constant(ir.const(0, self.dtype.compute))
         if self.load is None:
             value = e.value(ir.substitute(self.expr, swap))
             e.line(f"st_{code}({n}held, {x}, {f'select({ok[0]}, {value}, {zero})' if ok else value}, 99)")
@@ -365,21 +376,30 @@ class Side:
         n, v, code, p = self.letter, self.vector, self.code, self.pitch
         if self.guard:
             e.open(f"if {self.guard}:")
-        for x in range(self.loads):
-            if self.along:
-                away = x * self.threads // self.fast
+        for x, (i, r) in enumerate(self.places):
+            away = i * p + r if self.by_rows else r * p + i
+            if self.along and not self.by_rows:
                 e.open(f"for u in unroll({v}):")
                 e.line(f"st_{code}(shared, {now} + {n}put + ({away} + u * {p}), ld_{code}({n}held, {x * v} + u, 99), 60)")
                 e.close()
             else:
-                t, f = self.threads, self.fast
-                away = x * t // f * p if t >= f else x // (f // t) * p + x % (f // t) * t * v
                 e.line(f"moved_{code}(shared, {now} + {n}put + {away}, {n}held, {x * v}, True, {v}, 60, 99)")
         if self.guard:
             e.close()
 
 
 # ---------------------------------------------------------------- the kernel
+
+
+@dataclass(frozen=True)
+class Own:
+    """Where a thread's accumulators are in C, from its first: row `y * rows[1] + z * rows[3]` for y < rows[0], z < rows[2], columns
+    `x * columns[1] + u` for x < columns[0], u < group; `place` says which accumulator that is, in the text's names gy, uy, gx, ux."""
+
+    rows: tuple[int, int, int, int]
+    columns: tuple[int, int]
+    group: int
+    place: str
 
 
 class Tiled(Device):
@@ -390,27 +410,42 @@ class Tiled(Device):
         self.p, self.tile, self.splits, self.out, self.result = p, tile, splits, out, result
         self.code = p.dtype.code
         self.batch, self.m, self.n, self.k = p.sizes
-        self.sides = [Side(letter, x, p.dtype, wide) for letter, x in (("a", p.a), ("b", p.b))]
+        self.sides = [Side(letter, x, self.staged(), wide) for letter, x in (("a", p.a), ("b", p.b))]
         after = [b for b in (then.buffers if then else ()) if b is not result]
         buffers = dict.fromkeys([*self.sides[0].buffers, *self.sides[1].buffers, *after, *([out] if out is not None else [])])
         super().__init__(Kernel(name, tuple(buffers), then.stages if then else (), then.outer if then else ()), alias, wide)
         self.lanes = LINE // p.dtype.size  # elements of an access
+        self.own = self.owned()
+
+    # -- what a kind of tile decides
+
+    pad = 0  # bytes between rows of a tile in shared memory
+
+    def staged(self) -> DType:
+        """The dtype in shared memory."""
+        return self.p.dtype
+
+    def owned(self) -> Own:
+        (m, n), (ly, lx), v = self.tile.own, self.tile.lanes, self.lanes
+        return Own((m // v, ly * v, v, 1), (n // v, lx * v), v, f"(gy * {v} + uy) * {n} + (gx * {v} + ux)")
 
     def kernel_label(self) -> str:
         return f"product {self.code} {self.tile}" + (f" in {self.splits}" if self.splits > 1 else "")
+
+    # -- the kernel
 
     def made(self) -> Launch:
         tile = self.tile
         across, down = types.ceildiv(self.n, tile.columns), types.ceildiv(self.m, tile.rows)
         self.line("t = thread()")
         self._where(across, down)
-        self._threads()
         for side, span, top in zip(self.sides, (tile.rows, tile.columns), ("top", "left")):
             self.unflatten(side.batch, "b")
-            side.settle(span, tile.depth, tile.threads)
+            side.settle(span, tile.depth, tile.threads, self.pad)
             side.place(self, top)
-        self.halves = sum(s.pitch * tile.depth for s in self.sides)
-        self.line(f"shared = shared_{self.code}({2 * self.halves}, 0)")
+        self._threads()
+        self.half = sum(s.room for s in self.sides)
+        self.line(f"shared = shared_{self.sides[0].code}({2 * self.half}, 0)")
         self._registers()
         self._sum()
         self._finish_tile()
@@ -450,11 +485,15 @@ class Tiled(Device):
 
     def _registers(self) -> None:
         m, n = self.tile.own
-        self.line(f"sums = stack_{self.code}({m * n})")
         self.line(f"x = stack_{self.code}({m})")
         self.line(f"y = stack_{self.code}({n})")
+        self._zeros(m * n)
+
+    def _zeros(self, count: int) -> None:
+        self.accumulators = count
+        self.line(f"sums = stack_{self.code}({count})")
         zero = self.constant(ir.const(0, self.p.dtype))
-        self.open(f"for u in unroll({m * n}):")
+        self.open(f"for u in unroll({count}):")
         self.line(f"st_{self.code}(sums, u, {zero}, 99)")
         self.close()
 
@@ -493,27 +532,27 @@ class Tiled(Device):
         for side in self.sides:
             side.fetch(self, "r", None)
         self._multiply()
-        self.line(f"now = {self.halves} - now")
+        self.line(f"now = {self.half} - now")
         self._put("now")
         self.line("barrier()")
         self.line(f"r = r + {depth}")
         self.close()
         self._multiply()
-        self.line(f"settled_{self.code}(sums, {self.tile.own[0] * self.tile.own[1]})")
+        self.line(f"settled_{self.code}(sums, {self.accumulators})")
         if empty:
             self.close()
 
     def _put(self, now: str) -> None:
         a, b = self.sides
         a.put(self, now)
-        b.put(self, f"{now} + {a.pitch * self.tile.depth}")
+        b.put(self, f"{now} + {a.room}")
 
     def _multiply(self) -> None:
         """The tiles in shared memory: per r, this thread's part of a column of A times that of a row of B."""
         (m, n), v, code = self.tile.own, self.lanes, self.code
         a, b = self.sides
         self.line("atx = now + down")
-        self.line(f"aty = now + over + {a.pitch * self.tile.depth}")
+        self.line(f"aty = now + over + {a.room}")
         self.open(f"for q in unroll({self.tile.depth}):")
         for at, to, side, count, lanes in (("atx", "x", a, m, self.tile.lanes[0]), ("aty", "y", b, n, self.tile.lanes[1])):
             self.open(f"for g in unroll({count // v}):")
@@ -526,24 +565,23 @@ class Tiled(Device):
 
     def _finish_tile(self) -> None:
         """This thread's elements, through what follows, to memory."""
-        (m, n), v = self.tile.own, self.lanes
-        (ly, lx) = self.tile.lanes
+        own, v = self.own, self.own.group
         rows, inside = self._axes()
         whole, aligned = (simplify._exact(self.n, c) is not None for c in (self.tile.columns, v))
         columns = self._columns_only(inside)
         reads, self.vectors = self._accesses(inside, columns) if aligned else ({}, {})
         for code, name, count in [*reads.values(), *self.vectors.values()]:
             self.line(f"{name} = stack_{code}({count})")
-        self.open(f"for gy in unroll({m // v}):")
-        self.open(f"for uy in unroll({v}):")
-        self.line(f"i = top + down + (gy * {ly * v} + uy)")
+        self.open(f"for gy in unroll({own.rows[0]}):")
+        self.open(f"for uy in unroll({own.rows[2]}):")
+        self.line(f"i = top + down + (gy * {own.rows[1]} + uy * {own.rows[3]})")
         if simplify._exact(self.m, self.tile.rows) is None:
             self.open(f"if i < {self.size(self.m)}:")
         self.place("row", f"b * {self.size(self.m)} + i")
         if inside:
             self.unflatten(rows, "row")
-        self.open(f"for gx in unroll({n // v}):")
-        self.line(f"col = left + over + gx * {lx * v}")
+        self.open(f"for gx in unroll({own.columns[0]}):")
+        self.line(f"col = left + over + gx * {own.columns[1]}")
         if not whole and aligned:
             self.open(f"if col < {self.size(self.n)}:")
         for e, (code, name, _) in reads.items():
@@ -556,7 +594,7 @@ class Tiled(Device):
             self.open(f"if j < {self.size(self.n)}:")
         self.place("flat", f"row * {self.size(self.n)} + j")
         self.unflatten(inside, "j") if inside else self.unflatten(self.kernel.outer, "flat")
-        self.line(f"value = ld_{self.code}(sums, (gy * {v} + uy) * {n} + (gx * {v} + ux), 99)")
+        self.line(f"value = ld_{self.code}(sums, {own.place}, 99)")
         for e, (code, name, _) in reads.items():
             self.stack[-1].names[e] = held = self.name()
             self.line(f"{held} = ld_{code}({name}, ux, 99)")
@@ -605,7 +643,7 @@ class Tiled(Device):
 
         The store of the product itself stands under None.
         """
-        v = self.lanes
+        v = self.own.group
         made = {s.target for s in self.kernel.stages}
         found = [e for e in dict.fromkeys(x for s in self.kernel.stages for x in ir.walk(s.expr)) if e.op == "at" and e not in known
                  and e.data is not self.result and e.data not in made and e.data.dtype.kind in "iuf" and self._together(e.args[0], inside)]
@@ -624,7 +662,7 @@ class Tiled(Device):
         if not axes or any(t.op != "axis" for t in form.terms) or types.same(form.terms.get(ir.axis(axes[-1]), 0), 1) is not True:
             return False
         steps = [form.const, axes[-1].extent, *(c for t, c in form.terms.items() if t.data is not axes[-1])]
-        return all(simplify._exact(c, self.lanes) is not None for c in steps)
+        return all(simplify._exact(c, self.own.group) is not None for c in steps)
 
     def _at_column(self, offset: Expr, inside: Sequence[Axis]) -> str:
         """An offset at the first column of a group."""
@@ -653,12 +691,12 @@ class Tiled(Device):
         names = {e: f"kept{k}" for k, e in enumerate(found)}
         if not found:
             return names
-        n, v, lx = self.tile.own[1], self.lanes, self.tile.lanes[1]
+        (n, step), v = self.own.columns, self.own.group
         for e, name in names.items():
-            self.line(f"{name} = stack_{e.dtype.code}({n})")
-        self.open(f"for gx in unroll({n // v}):")
+            self.line(f"{name} = stack_{e.dtype.code}({n * v})")
+        self.open(f"for gx in unroll({n}):")
         self.open(f"for ux in unroll({v}):")
-        at = f"left + over + gx * {lx * v} + ux"
+        at = f"left + over + gx * {step} + ux"
         ragged = simplify._exact(self.n, self.tile.columns) is None
         self.place("j", self.index_of(f"min({at}, {self.size(self.n - 1)})" if ragged else at))
         self.unflatten(inside, "j")
