@@ -185,6 +185,38 @@ def test_dtypes(dtype):
     clean(made(tf.matmul(ph(35, 70, dtype=dtype), ph(72, 35, dtype=dtype), True, True)))
 
 
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+def test_tensor_cores_in_all_transposes(ta, tb):
+    case = made(tf.matmul(*(ph(*(s[::-1] if t else s), dtype=tf.bfloat16) for s, t in (((72, 40), ta), ((40, 64), tb))), ta, tb))
+    assert "mma.sync" in ptx.compile_ptx(case.launches[0].source)
+    clean(case)
+
+
+@pytest.mark.parametrize("tile", [gemm.TENSOR_TILES[i] for i in (0, 4, 6)], ids=str)
+def test_tiles_of_tensor_cores_with_ragged_edges(tile):
+    checked(made(tf.matmul(ph(tile.rows // 2 + 3, 37, dtype=tf.float16), ph(37, 75, dtype=tf.float16)), tile))
+
+
+def test_a_convolution_on_tensor_cores_and_what_follows():
+    y = tf.nn.conv2d(ph(2, 9, 8, 16, dtype=tf.bfloat16), ph(3, 3, 16, 32, dtype=tf.bfloat16), (1, 1, 1, 1), "SAME")
+    z = tf.nn.relu(y + ph(32, dtype=tf.bfloat16)) + ph(2, 9, 8, 32, dtype=tf.bfloat16)
+    case = made(y, None, 1, [z], False)
+    assert "mma_bf16" in case.launches[0].source
+    with np.errstate(all="ignore"):
+        clean(case)
+
+
+@pytest.mark.parametrize("ta", [False, True])
+def test_float32_rounded_for_tensor_cores_behind_a_flag(ta):
+    y = tf.matmul(ph(*((36, 40) if ta else (40, 36))), ph(36, 44), ta)
+    assert "mma" not in made(y).launches[0].source
+    with flags.override(tf32=1):
+        case = made(y)
+    assert "mma_tf32" in case.launches[0].source
+    clean(case)
+
+
 def test_narrow_data_are_read_as_they_are():
     case = made(tf.matmul(tf.cast(ph(36, 24, dtype=tf.int8), tf.int32), tf.cast(ph(24, 32, dtype=tf.int8), tf.int32)))
     assert {b.dtype for b in case.stored.values()} == {types.int8}
@@ -358,6 +390,20 @@ def test_the_large_tile_is_nearly_all_multiplications(sizes, tb, tmp_path):
     loop = main_loop(tmp_path)
     assert loop["FFMA"] == 8 * 8 * gemm.TILES[0].depth and loop["FFMA"] > 0.88 * sum(loop.values())
     assert loop["LDS.128"] == 4 * gemm.TILES[0].depth
+
+
+@ptxas
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float32], ids=str)
+def test_tensor_cores_are_busy(dtype, tmp_path):
+    tile = gemm.tensor_tiles(dtype)[1]
+    with flags.override(tf32=1):
+        case = made(tf.matmul(ph(1024, 1024, dtype=dtype), ph(1024, 1024, dtype=dtype)), tile)
+    registers, spills = assembled(case.launches[0].source, tmp_path)
+    assert registers <= 128 and spills == 0
+    loop = main_loop(tmp_path)
+    found = sum(n for name, n in loop.items() if name.startswith("HMMA"))
+    assert found == 2 * 4 * 4  # a warp: 64 x 32 by pieces of 16 x 8, two of the sum
+    assert sum(n for name, n in loop.items() if name.startswith(("LDS", "LDG", "STS"))) <= 1.25 * found
 
 
 @ptxas

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Mapping, Sequence
 
 from ... import types
+from ...flags import flags
 from ...graph import Operation, Tensor
 from ...types import DType, Size
 from .. import contract, image, ir, simplify
@@ -106,8 +107,27 @@ class Tile:
         return f"{self.rows}x{self.columns}x{self.depth}"
 
 
+@dataclass(frozen=True)
+class TensorTile(Tile):
+    """A tile for tensor cores: `own` is what a warp computes, by multiplications of 16 x 8 pieces."""
+
+    @property
+    def warps(self) -> tuple[int, int]:
+        return self.rows // self.own[0], self.columns // self.own[1]
+
+
 TILES = (Tile(128, 128, 8, (8, 8)), Tile(128, 64, 8, (8, 8)), Tile(64, 128, 8, (8, 8)), Tile(64, 64, 16, (8, 4)), Tile(64, 32, 16, (4, 4)),
          Tile(32, 64, 16, (4, 4)), Tile(32, 32, 16, (4, 4)), Tile(128, 16, 16, (4, 4), (8, 4)), Tile(16, 128, 16, (4, 4)))
+TENSOR_TILES = (TensorTile(128, 128, 32, (64, 64)), TensorTile(128, 64, 32, (64, 32)), TensorTile(64, 128, 32, (32, 64)),
+                TensorTile(64, 64, 32, (32, 32)), TensorTile(32, 64, 32, (16, 32)), TensorTile(64, 32, 32, (32, 16)),
+                TensorTile(128, 16, 32, (32, 16)), TensorTile(16, 128, 32, (16, 32)))
+
+
+def tensor_tiles(dtype: DType) -> list[TensorTile]:
+    """The tiles for operands of a dtype in shared memory."""
+    return [replace(t, depth=t.depth * 2 // dtype.size) for t in TENSOR_TILES]
+
+
 _OWN = {64: 0.9, 32: 0.75, 16: 0.6}  # share of the FMA rate by elements of a thread
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _START = 2000  # cycles of a block before and after its sum
@@ -118,8 +138,12 @@ _BYTES = 2500  # of memory a cycle
 def choose(p: Product) -> tuple[Tile, int]:
     """The tile and into how many parts the sum is cut, by sizes alone: the least estimated cycles."""
     wide = p.dtype.size == 8
-    found = [(t, s) for t in TILES if not wide or t.own[0] * t.own[1] <= 32 for s in SPLITS
-             if s == 1 or _hint(p.sizes[3]) >= s * 8 * t.depth]
+    kind = _tensor_dtype(p)
+    if kind is not None:
+        tiles: Sequence[Tile] = tensor_tiles(kind)
+    else:
+        tiles = [t for t in TILES if not wide or t.own[0] * t.own[1] <= 32]
+    found = [(t, s) for t in tiles for s in SPLITS if s == 1 or _hint(p.sizes[3]) >= s * 8 * t.depth]
     return min(found, key=lambda ts: _cycles(p, *ts))
 
 
@@ -128,7 +152,10 @@ def _cycles(p: Product, t: Tile, splits: int) -> float:
     blocks = batch * -(-m // t.rows) * -(-n // t.columns) * splits
     each = -(-blocks // PROCESSORS)
     warps = min(each * t.threads // WARP, 16)
-    rate = (64 if p.dtype.size == 8 else 128) * _OWN[t.own[0] * t.own[1]] * min(1.0, warps / 8)
+    if isinstance(t, TensorTile):
+        rate = 1024 * min(1.0, 0.25 + t.own[0] * t.own[1] / 4096) * min(1.0, warps / 8)
+    else:
+        rate = (64 if p.dtype.size == 8 else 128) * _OWN[t.own[0] * t.own[1]] * min(1.0, warps / 8)
     return (each * t.rows * t.columns * -(-k // splits) / rate + _START
             + (_SECOND + 2 * splits * batch * m * n * p.dtype.size / _BYTES if splits > 1 else 0))
 
@@ -157,14 +184,15 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
 
 def _made(name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, then: Kernel | None, result: Buffer | None,
           alias: dict[Buffer, Buffer], wide: bool) -> list[Launch]:
+    form = TensorTiled if isinstance(tile, TensorTile) else Tiled
     if splits == 1:
-        return [Tiled(name, p, tile, 1, out, then, result, alias, wide).made()]
+        return [form(name, p, tile, 1, out, then, result, alias, wide).made()]
     batch, m, n, k = p.sizes
     per = types.ceildiv(types.ceildiv(k, tile.depth), splits)
     if isinstance(per, int) and isinstance(k, int):
         splits = -(-k // (tile.depth * per))  # none is empty
     parts = Buffer(p.dtype, (splits, batch, m, n), "part", "parts")
-    return [Tiled(name, p, tile, splits, parts, None, None, {}, wide).made(),
+    return [form(name, p, tile, splits, parts, None, None, {}, wide).made(),
             *emit.launches(_total(name, p, parts, splits, out, then, result), alias, wide=wide)]
 
 
@@ -267,7 +295,7 @@ class Side:
 
         pad: bytes between rows in shared memory for tensor cores, where a tile stands as it is read; 0 for [r][i] in any case.
         """
-        self.span, self.depth, self.threads = span, depth, threads
+        self.span, self.depth, self.threads, self.pad = span, depth, threads, pad
         self.by_rows = bool(pad) and self.along
         if pad:
             self.pitch = (depth if self.by_rows else span) + (16 if self.by_rows else pad) // self.dtype.size
@@ -293,6 +321,10 @@ class Side:
             turns = groups // apart
             down = t // (WARP * apart) * rows
             self.places = [(x // turns * down, x % turns * apart * lanes * v) for x in range(self.loads)]
+        elif self.pad and self.fast * v * self.dtype.size < 128 and 8 * self.fast <= t:  # eight rows, one after the other in other banks
+            e.line(f"{n}i = umod(udiv(t, 8), {self.fast}) * {v}")
+            e.line(f"{n}r = umod(t, 8) + udiv(t, {8 * self.fast}) * 8")
+            self.places = [(0, x * t // self.fast) for x in range(self.loads)]
         elif t >= self.fast:
             e.line(f"{n}i = umod(t, {self.fast}) * {v}")
             e.line(f"{n}r = udiv(t, {self.fast})")
@@ -705,6 +737,104 @@ class Tiled(Device):
         self.close()
         self.close()
         return names
+
+
+
+class TensorTiled(Tiled):
+    """A product on tensor cores: 16-bit floats as they are, or float32 rounded to TF32, added up in float32.
+
+    Tiles stand in shared memory as they are read, [i][r] or [r][i], rows further apart than they are long, so that what a
+    warp reads at once lies in different banks.  Fragments: PTX ISA, "Matrix fragments for mma.m16n8k16".
+    """
+
+    def __init__(self, *given, **more):
+        super().__init__(*given, **more)
+        self.pad = LINE if self.staged().size == 2 else 2 * LINE
+        self.kind = {"float16": "f16", "bfloat16": "bf16"}.get(self.staged().name, "tf32")
+        self.step = LINE // self.staged().size * 2  # of the sum in one multiplication
+
+    def staged(self) -> DType:
+        return _tensor_dtype(self.p) or self.p.dtype
+
+    def owned(self) -> Own:
+        m, n = self.tile.own
+        return Own((m // 16, 16, 2, 8), (n // 8, 8), 2, f"(gy * {n // 8} + gx) * 4 + uy * 2 + ux")
+
+    def kernel_label(self) -> str:
+        return f"product {self.kind} {self.tile}" + (f" in {self.splits}" if self.splits > 1 else "")
+
+    def _threads(self) -> None:
+        """Where this thread's accumulators are, and the rows of matrices that it points at."""
+        m, n = self.tile.own
+        wx = self.tile.warps[1]
+        self.line(f"warp = udiv(t, {WARP})")
+        self.line(f"lane = umod(t, {WARP})")
+        self.line(f"top_row = udiv(warp, {wx}) * {m}")
+        self.line(f"left_column = umod(warp, {wx}) * {n}")
+        self.line("down = top_row + udiv(lane, 4)")
+        self.line("over = left_column + umod(lane, 4) * 2")
+        half = self.step // 2
+        for side, first, in_rows in zip(self.sides, ("top_row", "left_column"), (True, False)):
+            row, low, high = "umod(lane, 8)", "umod(udiv(lane, 8), 2)", "udiv(lane, 16)"
+            i, r = (low, high) if in_rows else (high, low)  # which of a matrix's neighbours are counted first
+            if side.by_rows:
+                at = f"({first} + {i} * 8 + {row}) * {side.pitch} + {r} * {half}"
+            elif self.kind == "tf32":
+                at = f"umod(lane, 4) * {side.pitch} + {first} + udiv(lane, 4)"
+            else:
+                at = f"({r} * 8 + {row}) * {side.pitch} + {first} + {i} * 8"
+            self.line(f"at_{side.letter} = {at}")
+
+    def _registers(self) -> None:
+        m, n = self.tile.own
+        self.line(f"x = stack_u32({m // 4})")
+        self.line(f"y = stack_u32({n // 4})")
+        self._zeros(m * n // WARP)
+
+    def _multiply(self) -> None:
+        m, n = self.tile.own
+        a, b = self.sides
+        self.line("atx = now + at_a")
+        self.line(f"aty = now + at_b + {a.room}")
+        self.open(f"for q in unroll({self.tile.depth // self.step}):")
+        self._fragments(a, "x", "atx", m, ((0, 0), (8, 0), (0, 4), (8, 4)))
+        self._fragments(b, "y", "aty", n, ((0, 0), (0, 4), (8, 0), (8, 4)))
+        self.open(f"for gy in unroll({m // 16}):")
+        self.open(f"for gx in unroll({n // 8}):")
+        self.line(f"mma_{self.kind}(sums, (gy * {n // 8} + gx) * 4, x, gy * 4, y, gx * 2)")
+        for _ in range(3):
+            self.close()
+
+    def _fragments(self, side: Side, to: str, at: str, span: int, places: Sequence[tuple[int, int]]) -> None:
+        """The fragments of 16 rows of A, or of 16 columns of B, at a time: matrices at `places`, (i, r) from the first."""
+        self.open(f"for g in unroll({span // 16}):")
+        if side.by_rows:
+            self.line(f"ldmatrix_{side.code}({to}, g * 4, shared, {at} + (g * {16 * side.pitch} + q * {self.step}))")
+        elif self.kind == "tf32":
+            for k, (i, r) in enumerate(places):
+                where = f"{at} + (q * {self.step * side.pitch} + g * 16 + {r * side.pitch + i})"
+                self.line(f"moved_u32({to}, g * 4 + {k}, shared, {where}, True, 1, 99, 60)")
+        else:
+            self.line(f"ldmatrix_turned_{side.code}({to}, g * 4, shared, {at} + (q * {self.step * side.pitch} + g * 16))")
+        self.close()
+
+    def _put(self, now: str) -> None:
+        if self.kind == "tf32":
+            for side in self.sides:
+                self.open(f"for u in unroll({side.loads * side.vector}):")
+                self.line(f"st_f32({side.letter}held, u, tf32(ld_f32({side.letter}held, u, 99)), 99)")
+                self.close()
+        super()._put(now)
+
+
+def _tensor_dtype(p: Product) -> DType | None:
+    """The dtype of both operands in memory, if it is one of 16 bits that tensor cores multiply, or float32 that may be rounded."""
+    sides = [Side(letter, x, p.dtype, False) for letter, x in (("a", p.a), ("b", p.b))]
+    found = {s.load.data.dtype if s.load is not None else None for s in sides}
+    (one, *others) = found
+    if others or one is None or p.dtype is not types.float32:
+        return None
+    return one if one in (types.float16, types.bfloat16) or one is types.float32 and flags.tf32 else None
 
 
 def _bits(code: str) -> str:

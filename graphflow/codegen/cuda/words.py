@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..intrinsics import (_BYTES, _ELEMENT, F32, F64, I8, I32, I64, _complex_parts, _element_pointer, _in_scope, _literal, _make_complex,
-                          _named, _narrow, _widen)
+from ..intrinsics import (_BYTES, _ELEMENT, F16, F32, F64, I8, I32, I64, _complex_parts, _element_pointer, _in_scope, _literal,
+                          _make_complex, _named, _narrow, _widen)
 
 GLOBAL, SHARED = 1, 3  # LLVM's address spaces of an NVPTX module
 FULL = -1  # every lane of the warp takes part
@@ -238,8 +238,9 @@ def _make_moved(name):
         count, at, of = _literal(n, f"moved_{name}: the elements"), _literal(scope_to, "the scope"), _literal(scope, "the scope")
 
         def code(context, builder, signature, args):
-            kind = _vector_of(memory, count)
-            zero = ir.Constant(kind, [memory(0)] * count if count > 1 else 0)
+            words = size * count // 4 if size < 4 and size * count % 4 == 0 else 0
+            kind = _vector_of(I32 if words else memory, words or count)
+            zero = ir.Constant(kind, [kind.element(0)] * kind.count if isinstance(kind, ir.VectorType) else 0)
             inside = args[4]
             safe = builder.select(inside, args[3], I64(0))
             where = builder.bitcast(_element_pointer(builder, memory, args[2], safe), kind.as_pointer())
@@ -302,6 +303,69 @@ for _name in ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"
 for _name in ("f32", "f64", "i32", "i64"):
     globals()[f"outer_{_name}"] = _make_outer(_name)
     globals()[f"settled_{_name}"] = _make_settled(_name)
+
+
+# ---- tensor cores -----------------------------------------------------------------------------------------
+
+def _put_registers(builder, memory, pointer, at, four):
+    for k in range(4):
+        builder.store(builder.extract_value(four, k), _element_pointer(builder, memory, pointer, builder.add(at, I64(k))), align=4)
+
+
+def _make_ldmatrix(name, turned):
+    size = _ELEMENT[name][2]
+
+    def ldmatrix(typing, to, i, source, j):
+        def code(context, builder, signature, args):
+            row = builder.addrspacecast(builder.gep(args[2], [builder.mul(args[3], I64(size))]), I8.as_pointer(SHARED))
+            shape = ir.LiteralStructType([I32] * 4)
+            ask = f"llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4{'.trans' if turned else ''}.b16.p3"
+            found = builder.call(_declared(builder, ask, shape, [I8.as_pointer(SHARED)]), [row])
+            _put_registers(builder, I32, args[0], args[1], found)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.int64, types.voidptr, types.int64), code
+    ldmatrix.__doc__ = f"""Registers to[i : i + 4]: four 8 x 8 matrices of 16 bits{', transposed' if turned else ''}; lane l says by j where
+    row l % 8 of matrix l // 8 begins, 16 bytes in shared memory."""
+    ldmatrix.__name__ = f"ldmatrix{'_turned' if turned else ''}_{name}"
+    return intrinsic(ldmatrix)
+
+
+_MMA = {"f16": ("m16n8k16.row.col.f32.f32", ir.VectorType(F16, 2)), "bf16": ("m16n8k16.row.col.bf16", I32),
+        "tf32": ("m16n8k8.row.col.tf32", I32)}
+
+
+def _make_mma(name):
+    form, kind = _MMA[name]
+
+    def mma(typing, c, ci, a, ai, b, bi):
+        def code(context, builder, signature, args):
+            def read(pointer, at, count, t):
+                return [builder.load(_element_pointer(builder, t, pointer, builder.add(at, I64(k))), align=4) for k in range(count)]
+            left, right, sums = read(args[2], args[3], 4, I32), read(args[4], args[5], 2, I32), read(args[0], args[1], 4, F32)
+            given = [builder.bitcast(v, kind) if kind != I32 else v for v in (*left, *right)]
+            ask = _declared(builder, f"llvm.nvvm.mma.{form}", ir.LiteralStructType([F32] * 4), [kind] * 6 + [F32] * 4)
+            found = builder.call(ask, [*given, *sums])
+            _put_registers(builder, F32, args[0], args[1], found)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.int64, types.voidptr, types.int64, types.voidptr, types.int64), code
+    mma.__doc__ = f"c[ci : ci + 4] += a[ai : ai + 4] b[bi : bi + 2]: fragments of a warp in registers, {form}, sums in float32."
+    mma.__name__ = f"mma_{name}"
+    return intrinsic(mma)
+
+
+for _name in ("u16", "f32"):
+    globals()[f"ldmatrix_{_name}"] = _make_ldmatrix(_name, False)
+ldmatrix_turned_u16 = _make_ldmatrix("u16", True)
+for _name in _MMA:
+    globals()[f"mma_{_name}"] = _make_mma(_name)
+
+
+@intrinsic
+def tf32(typing, x):
+    """x rounded to 10 bits after the point, ties away from zero, as tensor cores read float32."""
+    def code(context, builder, signature, args):
+        return builder.bitcast(builder.call(_declared(builder, "llvm.nvvm.f2tf32.rna", I32, [F32]), args), F32)
+    return types.float32(types.float32), code
 
 
 @intrinsic
