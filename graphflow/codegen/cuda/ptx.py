@@ -25,8 +25,8 @@ from .texts import signature
 I32, I64 = ir.IntType(32), ir.IntType(64)
 TRIPLE = "nvptx64-nvidia-cuda"
 _KINDS = {"p": types.voidptr, "i": types.int32, "l": types.int64, "f": types.float32, "d": types.float64}
-# Every driver since CUDA 11.8 takes PTX 7.8; what it does not know is of GPUs that came later.
-_PTX = ((120, "+ptx87"), (100, "+ptx86"), (0, "+ptx78"))
+# Every driver since CUDA 11.8 takes PTX 7.8, and makes code for later GPUs of what is written for these.
+_PTX, _KNOWN = "+ptx78", (90, 89, 87, 86, 80)
 _SHORT = {types.int8, types.int16, types.int32}
 
 
@@ -56,9 +56,10 @@ def _target(capability: tuple[int, int]) -> llvm.TargetMachine:
     # Of float32: division by div.full (2 ulp, any operands) and approximate roots take 8 instructions instead of 30 and a call;
     # what must be exact asks for `div_exact`.
     llvm.set_option("", "-nvptx-prec-divf32=1")
-    number = capability[0] * 10 + capability[1]
-    feature = next(f for least, f in _PTX if number >= least)
-    return llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=f"sm_{number}", features=feature, opt=3)
+    number = next((n for n in _KNOWN if capability[0] * 10 + capability[1] >= n), None)
+    if number is None:
+        raise ValueError(f"kernels need a GPU of compute capability 8.0 or newer, got {capability[0]}.{capability[1]}")
+    return llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=f"sm_{number}", features=_PTX, opt=3)
 
 
 def _tidy(text: str) -> str:
