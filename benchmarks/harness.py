@@ -177,9 +177,9 @@ class Bench:
 class Process:
     """The worker process of one side."""
 
-    def __init__(self, bench: Bench, side: str, threads: int, cache: Path):
+    def __init__(self, bench: Bench, side: str, threads: int, cache: Path, module: str = "benchmarks.worker"):
         self.log = tempfile.TemporaryFile("w+")
-        self.child = subprocess.Popen([bench.python(side), "-m", "benchmarks.worker", side], text=True, stdin=subprocess.PIPE,
+        self.child = subprocess.Popen([bench.python(side), "-m", module, side], text=True, stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, stderr=self.log, env=bench.environment(threads, cache), cwd=ROOT)
         self.ready = selectors.DefaultSelector()
         self.ready.register(self.child.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]

@@ -63,6 +63,20 @@ def resnet18(m, x, blocks=2, channels=(64, 128, 256, 512), classes=1000):
     return dense(m, m.mean_pool(x), a, classes)
 
 
+def bottleneck(m, x, a, b, stride):
+    """1x1 down, 3x3, 1x1 up to four times the channels, beside the identity or a 1x1 convolution."""
+    y = m.relu(normed(m, m.relu(normed(m, x, 1, a, b)), 3, b, b, stride))
+    return m.relu(m.add(normed(m, y, 1, b, 4 * b), x if a == 4 * b else normed(m, x, 1, a, 4 * b, stride)))
+
+
+def resnet50(m, x, blocks=(3, 4, 6, 3), channels=(64, 128, 256, 512), classes=1000):
+    x, a = m.max_pool(m.relu(normed(m, m.image(x), 7, 3, channels[0], 2)), 3, 2), channels[0]
+    for i, (n, b) in enumerate(zip(blocks, channels)):
+        for j in range(n):
+            x, a = bottleneck(m, x, a, b, 2 if i and not j else 1), 4 * b
+    return dense(m, m.mean_pool(x), a, classes)
+
+
 INVERTED = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
@@ -143,9 +157,9 @@ def directions(trained, arrays):
 # ---------------------------------------------------------------- training steps
 
 
-def training(name, model, tiny, full, optimizer="adam", rate=1e-3, tolerance=(5e-3, 1e-4)):
-    """A workload: `tiny` and `full` return (model with its sizes, data, labels)."""
-    w = Steady(name, goals=[BEST], tolerance=tolerance)
+def training(name, model, tiny, full, optimizer="adam", rate=1e-3, tolerance=(5e-3, 1e-4), into=None):
+    """A workload, or the programs of the workload `into`: `tiny` and `full` return (model with its sizes, data, labels)."""
+    w = into or Steady(name, goals=[BEST], tolerance=tolerance)
 
     @w.inputs
     def _(quick):

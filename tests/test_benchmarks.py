@@ -1,14 +1,16 @@
 """The benchmark harness: it runs, takes turns, refuses wrong results, names what is missing.  No time is asserted."""
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import (build, chain, cold, conv, data, harness, limits, loops, matmul, memory, models, profile, recurrent, report, rows,
-                        small, steps)
+from benchmarks import (build, chain, cold, conv, data, gpu, gpu_workloads, harness, limits, loops, matmul, memory, models, profile,
+                        recurrent, report, rows, small, steps)
 from benchmarks.dialects import Numpy
 from benchmarks.workload import BEST, SIDES, UNKNOWN, Measured, Program, at_most, best_of, fact, of_limit, times_as_fast, within
 
@@ -163,9 +165,9 @@ def test_operations_are_counted():
     assert m.flops == 2 * 3 * 5 * 7 + 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
 
 
-@pytest.mark.parametrize("name, parameters", [("resnet18", 11_689_512), ("mobilenet", 3_504_872)])
+@pytest.mark.parametrize("name, parameters", [("resnet18", 11_689_512), ("resnet50", 25_557_032), ("mobilenet", 3_504_872)])
 def test_networks_have_the_published_size(name, parameters):
-    """The trained parameters that torchvision states for resnet18 and mobilenet_v2."""
+    """The trained parameters that torchvision states for resnet18, resnet50 and mobilenet_v2."""
     m = Numpy()
     getattr(models, name)(m, models.images(1, 32, 3))
     assert sum(a.size for a, t in zip(m.made, m.trained) if t) == parameters
@@ -200,3 +202,82 @@ def test_every_workload_is_complete():
             assert len(w.make_inputs(True)) and w.expected(*w.make_inputs(True)) is not None
             if isinstance(w, Program):
                 compile(harness.program_text(w, "graphflow"), w.name, "exec")
+
+
+# ---------------------------------------------------------------- on a GPU: gpu.py
+
+
+def table_of(text):
+    """Rows of a Markdown table, as lists of cells."""
+    return [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def test_gpu_emulated(tmp_path, capsys):
+    file = tmp_path / "table.md"
+    assert gpu.main(["--emulated", "--quick", "--only", "softmax", "--out", str(file)]) == 0
+    rows = {r[0]: r for r in table_of(file.read_text())}
+    assert len(rows) == 4 and all(r[-1] == "right" for r in rows.values())
+    name, launches, instructions, read, written, needed, _ = rows["softmax of 65536x1024, float32"]
+    assert launches == "1" and float(read) == float(written) == float(needed) / 2 == 4 / 32 and 5 < float(instructions) < 50
+
+
+def test_gpu_emulated_refuses_a_wrong_result(monkeypatch, capsys):
+    w = gpu_workloads.WORKLOADS["x + y, float32"]
+    right = w.expected
+    monkeypatch.setattr(w, "expected", lambda *a: right(*a) + 1)
+    assert gpu.main(["--emulated", "--only", "x + y, float32"]) == 1
+    assert "WRONG RESULT" in capsys.readouterr().out
+
+
+def test_without_a_gpu_the_command_says_why():
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
+    done = subprocess.run([sys.executable, str(harness.ROOT / "benchmarks" / "gpu.py"), "--only", "softmax"], text=True,
+                          capture_output=True, env={**env, "GRAPHFLOW_LIBCUDA": "/nowhere/libcuda.so.1"})
+    assert done.returncode == 2 and done.stderr.startswith("No GPU can be used: ") and "libcuda" in done.stderr
+
+
+def test_gpu_programs_on_the_cpu(tmp_path, capsys):
+    """The whole command, its processes and table; the peers' programs run where there are peers."""
+    file, name = tmp_path / "table.md", "sum of columns of 65536x1024, float32"
+    assert gpu.main(["--device", "cpu", "--quick", "--only", name, "--sides", "graphflow", "cupy", "--out", str(file)]) == 0
+    row, = table_of(file.read_text())
+    assert row[0] == name.rpartition(",")[0] and row[2].split(",")[0].endswith("s") and "(" in row[7]
+    assert "NumPy" in file.read_text()
+
+
+@pytest.mark.parametrize("device, precision, peak", [("NVIDIA H200", "bfloat16", 989e12), ("NVIDIA H100 PCIe", "tf32", 378e12),
+                                                     ("NVIDIA H100 80GB HBM3", "float16", 989e12),
+                                                     ("NVIDIA A100-SXM4-80GB", "float32", 19.5e12),
+                                                     ("NVIDIA GeForce GT 1030", "float32", None)])
+def test_peaks(device, precision, peak):
+    assert gpu.peak(device, precision) == peak
+
+
+def test_gpu_targets_and_rates():
+    w, s = gpu_workloads.WORKLOADS["softmax of 65536x1024, float32"], gpu_workloads.WORKLOADS["product of 1024x1024, bfloat16"]
+    m = Measured(w.name, 0, {"graphflow": [1e-3], "copy": [0.9e-3], "torch": [2e-3]}, {"graphflow": {"device": [1e-3]}}, {}, work=(0, 4e9))
+    assert gpu.rate(w, m, "NVIDIA H200") == "4000 GB/s, 90% of copy" and gpu.verdict(w, m) == "85% of copy: reached"
+    slow = m._replace(values={"graphflow": [1e-3], "copy": [0.34e-3]})
+    assert gpu.verdict(w, slow) == "85% of copy: short by 60%"
+    m = m._replace(values={"graphflow": [1e-3], "torch": [0.97e-3], "torchcompile": [2e-3]}, work=(494.5e9, 0))
+    assert gpu.rate(s, m, "NVIDIA H200") == "494 TFLOP/s, 50% of 989" and gpu.verdict(s, m) == "97% of PyTorch: reached"
+    assert gpu.verdict(s, m._replace(values={"graphflow": [1e-3]})) == "97% of PyTorch: -"
+    tiny = gpu_workloads.WORKLOADS["a*b + c of numbers, float32"]
+    m = Measured(tiny.name, 0, {"graphflow": [2e-5], "jax": [5e-5]}, {"graphflow": {"host": 12.5e-6}}, {})
+    assert gpu.verdict(tiny, m) == "twice the best peer: reached; 10 us of host: short by 20%"
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_inputs_are_rounded_to_nearest_even(precision):
+    """1 + 1.5 and 2.5 units of the last place, and what the precision has already."""
+    unit = {"float16": 2.0 ** -10, "bfloat16": 2.0 ** -7}[precision]
+    x = np.float32([1 + 1.5 * unit, 1 + 2.5 * unit, 1 + 3 * unit, -1 - 1.25 * unit])
+    np.testing.assert_array_equal(gpu_workloads.rounded(x, precision), np.float32([1 + 2 * unit, 1 + 2 * unit, 1 + 3 * unit, -1 - unit]))
+
+
+def test_every_gpu_workload_is_complete():
+    for w in gpu_workloads.WORKLOADS.values():
+        assert {"graphflow", "torch", "jax"} <= set(w.functions) <= set(gpu_workloads.SIDES) and w.group and w.precision in w.name
+        if w.kind != "step":
+            inputs = w.make_inputs(True)
+            assert w.expected(*inputs) is not None and sum(a.size for a in inputs) < 1 << 18

@@ -231,6 +231,7 @@ class DevicePlan(Plan):
         self.adopted: dict[ir.Buffer, Operation] = {}
         self.fixed = {b: array for p in self.programs for b, array in p.arrays.items()}
         self._variables()
+        self._final_places()
         kinds = {b: c.inputs[t][0] for b, t in c.tensor_of.items() if t in c.inputs}
         inputs = [b for b, kind in kinds.items() if kind != "variable" and b not in self.alias and b not in self.fixed]
         outputs = [b for b in dict.fromkeys(c.buffers[t] for t in c.program.outputs if t in c.buffers)
@@ -238,7 +239,8 @@ class DevicePlan(Plan):
         self._boxes([b for b in inputs if b in self.away], [b for b in outputs if b.dtype.kind != "s"])
         here, there = [], []
         for b in self.shape:
-            if b in self.alias or b in self.fixed or b in self.placed or kinds.get(b) == "variable" or b.dtype.kind == "s":
+            elsewhere = b in self.alias or b in self.fixed or b in self.placed or b in self.direct
+            if elsewhere or kinds.get(b) == "variable" or b.dtype.kind == "s":
                 continue
             if b in kinds:
                 here.append((b, self.nbytes(b), -1, end))
@@ -295,6 +297,20 @@ class DevicePlan(Plan):
             if b in self.away:
                 self.mirrors[b] = mirror = self._mirror(what, value.shape, value.dtype)
                 self.there[b] = mirror.address
+
+    def _final_places(self) -> None:
+        """Final values are computed in the memory of their variable, if nothing reads its old value and nothing in the step can fail."""
+        c, self.direct = self.compiled, {}
+        if any(u.launch is None and u.cluster.kind != "blank" or u.launch is not None and u.launch.checks for u in c.units):
+            return
+        read = {what for t, (kind, what) in c.inputs.items() if kind == "variable" and t in c.buffers}
+        for var, t in c.program.writes:
+            b = c.buffers[t]
+            root, old = self.alias.get(b, b), self.store.values.get(var)
+            mine = root in self.made_away and root not in self.here and root not in self.fixed and root not in self.mirrors
+            if mine and var not in read and old is not None and old.shape == self.shape[root] and old.dtype == b.dtype.np:
+                self.mirrors[root] = mirror = self._mirror(var, old.shape, old.dtype)
+                self.there[root], self.direct[root] = mirror.address, var
 
     def _mirror(self, var: Operation, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
         found = self.store.mirrors.get(var)
@@ -380,6 +396,9 @@ class DevicePlan(Plan):
             if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
                 if root in self.made_away:
                     self.kept_away.append((var, root))
+                continue
+            if self.direct.get(root) is var:
+                self.kept_away.append((var, root))
                 continue
             old = self.store.values.get(var)
             same = old is not None and b.dtype.kind != "s" and old.shape == self.shape[b]

@@ -1,0 +1,471 @@
+"""The process of one side of gpu.py: reads commands as JSON lines, answers each with one JSON line, like worker.py.
+
+    {"do": "prepare", "workload": ..., "inputs": FILE, "result": FILE, "quick": ...}  ->  {"facts": {...}}
+    {"do": "round"}     ->  {"device": seconds a call on the device, or null, "wall": seconds of a call that waits, on the host}
+    {"do": "about"}     ->  {"versions": text}
+
+Runs in the peer's interpreter: it imports that library and NumPy, nothing else. `DEVICE` is "gpu" or "cpu"; the second is only for
+trying the programs where there is no GPU.
+"""
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+DEVICE = "GRAPHFLOW_BENCH_DEVICE"
+ROUND_SECONDS, MOST = 0.05, 500  # of the queued calls of a round, and how many there are at most
+SAMPLED = 1 << 20  # elements of a large result that are compared
+SMALL = 4096  # bytes: larger results stay on the device
+
+
+# ---------------------------------------------------------------- libraries: how they are loaded, timed and read
+
+
+class Library:
+    """A library on one device: the module that programs get, how to wait and to time, and what its arrays hold."""
+
+    lib: Any
+
+    def __init__(self, device: str):
+        self.device = device
+        self.load()
+
+    def load(self) -> None:
+        raise NotImplementedError
+
+    def versions(self) -> str:
+        return getattr(self.lib, "__version__", "?")
+
+    @contextmanager
+    def settings(self, workload: Any) -> Iterator[Any]:
+        """Precision, and the module for the workload's program."""
+        yield self.lib
+
+    def wait(self, value: Any) -> None:
+        """Until `value`, the result of the last call, is there."""
+
+    def queued(self, step: Callable[[], Any], n: int) -> float | None:
+        """Seconds a call on the device, of `n` calls queued one after another."""
+        self.wait(step())
+        start = time.perf_counter()
+        for _ in range(n):
+            value = step()
+        self.wait(value)
+        return (time.perf_counter() - start) / n
+
+    def array(self, value: Any) -> np.ndarray:
+        return np.asarray(value)
+
+    def forget(self) -> None:
+        """Gives memory back after a workload."""
+        gc.collect()
+
+
+class Torch(Library):
+    def load(self) -> None:
+        import torch
+
+        self.torch, self.where = torch, "cuda" if self.device == "gpu" else "cpu"
+        if self.device == "gpu" and not torch.cuda.is_available():
+            raise RuntimeError("this PyTorch finds no CUDA device")
+        torch.set_default_device(self.where)
+        torch.backends.cudnn.benchmark = True
+        self.lib = Placed(torch, lambda a: torch.from_numpy(np.ascontiguousarray(a)).to(self.where))
+
+    def versions(self) -> str:
+        cuda = f", CUDA {self.torch.version.cuda}, cuDNN {self.torch.backends.cudnn.version()}" if self.device == "gpu" else ""
+        return self.torch.__version__ + cuda
+
+    @contextmanager
+    def settings(self, workload: Any) -> Iterator[Any]:
+        low = workload.precision == "tf32"
+        self.torch.set_float32_matmul_precision("high" if low else "highest")
+        self.torch.backends.cudnn.allow_tf32 = low
+        self.torch.set_grad_enabled(workload.kind == "step")
+        yield self.lib
+
+    def wait(self, value: Any) -> None:
+        if self.where == "cuda":
+            self.torch.cuda.synchronize()
+
+    def queued(self, step: Callable[[], Any], n: int) -> float | None:
+        if self.where != "cuda":
+            return super().queued(step, n)
+        first, second = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        for _ in range(n):
+            step()
+        second.record()
+        second.synchronize()
+        return first.elapsed_time(second) * 1e-3 / n
+
+    def array(self, value: Any) -> np.ndarray:
+        if not hasattr(value, "detach"):
+            return np.asarray(value)
+        value = value.detach()
+        return (value.float() if value.is_floating_point() else value).cpu().numpy()
+
+    def forget(self) -> None:
+        self.torch._dynamo.reset()
+        gc.collect()
+        if self.where == "cuda":
+            self.torch.cuda.empty_cache()
+
+
+class Placed:
+    """PyTorch with a `from_numpy` that puts arrays on the device, so that the programs of the CPU tables run there."""
+
+    def __init__(self, torch: Any, from_numpy: Callable[[np.ndarray], Any]):
+        self._torch, self.from_numpy = torch, from_numpy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._torch, name)
+
+
+class Jax(Library):
+    def load(self) -> None:
+        import jax
+
+        self.lib = jax
+        there = jax.default_backend()
+        if self.device == "gpu" and there != "gpu":
+            raise RuntimeError(f"this JAX finds no CUDA device, only {there}; pip install 'jax[cuda13]'")
+
+    @contextmanager
+    def settings(self, workload: Any) -> Iterator[Any]:
+        with self.lib.default_matmul_precision("tensorfloat32" if workload.precision == "tf32" else "highest"):
+            yield self.lib
+
+    def wait(self, value: Any) -> None:
+        self.lib.block_until_ready(value)
+
+    def array(self, value: Any) -> np.ndarray:
+        value = np.asarray(value)
+        return value if value.dtype.kind in "iub" else value.astype(np.float32)
+
+    def forget(self) -> None:
+        self.lib.clear_caches()
+        gc.collect()
+
+
+class Cupy(Library):
+    """CuPy; NumPy takes its place where programs are only tried on the CPU."""
+
+    def load(self) -> None:
+        if self.device == "gpu":
+            import cupy  # type: ignore[import-not-found]
+
+            cupy.cuda.runtime.getDeviceCount()
+            self.lib = cupy
+        else:
+            self.lib = np
+
+    def versions(self) -> str:
+        return self.lib.__version__ if self.device == "gpu" else f"NumPy {np.__version__} runs its programs"
+
+    def wait(self, value: Any) -> None:
+        if self.device == "gpu":
+            self.lib.cuda.get_current_stream().synchronize()
+
+    def queued(self, step: Callable[[], Any], n: int) -> float | None:
+        if self.device != "gpu":
+            return super().queued(step, n)
+        first, second = self.lib.cuda.Event(), self.lib.cuda.Event()
+        first.record()
+        for _ in range(n):
+            step()
+        second.record()
+        second.synchronize()
+        return self.lib.cuda.get_elapsed_time(first, second) * 1e-3 / n
+
+    def array(self, value: Any) -> np.ndarray:
+        return value.get() if hasattr(value, "get") else np.asarray(value)
+
+    def forget(self) -> None:
+        gc.collect()
+        if self.device == "gpu":
+            self.lib.get_default_memory_pool().free_all_blocks()
+
+
+class Graphflow(Library):
+    """GraphFlow.  Its device time is that of the recorded graphs of a step, each launched `n` times between two events."""
+
+    def load(self) -> None:
+        import graphflow
+
+        self.lib = graphflow
+
+    @contextmanager
+    def settings(self, workload: Any) -> Iterator[Any]:
+        from graphflow.flags import flags
+
+        self.kernels_only = workload.kernels_only
+        self.lib.reset_default_graph()
+        with flags.override(tf32=int(workload.precision == "tf32"), hoist=int(not workload.resident), early=0):
+            yield Resident(self.lib) if workload.resident else self.lib
+
+    def queued(self, step: Callable[[], Any], n: int) -> float | None:
+        from graphflow.runtime.cuda import plan
+
+        for _ in range(3):  # queued, recorded, replayed
+            step()
+        times: list[float] = []
+
+        def run(segment: Any) -> None:
+            replay = self.kernels(segment) if self.kernels_only else segment.graph
+            with segment.device.timed() as seconds:
+                for _ in range(n):
+                    replay()
+            segment.device.synchronize(segment.label)
+            times.append(seconds() / n)
+        before, plan.Segment.run = plan.Segment.run, run  # type: ignore[method-assign]
+        try:
+            step()
+        finally:
+            plan.Segment.run = before  # type: ignore[method-assign]
+        return sum(times) if times else None
+
+    @staticmethod
+    def kernels(segment: Any) -> Callable[[], None]:
+        """The launches of a segment, without its copies, as a graph of their own."""
+        found = segment.__dict__.get("bench_kernels")
+        if found is None:
+            with segment.device.capture("kernels") as recording:
+                for what, act in segment.work:
+                    if not isinstance(what, str):
+                        act()
+            found = segment.bench_kernels = recording.graph
+        return found
+
+    def array(self, value: Any) -> np.ndarray:
+        return value.fetch() if isinstance(value, Kept) else np.asarray(value)
+
+    def forget(self) -> None:
+        from graphflow.runtime.cuda import device
+
+        self.lib.reset_default_graph()
+        gc.collect()
+        if self.device == "gpu":
+            for found in device.devices():
+                found.trim()
+
+
+class Kept:
+    """A result that stays on the device, in a variable."""
+
+    def __init__(self, session: Any, variable: Any):
+        self.session, self.variable = session, variable
+
+    def fetch(self) -> np.ndarray:
+        return self.session.run(self.variable)
+
+
+class Resident:
+    """GraphFlow with placeholders that are variables, filled when a value is first fed, and results that stay on the device.
+
+    So the programs of the CPU tables, which feed and fetch, work on arrays that are there, as those of the other libraries do.
+    """
+
+    def __init__(self, tf: Any):
+        self._tf, self.source = tf, {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tf, name)
+
+    def placeholder(self, dtype: Any, shape: Any = None, name: str | None = None) -> Any:
+        return self.variable(dtype, shape)
+
+    def variable(self, dtype: Any, shape: Any) -> Any:
+        tf = self._tf
+        given = tf.placeholder(dtype, shape)
+        made = tf.Variable(given, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+        self.source[made] = given
+        return made
+
+    def Session(self, *args: Any, **options: Any) -> ResidentSession:
+        return ResidentSession(self, self._tf.Session(*args, **options))
+
+
+class ResidentSession:
+    def __init__(self, tf: Resident, session: Any):
+        self.tf, self.session = tf, session
+        self.fed: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def put(self, given: dict[Any, Any]) -> dict[Any, Any]:
+        """Fills variables that stand for placeholders, and returns the other feeds."""
+        for v, value in given.items():
+            if v in self.tf.source and self.fed.get(v) is not value:
+                self.session.run(v.initializer, {self.tf.source[v]: value})
+                self.fed[v] = value
+        return {t: value for t, value in given.items() if t not in self.tf.source}
+
+    def run(self, fetches: Any, feed_dict: Any = None, **options: Any) -> Any:
+        return self.session.run(fetches, self.put(feed_dict or {}) or None, **options)
+
+    def make_callable(self, fetches: Any, feed_list: Sequence[Any] = ()) -> Callable[..., Any]:
+        many = isinstance(fetches, (list, tuple))
+        asked, results = [], []
+        for t in fetches if many else [fetches]:
+            if isinstance(t, self.tf.Tensor) and t.shape.num_elements() * t.dtype.size > SMALL:
+                v = self.tf.variable(t.dtype, t.shape)
+                self.session.run(v.initializer, {self.tf.source.pop(v): np.zeros(t.shape.as_list(), "f4" if t.dtype.is_floating else "i4")})
+                asked.append(self.tf.assign(v, t).op)
+                results.append(Kept(self.session, v))
+            else:
+                asked.append(t)
+                results.append(None)
+        run, put = self.session.make_callable(asked), self.put
+
+        def call(*values: Any) -> Any:
+            if call.given is None or any(a is not b for a, b in zip(call.given, values)):
+                put(dict(zip(feed_list, values)))
+                call.given = values
+            out = [kept or value for kept, value in zip(results, run())]
+            return out if many else out[0]
+        call.given = None  # type: ignore[attr-defined]
+        return call
+
+
+class Copy(Library):
+    """The yardstick: as many bytes as the workload moves, half of them read and half written, by the driver's own copy."""
+
+    def load(self) -> None:
+        self.there: list[Any] = []
+        if self.device == "gpu":
+            from graphflow.runtime.cuda import device
+
+            self.gpu = device.devices()[0]
+
+    def program(self, moved: float) -> Callable[[], Any]:
+        n = max(int(moved) // 2, 1)
+        if self.device != "gpu":
+            source, target = np.ones(n, np.uint8), np.zeros(n, np.uint8)
+            return lambda: np.copyto(target, source)
+        self.there = [self.gpu.allocate(n) for _ in range(2)]
+        self.gpu.fill(self.there[0], 1, n)
+        return lambda: self.gpu.copy(self.there[1], self.there[0], n)
+
+    def queued(self, step: Callable[[], Any], n: int) -> float | None:
+        if self.device != "gpu":
+            return super().queued(step, n)
+        with self.gpu.timed() as seconds:
+            for _ in range(n):
+                step()
+        self.gpu.synchronize("copies")
+        return seconds() / n
+
+    def wait(self, value: Any) -> None:
+        if self.device == "gpu":
+            self.gpu.synchronize("copies")
+
+    def versions(self) -> str:
+        return ""
+
+    def forget(self) -> None:
+        while self.there:
+            self.gpu.free(self.there.pop())
+        if self.device == "gpu":
+            self.gpu.trim()
+
+
+LIBRARIES = {"graphflow": Graphflow, "torch": Torch, "torchcompile": Torch, "jax": Jax, "cupy": Cupy, "copy": Copy}
+
+
+# ---------------------------------------------------------------- the worker
+
+
+def flat(value: Any) -> list[Any]:
+    return [a for v in value for a in flat(v)] if isinstance(value, (list, tuple)) else [] if value is None else [value]
+
+
+def sampled(a: np.ndarray) -> np.ndarray:
+    """Large results by a million of their elements, spread by a stride that is no multiple of a power of two."""
+    a = np.asarray(a)
+    return a if a.size <= SAMPLED else a.reshape(-1)[::a.size // SAMPLED | 1].copy()
+
+
+class Worker:
+    def __init__(self, side: str, device: str):
+        self.side, self.library = side, LIBRARIES[side](device)
+        self.open = ExitStack()
+        self.step: Callable[[], Any] | None = None
+
+    def about(self) -> dict[str, Any]:
+        return {"versions": self.library.versions()}
+
+    def prepare(self, workload: str, inputs: str, result: str, quick: bool) -> dict[str, Any]:
+        """Makes the workload's program, runs it once and saves its results."""
+        self.end()
+        w = importlib.import_module("benchmarks.gpu_workloads").WORKLOADS[workload]
+        with np.load(inputs) as file:
+            arrays = [file[name] for name in file.files]
+        if isinstance(self.library, Copy):
+            self.step = self.library.program(w.amount(*arrays)[1])
+            return {"facts": {}}
+        lib = self.open.enter_context(self.library.settings(w))
+        made = w.functions[self.side](lib, *arrays)
+        self.step, facts = made if isinstance(made, tuple) else (made, {})
+        start = time.perf_counter()
+        results = [self.library.array(a) for a in flat(facts.pop("check", self.step)())]
+        first = time.perf_counter() - start
+        results = w.digest(arrays, results) if w.digest else results
+        np.savez(result, *[sampled(a) for a in results])
+        self.kind = w.kind
+        return {"facts": {"first_call": first}}
+
+    def end(self) -> None:
+        """Forgets the workload and its memory."""
+        self.step, self.calls = None, 0
+        self.open.close()
+        self.library.forget()
+
+    def round(self) -> dict[str, float | None]:
+        assert self.step is not None
+        if not self.calls:  # also warms up
+            once = min(self.waited(1) for _ in range(3))
+            self.calls = min(max(int(ROUND_SECONDS / max(once, 1e-9)), 3), MOST)
+        gc.collect()
+        gc.disable()
+        try:
+            return {"device": self.library.queued(self.step, self.calls), "wall": self.waited(self.calls)}
+        finally:
+            gc.enable()
+
+    def waited(self, n: int) -> float:
+        """Seconds of a call, each waited for before the next."""
+        step, wait = self.step, self.library.wait
+        start = time.perf_counter()
+        for _ in range(n):
+            wait(step())  # type: ignore[misc]
+        return (time.perf_counter() - start) / n
+
+
+def main(side: str) -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints must not look like an answer
+    worker: Worker | None = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            worker = worker or Worker(side, os.environ.get(DEVICE, "gpu"))
+            answer = getattr(worker, command.pop("do"))(**command) or {}
+        except Exception as problem:
+            text = str(problem).strip().splitlines() or [""]
+            answer = {"error": f"{type(problem).__name__}: {text[0]}"[:300]}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

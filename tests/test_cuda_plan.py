@@ -1,0 +1,95 @@
+"""Where a plan of a GPU computes, and what it copies.  On the emulated GPU."""
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.flags import flags
+from graphflow.testing import emulated_gpu
+
+N = 1000
+
+
+@pytest.fixture
+def gpu():
+    with emulated_gpu() as driver, flags.override(early=0, interpret=0):
+        yield driver
+
+
+def moved(gpu, step):
+    """Bytes that the copies of a run move, by their direction."""
+    step()
+    step()
+    before = dict(gpu.nbytes)
+    step()
+    return {k: n - before.get(k, 0) for k, n in gpu.nbytes.items() if n != before.get(k, 0)}
+
+
+def made(*arrays):
+    v = [tf.Variable(a) for a in arrays]
+    sess = tf.Session()
+    sess.run(tf.global_variables_initializer())
+    return sess, *v
+
+
+X = np.linspace(-2, 2, N).astype(np.float32)
+
+
+def test_a_final_value_is_computed_in_its_variable(gpu):
+    sess, x, out = made(X, np.zeros_like(X))
+    step = sess.make_callable(tf.assign(out, tf.exp(x)).op)
+    assert moved(gpu, step) == {}
+    np.testing.assert_allclose(sess.run(out), np.exp(X), rtol=1e-6)
+    sess.run(tf.assign(x, -X))
+    step()
+    np.testing.assert_allclose(sess.run(out), np.exp(-X), rtol=1e-6)
+    sess.run(tf.assign(out, X))  # on the host or the device, a later write is seen
+    np.testing.assert_array_equal(sess.run(out), X)
+    step()
+    np.testing.assert_allclose(sess.run(out), np.exp(-X), rtol=1e-6)
+
+
+def test_not_where_the_old_value_is_read(gpu):
+    sess, x, out = made(X, 2 * X)
+    y = tf.reverse(out, [0]) + x
+    step = sess.make_callable([tf.assign(out, y).op, tf.reduce_sum(out)])
+    value = 2 * X
+    for _ in range(3):
+        step()
+        value = value[::-1] + X
+    np.testing.assert_allclose(sess.run(out), value, rtol=1e-6)
+
+
+def test_two_variables_of_one_value(gpu):
+    sess, x, a, b = made(X, np.zeros_like(X), np.zeros_like(X))
+    y = tf.exp(x)
+    step = sess.make_callable([tf.assign(a, y).op, tf.assign(b, y).op])
+    assert moved(gpu, step) == {"copy": X.nbytes}
+    np.testing.assert_array_equal(*sess.run([a, b]))
+    np.testing.assert_allclose(sess.run(a), np.exp(X), rtol=1e-6)
+
+
+def test_a_step_that_fails_changes_nothing(gpu):
+    sess, x, out = made(X, np.zeros_like(X))
+    ids = tf.placeholder(tf.int32, [N])
+    step = sess.make_callable([tf.assign(out, tf.gather(x, ids)).op], [ids])
+    step(np.arange(N))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        step(np.arange(N) + 1)
+    np.testing.assert_array_equal(sess.run(out), X)
+
+
+def test_hoist_0_computes_everything_at_each_run(gpu):
+    """A value that follows from a variable which nothing writes is kept, or made again."""
+    def launches():
+        with tf.Graph().as_default():
+            sess, x, out = made(X.reshape(10, 100), np.zeros(10, np.float32))
+            kept = tf.nn.softmax(tf.matmul(x, x, transpose_b=True))
+            step = sess.make_callable(tf.assign(out, tf.reduce_sum(tf.matmul(kept, kept), 1)).op)
+            step()
+            step()
+            before = gpu.counters.launches
+            step()
+            return gpu.counters.launches - before
+    with flags.override(hoist=0):
+        everything = launches()
+    assert 0 < launches() < everything
