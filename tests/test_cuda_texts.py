@@ -16,8 +16,9 @@ def kernel(p0, p1, s0):
 """
 
 
-@pytest.mark.parametrize("capability, target", [((8, 0), "sm_80"), ((8, 6), "sm_86"), ((8, 8), "sm_87"), ((8, 9), "sm_89"), ((9, 0), "sm_90"),
-                                                ((10, 0), "sm_90"), ((10, 3), "sm_90"), ((12, 1), "sm_90"), ((31, 0), "sm_90")])
+@pytest.mark.parametrize("capability, target", [
+    ((8, 0), "sm_80"), ((8, 6), "sm_86"), ((8, 8), "sm_87"), ((8, 9), "sm_89"), ((9, 0), "sm_90"), ((10, 0), "sm_90"), ((10, 3), "sm_90"),
+    ((12, 1), "sm_90"), ((31, 0), "sm_90")])
 def test_every_gpu_has_a_target_that_llvm_and_old_drivers_know(capability, target):
     text = texts.ptx_of(TEXT, capability)
     assert text.startswith(f".version 7.8\n.target {target}\n") and "ld.global.nc.v4.b32" in text and "st.global.v4.b32" in text

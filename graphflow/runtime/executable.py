@@ -62,8 +62,8 @@ class Gpus:
         numbers = sorted(int(name[4:]) for name in compiled.gpus)
         if len(numbers) > 1 and not self.told:
             self.told = True
-            warnings.warn(f"ops of one request are placed on GPUs {', '.join(map(str, numbers))}: all of them run on GPU:{numbers[0]}, since "
-                          "a request uses one GPU. Run what belongs to another GPU by a request, or a session, of its own", stacklevel=2)
+            warnings.warn(f"ops of one request are placed on GPUs {', '.join(map(str, numbers))}: all of them run on GPU:{numbers[0]}, "
+                          "since a request uses one GPU. Run what belongs to another GPU by a request, or a session, of its own", stacklevel=2)
         return self.all[numbers[0]]
 
     def key(self, program: Program) -> tuple[Any, ...]:
