@@ -1,7 +1,10 @@
 """The emulated driver: what the runtime asks of a CUDA driver, its faults, and what it says of programs that misuse it."""
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,7 +289,8 @@ def test_launches_touch_only_what_they_are_given(gpu):
     prepared = gpu.prepare(made(gpu), "ppif", [arena, arena + 512, 70, 2.0])
     gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, 0)
     gpu.expect(prepared, [(arena, 256), (arena + 512, 280)])
-    with pytest.raises(ptx.OutOfBounds, match=r"(?s)outside the buffers of this launch, 256 bytes from the start of one of 256 \(6 threads\).*"
+    with pytest.raises(ptx.OutOfBounds,
+        match=r"(?s)outside the buffers of this launch, 256 bytes from the start of one of 256 \(6 threads\).*"
                                               r"thread \(64, 0, 0\)"):
         gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, 0)
     gpu.expect(prepared, [(arena, 280), (arena + 512, 280)])
@@ -298,3 +302,17 @@ def test_launches_touch_only_what_they_are_given(gpu):
     own = gpu.prepare(made(gpu, text, "kernel"), "p", [arena])
     gpu.expect(own, [(arena, 4)])  # the module's variables besides
     gpu.launch(own, (1, 1, 1), (1, 1, 1), 0, 0)
+
+
+def test_the_page_about_it():
+    """Every Python block of docs/ptx-emulator.md runs, one after the other."""
+    page = (Path(__file__).parents[1] / "docs" / "ptx-emulator.md").read_text()
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(block, "ptx-emulator.md", "exec"), names)
+    with pytest.raises(ptx.OutOfBounds) as caught:
+        ptx.run(names["text"].replace("@%p bra DONE;", ""), 4, 256, [names["x"], ptx.Out(names["out"]), 1000])
+    assert "    OutOfBounds: " + str(caught.value).replace("\n", "\n    ") in page
+    assert names["gpu"].counters.launches == 1 and names["counters"].launches == 1
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) <= set(dir(ptx))
+    assert {f.name for f in dataclasses.fields(ptx.Checks)} - {"counters"} <= set(re.findall(r"\| `(\w+)` \|$", page, re.M))

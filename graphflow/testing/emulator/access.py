@@ -73,7 +73,8 @@ def check(frame: Frame, ins: Instruction, region: Region, space: str, address: n
                           ins, lanes, bad)
 
 
-def _inside_buffers(frame: Frame, ins: Instruction, offsets: np.ndarray, low: int, high: int, width: int, lanes: np.ndarray | None) -> None:
+def _inside_buffers(frame: Frame, ins: Instruction, offsets: np.ndarray, low: int, high: int, width: int,
+                    lanes: np.ndarray | None) -> None:
     """Global accesses touch only what the launch was given, where that is known."""
     starts, ends = frame.launch.extents
     i = int(np.searchsorted(starts, low, "right")) - 1
@@ -86,8 +87,8 @@ def _inside_buffers(frame: Frame, ins: Instruction, offsets: np.ndarray, low: in
         where = _shown(frame, "global", offsets[first])
         near = int(at[first])
         beyond = f", {int(offsets[first] - starts[near])} bytes from the start of one of {ends[near] - starts[near]}" if near >= 0 else ""
-        raise frame.fault(OutOfBounds, f"global access of {width} bytes at {where:#x}: inside memory, but outside the buffers of this launch"
-                          f"{beyond} ({int(bad.sum())} threads)", ins, lanes, first)
+        raise frame.fault(OutOfBounds, f"global access of {width} bytes at {where:#x}: inside memory, but outside the buffers of this "
+                          f"launch{beyond} ({int(bad.sum())} threads)", ins, lanes, first)
 
 
 def _shown(frame: Frame, space: str, offset: int) -> int:
