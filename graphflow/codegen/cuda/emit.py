@@ -413,9 +413,9 @@ class Device(_Emitter):
         return self.launch((types.ceildiv(rows, per), 1, 1), max(team, 4 * WARP))
 
     def _meets(self, group: Sequence[Stage], before: Sequence[Sequence[Stage]]) -> bool:
-        """Whether a group reads memory that an earlier one of this kernel has written."""
+        """Whether a group reads or changes memory that an earlier one of this kernel has written."""
         written = {s.target for g in before for s in g if s.target.role != "tmp"}
-        return any(e.op == "at" and e.data in written for s in group for e in ir.walk(s.expr, *s.index))
+        return any(s.target in written or e.op == "at" and e.data in written for s in group for e in ir.walk(s.expr, *s.index))
 
     def _row(self, group: Sequence[Stage], later: Sequence[Sequence[Stage]]) -> None:
         if group[0].scan is not None:
