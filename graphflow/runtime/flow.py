@@ -488,6 +488,7 @@ class Rows:
             for v in part.units:
                 if v.prologue:
                     self.unit(v)
+        self.edge()
         begin = len(self.rows)
         self._rest(ask)
         out = self.jump(runner.JUMP_IF_FALSE, self.flag(u))
@@ -501,8 +502,12 @@ class Rows:
         for v in work.units:
             if v.closing:
                 self.unit(v)
+        self.edge()
         self.jump(runner.JUMP)[runner.AUX] = begin
         out[runner.AUX] = len(self.rows)
+
+    def edge(self) -> None:
+        """At the begin and the end of each iteration."""
 
     def _rest(self, part: Any) -> None:
         for v in part.units:

@@ -76,6 +76,7 @@ class Segment:
         self.steps: list[tuple[Unit | str, Callable[[], Callable[[], None] | None]]] = []  # for what; makes it for the addresses of a run
         self.units: list[Unit] = []
         self.checks = False
+        self.commits = False  # whether it changes variables
         self.forms: dict[Any, _Form] = {}
 
     def launch(self, u: Unit) -> None:
@@ -85,6 +86,7 @@ class Segment:
             self.plan.checked.append(u)
             self.checks = True
         self.units.append(u)
+        self.commits |= u.commits
         self.add(u, lambda: self.plan.call(u, base))
 
     def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
@@ -183,6 +185,7 @@ class DevicePlan(Plan):
             return self.alias.get(b, b)
 
         links: list[tuple[ir.Buffer, ir.Buffer]] = []
+        fetched = self._fetched_variables()
         for c in self.programs:
             for u in c.units:
                 if u.nest is not None:
@@ -205,7 +208,7 @@ class DevicePlan(Plan):
         for var, t in self.compiled.program.writes:
             b = self.compiled.buffers[t]
             old = self.store.values.get(var)
-            if old is None or old.shape != self.shape[b] or self.alias.get(b, b) not in self.made_away:
+            if old is None or old.shape != self.shape[b] or self.alias.get(b, b) not in self.made_away or var in fetched:
                 self.here.add(self.alias.get(b, b))
                 self.shared.add(self.alias.get(b, b))
         changed = True
@@ -262,10 +265,20 @@ class DevicePlan(Plan):
         base = self._take(self.device_bytes)
         for key, at in deep.items():
             self.there[key] = base + at  # type: ignore[index]
+        self._clear_blanks()
         for b, array in self.fixed.items():
             self._pin(b, array)
             if b in self.away:
                 self.there[b] = self._constant(array)
+
+    def _clear_blanks(self) -> None:
+        """Memory without content is cleared once: whole arrays are copied before all of their elements have been made."""
+        for c in self.programs:
+            for u in c.units if self.device_bytes else ():
+                if u.cluster.kind == "blank":
+                    b = self.alias.get(u.writes[0], u.writes[0])
+                    if b in self.there:
+                        self.device.fill(self.there[b], 0, self.nbytes(b))
 
     def _take(self, nbytes: int) -> int:
         if nbytes:
@@ -365,6 +378,7 @@ class DevicePlan(Plan):
             rows.append([runner.JUMP] + [0] * 5 + [1, 0])
             for u in prologue:
                 made.unit(u)
+            made.shown(set(made.newer))
             made.flush()
             self.start = len(rows) - 1
         made.begin()
@@ -384,11 +398,16 @@ class DevicePlan(Plan):
         self.code = np.array(rows, np.int64).reshape(-1)
         self.halt = len(rows) - 1
 
+    def _fetched_variables(self) -> set[Any]:
+        """Variables whose old value is a result."""
+        c = self.compiled
+        return {c.inputs[t][1] for t in c.program.roots() if t in c.inputs and c.inputs[t][0] == "variable"}
+
     def _final_values(self, made: _Rows) -> None:
         """Final values of variables that were not computed in their memory are copied there, after every check."""
         c = self.compiled
         self.replaced, self.kept_away = [], []
-        fetched = {c.inputs[t][1] for t in c.program.roots() if t in c.inputs and c.inputs[t][0] == "variable"}
+        fetched = self._fetched_variables()
         for var, t in c.program.writes:
             b = c.buffers[t]
             root = self.alias.get(b, b)
@@ -504,7 +523,7 @@ class DevicePlan(Plan):
     # -- running
 
     def _bound(self) -> Callable[[int], int]:
-        native, state, segments = super()._bound(), self.state, self.segments
+        native, segments = runner.bind(self.code, self.state), self.segments
         if list(segments) == [0] and self.halt == 1:
             only = segments[0]
 
@@ -513,19 +532,36 @@ class DevicePlan(Plan):
                 return 0 if self._ended(0, only) else 1
 
             return go
+        return lambda pc: self._alternate(native, pc, None)
 
-        def mixed(pc: int) -> int:
-            while True:
-                pc = native(pc)
-                if state[runner.REASON] != runner.AT_HOST or pc not in segments:
-                    return pc
-                segment = segments[pc]
-                segment.run()
-                if self._ended(pc, segment):
-                    return pc
-                pc += 1
+    def patiently(self, pc: int, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
 
-        return mixed
+        def native(pc: int) -> int:
+            left = None if end is None else max(end - time.monotonic(), 0.0)
+            return runner.execute_interruptible(self.code, pc, self.state, left)
+
+        return self._alternate(native, pc, end)
+
+    def _alternate(self, native: Callable[[int], int], pc: int, end: float | None) -> int:
+        """Instructions of the host and segments in turn.  After `end` it stops between two, unless variables have changed."""
+        state, segments = self.state, self.segments
+        while True:
+            pc = native(pc)
+            if state[runner.REASON] == runner.PAUSED:  # Python looks around
+                continue
+            segment = segments.get(pc) if state[runner.REASON] == runner.AT_HOST else None
+            if segment is None:
+                return pc
+            if end is not None and time.monotonic() > end and not state[runner.COMMITTED]:
+                state[runner.REASON] = runner.INTERRUPTED
+                return pc
+            if segment.commits:
+                state[runner.COMMITTED] = 1
+            segment.run()
+            if self._ended(pc, segment):
+                return pc
+            pc += 1
 
     def _ended(self, pc: int, segment: Segment) -> bool:
         """Whether a check has failed; the state says which."""
@@ -536,9 +572,6 @@ class DevicePlan(Plan):
         self.unit_at[pc] = self.checked[number // CHECKS - 1]
         self.state[runner.REASON], self.state[runner.CHECK] = runner.CHECK_FAILED, number % CHECKS
         return True
-
-    def patiently(self, pc: int, timeout: float | None = None) -> int:
-        return self.go(pc)
 
     def _settle(self) -> None:
         """Brings variables where they are read, in their newest value."""
@@ -564,11 +597,18 @@ class DevicePlan(Plan):
 
 
 class _Rows(flow.Rows):
-    """Instructions with segments among them."""
+    """Instructions with segments among them.
+
+    What a device has made is copied to the host before the host reads it, what the host has made goes to the device at once; so the
+    values on a device are always right, and `newer` holds the buffers whose values on the host may be old.
+    """
 
     def __init__(self, plan: DevicePlan, *rest: Any):
         super().__init__(plan, *rest)
         self.open: Segment | None = None
+        self.newer: set[ir.Buffer] = set()
+        self.inside: set[ir.Buffer] = set()  # what the host reads in the innermost loop around
+        self.decided: dict[Operation, set[ir.Buffer]] = {}  # what was newer when a loop or branch went its way
 
     def segment(self) -> Segment:
         if self.open is None:
@@ -601,6 +641,8 @@ class _Rows(flow.Rows):
         """At the end: results come to the host."""
         plan = self.plan
         block, base, nbytes = plan.boxes[1]
+        asked = [t for t in plan.compiled.program.outputs if t in plan.compiled.buffers]
+        self.shown({*self.roots([*asked, *(b for _, b in plan.replaced)], plan.compiled)} - plan.placed)
         segment = self.segment()
         if nbytes > ALIGN:
             segment.add("copy to the host", partial(self._outputs, block, base))
@@ -629,28 +671,31 @@ class _Rows(flow.Rows):
         device = self.plan.device
         segment.add("copy to the host", lambda: partial(device.copy_out, block, base))
 
+    def shown(self, buffers: Iterable[ir.Buffer]) -> None:
+        """Copies to the host what it is about to read."""
+        plan = self.plan
+        for b in [b for b in buffers if b in self.newer]:
+            if plan.nbytes(b):
+                self._out(self.segment(), plan.views[b], plan.there[b])
+            self.newer.discard(b)
+
     def roots(self, buffers: Iterable[Any], home: Any) -> list[ir.Buffer]:
         found = [home.buffers.get(x) if isinstance(x, Tensor) else x for x in buffers]
         return list(dict.fromkeys(self.plan.alias.get(b, b) for b in found if b is not None))
 
     def unit(self, u: Unit) -> None:
         plan = self.plan
-        if u.launch is not None:
-            segment = self.segment()
-            segment.launch(u)
-            for b in self.roots(u.writes, u.home):
-                if b in plan.here and b not in plan.placed and plan.nbytes(b):
-                    self._out(segment, plan.views[b], plan.there[b])
-            return
         if u.cluster.kind == "blank":
             return
-        if u.nest is not None:
-            self.flush()
-            super().unit(u)
+        if u.launch is not None:
+            self.segment().launch(u)
+            self.newer.update(b for b in self.roots(u.writes, u.home) if b in plan.here)
             return
+        if u.nest is None:  # what it writes, it may write in part
+            self.shown(self.roots([*u.reads, *u.writes], u.home))
         self.flush()
         super().unit(u)
-        for b in self.roots(u.writes, u.home):
+        for b in self.roots(u.writes, u.home) if u.nest is None else ():
             if b in plan.away:
                 self._in(b)
 
@@ -663,10 +708,13 @@ class _Rows(flow.Rows):
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
         plan = self.plan
         n = plan.nbytes(target)
-        if target in plan.away and n and target.dtype.kind != "s":
+        if target in plan.away and target.dtype.kind != "s":
             device = plan.device
-            self.segment().add("copy", lambda: partial(device.copy, plan.at(target), plan.at(source), n))
-        if target in plan.here or target.dtype.kind == "s":
+            if n:
+                self.segment().add("copy", lambda: partial(device.copy, plan.at(target), plan.at(source), n))
+            self.newer.update({target} & plan.here)
+        else:
+            self.shown([source])
             self.flush()
             super().move(target, source)
 
@@ -675,6 +723,7 @@ class _Rows(flow.Rows):
         plan, segment = self.plan, self.segment()
         if not nbytes:
             return
+        segment.commits = True
         if not plan.guards:
             segment.add("copy", lambda: partial(plan.device.copy, to, source, nbytes))
             return
@@ -686,20 +735,50 @@ class _Rows(flow.Rows):
         self.flush()
         return super().jump(op, flag)
 
+    def flag(self, u: Unit) -> int:
+        self.shown(self.roots([u.nest.flag], u.home))  # type: ignore[union-attr]
+        self.decided[u.op] = set(self.newer)
+        return super().flag(u)
+
+    def read_inside(self, u: Unit) -> set[ir.Buffer]:
+        """What the host reads or changes inside a branch or loop."""
+        nest, plan = u.nest, self.plan
+        found = {*self.roots([nest.flag], u.home)}  # type: ignore[union-attr]
+        for part in nest.parts:  # type: ignore[union-attr]
+            for v in part.units:
+                if v.nest is not None:
+                    found |= self.read_inside(v)
+                elif v.launch is None and v.cluster.kind != "blank":
+                    found.update(self.roots([*v.reads, *v.writes], v.home))
+        for target, source in [pair for pairs in nest.results for pair in pairs]:  # type: ignore[union-attr]
+            found.update(b for b in self.roots([source], u.home) if plan.alias.get(target, target) not in plan.away)
+        return found
+
     def loop(self, u: Unit) -> None:
-        self.flush()
+        self.inside, outer = self.read_inside(u), self.inside
         super().loop(u)
+        self.newer |= self.decided[u.op]
+        self.inside = outer
+
+    def edge(self) -> None:
+        """Between iterations nothing is newer that the host reads in one."""
+        self.shown(self.inside)
+        self.flush()
 
     def branch(self, u: Unit) -> None:
         skip = self.jump(runner.JUMP_IF_FALSE, self.flag(u))
+        before, made = set(self.newer), set()
         for number, (part, results) in enumerate(zip(u.nest.parts, u.nest.results)):  # type: ignore[union-attr]
+            self.newer = set(before)
             self.program(part)
             for target, source in results:
                 self.move(self.plan.alias.get(target, target), self.plan.alias.get(source, source))
             self.flush()
+            made |= self.newer
             if number == 0:
                 end = self.jump(runner.JUMP)
                 skip[runner.AUX] = len(self.rows)
+        self.newer = made
         end[runner.AUX] = len(self.rows)
 
 
