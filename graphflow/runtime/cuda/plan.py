@@ -729,6 +729,7 @@ class _Rows(flow.Rows):
             return
         launch = copy_launch(nbytes)
         a, b = launch.buffers
+        plan.shape.update({a: a.sizes, b: b.sizes})
         segment.add("copy", lambda: plan.bound(launch, {a: source, b: to}, 0, True))
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
