@@ -401,6 +401,7 @@ def test_engines_that_round_or_are_not_deterministic_are_passed_over(machine):
     (lambda d: replace(d, epilogue="bias+swish"), "no epilogue"), (lambda d: replace(d, epilogue="relu+bias"), "no epilogue"),
     (lambda d: replace(d, kind="data", epilogue="bias"), "after the data gradient"),
     (lambda d: replace(d, y=replace(d.y, dtype=types.float16)), "a convolution of float16, float32"),
+    (lambda d: replace(d, pads=((1, 1), (1, 3))), "windows do not follow"), (lambda d: replace(d, pads=((-1, 3), (1, 1))), "do not follow"),
     (lambda d: replace(d, x=replace(d.x, sizes=(0, *d.x.sizes[1:]))), "x has no elements"),
     (lambda d: replace(d, w=replace(d.w, strides=(0, *d.w.strides[1:]))), "w is read with strides")])
 def test_what_cudnn_does_not_compute(machine, change, reason):

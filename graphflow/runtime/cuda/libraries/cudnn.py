@@ -162,6 +162,9 @@ def check(c: Convolution) -> None:
     names = {v.dtype.name for v in (c.x, c.w, c.y)}
     if len(names) != 1 or not names <= set(DATA):
         raise Refused(f"a convolution of {', '.join(sorted(names))}")
+    lines = zip(c.x.sizes[2:], c.w.sizes[2:], c.y.sizes[2:], c.pads, c.strides, c.dilations)
+    if any(min(pads) < 0 or windows != (n + sum(pads) - (taps - 1) * d - 1) // s + 1 for n, taps, windows, pads, s, d in lines):
+        raise Refused(f"{c.y.sizes[2:]} windows do not follow from {c.x.sizes[2:]} positions, {c.w.sizes[2:]} taps and padding {c.pads}")
     for name, v in (("x", c.x), ("w", c.w), ("y", c.y)):
         if 0 in v.sizes:
             raise Refused(f"{name} has no elements")
