@@ -62,8 +62,9 @@ class Gpus:
         numbers = sorted(int(name[4:]) for name in compiled.gpus)
         if len(numbers) > 1 and not self.told:
             self.told = True
-            warnings.warn(f"ops of one request are placed on GPUs {', '.join(map(str, numbers))}: all of them run on GPU:{numbers[0]}, "
-                          "since a request uses one GPU. Run what belongs to another GPU by a request, or a session, of its own", stacklevel=2)
+            named = ", ".join(map(str, numbers))
+            warnings.warn(f"ops of one request are placed on GPUs {named}: all run on GPU:{numbers[0]}, since a request uses one GPU. "
+                          "Run what belongs to another GPU by a request, or a session, of its own", stacklevel=2)
         return self.all[numbers[0]]
 
     def key(self, program: Program) -> tuple[Any, ...]:
@@ -461,6 +462,8 @@ class Fast:
         for put, value in zip(self.puts, values):
             if put(value):
                 return None
+        if self.plan.borrowed or self.plan.lent:
+            self.plan.lend({b: array.address for b, array in self.plan.borrowed.items()})
         drawn = self._draw() if self.counters else ()
         for b, positions, take in self.fresh:
             self.made[b], address = take()
@@ -529,13 +532,20 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
             return False
 
         return bind
-    view = plan.views[b]
+    view, borrowed = plan.views[b], plan.borrowed
 
     def put(value: Any) -> bool:
         array = value if type(value) is np.ndarray and value.dtype is dtype else convert(t, value)
-        if array.shape != shape or not isinstance(array, np.ndarray):
+        if array.shape != shape:
             return True
-        view[...] = array
+        if isinstance(array, np.ndarray):
+            if borrowed:
+                borrowed.pop(b, None)
+            view[...] = array
+            return False
+        if not plan.lends(b, array):
+            return True
+        borrowed[b] = array
         return False
 
     if shape != () or t.dtype.name not in _CELLS:
@@ -546,6 +556,8 @@ def _putter(exe: Executable, plan: Plan, t: Tensor, b: ir.Buffer) -> Callable[[A
     def put_number(value: Any) -> bool:
         if type(value) is plain or type(value) is np.ndarray and value.dtype is dtype and value.ndim == 0:
             cell.value = value
+            if borrowed:
+                borrowed.pop(b, None)
             return False
         return put(value)
 

@@ -574,6 +574,8 @@ class Plan:
         self.address: dict[ir.Buffer, int] = {}
         self.views: dict[ir.Buffer, np.ndarray] = {}
         self.late: dict[ir.Buffer, list[int]] = {}  # bound at each run: positions in the table
+        self.borrowed: dict[ir.Buffer, Any] = {}  # feeds that lie in the caller's memory on a device
+        self.lent: dict[ir.Buffer, int] = {}  # addresses of feeds and results there, in this run
         self.state = runner.make_state(threads)
         self._arena()
         self._instructions()

@@ -155,7 +155,6 @@ class DevicePlan(Plan):
         self.blocks: list[int] = []
         self.workspace = 0, 0
         self.form: Any = ()  # addresses of feeds and results that are the caller's own memory on the device
-        self.lent: dict[ir.Buffer, int] = {}
         self.done_by_library: list[Any] = []  # clusters
         self.libraries_used: dict[int, str] = {}  # by unit (its id), what computes it
         self.refused: dict[int, str] = {}  # and why no library does
@@ -423,7 +422,7 @@ class DevicePlan(Plan):
             same = old is not None and b.dtype.kind != "s" and old.shape == self.shape[b]
             if root in self.made_away and root in self.there and var not in fetched and same and b.dtype.kind != "s":
                 mirror = self._mirror(var, self.shape[b], b.dtype.np)
-                made.copy_guarded(mirror.address, self.there[root], self.nbytes(b))
+                made.copy_guarded(mirror.address, root, self.nbytes(b))
                 self.mirrors.setdefault(root, mirror)
                 self.kept_away.append((var, root))
             else:
@@ -718,19 +717,19 @@ class _Rows(flow.Rows):
             self.flush()
             super().move(target, source)
 
-    def copy_guarded(self, to: int, source: int, nbytes: int) -> None:
+    def copy_guarded(self, to: int, source: ir.Buffer, nbytes: int) -> None:
         """Copies a final value to a variable's memory, unless a check has failed."""
         plan, segment = self.plan, self.segment()
         if not nbytes:
             return
         segment.commits = True
         if not plan.guards:
-            segment.add("copy", lambda: partial(plan.device.copy, to, source, nbytes))
+            segment.add("copy", lambda: partial(plan.device.copy, to, plan.at(source), nbytes))
             return
         launch = copy_launch(nbytes)
         a, b = launch.buffers
         plan.shape.update({a: a.sizes, b: b.sizes})
-        segment.add("copy", lambda: plan.bound(launch, {a: source, b: to}, 0, True))
+        segment.add("copy", lambda: plan.bound(launch, {a: plan.at(source), b: to}, 0, True))
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
         self.flush()
