@@ -10,9 +10,10 @@ Knows Kernel IR and the spelling of words; knows no op and no driver (rank 4).
 """
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Mapping, Sequence
+from typing import Callable, Iterator, Mapping, Sequence
 
 from ... import types
 from ...types import DType, Size
@@ -23,16 +24,19 @@ from ..schedule import HEAVY, inner_axes, scatters
 from .launch import LIMIT, Launch
 
 THREADS = 256
-LANES = 4  # neighbouring elements of a thread: 16 bytes of float32
+WIDE = 16  # bytes of the widest access: what a thread's neighbouring elements fill
+LONG = 64  # operations in a kernel's expressions from which a thread takes 4 neighbours at most
 WARP = 32
-WARP_ROW = 1024  # columns up to which a warp takes a row
-REGISTERS = 64  # values of a row that a thread keeps
+TEAMS = WARP, 128, 256, 512, 1024  # threads that share a row
+REGISTERS = 48  # values of a row that a thread keeps
+TURNS = 32  # elements of a row that a thread takes, at most, written out one by one
 TOGETHER = 1 << 13  # elements of work up to which one block runs all stages of a kernel without outer axes
 PIECE = 1 << 13  # elements of a large fold that one block folds
 SHORT = 16  # elements of inner work up to which a thread takes a whole row
 BUSY = 1 << 16  # threads that keep a GPU busy
+BLOCKS = 264  # blocks that do: two for each processor
 MANY_ROWS = 1 << 14  # from which a thread scans a row alone
-BAND = 32  # rows that a thread folds, at least, where folds across rows are cut
+BAND = 16  # rows that a thread folds, at least, where folds across rows are cut
 SIDE = 32  # of a square
 _ARITHMETIC = {"add", "sub", "mul", "neg", "floordiv", "mod"}
 _COMPLEX = {**{op: f"c_{op}({{0}}, {{1}})" for op in ("add", "sub", "mul", "div", "eq")}, "ne": "c_eq({0}, {1}) == False",
@@ -149,25 +153,59 @@ def _bands(kernel: Kernel) -> list[Kernel]:
         return [kernel]
     if any(s.target.role == "part" and s.target.label == "partial" for s in kernel.stages):
         return [kernel]
-    alone = _by_thread(kernel)
     points, first, rest = _points(kernel.outer), folds[0].reduced[0], _points(folds[0].reduced[1:])
+    if first.bound is not None or points * 4 > BUSY:
+        return [kernel]
     long = types.hint(first.extent) or 0
-    if first.bound is not None or points * 4 > BUSY or long * rest < 8 * (BAND if alone else PIECE):
-        return [kernel]
-    band = max(BAND, -(-long * points // BUSY)) if alone else max(PIECE // rest, 1)
-    if long <= 2 * band:
-        return [kernel]
-    return schedule._in_bands(kernel, folds, first, band)
+    if _columns(kernel):
+        width = _width(kernel)
+        least, blocks = -(-BAND * THREADS // width // rest), points // width
+    else:
+        least, blocks = max((BAND if _by_thread(kernel) else PIECE) // rest, 1), points // THREADS if _by_thread(kernel) else points
+    band = max(least, -(-long * max(blocks, 1) // BLOCKS))
+    return [kernel] if long <= 2 * band else schedule._in_bands(kernel, folds, first, band)
 
 
 def _by_thread(kernel: Kernel) -> bool:
     """Whether one thread takes an outer point: loads run along the outer axes, or there is little to do inside."""
-    inside = max((_points(inner_axes(s, kernel)) for s in kernel.stages), default=1)
+    inside = _inside(kernel)
     if not kernel.outer or any(scatters(s) for s in kernel.stages):
         return bool(kernel.outer)
     if any(s.scan is not None for s in kernel.stages):
         return _points(kernel.outer) >= MANY_ROWS or len(kernel.stages) > 1
-    return inside <= SHORT or schedule._lane_is_vector(kernel)
+    return inside <= SHORT or _across(kernel) and not _columns(kernel)
+
+
+def _columns(kernel: Kernel) -> bool:
+    """Whether a block takes some neighbouring outer points, and its threads share what is inside: loads run along the outer axes."""
+    if not kernel.outer or any(scatters(s) or s.scan is not None for s in kernel.stages) or not _across(kernel):
+        return False
+    return _inside(kernel) > SHORT and _points(kernel.outer) < BUSY and not any(
+        a.bound is not None and ir.axes_in(a.bound) & {kernel.outer[-1]} for s in kernel.stages for a in inner_axes(s, kernel))
+
+
+def _inside(kernel: Kernel) -> int:
+    return max((_points(inner_axes(s, kernel)) for s in kernel.stages), default=1)
+
+
+def _across(kernel: Kernel) -> bool:
+    """Whether what is loaded and stored inside runs along the last outer axis rather than along the innermost ones."""
+    last, across, along = kernel.outer[-1], 0, 0
+    for s in kernel.stages:
+        inner = inner_axes(s, kernel)
+        if not inner:
+            continue
+        places = [e.args[0] for e in ir.walk(s.expr) if e.op == "at"] + ([] if s.combine else [s.index[0]])
+        for place in places:
+            if ir.axes_in(place) & set(inner):
+                across += simplify.stride(place, last) == 1
+                along += simplify.stride(place, inner[-1]) == 1
+    return across > along or across == along > 0 and _points(kernel.outer) > BUSY or across == along == 0 and schedule._lane_is_vector(kernel)
+
+
+def _width(kernel: Kernel) -> int:
+    """Neighbouring outer points that a block takes: a warp's, or as many as lie side by side."""
+    return min(WARP, 1 << (max(_points(kernel.outer[-1:]), 1) - 1).bit_length())
 
 
 # ---------------------------------------------------------------- forms
@@ -186,6 +224,8 @@ def _launch(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
         return Device(kernel, alias, wide).squares(*crossed) if crossed else Device(kernel, alias, wide).points()
     if not kernel.outer and len(kernel.stages) == 1 and not kernel.stages[0].axes:
         return Device(kernel, alias, wide).points()
+    if _columns(kernel):
+        return Device(kernel, alias, wide).columns()
     return Device(kernel, alias, wide).threads() if _by_thread(kernel) else Device(kernel, alias, wide).rows()
 
 
@@ -211,6 +251,12 @@ def _conditional(e: Expr, kernel: Kernel) -> bool:
     return any(x.op == "select" for s in kernel.stages for x in ir.walk(s.expr) if any(y is e for y in ir.walk(x)))
 
 
+def _threads(work: Size) -> int:
+    """Threads of a block: fewer where there is little work, so that all processors have some."""
+    n = types.hint(work)
+    return THREADS if n is None or n >= BLOCKS * THREADS else 128 if n >= BLOCKS * 128 else 64
+
+
 class Device(_Emitter):
     """The text of one launch."""
 
@@ -221,6 +267,9 @@ class Device(_Emitter):
         self.buffers = list(dict.fromkeys(roots))
         self.scope = {b: i for i, b in enumerate(self.buffers)}
         self.wide, self.loose = wide, set()
+        self.width = 0  # of a block that takes neighbouring points
+        self.rooms: dict[Buffer, str] = {}  # stack arrays that take what is stored later
+        self.fetched: set[Expr] = set()  # what the present neighbours were loaded for
         self.stack = [_Block("")]
         self.shared = 0
         for number, a in enumerate(dict.fromkeys([*kernel.outer, *[x for s in kernel.stages for x in s.axes]])):
@@ -229,37 +278,140 @@ class Device(_Emitter):
     # -- forms
 
     def points(self) -> Launch:
-        """A thread computes `LANES` neighbours in the row-major order of the outer axes."""
-        rows, total = self.kernel.outer, self.size(types.product(a.extent for a in self.kernel.outer))
-        lanes = LANES if (types.hint(types.product(a.extent for a in rows)) or 0) >= LANES else 1
-        self.place("first", f"({self.index_of('block()')} * {THREADS} + thread()) * {lanes}")
+        """A thread computes neighbours in the row-major order of the outer axes: as many as one access of 16 bytes holds."""
+        rows = self.kernel.outer
+        total = types.product(a.extent for a in rows)
+        lanes = self._lanes(rows[-1].extent if rows else 1, total)
+        whole = bool(rows) and isinstance(rows[-1].extent, int) and rows[-1].extent % lanes == 0
+        work = types.floordiv(total, lanes) if whole else types.floordiv(total + lanes * (lanes - 1), lanes)
+        threads = _threads(work)
+        self.place("quad", f"{self.index_of('block()')} * {threads} + thread()")
+        if not whole:
+            return self._ragged(total, lanes, threads)
+        if not isinstance(work, int) or work % threads:
+            self.open(f"if quad < {self.size(work)}:")
+        quads = Axis(rows[-1].extent // lanes, name="q")  # type: ignore[operator]
+        self.unflatten((*rows[:-1], quads), "quad")
         if lanes == 1:
-            self.open(f"if first < {total}:")
-            self._point("first")
-            self.close()
+            self.bind(rows[-1], self.axis_name[quads])
+            self._stages()
         else:
-            self.open(f"if first + {lanes} <= {total}:")
-            inside = rows and isinstance(rows[-1].extent, int) and rows[-1].extent % lanes == 0
-            if inside and len(rows) > 1:
-                self.unflatten(rows, "first")
-                start = self.axis_name[rows[-1]]
-            self.open(f"for u in unroll({lanes}):")
-            if inside and len(rows) > 1:
-                self.place(f"{start}u", f"{start} + u")
-                self.bind(rows[-1], f"{start}u")
-                self._stages()
-            else:
-                self.place("at", "first + u")
-                self._point("at")
+            self.neighbours(self.kernel.stages, rows[-1], quads, lanes, self._stages)
+        while len(self.stack) > 1:
             self.close()
+        return self.launch((types.ceildiv(work, threads), 1, 1), threads)
+
+    def _ragged(self, total: Size, lanes: int, threads: int) -> Launch:
+        """Points whose last axis is no multiple: neighbours across rows; what is left at the end is for threads of their own."""
+        n, rows = self.size(total), self.kernel.outer
+        if lanes == 1:
+            self.open(f"if quad < {n}:")
+            self._point("quad")
             self.close()
-            self.open(f"elif first < {total}:")
-            self.open(f"for at in range(first, {total}):")
-            self._point("at")
-            self.close()
-            self.close()
-        per = THREADS * lanes
-        return self.launch((types.ceildiv(types.product(a.extent for a in rows), per), 1, 1), THREADS)
+            return self.launch((types.ceildiv(total, threads), 1, 1), threads)
+        flat = simplify.affine(simplify.offset(Buffer(types.float32, tuple(a.extent for a in rows), "in"), [ir.axis(a) for a in rows]))
+
+        def spot(index: Expr) -> str | None:
+            f = simplify.affine(index)
+            same = f.terms.keys() == flat.terms.keys() and all(simplify._equal(c, flat.terms[e]) for e, c in f.terms.items())
+            return "first" if same and isinstance(f.const, int) and f.const == 0 else None
+
+        self.line(f"quads = udiv({n}, {lanes})")
+        self.open("if quad < quads:")
+        self.place("first", f"quad * {lanes}")
+        with self.side_by_side(self.kernel.stages, spot, lanes):
+            self.place("at", "first + u")
+            self.unflatten(rows, "at")
+            self._stages()
+        self.close()
+        self.open(f"elif quad < quads + umod({n}, {lanes}):")
+        self.place("at", f"quad + quads * {lanes - 1}")
+        self._point("at")
+        self.close()
+        return self.launch((types.ceildiv(total + lanes * (lanes - 1), threads * lanes), 1, 1), threads)
+
+    def _lanes(self, last: Size, total: Size) -> int:
+        """Neighbours that a thread takes: what 16 bytes of the widest element hold, fewer where rows have no multiple of that."""
+        lanes = self._most_lanes(self.kernel.stages, self.kernel.outer[-1] if self.kernel.outer else None)
+        if (types.hint(total) or 0) < lanes:
+            return 1
+        found = lanes
+        while found > 1 and not (isinstance(last, int) and last % found == 0):
+            found //= 2
+        return found if found * 2 >= lanes and found > 1 else lanes
+
+    def _most_lanes(self, stages: Sequence[Stage], a: Axis | None) -> int:
+        sizes = [e.data.dtype.size for s in stages for e in ir.walk(s.expr) if e.op == "at" and e.data.role != "tmp" and a in ir.axes_in(e)]
+        sizes += [s.target.dtype.size for s in stages if s.target.role != "tmp" and not s.combine]
+        lanes = max(WIDE // max(sizes, default=4), 1)
+        return min(lanes, 4) if sum(1 for s in stages for _ in ir.walk(s.expr)) > LONG else lanes
+
+    # -- neighbours: accesses of several elements at once
+
+    def neighbours(self, stages: Sequence[Stage], a: Axis, quads: Axis, lanes: int, body: Callable[[], None],
+                   kept: Mapping[Expr, tuple[str, str]] = {}) -> None:
+        """Runs `body` for the `lanes` values of `a` from `lanes * quads` on."""
+        start = self.axis_name[quads]
+
+        def spot(index: Expr) -> str | None:
+            return self.value(ir.substitute(index, {a: ir.axis(quads) * lanes})) if self._aligned(index, a, lanes) else None
+
+        with self.side_by_side(stages, spot, lanes, kept):
+            self.place(f"{start}u", f"{start} * {lanes} + u")
+            self.bind(a, f"{start}u")
+            body()
+
+    def _aligned(self, index: Expr, a: Axis, lanes: int) -> bool:
+        """Whether an offset runs along `a`, from multiples of `lanes` on."""
+        f = simplify.affine(index)
+        others = [c for e, c in f.terms.items() if e is not ir.axis(a)]
+        return (simplify.stride(index, a) == 1 and not any(isinstance(c, types.Dim) for c in (*others, f.const))
+                and all(c % lanes == 0 for c in (*others, f.const)))  # type: ignore[operator]
+
+    @contextmanager
+    def side_by_side(self, stages: Sequence[Stage], spot: Callable[[Expr], str | None], lanes: int,
+                     kept: Mapping[Expr, tuple[str, str]] = {}) -> Iterator[None]:
+        """A loop over `lanes` neighbours, written out: what lies side by side in memory is loaded before it, and stored after it.
+
+        spot: the place of the first neighbour, or None where an offset does not allow.  kept: by load, the array that keeps it, and where.
+        """
+        made = {s.target: s.index[0] for s in stages}
+        loads = [e for e in dict.fromkeys(e for s in stages for e in ir.walk(s.expr, *s.index)) if e.op == "at"]
+        arrays: dict[Expr, tuple[str, str]] = {}
+        for e in loads:
+            if e.data not in made and e.data.role != "tmp" and (where := spot(e.args[0])) is not None:
+                b, code = self.alias.get(e.data, e.data), e.data.dtype.code
+                if e in kept:
+                    array, first = kept[e]
+                else:
+                    array, first = self.name(), "0"
+                    self.line(f"{array} = stack_{code}({lanes})")
+                self.line(f"load_{code}({array}, {first}, p{self.scope[b]}, {where}, {lanes}, {self.scope[b]})")
+                arrays[e] = array, first
+        self.rooms, self.fetched, after = {}, set(arrays), []
+        elsewhere = {e.data for e in loads if e.data in made and e.args[0] is not made[e.data]}
+        for s in stages:
+            once = sum(t.target is s.target for t in stages) == 1 and not s.combine
+            if s.target.role != "tmp" and once and s.target not in elsewhere and (where := spot(s.index[0])) is not None:
+                b, code = self.alias.get(s.target, s.target), s.target.dtype.code
+                self.rooms[s.target] = room = self.name()
+                self.line(f"{room} = stack_{code}({lanes})")
+                after.append(f"store_{code}(p{self.scope[b]}, {where}, {room}, 0, {lanes}, {self.scope[b]})")
+        self.open(f"for u in unroll({lanes}):")
+        for e, (array, first) in arrays.items():
+            self.stack[-1].names[e] = t = self.name()
+            self.line(f"{t} = ld_{e.data.dtype.code}({array}, {first} + u, 99)")
+        yield
+        self.close()
+        self.rooms = {}
+        for text in after:
+            self.line(text)
+
+    def _store(self, s: Stage, value: str) -> None:
+        if s.target in self.rooms:
+            self.line(f"st_{s.target.dtype.code}({self.rooms[s.target]}, u, {value}, 99)")
+        else:
+            super()._store(s, value)
 
     def _point(self, flat: str) -> None:
         self.unflatten(self.kernel.outer, flat)
@@ -267,7 +419,7 @@ class Device(_Emitter):
 
     def _stages(self) -> None:
         """All stages at one point; loads come before the first store where they may."""
-        values = []
+        values: list[tuple[Stage, str]] = []
         reads = {e.data for s in self.kernel.stages for e in ir.walk(s.expr, *s.index) if e.op == "at"}
         for s in self.kernel.stages:
             values.append((s, self.value(s.expr)))
@@ -391,8 +543,7 @@ class Device(_Emitter):
     def rows(self) -> Launch:
         """A warp or a block takes a row: each thread some of its elements; folds end in shuffles."""
         rows = types.product(a.extent for a in self.kernel.outer)
-        widest = max(_points(inner_axes(s, self.kernel)) for s in self.kernel.stages)
-        team = WARP if widest <= WARP_ROW and self.kernel.outer else next(t for t in (128, 256, 512, 1024) if t * 16 >= widest or t == 1024)
+        team = self._team(rows)
         self.team, per = team, max(4 * WARP // team, 1)
         if per > 1:
             self.line(f"x = thread() % {WARP}")
@@ -401,16 +552,48 @@ class Device(_Emitter):
         else:
             self.line("x = thread()")
             self.place("row", self.index_of("block()"))
-        self.unflatten(self.kernel.outer, "row")
+        self._body("row", "barrier()" if per == 1 else "barrier_warp()")
+        return self.launch((types.ceildiv(rows, per), 1, 1), max(team, 4 * WARP))
+
+    def columns(self) -> Launch:
+        """Neighbouring threads take neighbouring outer points; those of a block that have the same one share what is inside."""
+        width, total = _width(self.kernel), types.product(a.extent for a in self.kernel.outer)
+        self.team, self.width = THREADS // width, width
+        self.place("column", f"{self.index_of('block()')} * {width} + thread() % {width}")
+        self.line(f"x = thread() // {width}")
+        if not isinstance(total, int) or total % width:  # threads past the end do what the last point's do, but no loads and stores
+            self.line(f"x = select(column < {self.size(total)}, x, {LIMIT})")
+            self.place("column", f"min(column, {self.size(total)} - 1)")
+        self._body("column", "barrier()")
+        return self.launch((types.ceildiv(total, width), 1, 1), THREADS)
+
+    def _body(self, flat: str, wait: str) -> None:
+        """Everything at one outer point, by a team of threads."""
+        self.unflatten(self.kernel.outer, flat)
         self.kept: dict[tuple[Expr, tuple[Axis, ...]], str] = {}  # by value and the places at which it was computed
         groups = self.plan.groups
         for number, group in enumerate(groups):
             if number and self._meets(group, groups[:number]):
-                self.line("barrier()" if per == 1 else "barrier_warp()")
+                self.line(wait)
             self._row(group, groups[number + 1:])
         while len(self.stack) > 1:
             self.close()
-        return self.launch((types.ceildiv(rows, per), 1, 1), max(team, 4 * WARP))
+
+    def _team(self, rows: Size) -> int:
+        """Threads that share a row: so many that what each keeps of it fits in registers, and that all processors have work."""
+        widest = max(_points(inner_axes(s, self.kernel)) for s in self.kernel.stages)
+        inner = {a for s in self.kernel.stages for a in inner_axes(s, self.kernel)}
+        values = {e for s in self.kernel.stages for e in ir.walk(s.expr) if (e.op == "at" and e.data.role != "tmp" or e.op in HEAVY)
+                  and ir.axes_in(e) & inner}
+        each = TURNS if len(values) < 2 else TURNS // 2 if len(values) < 3 else TURNS // 4
+        team = next(t for t in TEAMS if t * each >= widest or t == TEAMS[-1])
+        if not self.kernel.outer:
+            return max(team, 128)
+        many = types.hint(rows)
+        for larger in TEAMS[TEAMS.index(team) + 1:]:
+            if many is not None and many * larger <= BUSY and larger * 4 <= widest:
+                team = larger
+        return team
 
     def _meets(self, group: Sequence[Stage], before: Sequence[Sequence[Stage]]) -> bool:
         """Whether a group reads or changes memory that an earlier one of this kernel has written."""
@@ -425,7 +608,7 @@ class Device(_Emitter):
         kept = [a for a in inner if a not in group[0].reduced]
         folds = [s for s in group if s.combine]
         if folds and kept:
-            self._strided(kept, lambda: self._row_group_inside(group, kept))
+            self._strided(kept, lambda: self._row_group_inside(group, kept))  # no neighbours: each place has its own loop
             return
         if not inner:  # a value a row
             if folds:
@@ -445,7 +628,7 @@ class Device(_Emitter):
                     self.line(f"{acc} = {self.combine(s.combine, s.expr.dtype, acc, v)}")
                 else:
                     self._store(s, v)
-        self._strided(inner, body, self._worth_keeping(group, later, inner))
+        self._strided(inner, body, self._worth_keeping(group, later, inner), group)
         if folds:
             self._joined(accs)
 
@@ -477,61 +660,85 @@ class Device(_Emitter):
         again = found(same)
         return [e for e in found(group) if e in again and (e, tuple(inner)) not in self.kept]
 
-    def _strided(self, axes: Sequence[Axis], body, keep: Sequence[Expr] = ()) -> None:
-        """Runs `body` at every place of `axes`, dealt to the threads of the team: 4 neighbours each where the sizes allow."""
+    def _strided(self, axes: Sequence[Axis], body, keep: Sequence[Expr] = (), stages: Sequence[Stage] = ()) -> None:
+        """Runs `body` at every place of `axes`, dealt to the threads of the team: neighbours each where the sizes allow."""
         total, team = types.product(a.extent for a in axes), self.team
-        if not isinstance(total, int) or -(-total // team) > REGISTERS:
-            self._looped(axes, body)
-            return
-        if axes[0].bound is not None:  # all pieces but the last are whole
+        lanes = self._row_lanes(axes, total, stages)
+        if self.width:
+            self._looped(axes, body, stages, 1)
+        elif not isinstance(total, int) or -(-total // (team * lanes)) * lanes > TURNS:
+            self._looped(axes, body, stages, lanes if axes[0].bound is None else 1)
+        elif axes[0].bound is not None:  # all pieces but the last are whole
             self.open(f"if {self.value(axes[0].bound)} >= {self.size(axes[0].extent)}:")
-            self._unrolled_turns(axes, body, (), total)
+            self._unrolled_turns(axes, body, (), total, stages, lanes)
             self.close()
             self.open("else:")
-            self._looped(axes, body)
+            self._looped(axes, body, stages, 1)
             self.close()
-            return
-        self._unrolled_turns(axes, body, keep, total)
+        else:
+            self._unrolled_turns(axes, body, keep, total, stages, lanes)
 
-    def _unrolled_turns(self, axes: Sequence[Axis], body, keep: Sequence[Expr], total: int) -> None:
+    def _row_lanes(self, axes: Sequence[Axis], total: Size, stages: Sequence[Stage]) -> int:
+        last, lanes = axes[-1].extent, self._most_lanes(stages, axes[-1])
+        if not isinstance(last, int) or not isinstance(total, int):
+            return 1
+        while lanes > 1 and (last % lanes or total < lanes * self.team // 2):
+            lanes //= 2
+        return lanes
+
+    def _unrolled_turns(self, axes: Sequence[Axis], body, keep: Sequence[Expr], total: int, stages: Sequence[Stage], lanes: int) -> None:
         team = self.team
-        lanes = LANES if total % LANES == 0 and total >= LANES * WARP // 2 else 1
-        turns = -(-total // (team * lanes))
-        arrays = {}
+        turns, whole = -(-total // (team * lanes)), total // (team * lanes)
+        arrays: dict[Expr, str] = {}
+        before = dict(self.kept)
         for e in keep:
             if (len(self.kept) + 1) * turns * lanes <= REGISTERS and not isinstance(e.dtype, tuple):
                 arrays[e] = self.kept[e, tuple(axes)] = f"kept{len(self.kept)}"
-                self.line(f"{arrays[e]} = stack_{e.dtype.code}({turns * lanes})", 0)
-        self.open(f"for turn in unroll({turns}):")
-        self.line(f"start = (turn * {team} + x) * {lanes}")
-        if total % (team * lanes):
-            self.open(f"if start < {total}:")
-        self.open(f"for u in unroll({lanes}):")
-        self.line("at = start + u")
-        self.unflatten(axes, "at")
-        for (e, places), name in self.kept.items():
-            if e not in arrays and places == tuple(axes):
-                self.stack[-1].names[e] = t = self.name()
-                self.line(f"{t} = ld_{e.dtype.code}({name}, turn * {lanes} + u, 99)")
-        for e, name in arrays.items():
-            self.line(f"st_{e.dtype.code}({name}, turn * {lanes} + u, {self.value(e)}, 99)")
-        body()
-        self.close()
-        if total % (team * lanes):
-            self.close()
-        self.close()
+                self.line(f"{arrays[e]} = stack_{e.data.dtype.code if e.op == 'at' else e.dtype.code}({turns * lanes})", 0)
 
-    def _looped(self, axes: Sequence[Axis], body) -> None:
-        total = self.size(types.product(a.extent for a in axes))
+        def each() -> None:
+            for (e, places), name in before.items():
+                if places == tuple(axes):
+                    self.stack[-1].names[e] = t = self.name()
+                    self.line(f"{t} = ld_{e.data.dtype.code if e.op == 'at' else e.dtype.code}({name}, turn * {lanes} + u, 99)")
+            for e, name in arrays.items():
+                if e not in self.fetched:
+                    self.line(f"st_{e.data.dtype.code if e.op == 'at' else e.dtype.code}({name}, turn * {lanes} + u, {self.value(e)}, 99)")
+            body()
+
+        if whole:
+            self.open(f"for turn in unroll({whole}):")
+            self._turn(axes, each, stages, lanes, arrays, before)
+            self.close()
+        if whole < turns:
+            self.open(f"for turn in unroll({whole}, {turns}):")
+            self.open(f"if turn * {team} + x < {total // lanes}:")
+            self._turn(axes, each, stages, lanes, arrays, before)
+            self.close()
+            self.close()
+
+    def _turn(self, axes: Sequence[Axis], body, stages: Sequence[Stage], lanes: int, arrays: Mapping[Expr, str] = {},
+              before: Mapping[tuple[Expr, tuple[Axis, ...]], str] = {}, place: str = "turn * {team} + x") -> None:
+        """One turn of a thread: `lanes` neighbours."""
+        quads = Axis(axes[-1].extent // lanes if lanes > 1 else axes[-1].extent, name="q")  # type: ignore[operator]
+        self.place("quad", place.format(team=self.team))
+        self.unflatten((*axes[:-1], quads), "quad")
+        known = {e for e, places in before if places == tuple(axes)}
+        wanted = [s if not known else replace(s, expr=_without(s.expr, known)) for s in stages]
+        kept = {e: (name, f"turn * {lanes}") for e, name in arrays.items() if e.op == "at"}
+        self.neighbours(wanted, axes[-1], quads, lanes, body, kept)
+
+    def _looped(self, axes: Sequence[Axis], body, stages: Sequence[Stage], lanes: int) -> None:
+        kept, self.kept = self.kept, {}
         if axes[0].bound is not None:
             first, rest = self.size(axes[0].extent), self.size(types.product(a.extent for a in axes[1:]))
             total = f"min({first}, {self.value(axes[0].bound)}) * {rest}"
-        self.open(f"for at in range(x, {total}, {self.team}):")
-        self.unflatten(axes, "at")
-        kept, self.kept = self.kept, {}
-        body()
-        self.kept = kept
+        else:
+            total = self.size(types.floordiv(types.product(a.extent for a in axes), lanes))
+        self.open(f"for turn in range(x, {total}, {self.team}):")
+        self._turn(axes, body, stages, lanes, place="turn")
         self.close()
+        self.kept = kept
 
     def _running(self, s: Stage) -> None:
         """A scan: each turn the team takes as many neighbours as it has threads; lanes, then warps, then turns follow each other."""
@@ -580,8 +787,11 @@ class Device(_Emitter):
 
     def _joined(self, accs: Sequence[tuple[Stage, str]]) -> None:
         """The folds of all threads of the team, known to each of them."""
-        self._shuffled(accs, WARP // 2)
-        if self.team > WARP:
+        if self.width:
+            self._stacked(accs)
+        else:
+            self._shuffled(accs, WARP // 2)
+        if not self.width and self.team > WARP:
             warps = self.team // WARP
             for s, acc in accs:
                 self.line(f"shared{self.shared} = shared_{s.expr.dtype.code}({warps}, {self.shared})")
@@ -601,6 +811,21 @@ class Device(_Emitter):
                 self.open("if x == 0:")
                 self._store(s, acc)
                 self.close()
+
+    def _stacked(self, accs: Sequence[tuple[Stage, str]]) -> None:
+        """Folds of threads that stand one above the other."""
+        for k, (s, acc) in enumerate(accs):
+            code = s.expr.dtype.code
+            self.line(f"shared{self.shared + k} = shared_{code}({THREADS}, {self.shared + k})")
+            self.line(f"st_{code}(shared{self.shared + k}, thread(), {acc}, 99)")
+        self.line("barrier()")
+        for k, (s, acc) in enumerate(accs):
+            self.line(f"{acc} = ld_{s.expr.dtype.code}(shared{self.shared + k}, thread() % {self.width}, 99)")
+            self.open(f"for k in unroll(1, {self.team}):")
+            o = f"ld_{s.expr.dtype.code}(shared{self.shared + k}, k * {self.width} + thread() % {self.width}, 99)"
+            self.line(f"{acc} = {self.combine(s.combine or '', s.expr.dtype, acc, o)}")
+            self.close()
+        self.shared += len(accs)
 
     def _shuffled(self, accs: Sequence[tuple[Stage, str]], widest: int) -> None:
         step = widest
@@ -718,6 +943,11 @@ def guarded_text(source: str) -> str:
         head = head.replace(f"#: {kinds} ", f"#: {kinds[:pointers]}p{kinds[pointers:]} ")
     lines = "\n".join(f"    {line}" if line else line for line in body.rstrip("\n").split("\n"))
     return f"{head}def kernel({', '.join(names)}):\n    if not failed(cell):\n{lines}\n"
+
+
+def _without(root: Expr, known: set[Expr]) -> Expr:
+    """An expression with what is known already left out, for a look at what is to be loaded."""
+    return ir.rewrite(root, lambda e, args: ir.const(0, e.dtype) if e in known and e.dtype.kind != "c" else ir.rebuilt(e, args))
 
 
 # ---------------------------------------------------------------- integers

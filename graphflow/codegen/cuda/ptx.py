@@ -114,6 +114,10 @@ def _entry(text: str, threads: int) -> str:
 class _Translator(translate._Translator):
     """Kernel text with integers of 32 bits, `unroll`, and no result."""
 
+    def __init__(self, *given):
+        self.literals: dict[str, int] = {}  # the counters of the loops that are being written out
+        super().__init__(*given)
+
     def constant(self, v):
         if type(v) is int and -1 << 31 <= v < 1 << 31:
             return translate._Value(types.literal(v), ir.Constant(I32, v))
@@ -214,9 +218,10 @@ class _Translator(translate._Translator):
 
     def do_For(self, s):
         if isinstance(s.iter, ast.Call) and isinstance(s.iter.func, ast.Name) and s.iter.func.id == "unroll":
-            for k in range(ast.literal_eval(s.iter.args[0])):
-                self.literals = {**getattr(self, "literals", {}), s.target.id: k}
+            for k in range(*map(ast.literal_eval, s.iter.args)):
+                self.literals[s.target.id] = k
                 self.body(s.body)
+            self.literals.pop(s.target.id, None)
             return
         given = [self.value(a) for a in s.iter.args]
         if not 1 <= len(given) <= 3 or s.orelse:
@@ -241,11 +246,10 @@ class _Translator(translate._Translator):
         self.loop(s.body, None, onward, after)
 
     def of_Name(self, node):
-        literals = getattr(self, "literals", {})
-        return self.constant(literals[node.id]) if node.id in literals else super().of_Name(node)
+        return self.constant(self.literals[node.id]) if node.id in self.literals else super().of_Name(node)
 
 
-_LITERAL = re.compile(r"(ld|st|stack|shared|rotl|moved|outer|settled)_")
+_LITERAL = re.compile(r"(ld|st|load|store|stack|shared|rotl|moved|outer|settled)_")
 
 
 def _takes_literals(name: str) -> bool:

@@ -102,6 +102,52 @@ def _make_shared(name):
     return _named(shared, f"shared_{name}")
 
 
+# ---- neighbours ------------------------------------------------------------------------------------------
+
+WIDE = 16  # bytes of the widest access
+
+
+def _make_neighbours(name, loads):
+    """`load_<t>(array, k, p, i, n, scope)` and `store_<t>(p, i, array, k, n, scope)`: between memory and a stack array, as accesses of
+    up to 16 bytes; the address of element i is a multiple of what one access takes."""
+    _, memory, size = _ELEMENT[name]
+    parts = 2 if name in ("c64", "c128") else 1
+    word = f"{'load' if loads else 'store'}_{name}"
+
+    def move(array, k, p, i, count, scope):
+        total = count * parts
+        width = min(total, WIDE // size)
+        vector = ir.VectorType(memory, width)
+
+        def code(context, builder, signature, args):
+            values = dict(zip(("array", "k", "p", "i") if loads else ("p", "i", "array", "k"), args))
+            first, at = (builder.mul(values[x], I64(parts)) for x in ("i", "k"))
+            for piece in range(0, total, width):
+                pointer = _element_pointer(builder, memory, values["p"], builder.add(first, I64(piece)))
+                pointer = builder.bitcast(pointer, vector.as_pointer())
+                cells = [_element_pointer(builder, memory, values["array"], builder.add(at, I64(piece + u))) for u in range(width)]
+                if loads:
+                    found = _in_scope(builder.module, builder.load(pointer, align=width * size), scope)
+                    for u, cell in enumerate(cells):
+                        builder.store(builder.extract_element(found, I32(u)), cell, align=size)
+                else:
+                    made = ir.Constant(vector, ir.Undefined)
+                    for u, cell in enumerate(cells):
+                        made = builder.insert_element(made, builder.load(cell, align=size), I32(u))
+                    _in_scope(builder.module, builder.store(made, pointer, align=width * size), scope)
+            return context.get_dummy_value()
+        return code
+
+    def load(typing, array, k, p, i, n, scope):
+        code = move(array, k, p, i, _literal(n, f"{word}: the element count"), _literal(scope, f"{word}: the alias scope"))
+        return types.none(types.voidptr, types.int64, types.voidptr, types.int64, n, scope), code
+
+    def store(typing, p, i, array, k, n, scope):
+        code = move(array, k, p, i, _literal(n, f"{word}: the element count"), _literal(scope, f"{word}: the alias scope"))
+        return types.none(types.voidptr, types.int64, types.voidptr, types.int64, n, scope), code
+    return _named(load if loads else store, word)
+
+
 # ---- values across lanes -------------------------------------------------------------------------------
 
 def _words_of(builder, value):
@@ -220,6 +266,7 @@ def _exchange_loop(builder, name, memory, size, pointer, change):
 
 for _name in _ELEMENT:
     globals()[f"shared_{_name}"] = _make_shared(_name)
+    globals()[f"load_{_name}"], globals()[f"store_{_name}"] = _make_neighbours(_name, True), _make_neighbours(_name, False)
     if _name not in ("c64", "c128"):
         for _combine in _COMBINE:
             globals()[f"atomic_{_combine}_{_name}"] = _make_atomic(_combine, _name)

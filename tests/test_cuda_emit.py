@@ -1,0 +1,81 @@
+"""Generated GPU kernels: values on the emulator under its checks over ragged shapes, and what their memory accesses cost."""
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.testing import emulated_gpu
+
+P, f = tf.placeholder, tf.float32
+
+
+def on_both(build, tolerance=2e-6, seed=0):
+    """Runs the fetches of `build()` on the CPU and on an emulated GPU with the same feeds; they are alike. Returns the driver."""
+    rng = np.random.default_rng(seed)
+
+    def sample(t):
+        shape, dtype = [37 if n is None else n for n in t.shape.as_list()], t.dtype.as_numpy_dtype
+        return rng.integers(0, 5, shape).astype(dtype) if np.dtype(dtype).kind in "biu" else rng.standard_normal(shape).astype(dtype)
+    with tf.Graph().as_default() as g:
+        fetches = build()
+        fetches = list(fetches) if isinstance(fetches, list | tuple) else [fetches]
+        feeds = {o.outputs[0]: sample(o.outputs[0]) for o in g.get_operations() if o.type == "Placeholder"}
+        with tf.Session() as sess:
+            wanted = sess.run(fetches, feeds)
+        with emulated_gpu() as driver, tf.Session() as sess:
+            found = sess.run(fetches, feeds)
+            assert driver.calls["launch"] or not any(a.size for a in wanted)
+    for a, b in zip(wanted, found, strict=True):
+        if a.dtype.kind in "biu":
+            np.testing.assert_array_equal(b, a)
+        else:
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * (np.abs(a).max(initial=0) + 1e-30))
+    return driver
+
+
+def normed(x, axes):
+    mean, variance = tf.nn.moments(x, axes, keep_dims=True)
+    return (x - mean) * tf.rsqrt(variance + 1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 7), (4, 12), (2, 3, 1001), (6, 34), (0, 4), (3, 256)], ids=str)
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64, tf.bfloat16, tf.float16, tf.int8, tf.bool], ids=lambda t: t.name)
+def test_points_of_every_width(shape, dtype):
+    def build():
+        x, y = P(dtype, shape), P(dtype, shape[-1:])
+        return [tf.logical_xor(x, y)] if dtype == tf.bool else [x + y, x * 2]
+    on_both(build, 1e-2 if dtype.size == 2 else 2e-6)
+
+
+@pytest.mark.parametrize("shape, axis", [((5, 7), 1), ((3, 1000), 1), ((2, 1001), 1), ((3, 40000), 1), ((6, 50, 33), 1), ((2000, 10), 0),
+                                         ((4, 9, 9, 6), (0, 1, 2)), ((3, 8, 30), (0, 2)), ((None, None), 1), ((None, 12), 0)], ids=str)
+def test_folds_along_any_axes(shape, axis):
+    def build():
+        x = P(f, shape)
+        return [tf.reduce_max(x * 2, axis), normed(x, [axis] if isinstance(axis, int) else axis)]
+    on_both(build, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 10), (7, 64), (3, 1000), (70, 129), (None, None)], ids=str)
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda t: t.name)
+def test_softmax_forward_and_backward(shape, dtype):
+    def build():
+        x = P(dtype, shape)
+        y = tf.nn.softmax(x)
+        return [y, tf.gradients(y, [x], P(dtype, shape))[0]]
+    on_both(build, 2e-2 if dtype.size == 2 else 1e-5)
+
+
+def test_cross_entropy_of_labels():
+    def build():
+        x = P(f, [9, 1000])
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=P(tf.int32, [9]), logits=x))
+        return [loss, *tf.gradients(loss, [x])]
+    on_both(build, 1e-5)
+
+
+def test_norms_and_their_gradients():
+    def build():
+        x, g = P(f, [6, 5, 5, 8]), P(f, [8])
+        return [t for axes in ([0, 1, 2], [3]) for t in tf.gradients(normed(x, axes) * g, [x, g], P(f, [6, 5, 5, 8]))]
+    on_both(build, 1e-4)
