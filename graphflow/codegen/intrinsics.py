@@ -108,7 +108,22 @@ def _narrow(builder, name, value):
     return builder.zext(value, I8) if name == "b1" else value
 
 
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self):
+        return "bfloat"
+
+    def __eq__(self, other):
+        return isinstance(other, _BFloat)
+
+    def __hash__(self):
+        return hash(_BFloat)
+
+
 def _round_bf16(builder, value):
+    if getattr(builder.module, "device", False):                     # GPUs have an instruction for it
+        return builder.bitcast(builder.fptrunc(value, _BFloat()), I16)
     bits = builder.bitcast(value, I32)
     odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
     rounded = builder.lshr(builder.add(builder.add(bits, I32(0x7FFF)), odd), I32(16))

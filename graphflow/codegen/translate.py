@@ -54,7 +54,7 @@ def module(tree: ast.Module, namespace: dict, arguments: tuple, symbol: str, has
     context.refresh()
     library = context.codegen().create_library("kernel")
     made = library.create_ir_module("kernel")
-    made.hasty = hasty
+    made.hasty, made.device = hasty, translator is not None
     result = I64 if translator is None else ir.VoidType()
     function = ir.Function(made, ir.FunctionType(result, [context.get_value_type(t) for t in arguments]), symbol)
     function.attributes.add("nounwind")

@@ -200,7 +200,9 @@ def _across(kernel: Kernel) -> bool:
             if ir.axes_in(place) & set(inner):
                 across += simplify.stride(place, last) == 1
                 along += simplify.stride(place, inner[-1]) == 1
-    return across > along or across == along > 0 and _points(kernel.outer) > BUSY or across == along == 0 and schedule._lane_is_vector(kernel)
+    if across == along:
+        return _points(kernel.outer) > BUSY if across else schedule._lane_is_vector(kernel)
+    return across > along
 
 
 def _width(kernel: Kernel) -> int:
@@ -260,6 +262,8 @@ def _threads(work: Size) -> int:
 class Device(_Emitter):
     """The text of one launch."""
 
+    packed = False  # whether LLVM is to find accesses that lie side by side
+
     def __init__(self, kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool = False):
         kernel = replace(kernel, stages=tuple(_widened(s, wide) for s in kernel.stages))
         super().__init__(schedule.Schedule(kernel, kernel.outer, None, schedule._groups(kernel)), alias)
@@ -281,7 +285,7 @@ class Device(_Emitter):
         """A thread computes neighbours in the row-major order of the outer axes: as many as one access of 16 bytes holds."""
         rows = self.kernel.outer
         total = types.product(a.extent for a in rows)
-        lanes = self._lanes(rows[-1].extent if rows else 1, total)
+        lanes = self._point_lanes(rows[-1].extent if rows else 1, total)
         whole = bool(rows) and isinstance(rows[-1].extent, int) and rows[-1].extent % lanes == 0
         work = types.floordiv(total, lanes) if whole else types.floordiv(total + lanes * (lanes - 1), lanes)
         threads = _threads(work)
@@ -330,7 +334,7 @@ class Device(_Emitter):
         self.close()
         return self.launch((types.ceildiv(total + lanes * (lanes - 1), threads * lanes), 1, 1), threads)
 
-    def _lanes(self, last: Size, total: Size) -> int:
+    def _point_lanes(self, last: Size, total: Size) -> int:
         """Neighbours that a thread takes: what 16 bytes of the widest element hold, fewer where rows have no multiple of that."""
         lanes = self._most_lanes(self.kernel.stages, self.kernel.outer[-1] if self.kernel.outer else None)
         if (types.hint(total) or 0) < lanes:
@@ -919,7 +923,7 @@ class Device(_Emitter):
         sizes: list[Size] = [*self.sizes, *[bits for _, bits in self.parameters.values()]]
         names = [*self.sizes.values(), *[f"{n}b" for n in self.parameters]]
         kinds = "p" * (len(self.buffers) + bool(checks)) + word * len(self.sizes) + "l" * len(self.parameters) + "i" * bool(checks)
-        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}"]
+        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}", *["#: packed"] * self.packed]
         head += [f"{n} = np.{_NUMBERS[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
         parameters = [*[f"p{i}" for i in range(len(self.buffers))], *["cell"] * bool(checks), *names, *["base"] * bool(checks)]
         start = [f"    {n} = {_BITS[code].format(f'{n}b')}" for n, (code, _) in self.parameters.items()]

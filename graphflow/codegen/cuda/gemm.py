@@ -437,6 +437,8 @@ class Own:
 class Tiled(Device):
     """The text of a product by tiles."""
 
+    packed = True  # rows of tiles, which are whole vectors
+
     def __init__(self, name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, then: Kernel | None, result: Buffer | None,
                  alias: dict[Buffer, Buffer], wide: bool = False):
         self.p, self.tile, self.splits, self.out, self.result = p, tile, splits, out, result

@@ -4,7 +4,8 @@ llvmlite's LLVM holds the NVPTX target, so nothing of NVIDIA's is needed to make
 machine code.  Knows how text becomes an LLVM module for a GPU.  Must not know kernels, launches, caches (rank 4).
 
 A text is `def kernel(p0, ..., s0, ...)` below two comment lines: a label, and `#: kinds threads`, with one letter for each parameter:
-p a pointer, i an int32, l an int64.  Integers stay 32 bits wide unless one of 64 bits meets them: a GPU has no 64-bit integer unit.
+p a pointer, i an int32, l an int64.  A line `#: packed` lets LLVM make vectors of accesses that lie side by side.
+Integers stay 32 bits wide unless one of 64 bits meets them: a GPU has no 64-bit integer unit.
 """
 from __future__ import annotations
 
@@ -56,6 +57,7 @@ def _target(capability: tuple[int, int]) -> llvm.TargetMachine:
     # Of float32: division by div.full (2 ulp, any operands) and approximate roots take 8 instructions instead of 30 and a call;
     # what must be exact asks for `div_exact`.
     llvm.set_option("", "-nvptx-prec-divf32=1")
+    llvm.set_option("", "-nvptx-prec-sqrtf32=0")
     number = next((n for n in _KNOWN if capability[0] * 10 + capability[1] >= n), None)
     if number is None:
         raise ValueError(f"kernels need a GPU of compute capability 8.0 or newer, got {capability[0]}.{capability[1]}")
@@ -94,7 +96,7 @@ def _module(source: str) -> llvm.ModuleRef:
     except translate.Unsupported as error:
         raise NotImplementedError(f"device text of {source.splitlines()[0]}: {error}") from error
     text = str(made).replace('target triple = "', ";", 1).replace('target datalayout = "', ";", 1)
-    text = _entry(text, threads)
+    text = _entry(text, threads, "\n#: packed\n" in source)
     module = llvm.parse_assembly(text)
     for needed in library._linking_libraries:
         module.link_in(needed._get_module_for_linking(), preserve=True)
@@ -103,12 +105,13 @@ def _module(source: str) -> llvm.ModuleRef:
     return module
 
 
-def _entry(text: str, threads: int) -> str:
+def _entry(text: str, threads: int, packed: bool) -> str:
     """The function as a kernel, whose pointers are aligned as the allocator aligns and reach different memory."""
     head = re.search(r"^define void @\"?kernel\"?\((.*?)\)(.*)$", text, re.M)
     assert head is not None
+    search = "" if packed else " noimplicitfloat"  # which keeps LLVM from vectors of its own: it fills them from beyond the end of buffers
     parameters = re.sub(r"(?:i8\*|ptr) %", "ptr noalias align 16 %", head[1])
-    return f'{text[:head.start()]}define ptx_kernel void @kernel({parameters}) nounwind "nvvm.maxntid"="{threads}"{text[head.end():]}'
+    return f'{text[:head.start()]}define ptx_kernel void @kernel({parameters}) nounwind{search} "nvvm.maxntid"="{threads}"{text[head.end():]}'
 
 
 class _Translator(translate._Translator):
