@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import ptx_fuzz
 import pytest
 from ptx_cases import CASES, HEAD, SCALE, Case, kernel, same
 
@@ -953,3 +954,25 @@ def test_numba_sum():
 @pytest.mark.parametrize("text", [SAXPY, SUM, ATOMS, SORT])
 def test_the_assembler_accepts_what_llvm_makes(text, tmp_path):
     assembles(llvm(text), tmp_path)
+
+
+# At random: `python tests/ptx_fuzz.py 0 1000` takes more of both -----------------------------------------------------------------------
+@pytest.mark.parametrize("seed", range(10))
+def test_random_functions_give_what_the_processor_gives(seed):
+    made, rows = ptx_fuzz.Program(seed, 50), ptx_fuzz.inputs(seed)
+    expected = ptx_fuzz.on_the_processor(made, rows)
+    for optimise in (False, True):
+        np.testing.assert_array_equal(ptx_fuzz.on_the_emulator(ptx_fuzz.to_ptx(made, optimise), rows), expected)
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 25) for i in range(0, 150, 25)], ids=lambda r: f"{r.start}-{r.stop - 1}")
+def test_races_are_those_of_all_pairs(seeds):
+    kinds = {ptx.SharedRace: "shared", ptx.GlobalRace: "global"}
+    for seed in seeds:
+        body, blocks, threads, expected = ptx_fuzz.race_case(seed)
+        found = None
+        try:
+            ptx.run(kernel(body), blocks, threads, [ptx.InOut(np.zeros(1024, np.uint8))])
+        except (ptx.SharedRace, ptx.GlobalRace) as error:
+            found = kinds[type(error)]
+        assert found == expected, f"race_case({seed})"

@@ -61,7 +61,8 @@ def fma() -> np.ufunc:
     from llvmlite import binding
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    module = binding.parse_assembly(_LOOP.format(t="float", n="f32") + _LOOP.format(t="double", n="f64"))
+    triple = f'target triple = "{binding.get_process_triple()}"'  # without it, LLVM takes any target that is initialised
+    module = binding.parse_assembly(triple + _LOOP.format(t="float", n="f32") + _LOOP.format(t="double", n="f64"))
     host = binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3, jit=True)
     engine = binding.create_mcjit_compiler(module, host)
