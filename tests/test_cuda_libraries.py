@@ -14,6 +14,7 @@ from graphflow import types
 from graphflow.codegen import contract, ir
 from graphflow.codegen.cuda import library_calls
 from graphflow.codegen.cuda.library_calls import Convolution, Matmul, View
+from graphflow.codegen.ir import Buffer, Kernel, Stage
 from graphflow.flags import flags
 from graphflow.runtime.cuda import driver, libraries
 from graphflow.runtime.cuda.libraries import cublaslt, cudnn, loading
@@ -527,6 +528,40 @@ def test_a_vector_along_the_rows_and_one_of_another_dtype_are_no_bias(monkeypatc
     assert library_calls.fused(*followed(monkeypatch, y + tf.reshape(b, [40, 1]), feeds)) is None
     del feeds[b]
     assert library_calls.fused(*followed(monkeypatch, y + tf.cast(half, tf.float32), {**feeds, half: np.ones(40, np.float16)})) is None
+
+
+def by_hand(d, expr, **stage) -> library_calls.Fused | None:
+    """What `fused` makes of one stage over the result [5, 6] of a product: its element is `expr(y, z, b)`."""
+    sizes = (2, 7, 6, 4) if isinstance(d, Convolution) else (5, 6)
+    dtype = d.compute
+    result, z, out = (Buffer(dtype, sizes, "in") for _ in range(3))
+    b = Buffer(dtype, sizes[-1:], "in")
+    i, j = ir.Axis(int(np.prod(sizes[:-1]))), ir.Axis(sizes[-1])
+    place = ir.axis(i) * sizes[-1] + ir.axis(j)
+    load = lambda b, at: ir.make("at", (at,), dtype, b)  # noqa: E731
+    value = expr(load(result, place), load(z, place), load(b, ir.axis(j)))
+    return library_calls.fused(d, Kernel("", (result, z, b, out), (Stage(out, (i, j), (place,), value, **stage),), (i, j)), result)
+
+
+def test_epilogues_by_hand():
+    d, c = packed_product(5, 6, 4), conv()
+    found = by_hand(d, lambda y, z, b: y * 2.0 - z + b)
+    assert (found.call.alpha, found.call.beta, found.call.epilogue) == (2, -1, "bias")
+    assert by_hand(c, lambda y, z, b: ir.m.tanh(y + z + b)).call.epilogue == "bias+add+tanh"
+    assert by_hand(d, lambda y, z, b: y + b + y) is None and by_hand(d, lambda y, z, b: z + b) is None
+    assert by_hand(d, lambda y, z, b: y + b, combine="add") is None
+    assert by_hand(c, lambda y, z, b: y * 2.0) is None and by_hand(c, lambda y, z, b: y - z) is None
+    assert by_hand(replace(c, kind="data"), lambda y, z, b: y + b) is None
+    assert by_hand(replace(d, epilogue="bias"), lambda y, z, b: y + z) is None
+    double = packed_product(5, 6, 4, dtype=types.float64)
+    assert by_hand(double, lambda y, z, b: y + b) is None
+    assert by_hand(double, lambda y, z, b: y + z).call.beta == 1
+
+
+def test_few_calls_are_kept(machine, monkeypatch):
+    monkeypatch.setattr(libraries, "KEPT", 2)
+    calls = [libraries.prepare(packed_product(5, 6, k)) for k in (4, 5, 6)]
+    assert libraries.prepare(packed_product(5, 6, 6)) is calls[2] and libraries.prepare(packed_product(5, 6, 4)) is not calls[0]
 
 
 def test_what_follows_a_convolution(machine, monkeypatch):

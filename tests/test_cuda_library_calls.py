@@ -246,6 +246,19 @@ def test_one_image_of_several_and_uneven_padding():
     assert d.pads == ((1, 0), (0, 0))
 
 
+def test_parts_of_arrays():
+    x, w = ph(4, 9, 8, 6), ph(3, 3, 4, 4)
+    for part in (x[1:3], x[1:, :, :, 2:], x[:2, 1:, 2:, :4]):
+        part = part[..., :4]
+        y = tf.nn.conv2d(part, w, [1, 1, 1, 1], "SAME" if part.shape[1] == 9 else "VALID")
+        assert len(compared(y, "forward").strides) == 2
+        assert len(compared(tf.gradients(y, w, grad_ys=ph(*y.shape.as_list()))[0], "filter").strides) == 2
+    dy = ph(5, 9, 8, 6)[2:4, :, :, 1:5]
+    compared(tf.gradients(tf.nn.conv2d(x[:2, :, :, :4], w, [1, 1, 1, 1], "SAME"), x, grad_ys=dy)[0], "data")
+    padded = tf.pad(ph(2, 9, 8, 4), [[1, 0], [1, 1], [1, 1], [0, 0]])  # a volume with a border of images
+    assert len(compared(tf.nn.conv2d(padded, w, [1, 1, 1, 1], "VALID"), "forward").strides) == 3
+
+
 # ---------------------------------------------------------------- what only looks like one
 
 
@@ -320,6 +333,27 @@ def test_groups_of_a_gradient_that_leave_gaps(apart, fits):
     image = ir.select(ir.m.land(at >= 0, at < 8), load, 0)
     found = contraction(image, ir.load(array(3, 3, 2 * apart), [t_, c_, g_ * apart + k_]), [n, i, g, c], [t, k])
     assert (found is not None) == fits and (not fits or (found.kind, found.groups) == ("data", 2))
+
+
+def test_conditions_that_are_not_those_of_the_array():
+    """A line of 8 whose border is cut elsewhere, clamped elsewhere, or moves."""
+    (n, o, k), (n_, o_, k_) = axes(2, 8, 4)
+    (t, c), (t_, c_) = axes(3, 3)
+    at, filter = o_ + t_ - 1, ir.load(array(3, 3, 4), [t_, c_, k_])
+
+    def line(edge, last):
+        load = ir.load(array(2, 8, 3), [n_, ir.m.max(ir.m.min(at, last), ir.index_const(0)), c_])
+        return contraction(ir.select(ir.m.land(at >= 0, at < edge), load, 0), filter, [n, o, k], [t, c])
+    assert line(8, 7).pads == ((0, 0), (1, 1))
+    assert line(7, 6) is None and line(8, 6) is None and line(o_ + 7, 7) is None
+
+
+def test_axes_of_neither_or_one_operand():
+    (i, j, b, r, q), (i_, j_, b_, r_, q_) = axes(5, 6, 3, 4, 7)
+    x, y = ir.load(array(5, 4), [i_, r_]), ir.load(array(4, 6), [r_, j_])
+    assert contraction(x, y, [i, j], [r]).c.sizes == (5, 6)
+    assert contraction(x, y, [i, b, j], [r]) is None
+    assert contraction(x, ir.load(array(4, 7, 6), [r_, q_, j_]), [i, j], [r, q]) is None
 
 
 def test_sizes_that_are_known_later():

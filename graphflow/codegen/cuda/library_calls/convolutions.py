@@ -119,8 +119,7 @@ class _Conv:
         a = s.window or s.tap
         if a is None or s.window is not None and s.tap is not None or (s.step if s.tap is None else s.spread) != 1:
             return False
-        first, room = self._first(s), s.limit - a.extent
-        return isinstance(first, int) and isinstance(room, int) and 0 <= first <= room
+        return _within(self._first(s), a.extent, s.limit)
 
     def _first(self, s: _Spatial) -> Size:
         """Where the range begins."""
@@ -159,8 +158,9 @@ class _Conv:
         if self.kind != "data":
             self.spatial.append(_Spatial(o, t, a, b, shift.const * -1, n, dim))
             return b > 0
-        if o is None and b == 1 and step == 1 and types.same(shift.const, 0) is True and types.same(t.extent, n) is True:
-            free, self.channel = self.channel is None, (t, dim)
+        if o is None and b == 1 and step == 1:
+            free, self.channel = self.channel is None and _within(shift.const, t.extent, n), (t, dim)
+            self.start = self.start + shift.const * self.image.steps[dim]
             return free
         self.spatial.append(_Spatial(o, t, step, -b if t is not None else 1, shift.const, n, dim))
         return a == 1 and (t is None or b < 0)
@@ -257,6 +257,12 @@ class _Array:
         if inner is None or self.group is None:
             return self.step(self.group if inner is None else inner)
         return self.step(inner) if types.same(self.step(self.group), size * self.step(inner)) is True else None
+
+
+def _within(first: Size, count: Size, limit: Size) -> bool:
+    """Whether `count` elements from `first` on are certainly some of `limit`."""
+    room = limit - count
+    return isinstance(first, int) and isinstance(room, int) and 0 <= first <= room
 
 
 def extent(a: Axis | None) -> Size:
