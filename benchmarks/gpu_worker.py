@@ -24,7 +24,6 @@ import numpy as np
 DEVICE = "GRAPHFLOW_BENCH_DEVICE"
 ROUND_SECONDS, MOST = 0.05, 500  # of the queued calls of a round, and how many there are at most
 SAMPLED = 1 << 20  # elements of a large result that are compared
-SMALL = 4096  # bytes: larger results stay on the device
 
 
 # ---------------------------------------------------------------- libraries: how they are loaded, timed and read
@@ -208,10 +207,9 @@ class Graphflow(Library):
     def settings(self, workload: Any) -> Iterator[Any]:
         from graphflow.flags import flags
 
-        self.kernels_only = workload.kernels_only
         self.lib.reset_default_graph()
-        with flags.override(tf32=int(workload.precision == "tf32"), hoist=int(not workload.resident), early=0):
-            yield Resident(self.lib) if workload.resident else self.lib
+        with flags.override(tf32=int(workload.precision == "tf32"), early=0):
+            yield Resident(self.lib, workload.kind == "kernel") if workload.resident and self.device == "gpu" else self.lib
 
     def queued(self, step: Callable[[], Any], n: int) -> float | None:
         from graphflow.runtime.cuda import plan
@@ -221,10 +219,12 @@ class Graphflow(Library):
         times: list[float] = []
 
         def run(segment: Any) -> None:
-            replay = self.kernels(segment) if self.kernels_only else segment.graph
+            form = segment.forms.get(segment.plan.form)
+            if form is None or form.graph is None:  # results lie where they did not before
+                return before(segment)
             with segment.device.timed() as seconds:
                 for _ in range(n):
-                    replay()
+                    form.graph()
             segment.device.synchronize(segment.label)
             times.append(seconds() / n)
         before, plan.Segment.run = plan.Segment.run, run  # type: ignore[method-assign]
@@ -234,20 +234,8 @@ class Graphflow(Library):
             plan.Segment.run = before  # type: ignore[method-assign]
         return sum(times) if times else None
 
-    @staticmethod
-    def kernels(segment: Any) -> Callable[[], None]:
-        """The launches of a segment, without its copies, as a graph of their own."""
-        found = segment.__dict__.get("bench_kernels")
-        if found is None:
-            with segment.device.capture("kernels") as recording:
-                for what, act in segment.work:
-                    if not isinstance(what, str):
-                        act()
-            found = segment.bench_kernels = recording.graph
-        return found
-
     def array(self, value: Any) -> np.ndarray:
-        return value.fetch() if isinstance(value, Kept) else np.asarray(value)
+        return value.numpy() if hasattr(value, "bits") else np.asarray(value)
 
     def forget(self) -> None:
         from graphflow.runtime.cuda import device
@@ -259,82 +247,48 @@ class Graphflow(Library):
                 found.trim()
 
 
-class Kept:
-    """A result that stays on the device, in a variable."""
-
-    def __init__(self, session: Any, variable: Any):
-        self.session, self.variable = session, variable
-
-    def fetch(self) -> np.ndarray:
-        return self.session.run(self.variable)
-
-
 class Resident:
-    """GraphFlow with placeholders that are variables, filled when a value is first fed, and results that stay on the device.
+    """GraphFlow whose feeds are put on the GPU when they are first given, and with `stay` results that are left there.
 
-    So the programs of the CPU tables, which feed and fetch, work on arrays that are there, as those of the other libraries do.
+    So the programs of the CPU tables, which feed and fetch NumPy arrays, work on arrays that are there, as those of the others do.
     """
 
-    def __init__(self, tf: Any):
-        self._tf, self.source = tf, {}
+    def __init__(self, tf: Any, stay: bool):
+        self._tf, self.stay = tf, stay
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tf, name)
 
-    def placeholder(self, dtype: Any, shape: Any = None, name: str | None = None) -> Any:
-        return self.variable(dtype, shape)
-
-    def variable(self, dtype: Any, shape: Any) -> Any:
-        tf = self._tf
-        given = tf.placeholder(dtype, shape)
-        made = tf.Variable(given, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
-        self.source[made] = given
-        return made
-
     def Session(self, *args: Any, **options: Any) -> ResidentSession:
-        return ResidentSession(self, self._tf.Session(*args, **options))
+        return ResidentSession(self._tf.Session(*args, **options), self.stay)
 
 
 class ResidentSession:
-    def __init__(self, tf: Resident, session: Any):
-        self.tf, self.session = tf, session
-        self.fed: dict[Any, Any] = {}
+    def __init__(self, session: Any, stay: bool):
+        self.session, self.stay = session, stay
+        self.there: dict[Any, tuple[Any, Any]] = {}  # by placeholder: what was fed, and that on the device
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
 
-    def put(self, given: dict[Any, Any]) -> dict[Any, Any]:
-        """Fills variables that stand for placeholders, and returns the other feeds."""
-        for v, value in given.items():
-            if v in self.tf.source and self.fed.get(v) is not value:
-                self.session.run(v.initializer, {self.tf.source[v]: value})
-                self.fed[v] = value
-        return {t: value for t, value in given.items() if t not in self.tf.source}
+    def put(self, t: Any, value: Any) -> Any:
+        from graphflow.runtime.cuda import arrays, device
+
+        if self.there.get(t, (None,))[0] is not value:
+            self.there[t] = value, arrays.DeviceArray.put(device.devices()[0], value, t.dtype)
+        return self.there[t][1]
 
     def run(self, fetches: Any, feed_dict: Any = None, **options: Any) -> Any:
-        return self.session.run(fetches, self.put(feed_dict or {}) or None, **options)
+        return self.session.run(fetches, {t: self.put(t, value) for t, value in (feed_dict or {}).items()}, **options)
 
     def make_callable(self, fetches: Any, feed_list: Sequence[Any] = ()) -> Callable[..., Any]:
-        many = isinstance(fetches, (list, tuple))
-        asked, results = [], []
-        for t in fetches if many else [fetches]:
-            if isinstance(t, self.tf.Tensor) and t.shape.num_elements() * t.dtype.size > SMALL:
-                v = self.tf.variable(t.dtype, t.shape)
-                self.session.run(v.initializer, {self.tf.source.pop(v): np.zeros(t.shape.as_list(), "f4" if t.dtype.is_floating else "i4")})
-                asked.append(self.tf.assign(v, t).op)
-                results.append(Kept(self.session, v))
-            else:
-                asked.append(t)
-                results.append(None)
-        run, put = self.session.make_callable(asked), self.put
+        run, session = self.session.make_callable(fetches, feed_list), self.session
+        given: list[Any] = [None, None]
 
         def call(*values: Any) -> Any:
-            if call.given is None or any(a is not b for a, b in zip(call.given, values)):
-                put(dict(zip(feed_list, values)))
-                call.given = values
-            out = [kept or value for kept, value in zip(results, run())]
-            return out if many else out[0]
-        call.given = None  # type: ignore[attr-defined]
+            if given[0] is None or any(a is not b for a, b in zip(given[0], values)):
+                given[:] = values, [self.put(t, value) for t, value in zip(feed_list, values)]
+            return session.run_on_device(fetches, dict(zip(feed_list, given[1]))) if self.stay else run(*given[1])
         return call
 
 

@@ -65,14 +65,13 @@ class GpuWorkload(Workload):
 
     kind: "kernel" (time on the device), "step" or "tiny" (time of a call that waits for its result, on the host).
     resident: what GraphFlow is fed is put on the device once, by the stand-in of gpu_worker.py; else at every call.
-    kernels_only: GraphFlow's time is that of its kernels, without the copy of a checked result into a variable.
     digest: (inputs, results) -> what is compared, where results themselves cannot be (random ones).
     """
 
     def __init__(self, name: str, precision: str, group: str, kind: str = "kernel", targets: Sequence[Target] = (), resident: bool = True,
-                 kernels_only: bool = False, digest: Callable[..., Any] | None = None, **options: Any):
+                 digest: Callable[..., Any] | None = None, **options: Any):
         self.precision, self.group, self.kind, self.targets, self.title = precision, group, kind, list(targets), name
-        self.resident, self.kernels_only, self.digest = resident, kernels_only, digest
+        self.resident, self.digest = resident, digest
         super().__init__(f"{name}, {precision}", **options)
 
 
@@ -240,12 +239,11 @@ for p, n in (("float32", 1), ("bfloat16", 2)):
         count = n * FULL // across
         kernel(f"gather: {count} rows of {across} from a table of {count}", p, "gather and scatter", lambda m, t, i: m.embed(t, i),
                lambda count=count, across=across: [normal(0, (count, across)), integers(1, count, count)],
-               lambda: [normal(0, (37, 64)), integers(1, 51, 37)], [], lambda t, i: (0, 2 * i.size * t.shape[1]), kernels_only=True)
+               lambda: [normal(0, (37, 64)), integers(1, 51, 37)], [], lambda t, i: (0, 2 * i.size * t.shape[1]))
     kernel(f"scatter-add: {n << 20} rows of 64 onto {1 << 17}", p, "gather and scatter",
            lambda m, rows, ids: m.summed_by(rows, ids, 1 << 17 if rows.shape[0] > 1000 else 29),
            lambda n=n: [normal(0, (n << 20, 64), 0.1), integers(1, n << 20, 1 << 17)],
-           lambda: [normal(0, (51, 64), 0.1), integers(1, 51, 29)], [], lambda rows, ids: (0, rows.size + (1 << 17) * rows.shape[1]),
-           kernels_only=True)
+           lambda: [normal(0, (51, 64), 0.1), integers(1, 51, 29)], [], lambda rows, ids: (0, rows.size + (1 << 17) * rows.shape[1]))
 
 
 # ---------------------------------------------------------------- products

@@ -15,7 +15,6 @@ TABLE: dict[str, tuple[Any, str]] = {
     "optimize": (1, "0: no optimisation passes, one kernel an op"),
     "interpret": (0, "1: run the reference interpreter (NumPy, op by op) instead of compiled kernels"),
     "early": (1, "1: the first runs of a request are interpreted while it is compiled behind them; 0: it is compiled before its first run"),
-    "hoist": (1, "1: what follows from constants and from variables that a request only reads is computed once; 0: at each run"),
     "threads": (0, "threads of one kernel; 0: as many as the machine has cores"),
     "strict_feeds": (1, "0: accept lossy feed casts silently, as TF1 did"),
     "fold_limit": (1 << 16, "largest constant, in bytes, that constant folding creates"),

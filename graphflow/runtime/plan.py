@@ -313,7 +313,7 @@ class Compiled:
         """Puts `u` in the prologue if it computes the same at every step, unless much memory would be kept for little work."""
         made, read = (sum(fusion.elements(b.sizes) * b.dtype.size for b in x) for x in (u.writes, u.reads))
         changes = any(op.opdef is control.start for op in u.cluster.ops)  # a loop writes there
-        allowed = bool(flags.optimize and flags.hoist) and not changes and self.inside != "branch"
+        allowed = bool(flags.optimize) and not changes and self.inside != "branch"
         u.prologue = allowed and self.invariant.issuperset(u.reads) and roots.isdisjoint(u.writes) and (
             made <= max(HOISTED, 4 * read)) and not (self.inside and u.can_fail)  # a loop may run no iteration at all
         if u.prologue:
