@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from benchmarks.gpu_workloads import PEERS, SIDES, WORKLOADS, GpuWorkload
 from benchmarks.harness import NOT_INSTALLED, ROOT, Failed, Process, _flat, _noting, _order, agreed, check, load
 from benchmarks.report import quantity
 from benchmarks.workload import UNKNOWN, Measured
+from graphflow.testing import emulated_gpu
 
 PACKAGES = {"graphflow": "graphflow", "torch": "torch", "torchcompile": "torch", "jax": "jax", "cupy": "cupy", "copy": "graphflow"}
 PATIENCE = 600.0  # seconds for one answer
@@ -65,7 +67,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="only these sides")
     p.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs; the numbers mean nothing")
     p.add_argument("--emulated", action="store_true", help="GraphFlow on the emulated GPU: results and counters, no times")
-    p.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="cpu: try the programs where there is no GPU")
+    p.add_argument("--device", choices=("gpu", "cpu", "emulated"), default="gpu",
+                   help="to try the command where there is no GPU: all programs on the CPU, or GraphFlow's on the emulated GPU")
     p.add_argument("--peers", metavar="PYTHON", help="interpreter with the peers; default: $GRAPHFLOW_BENCH_PYTHON, else this one")
     p.add_argument("--rounds", type=int, default=9, help="rounds of all sides in turn, default: 9")
     p.add_argument("--out", metavar="FILE", help="also write the table as Markdown")
@@ -110,7 +113,7 @@ class Bench:
     def environment(self, threads: int, cache: Path) -> dict[str, str]:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         where = str(cache)
-        platforms = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""} if self.target == "cpu" else {}
+        platforms = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if self.target == "cpu" else {}
         return {**os.environ, **platforms, DEVICE: self.target, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore",
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "GRAPHFLOW_CACHE_DIR": where,
                 "TORCHINDUCTOR_CACHE_DIR": where, "TRITON_CACHE_DIR": where}
@@ -136,12 +139,9 @@ class Bench:
         m = Measured(w.name, 0, {}, {}, {}, self.quick, (0.0, 0.0))
         for side in [s for s in SIDES if s in w.functions and s in self.sides and s in self.absent]:
             m.problems[side] = self.absent[side]
-        self.prepared(w, m, True, True)
+        m = self.prepared(w, m, True)
         if not self.quick:
-            self.prepared(w, m, False, False)
-        inputs = w.make_inputs(self.quick)
-        m = m._replace(work=w.amount(*inputs))
-        del inputs
+            m = self.prepared(w, m, False)
         for number in range(self.rounds):
             for side in _order(self.able(w, m), number):
                 with self.noting(m, side):
@@ -168,24 +168,26 @@ class Bench:
     def noting(self, m: Measured, side: str) -> Any:
         return _Noting(self, m, side)
 
-    def prepared(self, w: GpuWorkload, m: Measured, quick: bool, numpy: bool) -> None:
-        """Every side's program, made, run and compared: with NumPy, or with the median of the sides."""
-        arrays, file = w.make_inputs(quick), self.scratch / "inputs.npz"
+    def prepared(self, w: GpuWorkload, m: Measured, small: bool) -> Measured:
+        """Every side's program, made, run and compared: on small inputs with NumPy, on the full ones with the median of the sides."""
+        arrays, file = w.make_inputs(small), self.scratch / "inputs.npz"
+        m = m._replace(work=w.amount(*arrays))
         np.savez(file, *arrays)
         results: dict[str, list[np.ndarray]] = {}
-        for side in self.able(w, m._replace(work=w.amount(*arrays))):
+        for side in self.able(w, m):
             with self.noting(m, side):
                 saved = self.scratch / f"{side}.npz"
-                answer = self.worker(side).ask(PATIENCE, do="prepare", workload=w.name, inputs=str(file), result=str(saved), quick=quick)
+                answer = self.worker(side).ask(PATIENCE, do="prepare", workload=w.name, inputs=str(file), result=str(saved), quick=small)
                 m.facts[side] = answer["facts"]
                 if side != "copy":
                     results[side] = load(saved)
         count = max((len(r) for r in results.values()), default=0)
-        expected = agreed(said(w, arrays) if numpy else [np.asarray(UNKNOWN)] * count, list(results.values()))
+        expected = agreed(said(w, arrays) if small else [np.asarray(UNKNOWN)] * count, list(results.values()))
         for side, got in results.items():
             with self.noting(m, side):
                 check(got, expected, w.tolerance)
         file.unlink()
+        return m
 
 
 def said(w: GpuWorkload, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -271,7 +273,7 @@ def table(rows: list[tuple[GpuWorkload, Measured]], about: dict[str, str], devic
 def machine(bench: Bench, args: argparse.Namespace) -> tuple[dict[str, str], str]:
     """The device, its driver and clocks, the versions of all sides; and the device's name."""
     about, name = {}, "CPU"
-    if args.device == "gpu":
+    if args.device != "cpu":
         from graphflow.runtime.cuda import driver
 
         found = driver.current()
@@ -312,12 +314,11 @@ def nvidia_smi() -> str:
 
 def emulated(workloads: list[GpuWorkload]) -> tuple[str, bool]:
     """(a table of what GraphFlow's kernels do on the emulated GPU with small inputs, whether all is right)."""
-    from graphflow.testing import emulated_gpu
-
     lines = ["Emulated: results checked against NumPy, counters of one call by the elements of the largest input. No times.", "",
-             "A sector is 32 bytes; L1 and L2 may save some of those read. Needed: what the definition reads and writes.", "",
-             "| workload | launches | instructions of threads | sectors read | sectors written | sectors needed | result |",
-             "|" + "---|" * 7]
+             "Waits: how often the host waits for the GPU. A sector is 32 bytes; L1 and L2 may save some of those read. Needed: what the",
+             "definition reads and writes.", "",
+             "| workload | launches | waits | instructions of threads | sectors read | sectors written | sectors needed | result |",
+             "|" + "---|" * 8]
     good = True
     with tempfile.TemporaryDirectory() as folder:
         for w in workloads:
@@ -338,19 +339,20 @@ def counted(w: GpuWorkload, driver: Any, folder: Path) -> tuple[str, bool]:
         check(got, agreed(said(w, inputs), [got]), w.tolerance)
         assert worker.step is not None
         worker.step()
-        before = driver.counters.copy()
+        before, waits = driver.counters.copy(), driver.calls["synchronize"]
         worker.step()
         c, n = driver.counters - before, max(a.size for a in inputs)
         if not c.launches:
             raise Failed("nothing of it ran on the GPU")
         needed = w.amount(*inputs)[1] / 32 / n
-        numbers = [c.launches, c.thread_instructions / n, c.global_load_sectors / n, c.global_store_sectors / n, needed or np.nan]
+        numbers = [c.launches, driver.calls["synchronize"] - waits, c.thread_instructions / n, c.global_load_sectors / n,
+                   c.global_store_sectors / n, needed or np.nan]
         text, fine = "right", True
     except Exception as problem:  # the table says it, and the exit status
         numbers, text, fine = [], f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"[:200], False
     finally:
         worker.end()
-    return "| " + " | ".join([w.name, *["-" if v != v else f"{v:.4g}" for v in numbers], *["-"] * (5 - len(numbers)), text]) + " |", fine
+    return "| " + " | ".join([w.name, *["-" if v != v else f"{v:.4g}" for v in numbers], *["-"] * (6 - len(numbers)), text]) + " |", fine
 
 
 # ---------------------------------------------------------------- the command
@@ -386,6 +388,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"No GPU can be used: {why}", "--emulated checks GraphFlow's side without one, --device cpu the peers' programs.", sep="\n",
               file=sys.stderr)
         return 2
+    with emulated_gpu() if args.device == "emulated" else nullcontext():
+        return measured(args, workloads)
+
+
+def measured(args: argparse.Namespace, workloads: list[GpuWorkload]) -> int:
+    """Measures and prints; the exit status."""
     bench = Bench(args)
     rows: list[tuple[GpuWorkload, Measured]] = []
     about, device = machine(bench, args)

@@ -4,8 +4,8 @@
     {"do": "round"}     ->  {"device": seconds a call on the device, or null, "wall": seconds of a call that waits, on the host}
     {"do": "about"}     ->  {"versions": text}
 
-Runs in the peer's interpreter: it imports that library and NumPy, nothing else. `DEVICE` is "gpu" or "cpu"; the second is only for
-trying the programs where there is no GPU.
+Runs in the peer's interpreter: it imports that library and NumPy, nothing else. `DEVICE` is "gpu"; or, only to try things where there
+is no GPU, "cpu" or, for GraphFlow, "emulated".
 """
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ class Library:
         """Precision, and the module for the workload's program."""
         yield self.lib
 
+    def made(self, program: Callable[..., Any], lib: Any, arrays: Sequence[np.ndarray]) -> Any:
+        return program(lib, *arrays)
+
     def wait(self, value: Any) -> None:
         """Until `value`, the result of the last call, is there."""
 
@@ -76,7 +79,6 @@ class Torch(Library):
         self.torch, self.where = torch, "cuda" if self.device == "gpu" else "cpu"
         if self.device == "gpu" and not torch.cuda.is_available():
             raise RuntimeError("this PyTorch finds no CUDA device")
-        torch.set_default_device(self.where)
         torch.backends.cudnn.benchmark = True
         self.lib = Placed(torch, lambda a: torch.from_numpy(np.ascontiguousarray(a)).to(self.where))
 
@@ -91,6 +93,10 @@ class Torch(Library):
         self.torch.backends.cudnn.allow_tf32 = low
         self.torch.set_grad_enabled(workload.kind == "step")
         yield self.lib
+
+    def made(self, program: Callable[..., Any], lib: Any, arrays: Sequence[np.ndarray]) -> Any:
+        with self.torch.device(self.where):  # for modules; only here, because it makes every call slower
+            return program(lib, *arrays)
 
     def wait(self, value: Any) -> None:
         if self.where == "cuda":
@@ -369,7 +375,7 @@ class Worker:
             self.step = self.library.program(w.amount(*arrays)[1])
             return {"facts": {}}
         lib = self.open.enter_context(self.library.settings(w))
-        made = w.functions[self.side](lib, *arrays)
+        made = self.library.made(w.functions[self.side], lib, arrays)
         self.step, facts = made if isinstance(made, tuple) else (made, {})
         start = time.perf_counter()
         results = [self.library.array(a) for a in flat(facts.pop("check", self.step)())]
@@ -410,10 +416,15 @@ def main(side: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not look like an answer
     worker: Worker | None = None
+    device, played = os.environ.get(DEVICE, "gpu"), ExitStack()
+    if device == "emulated" and LIBRARIES[side] in (Graphflow, Copy):
+        from graphflow.testing import emulated_gpu
+
+        played.enter_context(emulated_gpu())
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            worker = worker or Worker(side, os.environ.get(DEVICE, "gpu"))
+            worker = worker or Worker(side, "cpu" if device == "cpu" else "gpu")
             answer = getattr(worker, command.pop("do"))(**command) or {}
         except Exception as problem:
             text = str(problem).strip().splitlines() or [""]
