@@ -239,6 +239,19 @@ def test_convolutions_and_both_gradients(case):
     clean(made(dw))
 
 
+def test_strided_gradients_multiply_no_zeros():
+    x, w = ph(2, 8, 8, 8), ph(3, 3, 8, 8)
+    y = tf.nn.conv2d(x, w, (1, 2, 2, 1), "SAME")
+    dx = tf.gradients(y, [x], grad_ys=ph(2, 4, 4, 8))[0]
+    z = tf.nn.relu(dx + ph(8))
+    case = made(dx, None, 1, [z], False)
+    assert len(case.launches) == 5  # a product for each remainder of (row, column), then what follows
+    checked(case)
+    x, w = ph(2, 5, 6, 8), ph(1, 1, 8, 8)
+    y = tf.nn.conv2d(x, w, (1, 2, 2, 1), "SAME")
+    checked(made(tf.gradients(y, [x], grad_ys=ph(2, 3, 3, 8))[0]))
+
+
 def test_channels_first():
     clean(made(tf.nn.conv2d(ph(2, 3, 9, 8), ph(3, 3, 3, 4), (1, 1, 1, 1), "SAME", data_format="NCHW")))
 

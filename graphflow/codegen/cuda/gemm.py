@@ -135,15 +135,15 @@ _SECOND = 6000  # cycles of a second kernel
 _BYTES = 2500  # of memory a cycle
 
 
-def choose(p: Product) -> tuple[Tile, int]:
-    """The tile and into how many parts the sum is cut, by sizes alone: the least estimated cycles."""
+def choose(p: Product, parts: Sequence[int] = SPLITS) -> tuple[Tile, int]:
+    """The tile and into how many of `parts` the sum is cut, by sizes alone: the least estimated cycles."""
     wide = p.dtype.size == 8
     kind = _tensor_dtype(p)
     if kind is not None:
         tiles: Sequence[Tile] = tensor_tiles(kind)
     else:
         tiles = [t for t in TILES if not wide or t.own[0] * t.own[1] <= 32]
-    found = [(t, s) for t in tiles for s in SPLITS if s == 1 or _hint(p.sizes[3]) >= s * 8 * t.depth]
+    found = [(t, s) for t in tiles for s in parts if s == 1 or _hint(p.sizes[3]) >= s * 8 * t.depth]
     return min(found, key=lambda ts: _cycles(p, *ts))
 
 
@@ -178,21 +178,63 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
 
     p = contract.product(op, leaf)
     assert p is not None
-    made = _made(name, p, *choose(p), stored.get(op.outputs[0]), then, result, dict(alias or {}), wide)
+    out, shared = stored.get(op.outputs[0]), dict(alias or {})
+    made = _strided(name, p, out, then, result, shared, wide) or _made(name, p, *choose(p), out, then, result, shared, wide)
     return [replace(m, guarded=guarded) for m in made]
+
+
+def _strided(name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None, alias: dict[Buffer, Buffer],
+             wide: bool) -> list[Launch] | None:
+    """A gradient through strided windows as a product for each remainder of the output's position, which no zeros are part of."""
+    found = None if p.batch else image.phases(p.a.expr, p.a.outer, p.a.reduced)
+    c = out if out is not None else result
+    if found is None or c is None or then is not None and c.dtype is not p.dtype:
+        return None
+    made: list[Launch] = []
+    columns = _extent(p.b.outer)
+    for number, phase in enumerate(found):
+        start, steps = _place(phase, p.a.outer, columns)
+        if phase.empty:
+            zeros = contract._zeros(f"{name}_zero{number}", c, start, [*zip(phase.outer, steps)], p.b.outer)
+            made += emit.launches(zeros, {}, wide=wide)
+            continue
+        a, b = (contract.Operand(image.in_phase(x.expr, phase), [], outer, list(phase.reduced))
+                for x, outer in ((p.a, list(phase.outer)), (p.b, p.b.outer)))
+        if not phase.reduced:
+            return None  # a single tap of a single channel
+        part = Product(a, b, [], p.dtype)
+        tile, _ = choose(part, (1,))
+        made.append(_form(tile)(f"{name}_{number}", part, tile, 1, c, None, None, {}, wide, (start, steps)).made())
+    return made if then is None else [*made, *emit.launches(then, alias, wide=wide)]
+
+
+def _place(phase: image.Phase, outer: Sequence[Axis], columns: Size) -> tuple[Size, list[Size]]:
+    """Where the rows of a phase are in C: the offset of the first, and the distance along each of its axes."""
+    steps: list[Size] = []
+    step = columns
+    for a in reversed(outer):
+        steps.insert(0, step)
+        step = step * a.extent
+    start: Size = 0
+    for s, at in zip(steps, phase.start):
+        start = start + s * at
+    return start, [s * by for s, by in zip(steps, phase.step)]
+
+
+def _form(tile: Tile) -> type[Tiled]:
+    return TensorTiled if isinstance(tile, TensorTile) else Tiled
 
 
 def _made(name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, then: Kernel | None, result: Buffer | None,
           alias: dict[Buffer, Buffer], wide: bool) -> list[Launch]:
-    form = TensorTiled if isinstance(tile, TensorTile) else Tiled
     if splits == 1:
-        return [form(name, p, tile, 1, out, then, result, alias, wide).made()]
+        return [_form(tile)(name, p, tile, 1, out, then, result, alias, wide).made()]
     batch, m, n, k = p.sizes
     per = types.ceildiv(types.ceildiv(k, tile.depth), splits)
     if isinstance(per, int) and isinstance(k, int):
         splits = -(-k // (tile.depth * per))  # none is empty
     parts = Buffer(p.dtype, (splits, batch, m, n), "part", "parts")
-    return [form(name, p, tile, splits, parts, None, None, {}, wide).made(),
+    return [_form(tile)(name, p, tile, splits, parts, None, None, {}, wide).made(),
             *emit.launches(_total(name, p, parts, splits, out, then, result), alias, wide=wide)]
 
 
@@ -440,8 +482,8 @@ class Tiled(Device):
     packed = True  # rows of tiles, which are whole vectors
 
     def __init__(self, name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, then: Kernel | None, result: Buffer | None,
-                 alias: dict[Buffer, Buffer], wide: bool = False):
-        self.p, self.tile, self.splits, self.out, self.result = p, tile, splits, out, result
+                 alias: dict[Buffer, Buffer], wide: bool = False, rows_at: tuple[Size, list[Size]] | None = None):
+        self.p, self.tile, self.splits, self.out, self.result, self.rows_at = p, tile, splits, out, result, rows_at
         self.code = p.dtype.code
         self.batch, self.m, self.n, self.k = p.sizes
         self.sides = [Side(letter, x, self.staged(), wide) for letter, x in (("a", p.a), ("b", p.b))]
@@ -614,6 +656,7 @@ class Tiled(Device):
         self.place("row", f"b * {self.size(self.m)} + i")
         if inside:
             self.unflatten(rows, "row")
+        self.place("row_at", self._row_at())
         self.open(f"for gx in unroll({own.columns[0]}):")
         self.line(f"col = left + over + gx * {own.columns[1]}")
         if not whole and aligned:
@@ -626,7 +669,7 @@ class Tiled(Device):
         self.line("j = col + ux")
         if not aligned:
             self.open(f"if j < {self.size(self.n)}:")
-        self.place("flat", f"row * {self.size(self.n)} + j")
+        self.place("flat", "row_at + j")
         self.unflatten(inside, "j") if inside else self.unflatten(self.kernel.outer, "flat")
         self.line(f"value = ld_{self.code}(sums, {own.place}, 99)")
         for e, (code, name, _) in reads.items():
@@ -641,14 +684,20 @@ class Tiled(Device):
             target = self.out if s is None else s.target
             assert target is not None
             scope = self.scope[self.alias.get(target, target)]
-            at = self._own(f"row * {self.size(self.n)} + col") if s is None else starts[s]
+            at = "row_at + col" if s is None else starts[s]
             self.line(f"moved_{_bits(code)}(p{scope}, {at}, {name}, 0, True, {v}, {scope}, 99)")
         while len(self.stack) > 1:
             self.close()
 
-    def _own(self, flat: str) -> str:
-        """The place of an element in the product's own buffer."""
-        return flat if self.splits == 1 else f"part * {self.size(self.batch * self.m * self.n)} + {flat}"
+    def _row_at(self) -> str:
+        """Where the present row of C begins."""
+        if self.rows_at is None:
+            whole = "" if self.splits == 1 else f"part * {self.size(self.batch * self.m * self.n)} + "
+            return f"{whole}row * {self.size(self.n)}"
+        start, steps = self.rows_at
+        fresh = [Axis(a.extent) for a in self.p.a.outer]
+        self.unflatten(fresh, "row")
+        return self.value(simplify.Affine({ir.axis(a): s for a, s in zip(fresh, steps)}, start).expr())
 
     def _element(self) -> None:
         """One element: stored where it is needed, then through all stages."""
@@ -658,7 +707,7 @@ class Tiled(Device):
             if None in self.vectors:
                 self.line(f"st_{code}({self.vectors[None][1]}, ux, value, 99)")
             else:
-                self.line(f"st_{code}(p{b}, {self._own('flat')}, value, {b})")
+                self.line(f"st_{code}(p{b}, flat, value, {b})")
             if self.result is self.out and self.out.dtype is not self.out.dtype.compute:
                 value = f"to_{code}(value)"
         for e in ir.walk(*(s.expr for s in self.kernel.stages)):
