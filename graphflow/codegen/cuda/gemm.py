@@ -25,6 +25,7 @@ Knows Kernel IR, the spelling of device words and what makes a GPU fast; knows n
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Mapping, Sequence
 
 from ... import types
@@ -204,7 +205,7 @@ def _strided(name: str, p: Product, out: Buffer | None, then: Kernel | None, res
             return None  # a single tap of a single channel
         part = Product(a, b, [], p.dtype)
         tile, _ = choose(part, (1,))
-        made.append(_form(tile)(f"{name}_{number}", part, tile, 1, c, None, None, {}, wide, (start, steps)).made())
+        made.append(_launch(wide, f"{name}_{number}", part, tile, 1, c, None, None, {}, rows_at=(start, steps)))
     return made if then is None else [*made, *emit.launches(then, alias, wide=wide)]
 
 
@@ -221,20 +222,23 @@ def _place(phase: image.Phase, outer: Sequence[Axis], columns: Size) -> tuple[Si
     return start, [s * by for s, by in zip(steps, phase.step)]
 
 
-def _form(tile: Tile) -> type[Tiled]:
-    return TensorTiled if isinstance(tile, TensorTile) else Tiled
+def _launch(wide: bool, *given, **more) -> Launch:
+    """The launch of a `Tiled`; with indices of 32 bits it knows the other one."""
+    form = TensorTiled if isinstance(given[2], TensorTile) else Tiled
+    made = replace(form(*given, wide=wide, **more).made(), wide=wide)
+    return made if wide else replace(made, widened=partial(_launch, True, *given, **more))
 
 
 def _made(name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, then: Kernel | None, result: Buffer | None,
           alias: dict[Buffer, Buffer], wide: bool) -> list[Launch]:
     if splits == 1:
-        return [_form(tile)(name, p, tile, 1, out, then, result, alias, wide).made()]
+        return [_launch(wide, name, p, tile, 1, out, then, result, alias)]
     batch, m, n, k = p.sizes
     per = types.ceildiv(types.ceildiv(k, tile.depth), splits)
     if isinstance(per, int) and isinstance(k, int):
         splits = -(-k // (tile.depth * per))  # none is empty
     parts = Buffer(p.dtype, (splits, batch, m, n), "part", "parts")
-    return [_form(tile)(name, p, tile, splits, parts, None, None, {}, wide).made(),
+    return [_launch(wide, name, p, tile, splits, parts, None, None, {}),
             *emit.launches(_total(name, p, parts, splits, out, then, result), alias, wide=wide)]
 
 
