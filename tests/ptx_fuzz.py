@@ -346,7 +346,8 @@ if __name__ == "__main__":  # python tests/ptx_fuzz.py 0 1000: more of both than
     for seed in range(*map(int, sys.argv[1:3])):
         program, rows = Program(seed, 60), inputs(seed)
         for optimise in (False, True):
-            assert (on_the_emulator(to_ptx(program, optimise), rows) == on_the_processor(program, rows)).all(), f"function {seed}, {optimise}"
+            same = on_the_emulator(to_ptx(program, optimise), rows) == on_the_processor(program, rows)
+            assert same.all(), f"function {seed}, {optimise}"
         body, blocks, threads, expected = race_case(seed)
         try:
             ptx.run(kernel(body), blocks, threads, [ptx.InOut(np.zeros(1024, np.uint8))])

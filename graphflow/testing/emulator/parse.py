@@ -85,7 +85,7 @@ _REGISTERS = re.compile(r"([%$\w]+)(?:<(\d+)>)?")
 _NAME = re.compile(r"[%$A-Za-z_][\w$%.]*")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def parse(text: str) -> Module:
     """The module of a PTX text. Raises SyntaxFault with the line."""
     return _Parser(text).module()

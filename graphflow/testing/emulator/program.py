@@ -5,6 +5,7 @@ target, so it may run in its full form whenever the other lanes have exited. Pla
 """
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 
 from . import access, atomic, warp
 from . import integers as I
-from .arithmetic import TABLE, comparison, refuse
+from .arithmetic import TABLE, Pure, comparison, refuse
 from .errors import EmulationError, LaunchFault, SyntaxFault, Unsupported
 from .inline import inlined
 from .memory import LOCAL, SHARED
@@ -101,7 +102,7 @@ class Program:
         if text in self.slots.rows:
             return self.slots.source(text, dtype)
         if text in SPECIAL:
-            return self.slots.add("special", text, dtype.str)
+            return self.slots.add("special", text, dtype.char)
         literal = immediate(text, dtype)
         if literal is not None:
             return self.slots.constant(literal)
@@ -111,7 +112,7 @@ class Program:
         if name in self.spaces and dtype.kind in "iu":
             space, at = self.spaces[name]
             if space == "global":
-                return self.slots.add("symbol", name, int(offset or 0), dtype.str)
+                return self.slots.add("symbol", name, int(offset or 0), dtype.char)
             return self.slots.constant(np.array(at + int(offset or 0), dtype))
         raise SyntaxFault(f"unknown operand {text}")
 
@@ -226,7 +227,7 @@ class Program:
         if op in _CARRY or "cc" in ins.mods:
             return self._carry(ins)
         if op in TABLE:
-            pure = TABLE[op](ins)
+            pure = _pure_of(ins)
             sources = [self.value(o, d) for o, d in zip(ins.operands[1:], pure.sources, strict=False)]
             if len(sources) < len(pure.sources):
                 raise SyntaxFault(f"{len(pure.sources)} operands are expected")
@@ -441,7 +442,7 @@ class Program:
         registers = ins.operands[0].strip("{}").split(",")
         if set(ins.mods[:-1]) - {"param", "v2", "v4"} or offset + d.itemsize * len(registers) > known[name][0].size:
             raise refuse(ins, "beyond the parameter")
-        return self.both([self.assign(self.slots.add("param", known[name][1] + offset + i * d.itemsize, d.str), self.target(r, d))
+        return self.both([self.assign(self.slots.add("param", known[name][1] + offset + i * d.itemsize, d.char), self.target(r, d))
                           for i, r in enumerate(registers)])
 
     def _memory(self, ins: Instruction, address: str, register: str) -> tuple[str, Callable, np.dtype, list[str]]:
@@ -475,14 +476,33 @@ class Program:
         return self.memory_step(access.storer(ins, space, address, d, [self.value(r, d) for r in registers]))
 
 
-@lru_cache(maxsize=4096)
+_PURE: dict[tuple[str, tuple[str, ...]], Pure] = {}
+
+
+def _pure_of(ins: Instruction) -> Pure:
+    """What the table makes of an instruction: the same for all of one name, but lop3 with its table in an operand."""
+    found = _PURE.get((ins.op, ins.mods))
+    if found is None:
+        found = TABLE[ins.op](ins)
+        if ins.op != "lop3":
+            _PURE[ins.op, ins.mods] = found
+    return found
+
+
+@lru_cache(maxsize=256)
 def program(text: str, name: str | None = None) -> Program:
     """The compiled kernel `name` of a PTX text (None: its only one). Raises LaunchFault for unknown names, Unsupported, SyntaxFault."""
-    module = parse(text)
-    if name is None:
-        if len(module.kernels) != 1:
-            raise LaunchFault(f"the module has {len(module.kernels)} kernels ({', '.join(module.kernels)}): name one")
-        name = module.kernels[0]
-    if name not in module.kernels:
-        raise LaunchFault(f"no kernel {name}; the module has {', '.join(module.kernels) or 'none'}")
-    return Program(module, name)
+    collects = gc.isenabled()
+    gc.disable()  # a kernel is many small objects that stay: collecting among them doubles the time
+    try:
+        module = parse(text)
+        if name is None:
+            if len(module.kernels) != 1:
+                raise LaunchFault(f"the module has {len(module.kernels)} kernels ({', '.join(module.kernels)}): name one")
+            name = module.kernels[0]
+        if name not in module.kernels:
+            raise LaunchFault(f"no kernel {name}; the module has {', '.join(module.kernels) or 'none'}")
+        return Program(module, name)
+    finally:
+        if collects:
+            gc.enable()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -18,6 +19,7 @@ DTYPES: dict[str, np.dtype] = {name: np.dtype(code) for name, code in {
     "u64": "u8", "s64": "i8", "b64": "u8", "f64": "f8", "pred": "?"}.items()}
 FRAME = 0  # slot 0 holds the running batch itself
 _IMMEDIATE = re.compile(r"(-?)(0[fF][0-9a-fA-F]{8}$|0[dD][0-9a-fA-F]{16}$|0[xX][0-9a-fA-F]+|0[bB][01]+|\d+\.\d+(?:[eE][-+]?\d+)?|\d+)U?$")
+_KEEP = 64 << 20  # bytes of registers kept for later launches, all kernels together
 POOLS = ("?", "u2", "u4", "u8")
 
 
@@ -65,6 +67,9 @@ class Bound(NamedTuple):
 class Slots:
     """The positions of all operands of one kernel. `registers`: name -> pool ("?", "u2", "u4", "u8")."""
 
+    _everyone: WeakSet[Slots] = WeakSet()
+    _bytes = 0  # of the arrays that all of them keep
+
     def __init__(self, registers: dict[str, str]) -> None:
         self.rows: dict[str, tuple[str, int]] = {}
         self.counts = dict.fromkeys(POOLS, 0)
@@ -72,9 +77,12 @@ class Slots:
             self.rows[name] = (pool, self.counts[pool])
             self.counts[pool] += 1
         self._known: dict[tuple, int] = {}
+        self._read: dict[tuple[str, str], int] = {}
+        self._written: dict[tuple[str, str], int] = {}
         self.recipes: list[tuple] = [("frame",)]  # kind and what bind needs; position = slot
         self._kept: dict[int, list[Bound]] = {}    # by lanes
         self._outside: list[int] = []
+        Slots._everyone.add(self)
 
     def add(self, *recipe) -> int:
         slot = self._known.get(recipe)
@@ -84,16 +92,24 @@ class Slots:
         return slot
 
     def constant(self, value: np.ndarray) -> int:
-        return self.add("constant", value.dtype.str, value.tobytes())
+        return self.add("constant", value.dtype.char, value.tobytes())
 
     def source(self, register: str, dtype: np.dtype) -> int:
         """The slot that reads `register` as `dtype`: its low bytes, or all of them."""
-        return self.add("register", *self.rows[register], dtype.str)
+        key = register, dtype.char
+        slot = self._read.get(key)
+        if slot is None:
+            slot = self._read[key] = self.add("register", *self.rows[register], dtype.char)
+        return slot
 
     def target(self, register: str, dtype: np.dtype) -> int:
         """The slot that receives a `dtype` result in `register`, extended to its width."""
-        pool, row = self.rows[register]
-        return self.add("register", pool, row, wide(dtype, pool).str)
+        key = register, dtype.char
+        slot = self._written.get(key)
+        if slot is None:
+            pool, row = self.rows[register]
+            slot = self._written[key] = self.add("register", pool, row, wide(dtype, pool).char)
+        return slot
 
     def width(self, register: str) -> int:
         return np.dtype(self.rows[register][0]).itemsize
@@ -101,7 +117,11 @@ class Slots:
     def bind(self, lanes: int, frame: object, outside: Callable[..., object]) -> Bound:
         """The operands for `lanes` threads; `outside(*recipe)` answers what only the launch knows. Give them back with `release`."""
         kept = self._kept.setdefault(lanes, [])
-        bound = kept.pop() if kept else self._fresh(lanes)
+        bound = kept.pop() if kept else None
+        if bound is None:
+            bound = self._fresh(lanes)
+        else:
+            Slots._bytes -= bound.nbytes
         for pool in bound.pools.values():
             pool.fill(0)
         bound.slots[FRAME] = frame
@@ -113,8 +133,14 @@ class Slots:
         """Keeps the arrays for the next launch of as many threads."""
         bound.slots[FRAME] = None
         kept = self._kept.setdefault(bound.lanes, [])
-        if len(kept) < 2 and bound.nbytes < 4 << 20:
-            kept.append(bound)
+        if kept or bound.nbytes > _KEEP // 16:
+            return
+        if Slots._bytes + bound.nbytes > _KEEP:
+            for slots in list(Slots._everyone):
+                slots._kept.clear()
+            Slots._bytes, kept = 0, self._kept.setdefault(bound.lanes, [])
+        Slots._bytes += bound.nbytes
+        kept.append(bound)
 
     def _fresh(self, lanes: int) -> Bound:
         pools = {pool: np.zeros((count, lanes), pool) for pool, count in self.counts.items() if count}
@@ -125,7 +151,7 @@ class Slots:
                 _, pool, row, dtype = recipe
                 values = pools[pool][row]
                 step = values.itemsize // np.dtype(dtype).itemsize
-                out.append(values if values.dtype.str == dtype else values.view(dtype)[::step] if step > 1 else values.view(dtype))
+                out.append(values if values.dtype.char == dtype else values.view(dtype)[::step] if step > 1 else values.view(dtype))
             else:
                 out.append(np.frombuffer(recipe[2], recipe[1]).reshape(()) if kind == "constant" else None)
         self._outside = [i for i, recipe in enumerate(self.recipes) if recipe[0] not in ("frame", "register", "constant")]
