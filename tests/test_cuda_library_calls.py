@@ -346,6 +346,9 @@ def test_conditions_that_are_not_those_of_the_array():
         return contraction(ir.select(ir.m.land(at >= 0, at < edge), load, 0), filter, [n, o, k], [t, c])
     assert line(8, 7).pads == ((0, 0), (1, 1))
     assert line(7, 6) is None and line(8, 6) is None and line(o_ + 7, 7) is None
+    inner = ir.load(array(2, 10, 3), [n_, o_ + t_, c_])
+    assert contraction(inner, filter, [n, o, k], [t, c]).pads == ((0, 0), (0, 0))
+    assert contraction(ir.select(o_ + t_ >= o_ * 2 - 5, inner, 0), filter, [n, o, k], [t, c]) is None
 
 
 def test_axes_of_neither_or_one_operand():
@@ -353,6 +356,7 @@ def test_axes_of_neither_or_one_operand():
     x, y = ir.load(array(5, 4), [i_, r_]), ir.load(array(4, 6), [r_, j_])
     assert contraction(x, y, [i, j], [r]).c.sizes == (5, 6)
     assert contraction(x, y, [i, b, j], [r]) is None
+    assert contraction(ir.load(array(5), [i_]), y, [i, j], [r]) is None
     assert contraction(x, ir.load(array(4, 7, 6), [r_, q_, j_]), [i, j], [r, q]) is None
 
 
