@@ -210,6 +210,12 @@ def test_one_and_three_spatial_axes():
     compared(dw, "filter")
 
 
+def test_windows_of_lines_are_not_rows_of_a_matrix():
+    assert compared(tf.nn.conv1d(ph(2, 20, 3), ph(3, 3, 4), 1, "VALID"), "forward").dilations == (1, 1)
+    assert compared(tf.nn.conv2d(ph(2, 8, 20, 3), ph(1, 3, 3, 4), [1, 1, 1, 1], "VALID"), "forward").w.sizes == (4, 3, 1, 3)
+    assert compared(tf.nn.conv1d(ph(2, 21, 3), ph(3, 3, 4), 3, "VALID"), "matmul").a.sizes == (14, 9)  # windows side by side
+
+
 def test_transposed_convolution_and_explicit_padding():
     compared(tf.nn.conv2d_transpose(ph(2, 5, 5, 4), ph(3, 3, 3, 4), [2, 10, 10, 3], [1, 2, 2, 1]), "data")
     x, w = ph(2, 14, 15, 3), ph(7, 7, 3, 4)

@@ -29,7 +29,18 @@ def matmul(p: Problem) -> Matmul | None:
         return View(buffer, dtype, sizes, tuple(stride(run[-1]) if run else 0 for run in axes), offset)
     left = view(x.stride, x.buffer, x.buffer.dtype, x.offset().const, rows, k[0])
     right = view(y.stride, y.buffer, y.buffer.dtype, y.offset().const, k[0], columns)
+    if not _apart(left) or not _apart(right):
+        return None
     return Matmul(left, right, view(lambda a: p.outs.get(a, 0), None, p.stored, 0, rows, columns), p.compute)
+
+
+def _apart(v: View) -> bool:
+    """Whether rows or columns lie one after the other; windows of a line do not."""
+    (m, n), (down, across) = v.sizes[-2:], v.strides[-2:]
+    if types.same(m, 1) is True or types.same(n, 1) is True:
+        return True
+    gaps = across - m * down, down - n * across
+    return any((types.hint(g) if types.hint(g) is not None else -1) >= 0 for g in gaps)
 
 
 def _matrix_axis(runs: list[list[Axis]]) -> tuple[list[Axis], list[list[Axis]]]:
