@@ -79,3 +79,42 @@ def test_norms_and_their_gradients():
         x, g = P(f, [6, 5, 5, 8]), P(f, [8])
         return [t for axes in ([0, 1, 2], [3]) for t in tf.gradients(normed(x, axes) * g, [x, g], P(f, [6, 5, 5, 8]))]
     on_both(build, 1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [lambda: tf.train.MomentumOptimizer(0.1, 0.9), lambda: tf.train.AdamOptimizer(0.1)],
+                         ids=["momentum", "adam"])
+def test_updates_of_many_variables_are_one_launch(optimizer):
+    sizes, found = [(1,), (3,), (1030,), (5, 7), (64, 64), (2,), (4097,), (8, 3, 3), (16,), (2048,), (6,), (10, 10)], []
+    values = [np.random.default_rng(k).standard_normal(n).astype(np.float32) for k, n in enumerate(sizes)]
+    for gpu in (False, True):
+        with tf.Graph().as_default(), emulated_gpu() as driver, tf.device("/gpu:0" if gpu else "/cpu:0"):
+            variables = [tf.Variable(v) for v in values]
+            given = [P(f, n) for n in sizes]
+            step = optimizer().apply_gradients(list(zip(given, variables, strict=True)))
+            with tf.Session() as sess:
+                sess.run(tf.global_variables_initializer())
+                for _ in range(3):
+                    before = driver.calls["launch"]
+                    sess.run(step, dict(zip(given, values, strict=True)))
+                    assert driver.calls["launch"] - before <= 8
+                found.append(sess.run(variables))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-7)
+
+
+def test_launches_that_meet_stay_apart():
+    from graphflow.codegen.cuda.launch import Launch, Many
+    from graphflow.runtime.cuda import together
+
+    many = Many("text", [8], 4, 256)
+    launch = Launch("", [], [], (1, 1, 1), 256, (), many=many)
+
+    def step(*spans):
+        return together.Step("", lambda: None, lambda: list(spans), launch)
+    a, b, reads_a, c = step((0, 8, True)), step((8, 16, True)), step((4, 6, False), (20, 24, True)), step((30, 31, True))
+    assert together.groups([a, b, c]) == [[0, 1, 2]]
+    assert together.groups([a, reads_a, b]) == [[1, 2]]
+    assert together.groups([a, together.Step("", lambda: None), b]) == []
+    assert together.groups([a, together.Step("", lambda: None, lambda: [(0, 4, False)]), b]) == []
+    assert together.table([(launch, [64, 128], [1030]), (launch, [256, 512], [3])]).tolist() == [
+        [64, 128, 0, 1030], [64, 128, 256, 1030], [256, 512, 0, 3]]

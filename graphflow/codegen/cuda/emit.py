@@ -21,7 +21,7 @@ from .. import ir, schedule, simplify
 from ..emit_cpu import _BITS, _Block, _Emitter, _literal, _render
 from ..ir import Axis, Buffer, Expr, Kernel, Stage
 from ..schedule import HEAVY, inner_axes, scatters
-from .launch import LIMIT, Launch
+from .launch import LIMIT, Launch, Many
 
 THREADS = 256
 WIDE = 16  # bytes of the widest access: what a thread's neighbouring elements fill
@@ -34,6 +34,7 @@ TOGETHER = 1 << 13  # elements of work up to which one block runs all stages of 
 PIECE = 1 << 13  # elements of a large fold that one block folds
 SHORT = 16  # elements of inner work up to which a thread takes a whole row
 BUSY = 1 << 16  # threads that keep a GPU busy
+MEMBERS = 8  # buffers of launches that may become one
 BLOCKS = 264  # blocks that do: two for each processor
 MANY_ROWS = 1 << 14  # from which a thread scans a row alone
 BAND = 16  # rows that a thread folds, at least, where folds across rows are cut
@@ -215,7 +216,15 @@ def _width(kernel: Kernel) -> int:
 
 def _wide_too(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
     made = replace(_launch(kernel, alias, wide), wide=wide)
-    return made if wide else replace(made, widened=partial(_wide_too, kernel, alias, True))
+    return made if wide else replace(made, widened=partial(_wide_too, kernel, alias, True), many=_many(kernel, alias, made))
+
+
+def _many(kernel: Kernel, alias: dict[Buffer, Buffer], made: Launch) -> Many | None:
+    (a, *more) = kernel.outer or (None,)
+    if a is None or more or a.bound is not None or made.checks or len(made.buffers) > MEMBERS:
+        return None
+    folds = any(s.combine or s.scan or inner_axes(s, kernel) for s in kernel.stages)
+    return None if folds else Device(kernel, alias).many()
 
 
 def _launch(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
@@ -307,12 +316,18 @@ class Device(_Emitter):
 
     def _ragged(self, total: Size, lanes: int, threads: int) -> Launch:
         """Points whose last axis is no multiple: neighbours across rows; what is left at the end is for threads of their own."""
-        n, rows = self.size(total), self.kernel.outer
+        n = self.size(total)
         if lanes == 1:
             self.open(f"if quad < {n}:")
             self._point("quad")
             self.close()
             return self.launch((types.ceildiv(total, threads), 1, 1), threads)
+        self._in_order(n, lanes)
+        return self.launch((types.ceildiv(total + lanes * (lanes - 1), threads * lanes), 1, 1), threads)
+
+    def _in_order(self, n: str, lanes: int) -> None:
+        """Neighbours in row-major order, `n` in all."""
+        rows = self.kernel.outer
         flat = simplify.affine(simplify.offset(Buffer(types.float32, tuple(a.extent for a in rows), "in"), [ir.axis(a) for a in rows]))
 
         def spot(index: Expr) -> str | None:
@@ -332,7 +347,24 @@ class Device(_Emitter):
         self.place("at", f"quad + quads * {lanes - 1}")
         self._point("at")
         self.close()
-        return self.launch((types.ceildiv(total + lanes * (lanes - 1), threads * lanes), 1, 1), threads)
+
+    def many(self) -> Many:
+        """The points of several kernels that are alike but for their buffers, their constants and how many points they have."""
+        (a,) = self.kernel.outer
+        lanes = self._most_lanes(self.kernel.stages, a)
+        self.place("quad", "start + thread()")
+        if lanes > 1:
+            self._in_order("n", lanes)
+        else:
+            self.open("if quad < n:")
+            self._point("quad")
+            self.close()
+        sizes: list[Size] = [a.extent, *self.sizes, *[bits for _, bits in self.parameters.values()]]
+        width, first = len(self.buffers) + 1 + len(sizes), len(self.buffers)
+        start = [f"base = block() * {width}", *[f"p{i} = pointer(table, base + {i})" for i in range(first)]]
+        start += [f"{name} = to_i32(ld_i64(table, base + {first + i}, 99))" for i, name in enumerate(("start", "n", *self.sizes.values()))]
+        start += [f"{n}b = ld_i64(table, base + {width - len(self.parameters) + i}, 99)" for i, n in enumerate(self.parameters)]
+        return Many(self._written("p", ["table"], start, THREADS), sizes, lanes, THREADS)
 
     def _point_lanes(self, last: Size, total: Size) -> int:
         """Neighbours that a thread takes: what 16 bytes of the widest element hold, fewer where rows have no multiple of that."""
@@ -923,16 +955,20 @@ class Device(_Emitter):
         sizes: list[Size] = [*self.sizes, *[bits for _, bits in self.parameters.values()]]
         names = [*self.sizes.values(), *[f"{n}b" for n in self.parameters]]
         kinds = "p" * (len(self.buffers) + bool(checks)) + word * len(self.sizes) + "l" * len(self.parameters) + "i" * bool(checks)
+        parameters = [*[f"p{i}" for i in range(len(self.buffers))], *["cell"] * bool(checks), *names, *["base"] * bool(checks)]
+        source = self._written(kinds, parameters, [], threads)
+        writes = tuple(dict.fromkeys(s.target for s in self.kernel.stages if s.target.role != "tmp"))
+        return Launch(source, self.buffers, sizes, grid, threads, writes, checks)
+
+    def _written(self, kinds: str, parameters: Sequence[str], start: Sequence[str], threads: int) -> str:
+        """The text, with `start` as its first lines."""
         head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}", *["#: packed"] * self.packed]
         head += [f"{n} = np.{_NUMBERS[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
-        parameters = [*[f"p{i}" for i in range(len(self.buffers))], *["cell"] * bool(checks), *names, *["base"] * bool(checks)]
-        start = [f"    {n} = {_BITS[code].format(f'{n}b')}" for n, (code, _) in self.parameters.items()]
+        bits = [f"{n} = {_BITS[code].format(f'{n}b')}" for n, (code, _) in self.parameters.items()]
         out: list[str] = []
         self.stack[0].header = f"def kernel({', '.join(parameters)}):"
         _render(self.stack[0], 0, out)
-        source = "\n".join([*head, out[0], *start, *out[1:]]) + "\n"
-        writes = tuple(dict.fromkeys(s.target for s in self.kernel.stages if s.target.role != "tmp"))
-        return Launch(source, self.buffers, sizes, grid, threads, writes, checks)
+        return "\n".join([*head, out[0], *[f"    {line}" for line in (*start, *bits)], *out[1:]]) + "\n"
 
 
 def guarded_text(source: str) -> str:

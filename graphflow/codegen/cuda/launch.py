@@ -11,6 +11,25 @@ LIMIT = 1 << 30  # elements; below it 32 bits leave room for the arithmetic of i
 
 
 @dataclass
+class Many:
+    """The text that does a launch's work for several launches of its kind at once: each block reads a record of int64 in a table.
+
+    source: its parameters are the table, and the `cell` where it is guarded.
+    sizes: what follows in a record after the addresses of the launch's buffers and the number of the first thread of the block: the
+    number of elements, then sizes and bits.
+    lanes: elements of a thread; what is left at the end is for threads of their own.  threads: of a block.
+    """
+
+    source: str
+    sizes: list[Size]
+    lanes: int
+    threads: int
+
+    def blocks(self, elements: int) -> int:
+        return -(-(elements // self.lanes + elements % self.lanes) // self.threads)
+
+
+@dataclass
 class Launch:
     """One kernel of a GPU.
 
@@ -22,6 +41,7 @@ class Launch:
     checks: messages of its checks; number 1 is the first.  It notes `base + number` in the cell.
     wide: its indices have 64 bits.  widened: makes such a launch, for buffers of `LIMIT` elements or more.
     guarded: it changes nothing once a check of this run has failed: for kernels that write variables.
+    many: its text for several at once, where there is one: then neighbours of a plan that do not meet become one launch.
     """
 
     source: str
@@ -34,6 +54,7 @@ class Launch:
     guarded: bool = False
     wide: bool = False
     widened: Callable[[], Launch] | None = field(default=None, metadata={"stored": False})
+    many: Many | None = None
 
     @property
     def cell(self) -> bool:

@@ -109,9 +109,11 @@ def _entry(text: str, threads: int, packed: bool) -> str:
     """The function as a kernel, whose pointers are aligned as the allocator aligns and reach different memory."""
     head = re.search(r"^define void @\"?kernel\"?\((.*?)\)(.*)$", text, re.M)
     assert head is not None
-    search = "" if packed else " noimplicitfloat"  # which keeps LLVM from vectors of its own: it fills them from beyond the end of buffers
+    # LLVM's own search for vectors reads past the end of buffers to fill one; this attribute stops it.
+    search = "" if packed else " noimplicitfloat"
     parameters = re.sub(r"(?:i8\*|ptr) %", "ptr noalias align 16 %", head[1])
-    return f'{text[:head.start()]}define ptx_kernel void @kernel({parameters}) nounwind{search} "nvvm.maxntid"="{threads}"{text[head.end():]}'
+    flags = f'nounwind{search} "nvvm.maxntid"="{threads}"'
+    return f"{text[:head.start()]}define ptx_kernel void @kernel({parameters}) {flags}{text[head.end():]}"
 
 
 class _Translator(translate._Translator):

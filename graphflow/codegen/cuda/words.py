@@ -84,6 +84,16 @@ def div_exact(typing, a, b):
     return kind(kind, kind), code
 
 
+@intrinsic
+def pointer(typing, p, i):
+    """The address of global memory that stands in element i of a table of int64, which does not change while the kernel runs."""
+    def code(context, builder, signature, args):
+        value = builder.load(_element_pointer(builder, I64, args[0], args[1]), align=8)
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return builder.addrspacecast(builder.inttoptr(value, I8.as_pointer(GLOBAL)), _BYTES)
+    return types.voidptr(types.voidptr, types.int64), code
+
+
 # ---- shared memory ------------------------------------------------------------------------------------
 
 def _make_shared(name):

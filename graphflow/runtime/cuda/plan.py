@@ -26,7 +26,9 @@ from ...graph import Operation, Tensor
 from .. import flow, memory, runner
 from ..plan import Compiled, Plan, Unit
 from ..store import aligned
+from . import together
 from .device import Device
+from .together import Step
 
 ALIGN = 256  # of buffers on a device: 128-bit accesses, whole cache lines
 CHECKS = 64  # numbers of checks that one launch may have
@@ -63,8 +65,8 @@ class Narrow(Exception):
 class _Form:
     """A segment for one set of addresses: what it queues, and the graph of that from the second run on."""
 
-    def __init__(self, work: list[tuple[Unit | str, Callable[[], None]]]):
-        self.work, self.runs = work, 0
+    def __init__(self, work: list[tuple[Unit | str, Callable[[], None]]], tables: list[int]):
+        self.work, self.runs, self.tables = work, 0, tables
         self.graph: Callable[[], None] | None = None
 
 
@@ -73,7 +75,7 @@ class Segment:
 
     def __init__(self, plan: DevicePlan):
         self.plan, self.device = plan, plan.device
-        self.steps: list[tuple[Unit | str, Callable[[], Callable[[], None] | None]]] = []  # for what; makes it for the addresses of a run
+        self.steps: list[Step] = []
         self.units: list[Unit] = []
         self.checks = False
         self.commits = False  # whether it changes variables
@@ -87,11 +89,14 @@ class Segment:
             self.checks = True
         self.units.append(u)
         self.commits |= u.commits
-        self.add(u, lambda: self.plan.call(u, base))
+        plan, launch = self.plan, u.launch
+        alone = u.library is None and not u.covered and plan.narrow(launch)
+        self.steps.append(Step(u, lambda: plan.call(u, base), lambda: plan.spans(u), launch if alone else None,
+                               lambda: [plan.at(b) for b in launch.buffers], u.commits and plan.guards))
 
     def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
         """make: gives what is queued at each run, for the addresses in `plan.there`; None for nothing."""
-        self.steps.append((what, make))
+        self.steps.append(Step(what, make))
 
     def run(self) -> None:
         """Queues all of it, and waits."""
@@ -118,9 +123,16 @@ class Segment:
 
     def _made(self) -> _Form:
         if len(self.forms) >= FORMS:
-            del self.forms[next(iter(self.forms))]
-        made = [(what, act) for what, make in self.steps if (act := make()) is not None]
-        form = self.forms[self.plan.form] = _Form(made)
+            self.plan.give_back(self.forms.pop(next(iter(self.forms))).tables)
+        groups = {g[-1]: g for g in together.groups(self.steps)}
+        moved = {i for g in groups.values() for i in g[:-1]}
+        made: list[tuple[Unit | str, Callable[[], None]]] = []
+        tables: list[int] = []
+        for i, s in enumerate(self.steps):
+            act = None if i in moved else self.plan.bound_together([self.steps[k] for k in groups[i]], tables) if i in groups else s.make()
+            if act is not None:
+                made.append((s.what, act))
+        form = self.forms[self.plan.form] = _Form(made, tables)
         return form
 
     def _timed(self, form: _Form, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
@@ -500,6 +512,41 @@ class DevicePlan(Plan):
         self.device.driver.expect(made.prepared, [(where[b], self.nbytes(b)) for b in launch.buffers] + cell)
         return made
 
+    def narrow(self, launch: Launch) -> bool:
+        """Whether 32 bits suffice for the indices of a launch."""
+        return not launch.wide and all(math.prod(self.shape.get(b, (0,))) < LIMIT for b in launch.buffers)
+
+    def spans(self, u: Unit) -> list[together.Span]:
+        """The memory that a unit reads and writes."""
+        assert u.launch is not None and u.home is not None
+        home = u.home.buffers
+        written = {self.alias.get(b, b) for b in (home.get(x) if isinstance(x, Tensor) else x for x in (*u.writes, *u.launch.writes)) if b}
+        read = {self.alias.get(b, b) for b in (home.get(x) if isinstance(x, Tensor) else x for x in (*u.reads, *u.launch.buffers)) if b}
+        return [(self.at(b), self.at(b) + self.nbytes(b), b in written) for b in written | read]
+
+    def bound_together(self, members: list[Step], tables: list[int]) -> Callable[[], None] | None:
+        """One launch for several; its table of what blocks do is added to `tables`."""
+        first = members[0].launch
+        assert first is not None and first.many is not None
+        known = [(s.launch, s.where(), [types.evaluate(n, self.env) for n in s.launch.many.sizes]) for s in members]  # type: ignore
+        table = together.table(known)
+        if not len(table):
+            return None
+        tables.append(self._constant(table))
+        guarded = members[0].guarded
+        source = emit.guarded_text(first.many.source) if guarded else first.many.source
+        kinds, threads = texts.signature(source)
+        function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
+        made = function.prepare(kinds, [tables[-1], self.cell][:len(kinds)], (len(table), 1, 1), (threads, 1, 1))
+        reach = [(at, self.nbytes(b)) for launch, where, _ in known for b, at in zip(launch.buffers, where, strict=True)]
+        self.device.driver.expect(made.prepared, [*reach, (tables[-1], table.nbytes), *[(self.cell, 4)] * guarded])
+        return made
+
+    def give_back(self, blocks: list[int]) -> None:
+        for address in blocks:
+            self.blocks.remove(address)
+            self.device.free(address)
+
     # -- memory of the caller's on the device
 
     def lends(self, b: ir.Buffer, given: Any = None) -> bool:
@@ -723,13 +770,21 @@ class _Rows(flow.Rows):
         if not nbytes:
             return
         segment.commits = True
-        if not plan.guards:
-            segment.add("copy", lambda: partial(plan.device.copy, to, plan.at(source), nbytes))
-            return
         launch = copy_launch(nbytes)
         a, b = launch.buffers
         plan.shape.update({a: a.sizes, b: b.sizes})
-        segment.add("copy", lambda: plan.bound(launch, {a: plan.at(source), b: to}, 0, True))
+
+        def alone() -> Callable[[], None]:
+            if not plan.guards:
+                return partial(plan.device.copy, to, plan.at(source), nbytes)
+            return plan.bound(launch, {a: plan.at(source), b: to}, 0, True)
+
+        def spans() -> list[together.Span]:
+            return [(plan.at(source), plan.at(source) + nbytes, False), (to, to + nbytes, True)]
+
+        where = {a: lambda: plan.at(source), b: lambda: to}
+        segment.steps.append(Step("copy", alone, spans, launch if plan.narrow(launch) else None,
+                                  lambda: [where[x]() for x in launch.buffers], plan.guards))
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
         self.flush()
