@@ -242,18 +242,22 @@ def _dp4a(sign_a: bool, sign_b: bool) -> Callable:
 
 
 def _pair(f: Callable, kind: str) -> Callable:
-    """f on both halves of 32 bits."""
-    code = "<e" if kind == "f16" else None
+    """f on both halves of a register."""
+    size = 32 if kind == "f32" else 16
     def read(x: int) -> float:
-        return struct.unpack("<e", struct.pack("<H", x))[0] if code else struct.unpack("<f", struct.pack("<I", x << 16))[0]
+        if kind == "f16":
+            return struct.unpack("<e", struct.pack("<H", x))[0]
+        return struct.unpack("<f", struct.pack("<I", x << 32 - size))[0]
     def write(v: float) -> int:
-        return struct.unpack("<H", struct.pack("<e", v))[0] if code else struct.unpack("<I", struct.pack("<f", v))[0] >> 16
-    return lambda *xs: write(f(*(read(x & 0xFFFF) for x in xs))) | write(f(*(read(x >> 16) for x in xs))) << 16
+        return struct.unpack("<H", struct.pack("<e", v))[0] if kind == "f16" else struct.unpack("<I", struct.pack("<f", v))[0] >> 32 - size
+    low = (1 << size) - 1
+    return lambda *xs: write(f(*(read(x & low) for x in xs))) | write(f(*(read(x >> size) for x in xs))) << size
 
 
 _H2 = [0x3C003800, 0xC0000400, 0x00013555, 0x7BFF0001]   # float16 pairs: 1 and .5, -2 and 2**-14, ...
 _I2 = [0x40003C00, 0x3C003C00, 0x3C010400, 0x3C003C00]
 _B2 = [0x3F803F00, 0xC0003EAB, 0x42283F81, 0x3DCD3F80]   # bfloat16 pairs
+_F2 = [0x3F8000003F000001, 0xC00000003EAAAAAB, 0x422800003F810003, 0x3DCCCCCD3F800000]  # float32 pairs
 _C2 = [0x40003F80, 0x3F803EAB, 0x3F813F81, 0x3DCD4049]
 
 INTEGER = {
@@ -444,6 +448,9 @@ FLOATING = {
     "add.rn.f16x2": Case("add.rn.f16x2 %d, %a, %b;", "u32 u32 u32", (_H2, _I2), _pair(exactly(lambda a, b: a + b, "f16"), "f16")),
     "fma.rn.bf16x2": Case("fma.rn.bf16x2 %d, %a, %b, %c;", "u32 u32 u32 u32", (_B2, _C2, _C2[::-1]),
                           _pair(exactly(lambda a, b, c: a * b + c, "bf16"), "bf16")),
+    "fma.rn.f32x2": Case("fma.rn.f32x2 %d, %a, %b, %c;", "u64 u64 u64 u64", (_F2, _F2[::-1], _F2),
+                         _pair(exactly(lambda a, b, c: a * b + c, "f32"), "f32")),
+    "add.rn.f32x2": Case("add.rn.f32x2 %d, %a, %b;", "u64 u64 u64", (_F2, _F2[::-1]), _pair(exactly(lambda a, b: a + b, "f32"), "f32")),
     "max.bf16x2": Case("max.bf16x2 %d, %a, %b;", "u32 u32 u32", (_B2, _C2), _pair(max, "bf16")),
 }
 _EDGE = [0.5, 1.5, 2.5, -0.5, -1.5, 0.49999997, 3e9, -3e9, 1e20, -1e20, NAN, INF, -INF, 255.5, -129.0, 65535.9]

@@ -316,3 +316,12 @@ def test_the_page_about_it():
     assert names["gpu"].counters.launches == 1 and names["counters"].launches == 1
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) <= set(dir(ptx))
     assert {f.name for f in dataclasses.fields(ptx.Checks)} - {"counters"} <= set(re.findall(r"\| `(\w+)` \|$", page, re.M))
+
+
+def test_barriers_without_threads_that_have_exited():
+    text = kernel("setp.ge.u32 %p1, %t, 20; @%p1 exit; bar.sync 0; add.u64 %q1, %a, %t4; st.global.u32 [%q1], %t;")
+    out = np.zeros(32, np.uint32)
+    with pytest.raises(ptx.BarrierFault, match="12 threads of the block have exited"):
+        ptx.run(text, 1, 32, [ptx.InOut(out)])
+    ptx.run(text, 1, 32, [ptx.InOut(out)], checks=ptx.Checks().without("barriers"))
+    np.testing.assert_array_equal(out, np.where(np.arange(32) < 20, np.arange(32), 0))

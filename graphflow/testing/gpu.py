@@ -349,7 +349,7 @@ class EmulatedDriver(Driver):
     def _wanted(self) -> ptx.Checks:
         if not self.as_hardware:
             return self.checks
-        return self.checks.without("uninitialized", "shared_races", "global_races", "lanes")
+        return self.checks.without("uninitialized", "shared_races", "global_races", "lanes", "barriers")
 
     # Graphs -------------------------------------------------------------------------------------------------------------------------
     def begin_capture(self, stream: int) -> None:

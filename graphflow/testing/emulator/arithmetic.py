@@ -30,7 +30,8 @@ class Pure(NamedTuple):
 
 TABLE: dict[str, Callable[[Instruction], Pure]] = {}
 FLOATS = {"f16": "f2", "bf16": "bf16", "f32": "f4", "f64": "f8"}
-PACKED = {"f16x2": "f16", "bf16x2": "bf16"}
+PACKED = {"f16x2": "f16", "bf16x2": "bf16", "f32x2": "f32"}
+_HALF = {"f16x2": np.dtype("f2"), "bf16x2": np.dtype("u2"), "f32x2": np.dtype("f4")}
 U32, PRED = np.dtype("u4"), np.dtype("?")
 
 
@@ -74,11 +75,11 @@ def _finish(f: Callable, mods: set[str], dtype: str, ufunc: bool, arity: int) ->
     return run, False
 
 
-def _packed(f: Callable, kind: str) -> Callable:
-    """f on the two halves of each 32-bit register."""
-    half = np.dtype("f2" if kind == "f16x2" else "u2")
+def packed(f: Callable, kind: str) -> Callable:
+    """f on the two halves of each register."""
+    half, whole = _HALF[kind], DTYPES[kind]
     def run(*a):
-        return np.ascontiguousarray(f(*(np.ascontiguousarray(np.atleast_1d(x)).view(half) for x in a))).view("u4")
+        return np.ascontiguousarray(f(*(np.ascontiguousarray(np.atleast_1d(x)).view(half) for x in a))).view(whole)
     return run
 
 
@@ -91,7 +92,7 @@ def _float(ins: Instruction, make: Callable[[str], tuple[Callable, bool]], arity
     f, ufunc = make(FLOATS[base])
     f, ufunc = _finish(f, mods, FLOATS[base], ufunc, arity)
     if kind in PACKED:
-        f, ufunc = _packed(f, kind), False
+        f, ufunc = packed(f, kind), False
     return Pure(f, (DTYPES[kind],) * arity, DTYPES[kind], ufunc)
 
 

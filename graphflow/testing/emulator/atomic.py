@@ -8,7 +8,7 @@ import numpy as np
 
 from . import access
 from . import rounding as F
-from .arithmetic import refuse
+from .arithmetic import packed, refuse
 from .memory import EMPTY, WRITTEN
 from .parse import Instruction
 from .values import DTYPES
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 OPERATIONS = {"atom", "red"}
 _TWO = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 _ALLOWED = {"relaxed", "acquire", "release", "acq_rel", "gpu", "cta", "sys", "cluster", "noftz", "global", "shared", "shared::cta"}
+
+
+def _add_bf16(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return F.to_bf16(F.from_bf16(a) + F.from_bf16(b))
+
+
+_SMALL: dict[str, Callable] = {"f16": np.add, "bf16": _add_bf16, "f16x2": packed(np.add, "f16x2"), "bf16x2": packed(_add_bf16, "bf16x2")}
 
 
 def _increment(old, limit):
@@ -36,8 +43,7 @@ def atomic(program: Program, ins: Instruction) -> Callable[[list, np.ndarray | N
     if len(rest) != 1 or ins.type not in DTYPES or rest[0] not in (*_TWO, "exch", "cas", "inc", "dec"):
         raise refuse(ins)
     op, d = rest[0], DTYPES[ins.type]
-    half = ins.type in ("f16", "bf16", "f16x2", "bf16x2")
-    if half and op != "add" or ins.type in ("f16x2", "bf16x2"):
+    if ins.type in _SMALL and op != "add":
         raise refuse(ins)
     space = access.space_of(ins)
     to, where, *operands = ins.operands if ins.op == "atom" else ("_", *ins.operands)
@@ -45,8 +51,7 @@ def atomic(program: Program, ins: Instruction) -> Callable[[list, np.ndarray | N
     sources = [program.value(o, d) for o in operands]
     address = program.address(where)
     program.touch(space, d.itemsize, d.itemsize)
-    f = (lambda a, b: F.to_bf16(F.from_bf16(a) + F.from_bf16(b))) if ins.type == "bf16" else \
-        {"exch": lambda a, b: b, "inc": _increment, "dec": _decrement, **_TWO}.get(op)
+    f = _SMALL.get(ins.type) or {"exch": lambda a, b: b, "inc": _increment, "dec": _decrement, **_TWO}.get(op)
     if d.kind == "f" and op in ("min", "max"):
         raise refuse(ins)
     def run(R, lanes):

@@ -16,7 +16,7 @@ import numpy as np
 DTYPES: dict[str, np.dtype] = {name: np.dtype(code) for name, code in {
     "u8": "u1", "s8": "i1", "b8": "u1", "u16": "u2", "s16": "i2", "b16": "u2", "f16": "f2", "bf16": "u2",
     "u32": "u4", "s32": "i4", "b32": "u4", "f32": "f4", "f16x2": "u4", "bf16x2": "u4", "tf32": "u4",
-    "u64": "u8", "s64": "i8", "b64": "u8", "f64": "f8", "pred": "?"}.items()}
+    "u64": "u8", "s64": "i8", "b64": "u8", "f64": "f8", "f32x2": "u8", "pred": "?"}.items()}
 FRAME = 0  # slot 0 holds the running batch itself
 _IMMEDIATE = re.compile(r"(-?)(0[fF][0-9a-fA-F]{8}$|0[dD][0-9a-fA-F]{16}$|0[xX][0-9a-fA-F]+|0[bB][01]+|\d+\.\d+(?:[eE][-+]?\d+)?|\d+)U?$")
 _KEEP = 64 << 20  # bytes of registers kept for later launches, all kernels together
