@@ -8,6 +8,7 @@ from graphflow.codegen.cuda import texts
 
 TEXT = """# twice
 #: ppi 256
+#: packed
 def kernel(p0, p1, s0):
     first = (block() * 256 + thread()) * 4
     if first + 4 <= s0:
