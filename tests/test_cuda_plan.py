@@ -76,3 +76,15 @@ def test_a_step_that_fails_changes_nothing(gpu):
     with pytest.raises(tf.errors.InvalidArgumentError):
         step(np.arange(N) + 1)
     np.testing.assert_array_equal(sess.run(out), X)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_elements_move_in_accesses_of_16_bytes(gpu, dtype):
+    """A sum of two arrays reads and writes each sector of 32 bytes once."""
+    x, y = (tf.placeholder(dtype, [64, 256]) for _ in range(2))
+    sess, a = tf.Session(), np.ones((64, 256), np.float32)
+    sess.run_on_device(x + y, {x: a, y: a})
+    before = gpu.counters.copy()
+    sess.run_on_device(x + y, {x: a, y: a})
+    c, sectors = gpu.counters - before, a.size * tf.as_dtype(dtype).size // 32
+    assert (c.global_load_sectors, c.global_store_sectors) == (2 * sectors, sectors)

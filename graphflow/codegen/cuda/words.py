@@ -117,6 +117,13 @@ def _make_shared(name):
 WIDE = 16  # bytes of the widest access
 
 
+def _frozen(builder, value):
+    """The value itself, which LLVM then does not take apart: of a vector that is loaded and used by elements it makes a load for each."""
+    made = ir.Instruction(builder.block, value.type, "freeze", [value])
+    builder._insert(made)
+    return made
+
+
 def _make_neighbours(name, loads):
     """`load_<t>(array, k, p, i, n, scope)` and `store_<t>(p, i, array, k, n, scope)`: between memory and a stack array, as accesses of
     up to 16 bytes; the address of element i is a multiple of what one access takes."""
@@ -137,7 +144,7 @@ def _make_neighbours(name, loads):
                 pointer = builder.bitcast(pointer, vector.as_pointer())
                 cells = [_element_pointer(builder, memory, values["array"], builder.add(at, I64(piece + u))) for u in range(width)]
                 if loads:
-                    found = _in_scope(builder.module, builder.load(pointer, align=width * size), scope)
+                    found = _frozen(builder, _in_scope(builder.module, builder.load(pointer, align=width * size), scope))
                     for u, cell in enumerate(cells):
                         builder.store(builder.extract_element(found, I32(u)), cell, align=size)
                 else:
