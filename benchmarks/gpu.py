@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -63,7 +64,8 @@ def peak(device: str, precision: str) -> float | None:
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python benchmarks/gpu.py", description=__doc__.split("\n")[0])
-    p.add_argument("--only", metavar="TEXT", help="only workloads with this in their name or group")
+    p.add_argument("--only", metavar="TEXT", nargs="+", help="only workloads with one of these in their name or group")
+    p.add_argument("--minutes", type=float, default=float("inf"), help="begin no workload after so many minutes; the table says which")
     p.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="only these sides")
     p.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs; the numbers mean nothing")
     p.add_argument("--emulated", action="store_true", help="GraphFlow on the emulated GPU: results and counters, no times")
@@ -77,10 +79,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return p.parse_args(argv)
 
 
-def chosen(only: str | None) -> list[GpuWorkload]:
-    found = [w for w in WORKLOADS.values() if not only or only.lower() in f"{w.group} {w.name}".lower()]
+def chosen(only: Sequence[str] | None) -> list[GpuWorkload]:
+    found = [w for w in WORKLOADS.values() if not only or any(text.lower() in f"{w.group} {w.name}".lower() for text in only)]
     if not found:
-        raise SystemExit(f"no workload has {only!r} in its name; --list shows them")
+        raise SystemExit(f"no workload has {' or '.join(only or ())!r} in its name; --list shows them")
     return found
 
 
@@ -270,19 +272,19 @@ def table(rows: list[tuple[GpuWorkload, Measured]], about: dict[str, str], devic
     return "\n".join(lines + (["### What failed", "", *problems, ""] if problems else [])) + "\n"
 
 
-def machine(bench: Bench, args: argparse.Namespace) -> tuple[dict[str, str], str]:
-    """The device, its driver and clocks, the versions of all sides; and the device's name."""
-    about, name = {}, "CPU"
+def machine(bench: Bench, args: argparse.Namespace) -> tuple[dict[str, str], str, str]:
+    """The device, its driver and clocks, the versions of all sides; the device's name, and its PCI bus."""
+    about, name, bus = {}, "CPU", ""
     if args.device != "cpu":
         from graphflow.runtime.cuda import driver
 
         found = driver.current()
         p = found.properties(0)
-        name = p.name
+        name, bus = p.name, p.pci_bus_id
         about["device"] = (f"{p.name}, compute capability {p.capability[0]}.{p.capability[1]}, {p.multiprocessors} multiprocessors, "
                            f"{p.memory / 2**30:.0f} GiB, L2 {p.l2_bytes / 2**20:.0f} MiB, {p.clock / 1e9:.2f} GHz at most, memory "
                            f"{p.bandwidth / 1e9:.0f} GB/s by its clock")
-        about["driver"] = f"{found.name}, {nvidia_smi()}"
+        about["driver"] = f"{found.name}, {nvidia_smi(bus)}"
         about["peaks"] = ", ".join(f"{k} {v:g} TFLOP/s" for k in ("float32", "tf32", "bfloat16")
                                    if (v := (peak(name, k) or 0) / 1e12)) or "not known for this device"
     else:
@@ -294,14 +296,14 @@ def machine(bench: Bench, args: argparse.Namespace) -> tuple[dict[str, str], str
     if "copy" in bench.absent:
         about["copy"] = bench.absent["copy"]
     about["sizes"] = "QUICK, the numbers mean nothing" if args.quick else f"full, {args.rounds} rounds"
-    return about, name
+    return about, name, bus
 
 
-def nvidia_smi() -> str:
-    """Driver version, clocks and power limit now."""
+def nvidia_smi(bus: str) -> str:
+    """Driver version, clocks and power limit now of the device on this bus."""
     fields = "driver_version,clocks.sm,clocks.mem,power.limit,persistence_mode"
     try:
-        done = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "-i", "0"], capture_output=True, text=True,
+        done = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "-i", bus], capture_output=True, text=True,
                               timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return "nvidia-smi does not answer"
@@ -394,12 +396,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measured(args: argparse.Namespace, workloads: list[GpuWorkload]) -> int:
     """Measures and prints; the exit status."""
-    bench = Bench(args)
+    bench, end = Bench(args), time.monotonic() + 60 * args.minutes
     rows: list[tuple[GpuWorkload, Measured]] = []
-    about, device = machine(bench, args)
+    about, device, bus = machine(bench, args)
     print("\n".join(f"{k}: {v}" for k, v in about.items()) + "\n", flush=True)
     try:
-        for w in workloads:
+        for k, w in enumerate(workloads):
+            if time.monotonic() > end:
+                about["left out"] = f"after {args.minutes:g} minutes: " + "; ".join(left.name for left in workloads[k:])
+                break
             m = bench.measure(w)
             rows.append((w, m))
             failed = [f"    {s}: {p}" for s, p in m.problems.items() if p != NOT_INSTALLED]
@@ -409,7 +414,10 @@ def measured(args: argparse.Namespace, workloads: list[GpuWorkload]) -> int:
         print("interrupted; what there is so far:\n")
     finally:
         bench.close()
-    about["at the end"] = nvidia_smi() if args.device == "gpu" else "-"
+    if args.device == "gpu":
+        about["at the end"] = nvidia_smi(bus)
+    if rates := [m.work[1] / c / 1e9 for _, m in rows if (c := m.median("copy"))]:
+        about["copy"] = f"{statistics.median(rates):.0f} GB/s read and written, {min(rates):.0f} to {max(rates):.0f} between workloads"
     print("\n" + table(rows, about, device))
     written(table(rows, about, device), args.out)
     written(json.dumps({"machine": about, "measurements": [m._asdict() for _, m in rows]}, indent=1), args.json)

@@ -120,7 +120,8 @@ class Torch(Library):
         return (value.float() if value.is_floating_point() else value).cpu().numpy()
 
     def forget(self) -> None:
-        self.torch._dynamo.reset()
+        if "torch._dynamo" in sys.modules:
+            self.torch._dynamo.reset()
         gc.collect()
         if self.where == "cuda":
             self.torch.cuda.empty_cache()
@@ -147,7 +148,7 @@ class Jax(Library):
 
     @contextmanager
     def settings(self, workload: Any) -> Iterator[Any]:
-        with self.lib.default_matmul_precision("tensorfloat32" if workload.precision == "tf32" else "highest"):
+        with self.lib.default_matmul_precision({"tf32": "tensorfloat32", "float32": "highest"}.get(workload.precision, "default")):
             yield self.lib
 
     def wait(self, value: Any) -> None:

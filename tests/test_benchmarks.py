@@ -222,6 +222,16 @@ def test_gpu_emulated(tmp_path, capsys):
     assert float(read) == float(written) == float(needed) / 2 == 4 / 32
 
 
+def test_gpu_workloads_are_chosen_and_left_out(tmp_path, capsys):
+    names = [w.name for w in gpu.chosen(["layer norm", "argmax"])]
+    assert len(names) == 4 and all("layer norm" in n or "argmax" in n for n in names)
+    with pytest.raises(SystemExit, match="nothing like this"):
+        gpu.chosen(["nothing like this"])
+    file = tmp_path / "table.md"
+    assert gpu.main(["--device", "emulated", "--minutes", "0", "--only", "argmax", "--sides", "graphflow", "--out", str(file)]) == 0
+    assert "left out: after 0 minutes: argmax of rows of 65536x1024, float32" in file.read_text()
+
+
 def test_gpu_emulated_refuses_a_wrong_result(monkeypatch, capsys):
     w = gpu_workloads.WORKLOADS["x + y, float32"]
     right = w.expected
