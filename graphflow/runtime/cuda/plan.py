@@ -483,7 +483,8 @@ class DevicePlan(Plan):
 
     def _text(self, launch: Launch, guarded: bool) -> tuple[Launch, str]:
         """The launch for the sizes of the plan, and its text."""
-        if not launch.wide and any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers):
+        large = any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers)
+        if not launch.wide and (large or any(not isinstance(s, int) and types.evaluate(s, self.env) >= LIMIT for s in launch.sizes)):
             if launch.widened is None:
                 raise Narrow
             launch = launch.widened()
