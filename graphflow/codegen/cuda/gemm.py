@@ -42,6 +42,7 @@ from .launch import Launch
 SMALL = 1 << 13  # multiplications below which the general generator does
 PROCESSORS = 132  # multiprocessors that should have work
 LINE = 16  # bytes of one access
+STATIC = 48 << 10  # bytes of shared memory that a kernel may declare
 SECTOR = 32  # bytes of memory that are read together
 BAND = 8  # rows of tiles that are computed together: they share columns in the second-level cache
 
@@ -119,7 +120,7 @@ class TensorTile(Tile):
 
 TILES = (Tile(128, 128, 8, (8, 8)), Tile(128, 64, 8, (8, 8)), Tile(64, 128, 8, (8, 8)), Tile(64, 64, 16, (8, 4)), Tile(64, 32, 16, (4, 4)),
          Tile(32, 64, 16, (4, 4)), Tile(32, 32, 16, (4, 4)), Tile(128, 16, 16, (4, 4), (8, 4)), Tile(16, 128, 16, (4, 4)))
-TENSOR_TILES = (TensorTile(128, 128, 32, (64, 64)), TensorTile(128, 64, 32, (64, 32)), TensorTile(64, 128, 32, (32, 64)),
+TENSOR_TILES = (TensorTile(128, 128, 16, (64, 64)), TensorTile(128, 64, 32, (64, 32)), TensorTile(64, 128, 32, (32, 64)),
                 TensorTile(64, 64, 32, (32, 32)), TensorTile(32, 64, 32, (16, 32)), TensorTile(64, 32, 32, (32, 16)),
                 TensorTile(128, 16, 32, (32, 16)), TensorTile(16, 128, 32, (16, 32)))
 
@@ -407,8 +408,11 @@ class Side:
         new = ir.substitute(offset, {a: ir.axis(b) for a, b in where.items()})
         return e.value(_widened(replace(self.stage, index=(new,)), self.wide).index[0])
 
-    def fetch(self, e: Device, k: str, end: str | None) -> None:
-        """Reads this thread's elements of the step that begins at r = `k`; zeros from r = `end` on."""
+    def fetch(self, e: Device, k: str, end: str | None, to: str = "") -> None:
+        """Reads this thread's elements of the step that begins at r = `k`; zeros from r = `end` on.
+
+        to: where the tile begins in shared memory, if they go there by themselves.
+        """
         if self.guard:
             e.open(f"if {self.guard}:")
         steps: dict[int, tuple[str, dict[Axis, Axis]]] = {}
@@ -419,11 +423,11 @@ class Side:
                 e.line(f"{inside} = {e.index_of(name if end is None or self.load is not None else f'min({name}, {end} - 1)')}")
                 steps[r] = name, self._bound(e, self.reduced, inside)
             name, reduced = steps[r]
-            self._fetch_one(e, x, {**self.rows[i], **reduced}, [] if end is None else [f"({name} < {end})"])
+            self._fetch_one(e, x, {**self.rows[i], **reduced}, [] if end is None else [f"({name} < {end})"], to)
         if self.guard:
             e.close()
 
-    def _fetch_one(self, e: Device, x: int, where: dict[Axis, Axis], ok: list[str]) -> None:
+    def _fetch_one(self, e: Device, x: int, where: dict[Axis, Axis], ok: list[str], to: str) -> None:
         n, v, code = self.letter, self.vector, self.code
         swap = {a: ir.axis(b) for a, b in where.items()}
         zero = e.constant(ir.const(0, self.dtype.compute))
@@ -437,6 +441,9 @@ class Side:
         ok = [*ok, *(e.value(ir.substitute(c, swap)) for c in self.conditions)]
         scope = e.scope[self.load.data]
         inside = " & ".join(ok) or "True"
+        if to:
+            e.line(f"asked_{code}(shared, {to} + {n}put + {self._away(x)}, p{scope}, {at}, {inside}, {v}, {scope})")
+            return
         if self.load.data.dtype is self.dtype:
             e.line(f"moved_{code}({n}held, {x * v}, p{scope}, {at}, {inside}, {v}, 99, {scope})")
             return
@@ -449,13 +456,18 @@ class Side:
         e.line(f"{value} = ld_{stored}(p{scope}, select({yes}, {at}, {'to_i64(0)' if e.wide else '0'}), {scope})")
         e.line(f"st_{code}({n}held, {x}, select({yes}, {value}, {zero}), 99)")
 
+    def _away(self, x: int) -> int:
+        """How far from this thread's first element its x-th access goes in shared memory."""
+        i, r = self.places[x]
+        return i * self.pitch + r if self.by_rows else r * self.pitch + i
+
     def put(self, e: Device, now: str) -> None:
         """What was read, to shared memory."""
         n, v, code, p = self.letter, self.vector, self.code, self.pitch
         if self.guard:
             e.open(f"if {self.guard}:")
-        for x, (i, r) in enumerate(self.places):
-            away = i * p + r if self.by_rows else r * p + i
+        for x in range(self.loads):
+            away = self._away(x)
             if self.along and not self.by_rows:
                 e.open(f"for u in unroll({v}):")
                 e.line(f"st_{code}(shared, {now} + {n}put + ({away} + u * {p}), ld_{code}({n}held, {x * v} + u, 99), 60)")
@@ -509,6 +521,10 @@ class Tiled(Device):
         (m, n), (ly, lx), v = self.tile.own, self.tile.lanes, self.lanes
         return Own((m // v, ly * v, v, 1), (n // v, lx * v), v, f"(gy * {v} + uy) * {n} + (gx * {v} + ux)")
 
+    def halves(self) -> int:
+        """Pairs of tiles in shared memory: the present one, and those to come."""
+        return 2
+
     def kernel_label(self) -> str:
         return f"product {self.code} {self.tile}" + (f" in {self.splits}" if self.splits > 1 else "")
 
@@ -525,7 +541,7 @@ class Tiled(Device):
             side.place(self, top)
         self._threads()
         self.half = sum(s.room for s in self.sides)
-        self.line(f"shared = shared_{self.sides[0].code}({2 * self.half}, 0)")
+        self.line(f"shared = shared_{self.sides[0].code}({self.halves() * self.half}, 0)")
         self._registers()
         self._sum()
         self._finish_tile()
@@ -602,6 +618,13 @@ class Tiled(Device):
         empty = not isinstance(k, int) or k == 0
         if empty:
             self.open("if steps > 0:")
+        self._steps(exact)
+        if empty:
+            self.close()
+
+    def _steps(self, exact: bool) -> None:
+        """The steps, of which there is one at least; exact: none of them is ragged."""
+        depth = self.tile.depth
         for side in self.sides:
             side.fetch(self, "begin", None if exact else "first")
         self._put("0")
@@ -619,8 +642,6 @@ class Tiled(Device):
         self.close()
         self._multiply()
         self.line(f"settled_{self.code}(sums, {self.accumulators})")
-        if empty:
-            self.close()
 
     def _put(self, now: str) -> None:
         a, b = self.sides
@@ -871,15 +892,55 @@ class TensorTiled(Tiled):
                 self.line(f"moved_u32({to}, g * 4 + {k}, shared, {where}, True, 1, 99, 60)")
         else:
             self.line(f"ldmatrix_turned_{side.code}({to}, g * 4, shared, {at} + (q * {self.step * side.pitch} + g * 16))")
+        if self.kind == "tf32":
+            self.open("for u in unroll(4):")
+            self.line(f"st_f32({to}, g * 4 + u, tf32(ld_f32({to}, g * 4 + u, 99)), 99)")
+            self.close()
         self.close()
 
-    def _put(self, now: str) -> None:
-        if self.kind == "tf32":
-            for side in self.sides:
-                self.open(f"for u in unroll({side.loads * side.vector}):")
-                self.line(f"st_f32({side.letter}held, u, tf32(ld_f32({side.letter}held, u, 99)), 99)")
-                self.close()
-        super()._put(now)
+    # -- copies that go past the registers
+
+    def streams(self) -> bool:
+        """Whether all copies are of 4 bytes or more, which can go from memory to memory by themselves."""
+        return all(s.load is not None and s.vector * s.dtype.size >= 4 for s in self.sides)
+
+    def halves(self) -> int:
+        return min(4, STATIC // (self.half * self.staged().size)) if self.streams() else 2
+
+    def _steps(self, exact: bool) -> None:
+        """As many steps as there is room for are on their way while one is multiplied."""
+        if not self.streams():
+            super()._steps(exact)
+            return
+        depth, ahead = self.tile.depth, self.halves() - 1
+        self._ask("begin", None if exact else "first", "0")
+        self.line("commit_asked()")
+        self.line(f"r = {f'begin + {depth}' if exact else 'first + 0'}")
+        for k in range(1, ahead):
+            self.open(f"if {k} < steps:")
+            self._ask("r", None, str(k * self.half))
+            self.close()
+            self.line("commit_asked()")
+            self.line(f"r = r + {depth}")
+        self.line("now = 0")
+        self.line(f"to = {ahead * self.half}")
+        self.open("for step in range(0, steps):")
+        self.line(f"await_asked({ahead - 1})")
+        self.line("barrier()")
+        self.open(f"if step + {ahead} < steps:")
+        self._ask("r", None, "to")
+        self.close()
+        self.line("commit_asked()")
+        self._multiply()
+        self.line(f"now = select(now == {ahead * self.half}, 0, now + {self.half})")
+        self.line(f"to = select(to == {ahead * self.half}, 0, to + {self.half})")
+        self.line(f"r = r + {depth}")
+        self.close()
+
+    def _ask(self, k: str, end: str | None, to: str) -> None:
+        a, b = self.sides
+        a.fetch(self, k, end, to)
+        b.fetch(self, k, end, f"{to} + {a.room}")
 
 
 def _tensor_dtype(p: Product) -> DType | None:

@@ -369,6 +369,54 @@ for _name in ("f32", "f64", "i32", "i64"):
     globals()[f"settled_{_name}"] = _make_settled(_name)
 
 
+def _make_asked(name):
+    _, memory, size = _ELEMENT[name]
+
+    def asked(typing, to, i, source, j, ok, n, scope):
+        nbytes = size * _literal(n, f"asked_{name}: the elements")
+
+        def code(context, builder, signature, args):
+            far, near = I8.as_pointer(GLOBAL), I8.as_pointer(SHARED)
+            there = builder.addrspacecast(builder.bitcast(_element_pointer(builder, memory, args[0], args[1]), _BYTES), near)
+            safe = builder.select(args[4], args[3], I64(0))
+            where = builder.addrspacecast(builder.bitcast(_element_pointer(builder, memory, args[2], safe), _BYTES), far)
+            ask = f"llvm.nvvm.cp.async.{'cg' if nbytes == 16 else 'ca'}.shared.global.{nbytes}.s"
+            given = builder.select(args[4], I32(nbytes), I32(0))  # the rest is zeros
+            builder.call(_declared(builder, ask, ir.VoidType(), [near, far, I32]), [there, where, given])
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.int64, types.voidptr, types.int64, types.boolean, n, scope), code
+    asked.__doc__ = """Like `moved` of 4, 8 or 16 bytes from global to shared memory, past the registers: there once `await_asked` says so.
+
+    Nobody else may write `source` during the kernel."""
+    return _named(asked, f"asked_{name}")
+
+
+for _name in ("f32", "u16"):
+    globals()[f"asked_{_name}"] = _make_asked(_name)
+
+
+@intrinsic
+def commit_asked(typing):
+    """Ends a group of `asked` copies of this thread."""
+    def code(context, builder, signature, args):
+        builder.call(_declared(builder, "llvm.nvvm.cp.async.commit.group", ir.VoidType(), []), [])
+        return context.get_dummy_value()
+    return types.none(), code
+
+
+def _await_asked(typing, n):
+    """Waits until all but the last `n` groups of this thread's copies are there; a barrier makes them visible to others."""
+    count = _literal(n, "await_asked: the groups")
+
+    def code(context, builder, signature, args):
+        builder.call(_declared(builder, "llvm.nvvm.cp.async.wait.group", ir.VoidType(), [I32]), [I32(count)])
+        return context.get_dummy_value()
+    return types.none(n), code
+
+
+await_asked = _named(_await_asked, "await_asked")
+
+
 # ---- tensor cores -----------------------------------------------------------------------------------------
 
 def _put_registers(builder, memory, pointer, at, four):
