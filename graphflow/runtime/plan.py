@@ -292,8 +292,11 @@ class Compiled:
         taken = {self.buffers[t] for t in _stored_inputs([op], self.buffers)}
         fused = library_calls.fused(described, then, place) if described is not None and out is None else None
         if described is None or fused is not None:
-            alias = self._in_place(then, step, may_commit, taken | {place})
-            library = None if fused is None or alias else LibraryCall(fused.call, fused.out, fused.bias, fused.add)
+            # A product may be added to what lies where it goes (a weight's update); convolutions are told of no such thing.
+            turned = fused is None or isinstance(fused.call, library_calls.Matmul)
+            alias = self._in_place(then, step, may_commit, taken | {place}) if turned else {}
+            fits = fused is not None and alias in ({}, {fused.out: fused.add})
+            library = LibraryCall(fused.call, fused.out, fused.bias, fused.add) if fused is not None and fits else None
             self._launched(c, gemm.kernels(name, op, self.buffers, then, place, alias), alias, roots, library)
             return
         self._launched(c, gemm.kernels(name, op, {**self.buffers, result: place}), {}, roots, LibraryCall(described, place))

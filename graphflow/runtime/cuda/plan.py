@@ -442,14 +442,15 @@ class DevicePlan(Plan):
 
     def call(self, u: Unit, base: int) -> Callable[[], None] | None:
         """What computes a unit: its launch, or the call of a library; None where that of an earlier unit does."""
-        if u.library is not None:
+        guarded = u.commits and self.guards
+        if u.library is not None and not guarded:  # (a library does not look at the cell of checks)
             found = self._by_library(u)
             if found is not None:
                 return found
         if u.covered and u.cluster in self.done_by_library:
             return None
         assert u.launch is not None
-        return self.bound(u.launch, {b: self.at(b) for b in u.launch.buffers}, base, u.commits and self.guards)
+        return self.bound(u.launch, {b: self.at(b) for b in u.launch.buffers}, base, guarded)
 
     def at(self, b: ir.Buffer) -> int:
         """Where a buffer is on the device in this run."""
