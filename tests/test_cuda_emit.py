@@ -1,4 +1,6 @@
 """Generated GPU kernels: values on the emulator under its checks over ragged shapes, and what their memory accesses cost."""
+import re
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,33 @@ def test_launches_that_meet_stay_apart():
     assert together.groups([a, together.Step("", lambda: None, lambda: [(0, 4, False)]), b]) == []
     assert together.table([(launch, [64, 128], [1030]), (launch, [256, 512], [3])]).tolist() == [
         [64, 128, 0, 1030], [64, 128, 256, 1030], [256, 512, 0, 3]]
+
+
+def ptx_of(build):
+    """The PTX of the kernels of a fetch."""
+    found = []
+    with tf.Graph().as_default() as g, emulated_gpu() as driver:
+        fetch = build()
+        link = driver.link
+        driver.link = lambda ptx, label="": found.append(ptx) or link(ptx, label)
+        with tf.Session() as sess:
+            given = [o.outputs[0] for o in g.get_operations() if o.type == "Placeholder"]
+            sess.run(fetch, {t: np.zeros(t.shape.as_list(), t.dtype.as_numpy_dtype) for t in given})
+    return "".join(found)
+
+
+@pytest.mark.parametrize("build, loads", [
+    (lambda: P(f, [64, 100]) + P(f, [100]), 2), (lambda: P(tf.bfloat16, [64, 64]) * 2, 1), (lambda: tf.logical_not(P(tf.bool, [64, 64])), 1),
+    (lambda: P(tf.float64, [64, 6]) * 2, 1), (lambda: tf.transpose(P(f, [8, 6, 5, 64]), [0, 2, 1, 3]), 1),
+    (lambda: tf.gather(P(f, [50, 64]), [3, 1, 2]), 1), (lambda: tf.nn.softmax(P(f, [8, 1000])), 2)],
+    ids=["bias", "bfloat16", "bool", "float64", "permuted", "gathered", "softmax"])
+def test_accesses_are_of_16_bytes(build, loads):
+    text = ptx_of(build)
+    wide = len(re.findall(r"ld\.global\.\S*(?:v4\.b32|v2\.b64)", text))
+    narrow = re.findall(r"ld\.global\.(?:nc\.)?[bfsu]\d+|ld\.global\.(?:nc\.)?v2\.b32|st\.global\.[bfsu]\d+", text)
+    assert wide == loads and len(narrow) <= 1  # the row that is gathered
+
+
+def test_neighbours_share_a_block_of_random_numbers():
+    assert ptx_of(lambda: tf.random_uniform([64, 64], seed=1)).count("mul") <= 50  # 40 in the 10 rounds of a block
+    on_both(lambda: [tf.random_uniform([3, 44], seed=1), tf.random_normal([7, 5], seed=2), tf.random_uniform([9], dtype=tf.float64, seed=3)])

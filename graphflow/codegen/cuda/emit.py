@@ -424,6 +424,11 @@ class Device(_Emitter):
                     self.line(f"{array} = stack_{code}({lanes})")
                 self.line(f"load_{code}({array}, {first}, p{self.scope[b]}, {where}, {lanes}, {self.scope[b]})")
                 arrays[e] = array, first
+        for e in dict.fromkeys(e for s in stages for e in ir.walk(s.expr)):  # what neighbours share, as a block of random numbers
+            same = e.op == "shr" and e.args[1].op == "const" and (1 << e.args[1].data) % lanes == 0
+            if same and (where := spot(e.args[0])) is not None:
+                self.stack[-1].names[e] = t = self.name()
+                self.line(f"{t} = {self._spell(e, [where, str(e.args[1].data)], len(self.stack) - 1)}")
         self.rooms, self.fetched, after = {}, set(arrays), []
         elsewhere = {e.data for e in loads if e.data in made and e.args[0] is not made[e.data]}
         for s in stages:

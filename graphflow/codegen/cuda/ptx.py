@@ -58,6 +58,7 @@ def _target(capability: tuple[int, int]) -> llvm.TargetMachine:
     # what must be exact asks for `div_exact`.
     llvm.set_option("", "-nvptx-prec-divf32=1")
     llvm.set_option("", "-nvptx-prec-sqrtf32=0")
+    llvm.set_option("", "-disable-vector-combine=1")  # it would take loads of several elements apart
     number = next((n for n in _KNOWN if capability[0] * 10 + capability[1] >= n), None)
     if number is None:
         raise ValueError(f"kernels need a GPU of compute capability 8.0 or newer, got {capability[0]}.{capability[1]}")
