@@ -1,6 +1,7 @@
 """The emulated driver: what the runtime asks of a CUDA driver, its faults, and what it says of programs that misuse it."""
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import re
 import threading
@@ -325,3 +326,50 @@ def test_barriers_without_threads_that_have_exited():
         ptx.run(text, 1, 32, [ptx.InOut(out)])
     ptx.run(text, 1, 32, [ptx.InOut(out)], checks=ptx.Checks().without("barriers"))
     np.testing.assert_array_equal(out, np.where(np.arange(32) < 20, np.arange(32), 0))
+
+
+def test_deferred_work_shows_what_does_not_wait():
+    with emulated_gpu(deferred=True) as gpu:
+        gpu.use(0)
+        f, a, b, stream, other = made(gpu), gpu.allocate(400), gpu.allocate(400), gpu.stream(), gpu.stream()
+        prepared = gpu.prepare(f, "ppif", [a, b, 100, 2.0])
+        pinned_in, pinned_out = (np.frombuffer((ctypes.c_char * 400).from_address(gpu.allocate_host(400)), np.float32) for _ in range(2))
+        address = {id(x): x.ctypes.data for x in (pinned_in, pinned_out)}
+        pinned_in[:], pinned_out[:] = 1, -1
+
+        def queue():
+            gpu.copy_in(a, address[id(pinned_in)], 400, stream)
+            gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, stream)
+            gpu.copy_out(address[id(pinned_out)], b, 400, stream)
+
+        queue()
+        assert (pinned_out == -1).all() and gpu.counters.launches == 0
+        pinned_in[:] = 5  # too early: the copy has not been done
+        gpu.synchronize(stream)
+        assert (pinned_out == 10).all()
+        # a stream that waits for an event takes along what is before it, not what is behind
+        pinned_in[:], pinned_out[:] = 3, -1
+        queue()
+        event = gpu.event()
+        gpu.record(event, stream)
+        gpu.fill(b, 0, 400, stream)
+        gpu.wait(other, event)
+        assert (pinned_out == -1).all()
+        gpu.synchronize(other)
+        assert (pinned_out == 6).all()
+        # memory that is not page-locked is read at once and, to be written, waited for
+        plain = np.full(100, 7, np.float32)
+        gpu.copy_in(a, plain.ctypes.data, 400, stream)
+        plain[:] = 0
+        gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, stream)
+        gpu.copy_out(plain.ctypes.data, b, 400, stream)
+        assert (plain == 14).all()
+        with pytest.raises(ptx.LaunchFault):  # a launch that cannot be is refused at once
+            gpu.launch(prepared, (1, 1, 1), (2048, 1, 1), 0, stream)
+        # what is freed is waited for, and defects come up where something waits
+        gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, stream)
+        gpu.free(a)
+        gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, stream)
+        with pytest.raises(ptx.OutOfBounds):
+            gpu.synchronize(stream)
+        gpu.synchronize(stream)

@@ -1,6 +1,7 @@
 """EmulatedDriver: the Driver interface of `runtime.cuda.driver` on the PTX emulator, for tests where there is no GPU.
 
-Work is done when it is queued, so everything is in order; kernels run under the emulator's checks, and what they do is counted.
+Work is done when it is queued, or, to find what forgets to wait, only when it is waited for (deferred); kernels run under the
+emulator's checks, and what they do is counted.
 Place: `graphflow.testing.emulated_gpu` installs it; the runtime does not know that it is not a GPU.
 """
 from __future__ import annotations
@@ -50,16 +51,18 @@ class EmulatedDriver(Driver):
 
     checks: what kernels are checked for. strict: a copy to the host of bytes that nothing wrote is an UninitializedRead.
     as_hardware: defects show as they would on a GPU: an access out of bounds is CUDA_ERROR_ILLEGAL_ADDRESS at the next synchronize, and
-    the device is lost; races and unwritten memory go unseen. counters: ptx.Counters over all launches. calls, nbytes: how often each
-    method was called and how many bytes the copies moved (recorded graphs count when they run).
+    the device is lost; races and unwritten memory go unseen. deferred: work of a stream is done no sooner than something waits for it;
+    copies from and to host memory that is not page-locked are done with the host's content at the call, as CUDA does. counters:
+    ptx.Counters over all launches. calls, nbytes: how often each method was called and how many bytes the copies moved (recorded graphs
+    count when they run).
     """
 
     keeps = False
 
     def __init__(self, count: int = 1, memory: int = 2 << 30, capability: tuple[int, int] = (9, 0), checks: ptx.Checks | None = None,
-                 as_hardware: bool = False, strict: bool = True) -> None:
+                 as_hardware: bool = False, strict: bool = True, deferred: bool = False) -> None:
         self.name, self.capability, self.capacity = "emulated", capability, memory
-        self.checks, self.as_hardware, self.strict = checks or ptx.Checks(), as_hardware, strict
+        self.checks, self.as_hardware, self.strict, self.deferred = checks or ptx.Checks(), as_hardware, strict, deferred
         self.counters = ptx.Counters()
         self.calls: Counter[str] = Counter()
         self.nbytes: Counter[str] = Counter()
@@ -70,7 +73,9 @@ class EmulatedDriver(Driver):
         self._handles = itertools.count(0x1000)
         # handle -> what is being recorded; 0, 1 and 2 are the default, the legacy and the thread's own stream, as in CUDA
         self._streams: dict[int, list[Callable[[], None]] | None] = {0: None, 1: None, 2: None}
+        self._waiting: dict[int, deque[Callable[[], None]]] = {0: deque(), 1: deque(), 2: deque()}  # what a stream has still to do
         self._events: dict[int, float | None] = {}
+        self._recorded_on: dict[int, int] = {}
         self._graphs: dict[int, list[Callable[[], None]]] = {}
         self._modules: dict[int, tuple[int, str, Module, dict[str, int]]] = {}
         self._functions: dict[int, _Function] = {}
@@ -174,6 +179,7 @@ class EmulatedDriver(Driver):
     def free(self, address: int) -> None:
         with self._lock:
             self._called("free")
+            self._finish()
             try:
                 self._devices[self._at(address, 0, "free")[0]].free(address)
             except ValueError as error:
@@ -199,19 +205,22 @@ class EmulatedDriver(Driver):
             self._called("stream")
             handle = next(self._handles)
             self._streams[handle] = None
+            self._waiting[handle] = deque()
             return handle
 
     def destroy_stream(self, stream: int) -> None:
         with self._lock:
             self._called("destroy_stream")
             self._known(stream)
-            del self._streams[stream]
+            self._finish(stream)
+            del self._streams[stream], self._waiting[stream]
 
     def synchronize(self, stream: int) -> None:
         with self._lock:
             self._called("synchronize")
             if self._known(stream) is not None:
                 raise _error("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "synchronize while the stream is captured")
+            self._finish(stream)
             self._settle()
 
     def _known(self, stream: int) -> list | None:
@@ -223,22 +232,43 @@ class EmulatedDriver(Driver):
         with self._lock:
             self._called(method)
             recorded = self._known(stream)
-            if recorded is None:
-                work()
-            else:
+            if recorded is not None:
                 recorded.append(work)
+            elif self.deferred:
+                self._waiting[stream].append(work)
+            else:
+                work()
+
+    def _finish(self, stream: int | None = None, until: int | None = None) -> None:
+        """Does what a stream (None: each) has still to do, up to an event if one is named."""
+        for queue in list(self._waiting.values()) if stream is None else [self._waiting[stream]]:
+            try:
+                while queue and (until is None or self._events.get(until) is None):
+                    queue.popleft()()
+            except ptx.EmulationError:
+                queue.clear()
+                raise
+
+    def _arrive(self, event: int) -> None:
+        if event in self._recorded_on and self._recorded_on[event] in self._waiting:
+            self._finish(self._recorded_on[event], event)
 
     def wait(self, stream: int, event: int) -> None:
-        with self._lock:
-            self._called("wait")
-            self._known(stream)
+        if event not in self._events:
+            raise _error("CUDA_ERROR_INVALID_HANDLE", f"event {event}")
+        self._queue("wait", stream, lambda: self._arrive(event))
+
+    def _pinned(self, host: int, nbytes: int) -> bool:
+        return any(a <= host and host + nbytes <= a + len(buffer) - 64 for a, buffer in self._host.items())
 
     # Copies -------------------------------------------------------------------------------------------------------------------------
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
         ordinal, at = self._at(device, nbytes, "copy_in")
+        staged = self.deferred and self._known(stream) is None and not self._pinned(host, nbytes)
+        source = ctypes.create_string_buffer(ctypes.string_at(host, nbytes), nbytes) if staged else None
         def work() -> None:
             self.nbytes["copy_in"] += nbytes
-            ctypes.memmove(self._bases[ordinal] + at, host, nbytes)
+            ctypes.memmove(self._bases[ordinal] + at, host if source is None else source, nbytes)
             self._devices[ordinal].state[at:at + nbytes] = ptx.WRITTEN
         self._queue("copy_in", stream, work)
 
@@ -253,6 +283,9 @@ class EmulatedDriver(Driver):
                                                 f"written, the first at offset {missing[0]}")
             ctypes.memmove(host, self._bases[ordinal] + at, nbytes)
         self._queue("copy_out", stream, work)
+        if self.deferred and self._known(stream) is None and not self._pinned(host, nbytes):
+            with self._lock:
+                self._finish(stream)
 
     def copy(self, to: int, source: int, nbytes: int, stream: int) -> None:
         target, origin = self._at(to, nbytes, "copy")[0], self._at(source, nbytes, "copy")[0]
@@ -287,6 +320,7 @@ class EmulatedDriver(Driver):
     def unload(self, module: int) -> None:
         with self._lock:
             self._called("unload")
+            self._finish()
             ordinal, _, _, symbols = self._module(module)
             for address in symbols.values():
                 self._devices[ordinal].free(address)
@@ -331,19 +365,20 @@ class EmulatedDriver(Driver):
 
     def launch(self, prepared: _Prepared, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int, stream: int) -> None:
         f = prepared.function
+        try:
+            made = ptx.Launch(f.program, self._devices[f.device], grid, block, prepared.arguments, shared_bytes, self._wanted(),
+                              self.counters, f.symbols, prepared.extents)
+        except ptx.LaunchFault as error:
+            raise (_as_hardware(error) if self.as_hardware else error) from None
         def work() -> None:
             if self._pending is not None:
                 return  # the device is lost, and does not know it yet
             try:
-                ptx.Launch(f.program, self._devices[f.device], grid, block, prepared.arguments, shared_bytes, self._wanted(), self.counters,
-                           f.symbols, prepared.extents).run()
+                made.run()
             except ptx.EmulationError as error:
                 if not self.as_hardware:
                     raise
                 self._pending = _as_hardware(error)
-                if isinstance(error, ptx.LaunchFault):
-                    failed, self._pending = self._pending, None
-                    raise failed from error
         self._queue("launch", stream, work)
 
     def _wanted(self) -> ptx.Checks:
@@ -398,10 +433,16 @@ class EmulatedDriver(Driver):
             self._events[event] = time.perf_counter()
         if event not in self._events:
             raise _error("CUDA_ERROR_INVALID_HANDLE", f"event {event}")
-        self._queue("record", stream, work)
+        with self._lock:
+            self._events[event] = None
+            self._recorded_on[event] = stream
+            self._queue("record", stream, work)
 
     def elapsed(self, first: int, second: int) -> float:
-        self._settle()
+        with self._lock:
+            self._arrive(first)
+            self._arrive(second)
+            self._settle()
         a, b = self._events.get(first), self._events.get(second)
         if a is None or b is None:
             raise _error("CUDA_ERROR_INVALID_HANDLE", "elapsed: an event that was not recorded")
@@ -411,7 +452,9 @@ class EmulatedDriver(Driver):
         with self._lock:
             if event not in self._events:
                 raise _error("CUDA_ERROR_INVALID_HANDLE", f"event {event}")
+            self._arrive(event)
             del self._events[event]
+            self._recorded_on.pop(event, None)
 
 
 def _plain(kind: str, value: Any) -> Any:
