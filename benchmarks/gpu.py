@@ -149,6 +149,7 @@ class Bench:
                 with self.noting(m, side):
                     answer = self.worker(side).ask(PATIENCE, do="round")
                     facts = m.facts.setdefault(side, {})
+                    facts["note"] = answer.pop("note")
                     for clock, seconds in answer.items():
                         facts.setdefault(clock, []).append(seconds)
                     used = answer["wall"] if w.kind != "kernel" or answer["device"] is None else answer["device"]
@@ -269,7 +270,10 @@ def table(rows: list[tuple[GpuWorkload, Measured]], about: dict[str, str], devic
         lines += [f"### {group}", "", "| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
         lines += ["| " + " | ".join(c or " " for c in row(w, m, device)) + " |" for w, m in rows if w.group == group] + [""]
     problems = [f"- {w.name}, {SIDES.get(s, s)}: {text}" for w, m in rows for s, text in m.problems.items() if text != NOT_INSTALLED]
-    return "\n".join(lines + (["### What failed", "", *problems, ""] if problems else [])) + "\n"
+    notes = [f"- {w.name}, {SIDES.get(s, s)}: {facts['note']}" for w, m in rows for s, facts in m.facts.items() if facts.get("note")]
+    for head, entries in (("What failed", problems), ("Notes", notes)):
+        lines += [f"### {head}", "", *entries, ""] if entries else []
+    return "\n".join(lines) + "\n"
 
 
 def machine(bench: Bench, args: argparse.Namespace) -> tuple[dict[str, str], str, str]:

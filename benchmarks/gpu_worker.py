@@ -1,7 +1,7 @@
 """The process of one side of gpu.py: reads commands as JSON lines, answers each with one JSON line, like worker.py.
 
     {"do": "prepare", "workload": ..., "inputs": FILE, "result": FILE, "quick": ...}  ->  {"facts": {...}}
-    {"do": "round"}     ->  {"device": seconds a call on the device, or null, "wall": seconds of a call that waits, on the host}
+    {"do": "round"}     ->  {"device": seconds a call on the device, "wall": seconds of a call that waits, on the host, "note": text}
     {"do": "about"}     ->  {"versions": text}
 
 Runs in the peer's interpreter: it imports that library and NumPy, nothing else. `DEVICE` is "gpu"; or, only to try things where there
@@ -35,7 +35,7 @@ class Library:
     lib: Any
 
     def __init__(self, device: str):
-        self.device = device
+        self.device, self.note = device, ""  # note: what a reader of the times has to know
         self.load()
 
     def load(self) -> None:
@@ -77,6 +77,8 @@ class Torch(Library):
         import torch
 
         self.torch, self.where = torch, "cuda" if self.device == "gpu" else "cpu"
+        self.graph: Callable[[], Any] | None = None
+        self.result: Any = None
         if self.device == "gpu" and not torch.cuda.is_available():
             raise RuntimeError("this PyTorch finds no CUDA device")
         torch.backends.cudnn.benchmark = True
@@ -88,7 +90,7 @@ class Torch(Library):
 
     @contextmanager
     def settings(self, workload: Any) -> Iterator[Any]:
-        low = workload.precision == "tf32"
+        low, self.kind = workload.precision == "tf32", workload.kind
         self.torch.set_float32_matmul_precision("high" if low else "highest")
         self.torch.backends.cudnn.allow_tf32 = low
         self.torch.set_grad_enabled(workload.kind == "step")
@@ -105,13 +107,28 @@ class Torch(Library):
     def queued(self, step: Callable[[], Any], n: int) -> float | None:
         if self.where != "cuda":
             return super().queued(step, n)
+        call = self.recorded(step) if self.kind == "kernel" else step
         first, second = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
         for _ in range(n):
-            step()
+            call()
         second.record()
         second.synchronize()
         return first.elapsed_time(second) * 1e-3 / n
+
+    def recorded(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """The step as a CUDA graph, so that short kernels do not wait for Python; the step itself where it cannot be recorded."""
+        if self.graph is None:
+            graph = self.torch.cuda.CUDAGraph()
+            try:
+                with self.torch.cuda.graph(graph):
+                    self.result = step()  # in the graph's memory
+                graph.replay()
+                self.torch.cuda.synchronize()
+                self.graph = graph.replay
+            except RuntimeError as problem:
+                self.graph, self.note = step, f"not recorded as a CUDA graph: {str(problem).splitlines()[0]}"
+        return self.graph
 
     def array(self, value: Any) -> np.ndarray:
         if not hasattr(value, "detach"):
@@ -120,6 +137,7 @@ class Torch(Library):
         return (value.float() if value.is_floating_point() else value).cpu().numpy()
 
     def forget(self) -> None:
+        self.graph = self.result = None
         if "torch._dynamo" in sys.modules:
             self.torch._dynamo.reset()
         gc.collect()
@@ -203,7 +221,7 @@ class Cupy(Library):
 
 
 class Graphflow(Library):
-    """GraphFlow.  Its device time is that of the recorded graphs of a step, each launched `n` times between two events."""
+    """GraphFlow.  Its device time is that of the recorded graphs of a step, of a kernel launched `n` times between two events."""
 
     def load(self) -> None:
         import graphflow
@@ -214,21 +232,30 @@ class Graphflow(Library):
     def settings(self, workload: Any) -> Iterator[Any]:
         from graphflow.flags import flags
 
+        self.kind = workload.kind
         self.lib.reset_default_graph()
         with flags.override(tf32=int(workload.precision == "tf32"), early=0):
             yield Resident(self.lib, workload.kind == "kernel") if workload.resident and self.device == "gpu" else self.lib
 
     def queued(self, step: Callable[[], Any], n: int) -> float | None:
-        from graphflow.runtime.cuda import plan
-
+        if self.device != "gpu":
+            return super().queued(step, n)
         for _ in range(3):  # queued, recorded, replayed
             step()
+        if self.kind != "step":
+            return self.replayed(step, n)
+        return sum(self.replayed(step, 1) for _ in range(n)) / n  # a loop whose body ran n times in a row would not be that loop
+
+    def replayed(self, step: Callable[[], Any], n: int) -> float:
+        """Seconds on the device of a step, of which each recorded graph is launched n times."""
+        from graphflow.runtime.cuda import plan
+
         times: list[float] = []
 
         def run(segment: Any) -> None:
             form = segment.forms.get(segment.plan.form)
-            if form is None or form.graph is None:  # results lie where they did not before
-                return before(segment)
+            if form is None or form.graph is None:
+                raise RuntimeError(f"a part of the step was not recorded: {segment.label}")
             with segment.device.timed() as seconds:
                 for _ in range(n):
                     form.graph()
@@ -239,7 +266,9 @@ class Graphflow(Library):
             step()
         finally:
             plan.Segment.run = before  # type: ignore[method-assign]
-        return sum(times) if times else None
+        if not times:
+            raise RuntimeError("nothing of the step ran on the GPU")
+        return sum(times)
 
     def array(self, value: Any) -> np.ndarray:
         return value.numpy() if hasattr(value, "bits") else np.asarray(value)
@@ -388,11 +417,11 @@ class Worker:
 
     def end(self) -> None:
         """Forgets the workload and its memory."""
-        self.step, self.calls = None, 0
+        self.step, self.calls, self.library.note = None, 0, ""
         self.open.close()
         self.library.forget()
 
-    def round(self) -> dict[str, float | None]:
+    def round(self) -> dict[str, Any]:
         assert self.step is not None
         if not self.calls:  # also warms up
             once = min(self.waited(1) for _ in range(3))
@@ -400,7 +429,7 @@ class Worker:
         gc.collect()
         gc.disable()
         try:
-            return {"device": self.library.queued(self.step, self.calls), "wall": self.waited(self.calls)}
+            return {"device": self.library.queued(self.step, self.calls), "wall": self.waited(self.calls), "note": self.library.note}
         finally:
             gc.enable()
 

@@ -234,6 +234,13 @@ for p, n in (("float32", 1), ("bfloat16", 2)):
     permutation("heads to the front", p, (64 * n, 1024, 16, 64), (2, 9, 4, 16), (0, 2, 1, 3))
     permutation("NHWC to NCHW", p, (64 * n, 128, 128, 64), (2, 5, 7, 16), (0, 3, 1, 2))
 
+
+
+def targets(rows: Any) -> int:
+    """Onto how many rows these are added."""
+    return 1 << 17 if rows.shape[0] > 1000 else 29
+
+
 for p, n in (("float32", 1), ("bfloat16", 2)):
     for across in (64, 1024):
         count = n * FULL // across
@@ -241,9 +248,9 @@ for p, n in (("float32", 1), ("bfloat16", 2)):
                lambda count=count, across=across: [normal(0, (count, across)), integers(1, count, count)],
                lambda: [normal(0, (37, 64)), integers(1, 51, 37)], [], lambda t, i: (0, 2 * i.size * t.shape[1]))
     kernel(f"scatter-add: {n << 20} rows of 64 onto {1 << 17}", p, "gather and scatter",
-           lambda m, rows, ids: m.summed_by(rows, ids, 1 << 17 if rows.shape[0] > 1000 else 29),
+           lambda m, rows, ids: m.summed_by(rows, ids, targets(rows)),
            lambda n=n: [normal(0, (n << 20, 64), 0.1), integers(1, n << 20, 1 << 17)],
-           lambda: [normal(0, (51, 64), 0.1), integers(1, 51, 29)], [], lambda rows, ids: (0, rows.size + (1 << 17) * rows.shape[1]))
+           lambda: [normal(0, (51, 64), 0.1), integers(1, 51, 29)], [], lambda rows, ids: (0, rows.size + targets(rows) * rows.shape[1]))
 
 
 # ---------------------------------------------------------------- products

@@ -4,13 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import (build, chain, cold, conv, data, gpu, gpu_workloads, harness, limits, loops, matmul, memory, models, profile,
-                        recurrent, report, rows, small, steps)
+from benchmarks import (build, chain, cold, conv, data, gpu, gpu_worker, gpu_workloads, harness, limits, loops, matmul, memory, models,
+                        profile, recurrent, report, rows, small, steps)
 from benchmarks.dialects import Numpy
 from benchmarks.workload import BEST, SIDES, UNKNOWN, Measured, Program, at_most, best_of, fact, of_limit, times_as_fast, within
 
@@ -304,3 +306,42 @@ def test_every_gpu_workload_is_complete():
         if w.kind != "step":
             inputs = w.make_inputs(True)
             assert w.expected(*inputs) is not None and sum(a.size for a in inputs) < 1 << 18
+
+
+class PlayedTorch:
+    """As much of torch.cuda as a recorded step needs: two events that are 6 ms apart; `refuses`: nothing can be recorded."""
+
+    def __init__(self, refuses=False):
+        self.cuda, self.refuses, self.replays, self.inside = self, refuses, 0, False
+
+    def CUDAGraph(self):
+        return self
+
+    @contextmanager
+    def graph(self, graph):
+        if self.refuses:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.inside = True
+        yield
+        self.inside = False
+
+    def replay(self):
+        self.replays += 1
+
+    def Event(self, enable_timing):
+        return SimpleNamespace(record=lambda: None, synchronize=lambda: None, elapsed_time=lambda end: 6.0)
+
+    def synchronize(self):
+        pass
+
+
+@pytest.mark.parametrize("kind, refuses", [("kernel", False), ("kernel", True), ("step", False)])
+def test_kernels_of_pytorch_are_recorded(kind, refuses):
+    side, torch, calls = gpu_worker.Torch.__new__(gpu_worker.Torch), PlayedTorch(refuses), []
+    side.torch, side.where, side.kind, side.graph, side.note = torch, "cuda", kind, None, ""
+    assert [side.queued(lambda: calls.append(torch.inside), 3) for _ in range(2)] == [pytest.approx(2e-3)] * 2
+    if kind == "kernel" and not refuses:
+        assert calls == [True] and torch.replays == 1 + 6 and not side.note
+    else:
+        assert calls == [False] * 6 and not torch.replays
+        assert side.note == ("not recorded as a CUDA graph: operation not permitted when stream is capturing" if refuses else "")
