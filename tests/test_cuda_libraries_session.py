@@ -118,6 +118,20 @@ def test_nan_and_other_batch_sizes():
         assert lt.calls
 
 
+def test_what_runs_is_told_and_what_fails_has_a_name():
+    with gpu() as (driver, lt, _), tf.Graph().as_default(), tf.device("/gpu:0"):
+        x = tf.placeholder(tf.float32, [32, 24])
+        y = tf.matmul(x, np.arange(576, dtype=np.float32).reshape(24, 24), name="layer")
+        told = tf.explain(y, {x: np.ones((32, 24))})
+        assert [k.name for k in told.kernels] == ["cuBLASLt 13.4 f32 32x24x24 nn"]
+        assert not driver.calls["load"]  # no kernel is generated for it
+        lt.broken = 14
+        with tf.Session() as s, pytest.raises(tf.errors.InternalError) as failed:
+            s.run(y, {x: np.ones((32, 24))})
+        assert failed.value.op.name == "layer" and str(failed.value).startswith("layer on ")
+        assert "cuBLASLt 13.4 f32 32x24x24 nn: cuBLASLt: cublasLtMatmul: an internal operation failed (status 14)" in str(failed.value)
+
+
 def test_what_a_library_refuses_is_generated():
     with gpu() as (driver, _, dnn), tf.Graph().as_default(), tf.device("/gpu:0"):
         dnn.engines = {3: [], 2: []}

@@ -157,6 +157,7 @@ class FakeCublasLt:
         self.numbers = itertools.count(0x1000, 16)
         self.chosen: dict[int, tuple] = {}
         self.calls: list[tuple] = []
+        self.broken = 0  # a status that every product returns
 
     def _new(self, out: int, made: _Object) -> int:
         number = next(self.numbers)
@@ -169,7 +170,7 @@ class FakeCublasLt:
 
     def cublasLtGetStatusString(self, status: int) -> bytes:
         return {1: b"the library was not initialized", 7: b"an unsupported value or parameter was passed to the function",
-                15: b"the requested functionality is not supported"}.get(status, b"unknown")
+                14: b"an internal operation failed", 15: b"the requested functionality is not supported"}.get(status, b"unknown")
 
     def cublasLtCreate(self, out: int) -> int:
         return self._new(out, _Object("handle"))
@@ -262,7 +263,7 @@ class FakeCublasLt:
 
     def cublasLtMatmul(self, handle: int, product: int, alpha: int, a: int, la: int, b: int, lb: int, beta: int, c: int, lc: int,
                        d: int, ld: int, algorithm: int, workspace: int, nbytes: int, stream: int) -> int:
-        status = self._invalid(product, la, lb, lc, ld)
+        status = self.broken or self._invalid(product, la, lb, lc, ld)
         if status or self.objects[handle].kind != "handle":
             return status or INVALID_VALUE
         problem, need, alignments = self.chosen[_value(ctypes.c_uint64, algorithm)]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ... import types
+from ... import errors, types
 from ...codegen import ir, simplify
 from ...codegen.cuda import emit, texts
 from ...codegen.cuda.launch import LIMIT, Launch
@@ -167,12 +167,14 @@ class DevicePlan(Plan):
         self.blocks: list[int] = []
         self.workspace = 0, 0
         self.form: Any = ()  # addresses of feeds and results that are the caller's own memory on the device
+        self.calls: dict[int, Any] = {}  # by unit (its id), the call of a library that computes it
         self.done_by_library: list[Any] = []  # clusters
         self.libraries_used: dict[int, str] = {}  # by unit (its id), what computes it
         self.refused: dict[int, str] = {}  # and why no library does
         # While a run is watched: what has been queued, when, and a function that waits and tells how long it took on the device.
         self.watched: list[tuple[Unit | str, float, Callable[[], float]]] | None = None
         super().__init__(compiled, env, store, threads, limit)
+        self._ask_libraries()
         self._link()
 
     def __del__(self) -> None:
@@ -442,39 +444,60 @@ class DevicePlan(Plan):
 
     def call(self, u: Unit, base: int) -> Callable[[], None] | None:
         """What computes a unit: its launch, or the call of a library; None where that of an earlier unit does."""
-        guarded = u.commits and self.guards
-        if u.library is not None and not guarded:  # (a library does not look at the cell of checks)
-            found = self._by_library(u)
-            if found is not None:
-                return found
-        if u.covered and u.cluster in self.done_by_library:
+        if id(u) in self.calls:
+            return self._by_library(u)
+        if self._done(u):
             return None
         assert u.launch is not None
-        return self.bound(u.launch, {b: self.at(b) for b in u.launch.buffers}, base, guarded)
+        return self.bound(u.launch, {b: self.at(b) for b in u.launch.buffers}, base, u.commits and self.guards)
+
+    def _done(self, u: Unit) -> bool:
+        """Whether a library does the work of a unit."""
+        return id(u) in self.calls or u.covered and u.cluster in self.done_by_library
 
     def at(self, b: ir.Buffer) -> int:
         """Where a buffer is on the device in this run."""
         root = self.alias.get(b, b)
         return self.lent.get(root) or self.there[root]
 
-    def _by_library(self, u: Unit) -> Callable[[], None] | None:
-        from . import libraries
+    def _ask_libraries(self) -> None:
+        """Which units libraries compute: settled before kernels are made, so that none is made for these."""
+        wanted = [u for c in self.programs for u in c.units if u.library is not None]
+        if wanted:
+            from . import libraries
 
-        wanted, device = u.library, self.device
-        assert wanted is not None
-        described = wanted.call.bind(self.env)
-        try:
-            call = libraries.prepare(described, device.ordinal)
-        except (libraries.Refused, libraries.LibraryError) as error:
-            self.refused[id(u)] = str(error)  # `explain` tells
-            return None
-        self.done_by_library.append(u.cluster)
-        self.libraries_used[id(u)] = call.label
-        space = self._workspace(call.workspace_bytes or 0)
-        first, second = (self.at(b) for b in wanted.call.reads)
-        result = self.at(wanted.out)
-        more = {n: self.at(b) for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}
-        return lambda: call.enqueue(device.stream, first, second, result, workspace=space, **more)
+            self.device.use()
+        for u in wanted:
+            try:
+                if u.commits and self.guards:
+                    raise libraries.Refused("a step that fails must change nothing, and a library does not look at checks")
+                call = libraries.prepare(u.library.call.bind(self.env), self.device.ordinal)  # type: ignore[union-attr]
+            except (libraries.Refused, libraries.Missing, libraries.LibraryError) as error:
+                self.refused[id(u)] = str(error)
+                continue
+            self.calls[id(u)] = call
+            self.done_by_library.append(u.cluster)
+            self.libraries_used[id(u)] = call.label
+            self._workspace(call.workspace_bytes)
+
+    def _by_library(self, u: Unit) -> Callable[[], None]:
+        from .libraries import LibraryError
+
+        wanted, device, call = u.library, self.device, self.calls[id(u)]
+        space = self._workspace(call.workspace_bytes)
+        first, second = (self.at(b) for b in wanted.call.reads)  # type: ignore[union-attr]
+        result = self.at(wanted.out)  # type: ignore[union-attr]
+        more = {n: self.at(b) for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}  # type: ignore[union-attr]
+
+        def queue() -> None:
+            device.use()
+            try:
+                call.enqueue(device.stream, first, second, result, workspace=space, **more)
+            except LibraryError as error:
+                op = u.cluster.ops[0]
+                raise errors.InternalError(None, op, f"{op.name} on {device.name}: {call.label}: {error}") from error
+
+        return queue
 
     def _workspace(self, nbytes: int) -> int:
         """Memory that one call of a library after the other uses."""
@@ -493,7 +516,8 @@ class DevicePlan(Plan):
 
     def _link(self) -> None:
         """Makes all kernels at once, where the driver can work on several."""
-        wanted = [self._text(u.launch, u.commits and self.guards)[1] for c in self.programs for u in c.units if u.launch is not None]
+        wanted = [self._text(u.launch, u.commits and self.guards)[1] for c in self.programs for u in c.units
+                  if u.launch is not None and not self._done(u)]
         self.device.link([texts.ptx_of(source, self.device.properties.capability) for source in dict.fromkeys(wanted)])
 
     def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
