@@ -21,7 +21,7 @@ import numpy as np
 from graphflow import locks
 from graphflow.runtime.cuda.driver import CODES, Driver, DriverError, Properties
 from graphflow.testing import ptx
-from graphflow.testing.emulator.execute import place
+from graphflow.testing.emulator.launch import place
 from graphflow.testing.emulator.parse import Module, parse
 
 _LETTERS = {"p": "Q", "i": "i", "l": "q", "f": "f", "d": "d"}

@@ -29,7 +29,8 @@ from .emulator.errors import (
     UninitializedRead,
     Unsupported,
 )
-from .emulator.execute import NOTHING, Checks, Launch, pack
+from .emulator.frame import NOTHING, Checks
+from .emulator.launch import Launch, pack
 from .emulator.log import Counters
 from .emulator.memory import EMPTY, WRITTEN, Memory
 from .emulator.parse import parse

@@ -16,7 +16,7 @@ from .memory import EMPTY, LOCAL, SHARED, WRITTEN, Region
 from .parse import Instruction
 
 if TYPE_CHECKING:
-    from .execute import Frame
+    from .frame import Frame
 
 SPACES = ("global", "shared", "local", "const", "param")
 _ADDRESS = re.compile(r"\[([%\w$.@~]+)(?:\+?(-?\w+))?\]$")

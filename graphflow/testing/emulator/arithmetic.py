@@ -58,7 +58,7 @@ def builder(*names: str):
     return keep
 
 
-def _finish(f: Callable, mods: set[str], dtype: str, ufunc: bool, arity: int) -> tuple[Callable, bool]:
+def _finish(f: Callable, mods: set[str], dtype: str, ufunc: bool) -> tuple[Callable, bool]:
     """.ftz, .sat and .relu around f."""
     if not mods & {"ftz", "sat", "relu"}:
         return f, ufunc
@@ -90,14 +90,14 @@ def _float(ins: Instruction, make: Callable[[str], tuple[Callable, bool]], arity
     if base not in FLOATS:
         raise refuse(ins, "unknown type")
     f, ufunc = make(FLOATS[base])
-    f, ufunc = _finish(f, mods, FLOATS[base], ufunc, arity)
+    f, ufunc = _finish(f, mods, FLOATS[base], ufunc)
     if kind in PACKED:
         f, ufunc = packed(f, kind), False
     return Pure(f, (DTYPES[kind],) * arity, DTYPES[kind], ufunc)
 
 
-def _mode(ins: Instruction, mods: set[str], allowed: tuple[str, ...] = ("rn", "rz", "rm", "rp")) -> str:
-    return next((m for m in allowed if m in mods), "rn")
+def _mode(mods: set[str]) -> str:
+    return next((m for m in ("rz", "rm", "rp") if m in mods), "rn")
 
 
 def _is_float(ins: Instruction) -> bool:
@@ -115,7 +115,7 @@ def _arithmetic(ins: Instruction) -> Pure:
     if _is_float(ins):
         mods = modifiers(ins, "rn", "rz", "rm", "rp", "ftz", "sat", "relu", *(("approx", "full") if op == "div" else ()))
         try:
-            return _float(ins, lambda d: F.arithmetic("fma" if op == "mad" else op, d, _mode(ins, mods)), arity, mods)
+            return _float(ins, lambda d: F.arithmetic("fma" if op == "mad" else op, d, _mode(mods)), arity, mods)
         except ValueError as e:
             raise refuse(ins, f"rounding {e}") from None
     mods, d = modifiers(ins, *(("lo", "hi", "wide") if op in ("mul", "mad") else ())), DTYPES[ins.type]
@@ -206,7 +206,7 @@ _FUNCTIONS: dict[str, Callable] = {
 @builder(*_FUNCTIONS)
 def _function(ins: Instruction) -> Pure:
     mods = modifiers(ins, "approx", "ftz", *(("rn", "rz", "rm", "rp") if ins.op in ("sqrt", "rcp") else ()))
-    mode, f = _mode(ins, mods), _FUNCTIONS[ins.op]
+    mode, f = _mode(mods), _FUNCTIONS[ins.op]
     if mode != "rn":
         if ins.op == "sqrt":
             raise refuse(ins, f"rounding {mode}")

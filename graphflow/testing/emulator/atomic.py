@@ -14,7 +14,7 @@ from .parse import Instruction
 from .values import DTYPES
 
 if TYPE_CHECKING:
-    from .execute import Frame
+    from .frame import Frame
     from .program import Program
 
 OPERATIONS = {"atom", "red"}

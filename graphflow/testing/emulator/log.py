@@ -15,7 +15,7 @@ from .errors import GlobalRace, SharedRace
 
 if TYPE_CHECKING:
     from .access import Entry
-    from .execute import Frame, History
+    from .frame import Frame, History
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A kernel compiled for the emulator: basic blocks of steps, each step a Python closure over the slots of its operands.
 
 A step comes in two forms. full(R) computes for all lanes; masked(R, m) for those where m is True. A pure step only writes its own
-target, so it may run in its full form whenever the other lanes have exited. Place: `execute` walks the blocks.
+target, so it may run in its full form whenever the other lanes have exited. Place: `walk` goes through the blocks.
 """
 from __future__ import annotations
 
@@ -229,8 +229,8 @@ class Program:
         if op in TABLE:
             pure = _pure_of(ins)
             sources = [self.value(o, d) for o, d in zip(ins.operands[1:], pure.sources, strict=False)]
-            if len(sources) < len(pure.sources):
-                raise SyntaxFault(f"{len(pure.sources)} operands are expected")
+            if len(ins.operands) - 1 != len(pure.sources) + (op == "lop3"):
+                raise SyntaxFault(f"{len(pure.sources) + 1} operands are expected")
             return self._pure(pure.function, sources, self.target(ins.operands[0], pure.result), pure.ufunc
                               and self._fits(ins.operands[0], pure.result))
         if op in ("ld", "ldu") and "param" in ins.mods:
