@@ -39,7 +39,7 @@ KERNEL_LEVEL = {"ir", "simplify", "schedule", "emit_cpu", "helpers", "vecmath", 
                 "backend", "translate", "target", "cache", "compile", "interp"}
 # Third parties, and who may touch them.
 COMPILER = {"codegen.backend", "codegen.translate", "codegen.intrinsics", "codegen.machine", "codegen.vecmath", "codegen.target",
-            "codegen.cuda.words", "codegen.cuda.ptx"}
+            "codegen.cuda.words", "codegen.cuda.functions", "codegen.cuda.ptx"}
 THIRD_PARTIES = {"numba": COMPILER, "llvmlite": COMPILER | {"testing.emulator.fused"}, "networkx": {"debug.draw", "passes.recompute"}}
 
 

@@ -20,7 +20,7 @@ from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
 
 from .. import backend, intrinsics, machine, translate
-from . import words
+from . import functions, words
 from .texts import signature
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -74,6 +74,7 @@ def _tidy(text: str) -> str:
 def _namespace(names: set[str]) -> dict:
     """Device words first, then those of the CPU."""
     found = {n: getattr(words, n) for n in names if hasattr(words, n) and not n.startswith("_")}
+    found.update({n: functions.NAMES[n] for n in names if n in functions.NAMES})
     rest = names - found.keys() - {"unroll"}
     for module in (intrinsics, machine):
         found.update({n: getattr(module, n) for n in rest if hasattr(module, n) and not n.startswith("_")})

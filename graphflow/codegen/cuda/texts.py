@@ -15,7 +15,7 @@ from .. import compile as native
 
 ABI = 1  # of the files
 # What a text means depends on them.
-_WORDS = ("intrinsics.py", "vecmath*.py", "translate.py", "backend.py", "cuda/words*.py", "cuda/ptx.py")
+_WORDS = ("intrinsics.py", "vecmath*.py", "translate.py", "backend.py", "cuda/words*.py", "cuda/functions.py", "cuda/ptx.py")
 stats = {"compiled": 0, "found": 0}
 _known: dict[tuple[str, tuple[int, int]], str] = {}
 
