@@ -392,6 +392,9 @@ DEFECTS = {
                                            "mad.wide.u32 %q2, %r1, 4, %a; ld.global.b32 %r2, [%q2];", "writes .* reads"),
     "global: write over what another reads": (ptx.GlobalRace, "xor.b32 %r1, %i, 1; mad.wide.u32 %q2, %r1, 4, %a; ld.global.b32 %r2, [%q2]; "
                                               "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t;", "reads .* writes"),
+    "global: constant loads of what is written": (
+        ptx.GlobalRace, "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t; bar.sync 0; ld.global.nc.b32 %r2, [%q1];",
+            "its cache need not see it"),
     "divergent barriers": (ptx.BarrierFault, "setp.lt.u32 %p1, %t, 16; @%p1 bra L; bar.sync 0; bra.uni E; L: bar.sync 0; E:",
                            "different barriers \\(also line"),
     "a barrier some threads miss": (ptx.BarrierFault, "setp.lt.u32 %p1, %t, 16; @%p1 bra L; bar.sync 0; L:",
@@ -438,6 +441,7 @@ FINE = {
     "atomics": "red.global.add.u32 [%a], 1; atom.global.add.u32 %r1, [%a], 2;",
     "a read, then atomics": "ld.global.b32 %r2, [%a]; red.global.max.u32 [%a], 9;",
     "volatile": "st.volatile.global.b32 [%a], %t; ld.volatile.global.b32 %r1, [%a];",
+    "constant loads before": "add.u64 %q1, %a, %i4; ld.global.nc.b32 %r2, [%q1]; st.global.b32 [%q1], %t;",
     "a thread's own": "add.u64 %q1, %a, %i4; st.global.b32 [%q1], %t; ld.global.b32 %r2, [%q1]; st.global.b32 [%q1], %r2;",
     "halves of a word": SHARED + "shl.b32 %r2, %t, 1; cvt.u64.u32 %q4, %r2; add.u64 %q4, %q4, %q1; st.shared.b16 [%q4], %h1; bar.sync 0; "
                         "ld.shared.b32 %r3, [tile];",

@@ -5,6 +5,7 @@ which its steps reach all of this; `walk` moves the lanes, `launch` makes the ba
 """
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -55,7 +56,8 @@ class Geometry:
     def __post_init__(self) -> None:
         self.threads = int(np.prod(self.block))
         self.warps = -(-self.threads // WARP)
-        self.lanes = self.blocks * self.warps * WARP
+        self.lanes_of_block = self.warps * WARP
+        self.lanes = self.blocks * self.lanes_of_block
         number = np.arange(self.lanes)
         self.numbers = number.astype(np.int32)
         self.block_of = number // (self.warps * WARP)
@@ -79,7 +81,9 @@ class History:
     """The orderings of one batch, kept for races found at the end of the launch."""
 
     def __init__(self, g: Geometry, first_number: int) -> None:
-        self.geometry, self.first, self.events = g, first_number, []
+        self.geometry, self.first = g, first_number
+        self.events: list[Event] = []
+        self._passed: tuple[list[int], list[np.ndarray]] | None = None
 
     def ordered(self, i: int, j: int, a: int, b: int, everywhere: bool) -> bool:
         """Whether access i of thread a happens before access j of thread b. everywhere: threads are numbered over the launch."""
@@ -93,6 +97,20 @@ class History:
                                   or e.kind == "fence" and everywhere and a in e.which):
                 return True
         return False
+
+    def place(self, at: int, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The block of each lane, and how many barriers that had passed before access `at`."""
+        if self._passed is None or len(self._passed[0]) != len(self.events):
+            counts, now = [], np.zeros(self.geometry.blocks, np.int64)
+            for e in self.events:
+                now = now.copy()
+                if e.kind == "barrier":
+                    now[e.which] += 1
+                counts.append(now)
+            self._passed = [e.at for e in self.events], counts
+        block = self.geometry.block_of[lanes]
+        before = bisect_right(self._passed[0], at)
+        return block, self._passed[1][before - 1][block] if before else np.zeros(lanes.size, np.int64)
 
     def fenced(self, i: int, a: int) -> bool:
         """Whether thread a made its access i visible to the device."""

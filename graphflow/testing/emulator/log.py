@@ -167,10 +167,36 @@ def conflicting(log: Iterable[tuple[Entry, np.ndarray]], owners: np.ndarray, gra
     return np.concatenate(bad)
 
 
+def apart_by_barriers(log: list[tuple[Entry, np.ndarray]], suspects: np.ndarray, granule: int,
+                      place: Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The suspects that barriers do not explain: touched by several blocks, or by several threads of one between two of its barriers.
+    place(i, threads): block and number of barriers passed of each thread at entry i."""
+    cells, threads, blocks, epochs, writes = [], [], [], [], []
+    for i, (e, who) in enumerate(log):
+        for j in range(max(e.width // granule, 1)):
+            g = e.offsets // granule + j
+            at = np.searchsorted(suspects, g)
+            k = np.flatnonzero(suspects[np.minimum(at, suspects.size - 1)] == g)
+            if k.size:
+                block, epoch = place(i, who[k])
+                for part, values in zip((cells, threads, blocks, epochs, writes), (at[k], who[k], block, epoch,
+                                                                                np.full(k.size, e.kind == "store")), strict=True):
+                    part.append(values)
+    cell, thread, block, epoch, write = map(np.concatenate, (cells, threads, blocks, epochs, writes))
+    low, high = np.full(suspects.size, np.iinfo(np.int64).max), np.full(suspects.size, -1)
+    np.minimum.at(low, cell, block)
+    np.maximum.at(high, cell, block)
+    bad = low != high
+    _, key = np.unique(cell * (int(epoch.max()) + 1) + epoch, return_inverse=True)
+    owner = np.full(key.max() + 1, -1)
+    owner[key[write]] = thread[write]
+    bad[cell[(owner[key] >= 0) & (owner[key] != thread)]] = True
+    return suspects[bad]
+
+
 def first_race(log: list[tuple[Entry, np.ndarray]], suspects: np.ndarray, granule: int, ordered: Callable[[Touch, Touch], bool]
                ) -> tuple[Touch, Touch] | None:
-    """Two unordered touches of one suspect granule by different threads, one of them a store."""
-    suspects = np.unique(suspects)
+    """Two unordered touches of one suspect granule (sorted) by different threads, one of them a store."""
     touches: dict[int, list[Touch]] = {}
     for at, (e, threads) in enumerate(log):
         if e.kind == "free":
@@ -199,13 +225,14 @@ def _stored(e: Entry, k: int) -> bytes:
 def shared_races(frame: Frame, start: int, stop: int) -> None:
     """Raises SharedRace for the accesses log[start:stop] of a batch."""
     everyone = frame.numbers
-    log = [(e, everyone if e.lanes is None else e.lanes.astype(np.int32)) for e in frame.log[start:stop]
-           if e.space == "shared" and e.kind != "free"]
+    positions = [i for i, e in enumerate(frame.log[start:stop], start) if e.space == "shared" and e.kind != "free"]
+    log = [(e, everyone if e.lanes is None else e.lanes.astype(np.int32)) for e in map(frame.log.__getitem__, positions)]
     granule = frame.program.shared_granule
-    suspects = conflicting(log, frame.owners(), granule)
+    suspects = np.unique(conflicting(log, frame.owners(), granule))
+    if suspects.size:
+        suspects = apart_by_barriers(log, suspects, granule, lambda i, threads: frame.history.place(positions[i], threads))
     if not suspects.size:
         return
-    positions = [i for i, e in enumerate(frame.log[start:stop], start) if e.space == "shared" and e.kind != "free"]
     pair = first_race(log, suspects, granule, lambda a, b: frame.ordered(positions[a.at], positions[b.at], a.thread, b.thread, False))
     if pair:
         raise _race(frame, SharedRace, "shared", *pair, frame.place_of)
@@ -225,19 +252,20 @@ class GlobalLog:
     def __init__(self) -> None:
         self.log: list[tuple[Entry, np.ndarray]] = []
         self.where: list[tuple[History, int]] = []
-        self.size = 0
 
     def take(self, frame: Frame) -> None:
         for at, e in enumerate(frame.log):
             if e.space == "global" and e.kind != "free":
                 self.log.append((e, (frame.numbers if e.lanes is None else e.lanes.astype(np.int32)) + frame.first_number))
                 self.where.append((frame.history, at))
-                self.size += e.offsets.size
 
     def check(self, frame: Frame) -> None:
         """Raises GlobalRace."""
         granule = frame.program.global_granule
-        suspects = conflicting(self.log, frame.memory.owner_of(), granule)
+        self._check_constant(frame, granule)
+        suspects = np.unique(conflicting(self.log, frame.memory.owner_of(), granule))
+        if suspects.size:
+            suspects = apart_by_barriers(self.log, suspects, granule, self._place)
         if not suspects.size:
             return
         def ordered(a: Touch, b: Touch) -> bool:
@@ -248,3 +276,33 @@ class GlobalLog:
         pair = first_race(self.log, suspects, granule, ordered)
         if pair:
             raise _race(frame, GlobalRace, "global", *pair, frame.place_of_number)
+
+    def _cells(self, i: int, granule: int) -> list[np.ndarray]:
+        e = self.log[i][0]
+        return [e.offsets // granule + j for j in range(max(e.width // granule, 1))]
+
+    def _check_constant(self, frame: Frame, granule: int) -> None:
+        """A load that says nobody writes what it reads (ld.global.nc) must not find what the launch wrote, ordered or not."""
+        constant = [i for i, (e, _) in enumerate(self.log) if e.kind == "load" and "nc" in e.ins.mods]
+        writes = [i for i, (e, _) in enumerate(self.log) if e.kind != "load"]
+        if not constant or not writes or writes[0] > constant[-1]:
+            return
+        first = frame.memory.owner_of()  # here: 1 + the first entry that wrote a granule
+        for i in reversed(writes):
+            for g in self._cells(i, granule):
+                first[g] = i + 1
+        found = [(i, int(k), int(first[g[k]]) - 1) for i in constant for g in self._cells(i, granule)
+                 for k in np.flatnonzero((first[g] > 0) & (first[g] <= i))[:1]]
+        for i in writes:
+            for g in self._cells(i, granule):
+                first[g] = 0
+        for i, k, by in found[:1]:
+            (e, threads), writer = self.log[i], self.log[by][0].ins
+            block, thread = frame.place_of_number(int(threads[k]))
+            raise GlobalRace(f"ld.global.nc reads what the launch has written (line {writer.line}: {writer.text}): its cache need not "
+                             "see it", kernel=frame.program.name, line=e.ins.line, instruction=e.ins.text, block=block, thread=thread)
+
+    def _place(self, i: int, threads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        history, at = self.where[i]
+        block, epoch = history.place(at, threads - history.first)
+        return block + history.first // history.geometry.lanes_of_block, epoch
