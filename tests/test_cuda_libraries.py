@@ -324,7 +324,7 @@ def test_groups_volumes_and_lines(machine):
             assert ("groups 4" in call.label) == (call.c.groups == 4)
 
 
-@pytest.mark.parametrize("epilogue", ["bias", "relu", "bias+relu", "bias+add+relu", "add", "bias+tanh", "sigmoid", "bias+gelu_tanh"])
+@pytest.mark.parametrize("epilogue", ["bias", "relu", "bias+relu", "add+bias+relu", "add", "bias+tanh", "sigmoid", "bias+gelu_tanh"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_epilogues_of_convolutions(machine, epilogue, dtype):
     dtype = DTYPES[dtype]
@@ -547,10 +547,13 @@ def test_epilogues_by_hand():
     d, c = packed_product(5, 6, 4), conv()
     found = by_hand(d, lambda y, z, b: y * 2.0 - z + b)
     assert (found.call.alpha, found.call.beta, found.call.epilogue) == (2, -1, "bias")
-    assert by_hand(c, lambda y, z, b: ir.m.tanh(y + z + b)).call.epilogue == "bias+add+tanh"
+    relu = lambda x: ir.m.max(x, 0.0)  # noqa: E731
+    assert by_hand(c, lambda y, z, b: relu(b + y + z)).call.epilogue == "add+bias+relu"
+    assert by_hand(c, lambda y, z, b: relu(y)) is None and by_hand(c, lambda y, z, b: ir.m.tanh(y + b)) is None
+    assert by_hand(c, lambda y, z, b: ir.select(y + b > 0.0, y + b, 0.0)) is None  # of NaN it makes 0
     assert by_hand(d, lambda y, z, b: y + b + y) is None and by_hand(d, lambda y, z, b: z + b) is None
     assert by_hand(d, lambda y, z, b: y + b, combine="add") is None
-    assert by_hand(c, lambda y, z, b: y * 2.0) is None and by_hand(c, lambda y, z, b: y - z) is None
+    assert by_hand(c, lambda y, z, b: y * 2.0 + b) is None and by_hand(c, lambda y, z, b: y - z + b) is None
     assert by_hand(replace(c, kind="data"), lambda y, z, b: y + b) is None
     assert by_hand(replace(d, epilogue="bias"), lambda y, z, b: y + z) is None
     double = packed_product(5, 6, 4, dtype=types.float64)
@@ -572,7 +575,7 @@ def test_what_follows_a_convolution(machine, monkeypatch):
     with flags.override(interpret=1), tf.Session() as s:
         expected = s.run(end, feeds)
     f = library_calls.fused(*followed(monkeypatch, end, feeds))
-    assert f.call.epilogue == "bias+add+relu"
+    assert f.call.epilogue == "add+bias+relu"
     at = [machine.put(v, types.float32) for v in (feeds[x], feeds[w], np.zeros_like(expected))]
     machine.run(libraries.prepare(f.call), *at, bias=machine.put(feeds[b], types.float32), add=machine.put(feeds[z], types.float32))
     np.testing.assert_allclose(machine.get(at[2], types.float32).reshape(expected.shape), expected, 1e-4, 1e-4)

@@ -118,9 +118,12 @@ for dtype in (tf.float32, tf.bfloat16, tf.float16):
 x, w = ph(8, 14, 14, 32), ph(3, 3, 32, 1)
 answers.append(libraries.supports(described(tf.nn.depthwise_conv2d(x, w, [1, 1, 1, 1], "SAME"))[1], device))
 answers.append(libraries.supports(described(tf.nn.conv3d(ph(2, 8, 14, 14, 16), ph(3, 3, 3, 16, 32), [1] * 5, "SAME"))[1], device))
+d = described(tf.nn.conv2d(ph(32, 28, 28, 64, dtype=tf.bfloat16), ph(3, 3, 64, 64, dtype=tf.bfloat16), [1] * 4, "SAME"))[1]
+looked_for = "bias", "bias+relu", "add+bias", "add+bias+relu"
+epilogues = {e: libraries.supports(replace(d, epilogue=e), device).label for e in (*looked_for, "relu")}
 with flags.override(tf32=1):
     fast = libraries.supports(described(tf.nn.conv2d(ph(32, 56, 56, 64), ph(3, 3, 64, 64), [1] * 4, "SAME"))[1], device)
-print(json.dumps({"reasons": [a.reason for a in answers], "labels": [a.label for a in answers], "tf32": fast.label,
+print(json.dumps({"reasons": [a.reason for a in answers], "labels": [a.label for a in answers], "tf32": fast.label, "epilogues": epilogues,
                   "bad": libraries.supports(described(tf.nn.conv2d(ph(2, 8, 8, 3), ph(3, 3, 3, 4), [1] * 4, "SAME"))[1], "{}").reason}))
 """
 
@@ -152,6 +155,11 @@ def test_cudnn_has_a_plan_for_every_convolution_of_resnet_and_mnist(answers):
     # In float32 without TF32 there are few: uneven padding channels last, the gradient of an image of 3 channels.
     assert len(refused) <= 16 and all("the engine that takes everything" in why for why in refused)
     assert all("engine" in label for label in answers["labels"][64:])
+
+
+def test_epilogues_that_are_looked_for_have_plans(answers):
+    """And relu alone has none with TF's filters, which is why it is not looked for."""
+    assert [e for e, label in answers["epilogues"].items() if not label] == ["relu"]
 
 
 def test_tensor_cores_are_for_those_who_ask(answers):

@@ -25,11 +25,11 @@ class Fused:
     add: Buffer | None
 
 
-# NaN stays NaN in all of them; cuBLASLt's relu makes it 0, and is not one of a product's.
+# NaN stays NaN in them; cuBLASLt's relu makes it 0, and is not one of a product's.
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)))}
-_FUSED = {Matmul: ("gelu_tanh",), Convolution: ("relu", "tanh", "sigmoid", "gelu_tanh")}
+    "relu": lambda x: np.maximum(x, 0), "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)))}
+# With filters laid out as TF's, cuDNN has kernels for a bias and relu only (after a sum with another array, if there is one).
+_FUSED = {Matmul: ("gelu_tanh",), Convolution: ("relu",)}
 _POINTS = np.array([-30, -7.5, -4, -2, -1, -0.5, -0.1, 0, 0.1, 0.5, 1, 2, 4, 7.5, 30, np.nan])
 
 
@@ -70,14 +70,14 @@ class _Sum:
 def _fused(d: Matmul | Convolution, out: Buffer, activation: str, s: _Sum) -> Fused | None:
     if any(b is not None and b.dtype is not out.dtype for b in (s.bias, s.add)):
         return None
-    steps = ["bias"] * (s.bias is not None) + ["add"] * (s.add is not None) + [activation] * bool(activation)
+    steps = ["add"] * (s.add is not None) + ["bias"] * (s.bias is not None) + [activation] * bool(activation)
     if isinstance(d, Matmul):
         steps = [x for x in steps if x != "add"]
         if steps and d.compute is types.float64:
             return None
         call = replace(d, c=replace(d.c, dtype=out.dtype), epilogue="+".join(steps), alpha=s.scale, beta=s.factor if s.add else 0.0)
         return Fused(call, out, s.bias, s.add)
-    if s.scale != 1 or s.factor != 1 or any(v.dtype is not out.dtype for v in d.operands):
+    if s.bias is None or s.scale != 1 or s.factor != 1 or any(v.dtype is not out.dtype for v in d.operands):
         return None
     return Fused(replace(d, y=replace(d.y, dtype=out.dtype), epilogue="+".join(steps)), out, s.bias, s.add)
 

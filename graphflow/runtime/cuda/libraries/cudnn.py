@@ -146,11 +146,11 @@ class Descriptor:
 
 
 def steps_of(epilogue: str) -> list[str]:
-    """ "bias+add+relu" as its steps.  Raises Refused."""
+    """ "add+bias+relu" as its steps, in the order that cuDNN's compiled kernels know.  Raises Refused."""
     steps = [s for s in epilogue.split("+") if s]
-    order = [0 if s == "bias" else 1 if s == "add" else 2 if s in ACTIVATIONS else -1 for s in steps]
+    order = [0 if s == "add" else 1 if s == "bias" else 2 if s in ACTIVATIONS else -1 for s in steps]
     if -1 in order or order != sorted(set(order)):
-        raise Refused(f"no epilogue {epilogue!r}: bias, add and one of {', '.join(ACTIVATIONS)}, in this order, joined by +")
+        raise Refused(f"no epilogue {epilogue!r}: add, bias and one of {', '.join(ACTIVATIONS)}, in this order, joined by +")
     return steps
 
 
