@@ -181,3 +181,26 @@ def test_functions_of_the_gpu_are_as_exact_as_they_say(name):
     ulps = np.abs(found[plain] - wanted[plain]) / np.spacing(np.abs(rounded[plain])).astype(np.float64)
     worst = np.argmax(ulps)
     assert ulps[worst] + GRANTED[name] <= functions.BOUNDS[f"{name}_f32"], (x[plain][worst], ulps[worst])
+
+
+def test_windows_scans_and_pieces():
+    def build():
+        x, y = P(f, [2, 7, 9, 12]), P(f, [37, 45])
+        pooled = tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME")
+        return [pooled, tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID"), tf.gradients(pooled, [x])[0], tf.cumsum(y, 0),
+                tf.cumsum(y, 0, exclusive=True, reverse=True), tf.cumsum(y, 1), tf.cumprod(P(tf.int32, [50, 3]), 0),
+                tf.concat([y, y * 2], 1), tf.pad(x, [[0, 0], [1, 1], [2, 0], [0, 0]]), tf.pad(y, [[1, 2], [3, 1]], "SYMMETRIC")]
+    on_both(build, 1e-5)
+
+
+def test_windows_at_neighbouring_points(monkeypatch):
+    from graphflow.codegen.cuda import emit
+
+    monkeypatch.setattr(emit, "BUSY", 1)
+    monkeypatch.setattr(emit, "MANY_GROUPS", 1)
+
+    def build():
+        x = P(f, [2, 7, 9, 12])
+        pooled = tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME")
+        return [pooled, tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID") * 2, tf.nn.relu(P(f, [64, 128]) + P(f, [128]))]
+    on_both(build)

@@ -37,9 +37,11 @@ BUSY = 1 << 16  # threads that keep a GPU busy
 MEMBERS = 8  # buffers of launches that may become one
 BLOCKS = 264  # blocks that do: two for each processor
 MANY_ROWS = 1 << 14  # from which a thread scans a row alone
+MANY_GROUPS = 1 << 20  # groups of neighbours from which a thread takes two
 BAND = 16  # rows that a thread folds, at least, where folds across rows are cut
 SIDE = 32  # of a square
 _ARITHMETIC = {"add", "sub", "mul", "neg", "floordiv", "mod"}
+_CLAMPS = {"min", "max"}
 _COMPLEX = {**{op: f"c_{op}({{0}}, {{1}})" for op in ("add", "sub", "mul", "div", "eq")}, "ne": "c_eq({0}, {1}) == False",
             **{op: f"c_{op}({{0}})" for op in ("neg", "conj", "abs")}, "select": "select({0}, {1}, {2})"}
 _PARTS = {"complex": "c_make(to_{t}({0}), to_{t}({1}))", "real": "c_real({0})", "imag": "c_imag({0})"}
@@ -179,8 +181,10 @@ def _by_thread(kernel: Kernel) -> bool:
 
 def _columns(kernel: Kernel) -> bool:
     """Whether a block takes some neighbouring outer points, and its threads share what is inside: loads run along the outer axes."""
-    if not kernel.outer or any(scatters(s) or s.scan is not None for s in kernel.stages) or not _across(kernel):
+    if not kernel.outer or any(scatters(s) for s in kernel.stages) or not _across(kernel):
         return False
+    if any(s.scan is not None for s in kernel.stages):
+        return len(kernel.stages) == 1 and _points(kernel.outer) < MANY_ROWS
     return _inside(kernel) > SHORT and _points(kernel.outer) < BUSY and not any(
         a.bound is not None and ir.axes_in(a.bound) & {kernel.outer[-1]} for s in kernel.stages for a in inner_axes(s, kernel))
 
@@ -274,7 +278,8 @@ class Device(_Emitter):
     packed = False  # whether LLVM is to find accesses that lie side by side
 
     def __init__(self, kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool = False):
-        kernel = replace(kernel, stages=tuple(_widened(s, wide) for s in kernel.stages))
+        stages = [replace(s, expr=ir.rewrite(s.expr, _rounded_quotient)) for s in kernel.stages]
+        kernel = replace(kernel, stages=tuple(_widened(s, wide) for s in stages))
         super().__init__(schedule.Schedule(kernel, kernel.outer, None, schedule._groups(kernel)), alias)
         roots = [alias.get(b, b) for b in self.kernel.buffers if b.role != "tmp"]
         self.buffers = list(dict.fromkeys(roots))
@@ -298,7 +303,12 @@ class Device(_Emitter):
         whole = bool(rows) and isinstance(rows[-1].extent, int) and rows[-1].extent % lanes == 0
         work = types.floordiv(total, lanes) if whole else types.floordiv(total + lanes * (lanes - 1), lanes)
         threads = _threads(work)
-        self.place("quad", f"{self.index_of('block()')} * {threads} + thread()")
+        turns = self._turns(work, threads) if whole else 1
+        if turns > 1:
+            self.open(f"for turn in unroll({turns}):")
+            self.place("quad", f"({self.index_of('block()')} * {turns} + turn) * {threads} + thread()")
+        else:
+            self.place("quad", f"{self.index_of('block()')} * {threads} + thread()")
         if not whole:
             return self._ragged(total, lanes, threads)
         if not isinstance(work, int) or work % threads:
@@ -312,7 +322,13 @@ class Device(_Emitter):
             self.neighbours(self.kernel.stages, rows[-1], quads, lanes, self._stages)
         while len(self.stack) > 1:
             self.close()
-        return self.launch((types.ceildiv(work, threads), 1, 1), threads)
+        return self.launch((types.ceildiv(work, threads * turns), 1, 1), threads)
+
+    def _turns(self, work: Size, threads: int) -> int:
+        """Groups of neighbours that a thread takes: two where there are many and little is done, so that blocks are fewer."""
+        nodes = sum(1 for s in self.kernel.stages for _ in ir.walk(s.expr))
+        many = isinstance(work, int) and work >= MANY_GROUPS and work % (2 * threads) == 0
+        return 2 if many and nodes <= LONG // 2 and not self.alias else 1
 
     def _ragged(self, total: Size, lanes: int, threads: int) -> Launch:
         """Points whose last axis is no multiple: neighbours across rows; what is left at the end is for threads of their own."""
@@ -377,7 +393,8 @@ class Device(_Emitter):
         return found if found * 2 >= lanes and found > 1 else lanes
 
     def _most_lanes(self, stages: Sequence[Stage], a: Axis | None) -> int:
-        sizes = [e.data.dtype.size for s in stages for e in ir.walk(s.expr) if e.op == "at" and e.data.role != "tmp" and a in ir.axes_in(e)]
+        loads = [e for s in stages for e in ir.walk(s.expr) if e.op == "at" and e.data.role != "tmp" and a in ir.axes_in(e)]
+        sizes = [e.data.dtype.size for e in loads if ir.axes_in(e) >= set(self.kernel.outer)]  # of others come only few
         sizes += [s.target.dtype.size for s in stages if s.target.role != "tmp" and not s.combine]
         lanes = max(WIDE // max(sizes, default=4), 1)
         return min(lanes, 4) if sum(1 for s in stages for _ in ir.walk(s.expr)) > LONG else lanes
@@ -484,12 +501,80 @@ class Device(_Emitter):
     def threads(self) -> Launch:
         """A thread takes an outer point and runs all loops inside."""
         total = types.product(a.extent for a in self.kernel.outer)
+        if (lanes := self._window_lanes(total)) > 1:
+            return self._windows(lanes)
         self.place("flat", f"{self.index_of('block()')} * {THREADS} + thread()")
         self.open(f"if flat < {self.size(total)}:")
         self.unflatten(self.kernel.outer, "flat")
         self._row_body()
         self.close()
         return self.launch((types.ceildiv(total, THREADS), 1, 1), THREADS)
+
+    def _window_lanes(self, total: Size) -> int:
+        """Neighbouring points that a thread takes together: where short folds of all inside run along the outer axes."""
+        folds, *rest = self.plan.groups
+        last, inner = self.kernel.outer[-1].extent, inner_axes(folds[0], self.kernel)
+        short = all(isinstance(a.extent, int) and a.bound is None for a in inner) and _points(inner) <= SHORT
+        if not inner or not short or not all(s.combine and not s.scan and not scatters(s) and set(inner) == set(s.reduced) for s in folds):
+            return 1
+        if any(inner_axes(s, self.kernel) or s.combine or s.scan for g in rest for s in g) or not isinstance(last, int):
+            return 1
+        lanes = self._most_lanes(folds, self.kernel.outer[-1])
+        while lanes > 1 and (last % lanes or (types.hint(total) or 0) < BUSY * lanes // 4):
+            lanes //= 2
+        along = any(e.op == "at" and self._aligned(e.args[0], self.kernel.outer[-1], lanes) for s in folds for e in ir.walk(s.expr))
+        return lanes if along else 1
+
+    def _windows(self, lanes: int) -> Launch:
+        """Short folds, as of pooling, at neighbouring points: the places inside are written out, each is loaded for all points at once."""
+        (folds, *rest), (*before, last) = self.plan.groups, self.kernel.outer
+        quads = Axis(last.extent // lanes, name="q")  # type: ignore[operator]
+        work = types.product([*(a.extent for a in before), quads.extent])
+        self.place("quad", f"{self.index_of('block()')} * {THREADS} + thread()")
+        self.open(f"if quad < {self.size(work)}:")
+        self.unflatten((*before, quads), "quad")
+        accs = {s: f"acc{k}" for k, s in enumerate(folds)}
+        for s, acc in accs.items():
+            self.line(f"{acc} = stack_{s.expr.dtype.code}({lanes})")
+            self.open(f"for u in unroll({lanes}):")
+            self.line(f"st_{s.expr.dtype.code}({acc}, u, {self._neutral(s)}, 99)")
+            self.close()
+
+        def step() -> None:
+            for s, acc in accs.items():
+                code = s.expr.dtype.code
+                v = self.combine(s.combine or "", s.expr.dtype, f"ld_{code}({acc}, u, 99)", self.value(s.expr))
+                self.line(f"st_{code}({acc}, u, {v}, 99)")
+
+        def end() -> None:
+            for s, acc in accs.items():
+                v = f"ld_{s.expr.dtype.code}({acc}, u, 99)"
+                if s.init is not None:
+                    v = self.combine(s.combine or "", s.expr.dtype, self.value(s.init), v)
+                self._keep(s, v)
+            for s in (s for g in rest for s in g):
+                self._keep(s, self.value(s.expr))
+
+        inner = inner_axes(folds[0], self.kernel)
+        for a in inner:
+            self.open(f"for {a.name} in unroll({a.extent}):")
+            self.bind(a, a.name)
+        self.neighbours([replace(s, target=Buffer(s.target.dtype, s.target.sizes, "tmp")) for s in folds], last, quads, lanes, step)
+        for _ in inner:
+            self.close()
+        nothing = {s: ir.const(ir.neutral(s.combine or "", s.expr.dtype), s.expr.dtype) for s in folds}
+        plain = [replace(s, expr=nothing[s], combine=None, reduced=(), axes=self.kernel.outer) for s in folds]
+        self.neighbours([*plain, *(s for g in rest for s in g)], last, quads, lanes, end)
+        self.close()
+        return self.launch((types.ceildiv(work, THREADS), 1, 1), THREADS)
+
+    def _keep(self, s: Stage, v: str) -> None:
+        """The value of a stage at the present point, under its name, and in memory where it has a place there."""
+        name = self.name()
+        self.line(f"{name} = {v}")
+        if s.target.role != "tmp":
+            self._store(s, name)
+        self.stack[-1].names[ir.make("at", s.index, s.target.dtype.compute, s.target)] = self._again(s, name)
 
     def _ask_for_next_row(self, group: Sequence[Stage]) -> None:
         """Nothing to ask for: other warps work while this one waits."""
@@ -787,6 +872,9 @@ class Device(_Emitter):
         team, code, warps = self.team, s.expr.dtype.code, self.team // WARP
         neutral = self._neutral(s)
         self.line(f"carry = {neutral}")
+        if self.width:
+            self._running_columns(s, neutral)
+            return
         if warps > 1:
             self.line(f"totals = shared_{code}({warps}, {self.shared})")
             self.shared += 1
@@ -823,6 +911,40 @@ class Device(_Emitter):
         self.open(f"if at < {n}:")
         self.bind(s.scan, "at")
         self._store(s, "v")
+        self.close()
+        self.close()
+
+    def _running_columns(self, s: Stage, neutral: str) -> None:
+        """A scan by threads that stand one above the other: each adds up what is above it in this turn."""
+        assert s.scan is not None
+        code, n = s.expr.dtype.code, self.size(s.scan.extent)
+
+        def joined(a: str, b: str) -> str:
+            return self.combine(s.combine or "", s.expr.dtype, a, b)
+
+        self.line(f"turns = shared_{code}({THREADS}, {self.shared})")
+        self.shared += 1
+        self.open(f"for start in range(0, {n}, {self.team}):")
+        self.place("at", "start + x")
+        self.line(f"v = {neutral}")
+        self.open(f"if at < {n}:")
+        self.bind(s.scan, "at")
+        self.line(f"v = {self.value(s.expr)}")
+        self.close()
+        self.line(f"st_{code}(turns, thread(), v, 99)")
+        self.line("barrier()")
+        self.line("before = carry")
+        self.open(f"for k in unroll({self.team}):")
+        self.line(f"o = ld_{code}(turns, k * {self.width} + thread() % {self.width}, 99)")
+        self.line(f"before = select(k < thread() // {self.width}, {joined('before', 'o')}, before)")
+        self.line(f"carry = {joined('carry', 'o')}")
+        self.close()
+        self.line("barrier()")
+        if not s.exclusive:
+            self.line(f"before = {joined('before', 'v')}")
+        self.open(f"if at < {n}:")
+        self.bind(s.scan, "at")
+        self._store(s, "before")
         self.close()
         self.close()
 
@@ -935,7 +1057,7 @@ class Device(_Emitter):
                 (bound := _range(e.args[0])) is not None and bound[0] >= 0):
             return f"{'udiv' if e.op == 'floordiv' else 'umod'}({a[0]}, {a[1]})"
         text = super()._spell(e, a, level)
-        data = e.dtype is types.int64 and e.op in ir.SCALAR and e.op not in _ARITHMETIC
+        data = e.dtype is types.int64 and e.op in ir.SCALAR and not _offset_like(e)
         return f"to_i64({text})" if data else text  # of short literals, for one, before it meets others
 
     def _complex_word(self, e: Expr, a: list[str]) -> str:
@@ -990,6 +1112,15 @@ def guarded_text(source: str) -> str:
     return f"{head}def kernel({', '.join(names)}):\n    if not failed(cell):\n{lines}\n"
 
 
+def _rounded_quotient(e: Expr, args: tuple[Expr, ...]) -> Expr:
+    """A float64 quotient by a constant that is rounded to less: a product does, and takes a tenth of the time."""
+    if e.op == "cast" and e.dtype.kind == "f" and e.dtype.size <= 4 and args[0].op == "div" and args[0].dtype is types.float64:
+        a, b = args[0].args
+        if b.op == "const" and b.data and 1e-300 < abs(b.data) < 1e300:
+            return ir.rebuilt(e, (ir.make("mul", (a, ir.const(1.0 / b.data, types.float64)), types.float64),))
+    return ir.rebuilt(e, args)
+
+
 def _without(root: Expr, known: set[Expr]) -> Expr:
     """An expression with what is known already left out, for a look at what is to be loaded."""
     return ir.rewrite(root, lambda e, args: ir.const(0, e.dtype) if e in known and e.dtype.kind != "c" else ir.rebuilt(e, args))
@@ -1012,7 +1143,7 @@ def _range(e: Expr) -> tuple[int, int] | None:
         return 0, (n if isinstance(n, int) else LIMIT) - 1
     if e.op in ("const", "size") and e.dtype is types.int64:
         return (e.data, e.data) if isinstance(e.data, int) else (0, LIMIT)
-    if e.op not in _ARITHMETIC or e.dtype is not types.int64:
+    if e.op not in _ARITHMETIC | _CLAMPS or e.dtype is not types.int64:
         return None
     parts = [_range(a) for a in e.args]
     if any(p is None for p in parts):
@@ -1022,6 +1153,8 @@ def _range(e: Expr) -> tuple[int, int] | None:
         return a + c, b + d
     if e.op == "sub":
         return a - d, b - c
+    if e.op in _CLAMPS:
+        return (min(a, c), min(b, d)) if e.op == "min" else (max(a, c), max(b, d))
     if e.op == "neg":
         return -b, -a
     if e.op == "mul":
@@ -1053,7 +1186,7 @@ def _widened(s: Stage, wide: bool) -> Stage:
         if e.op == "at":
             new = ir.make("at", tuple(_visit(a, True) for a in e.args), e.dtype, e.data)
             return ir.make("short", (new,), types.int64) if index and e.dtype is types.int64 and not wide else new
-        plain = e.dtype is types.int64 and e.op in _ARITHMETIC
+        plain = e.dtype is types.int64 and _offset_like(e)
         if plain and not index and not _fits(e):
             return ir.make(e.op, tuple(_leaf(_visit(a, False)) for a in e.args), e.dtype, e.data)
         if plain:
@@ -1068,6 +1201,11 @@ def _widened(s: Stage, wide: bool) -> Stage:
         return ir.make("wide", (e,), types.int64) if e.op in ("axis", "size") or e.dtype is types.int64 and _fits(e) and e.args else e
 
     return replace(s, expr=data(s.expr), index=tuple(_visit(i, True) for i in s.index), init=None if s.init is None else data(s.init))
+
+
+def _offset_like(e: Expr) -> bool:
+    """Whether an operation on int64 may be one on 32 bits inside an offset: its low bits depend on low bits only, or all bits fit."""
+    return e.op in _ARITHMETIC or e.op in _CLAMPS and all(map(_fits, e.args))
 
 
 def _fits(e: Expr) -> bool:
