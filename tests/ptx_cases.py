@@ -190,6 +190,10 @@ def _random(kind: str, n: int = 200, spread: float = 8) -> list[float]:
     return [rounded(Fraction(float(v)), kind) for v in wide]
 
 
+def _low24(a: int) -> int:
+    return ((a & 0xFFFFFF) ^ 0x800000) - 0x800000
+
+
 def _trunc(a: int, b: int) -> int:
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
@@ -331,6 +335,8 @@ INTEGER = {
     "szext.clamp.s32": Case("szext.clamp.s32 %d, %a, %b;", "s32 s32 u32", ([127, 128, 255, -1, 5], [8, 8, 8, 40, 0]),
         [127, -128, -1, -1, 0]),
     "szext.wrap.u32": Case("szext.wrap.u32 %d, %a, %b;", "u32 u32 u32", ([511, 511, 511], [8, 9, 40]), [255, 511, 255]),
+    "mad24.hi.s32": Case("mad24.hi.s32 %d, %a, %b, %c;", "s32 s32 s32 s32", ([0x7FFFFF, -5, 0x1000000], [0x7FFFFF, 7, 3], [1, 2, 3]),
+                         lambda a, b, c: ((_low24(a) * _low24(b)) >> 16) + c),
     "popc.b32": Case("popc.b32 %d, %a;", "u32 u32", (U32,), int.bit_count),
     "popc.b64": Case("popc.b64 %d, %a;", "u32 u64", (U64,), int.bit_count),
     "clz.b32": Case("clz.b32 %d, %a;", "u32 u32", (U32,), lambda a: 32 - a.bit_length()),
@@ -365,6 +371,13 @@ INTEGER = {
         [-2, 5, -3, 9]),
     "a loop": Case("mov.b32 %d, 0; mov.b32 %r1, %a; L: setp.le.s32 %p1, %r1, 0; @%p1 bra E; add.s32 %d, %d, %r1; sub.s32 %r1, %r1, 1; "
                    "bra.uni L; E:", "s32 s32", ([0, 1, 2, 10, 5],), [0, 1, 3, 55, 15]),
+    "mov.pred": Case("mov.pred %d, 1; setp.lt.s32 %p1, %a, 0; @%p1 mov.pred %d, 0;", "pred s32", ([1, -1],), [1, 0]),
+    "setp of two, guarded": Case("setp.gt.s32 %p3, %a, 0; mov.pred %p1, 0; mov.pred %p2, 0; @%p3 setp.lt.s32 %p1|%p2, %a, 5; "
+                                 "selp.b32 %d, 1, 0, %p1; @%p2 add.s32 %d, %d, 2;", "s32 s32", ([-1, 1, 9],), [0, 1, 2]),
+    "float literals": Case("add.rn.f32 %d, %a, 0f3FC00000; add.rn.f32 %d, %d, 0d3FE0000000000000;", "f32 f32", ([1.0, 2.5],), [3.0, 4.5]),
+    "numbers of all bases": Case("add.s32 %d, %a, 0x10; add.s32 %d, %d, 0b101; add.s32 %d, %d, 010; add.s32 %d, %d, -3U;", "s32 s32",
+        ([100],),
+                                 [126]),
     "and.pred": Case("and.pred %d, %a, %b;", "pred pred pred", ([0, 0, 1, 1], [0, 1, 0, 1]), [0, 0, 0, 1]),
     "xor.pred": Case("xor.pred %p1, %a, %b; not.pred %d, %p1;", "pred pred pred", ([0, 0, 1, 1], [0, 1, 0, 1]), [1, 0, 0, 1]),
 }
@@ -395,6 +408,8 @@ FLOATING = {
     **{f"{op}.{kind}": Case(f"{op}.{kind} %d, %a, %b;", f"{kind} {kind} {kind}", _SIGNED[kind][:2], exactly(f, kind))
        for kind, rn in (("f32", ".rn"), ("f64", ".rn"), ("f16", ".rn"))
        for op, f in ((f"add{rn}", lambda a, b: a + b), (f"sub{rn}", lambda a, b: a - b), (f"mul{rn}", lambda a, b: a * b))},
+    **{f"{op}.rn.bf16": Case(f"{op}.rn.bf16 %d, %a, %b;", "bf16 bf16 bf16", _SIGNED["bf16"][:2], exactly(f, "bf16"))
+       for op, f in (("add", lambda a, b: a + b), ("sub", lambda a, b: a - b), ("mul", lambda a, b: a * b))},
     **{f"fma.rn.{kind}": Case(f"fma.rn.{kind} %d, %a, %b, %c;", f"{kind} {kind} {kind} {kind}", columns,
                               exactly(lambda a, b, c: a * b + c, kind)) for kind, columns in {**_SIGNED, **_MANY}.items()},
     "fma.rn.f32 between": Case("fma.rn.f32 %d, %a, %b, %c;", "f32 f32 f32 f32",  # rounding the float64 sum would tie, and miss
@@ -477,6 +492,10 @@ CONVERT = {
         for mode in ("rz", "rm", "rp")},
     **{f"cvt.{mode}.f64.s64": Case(f"cvt.{mode}.f64.s64 %d, %a;", "f64 s64", (I64,), exactly(lambda a: a, "f64", mode))
         for mode in ("rz", "rm", "rp")},
+    **{f"cvt.rn.bf16.{kind}": Case(f"cvt.rn.bf16.{kind} %d, %a;", f"bf16 {kind}", (column,), exactly(lambda a: a, "bf16"))
+       for kind, column in (("s32", I32), ("u32", U32), ("s64", [*I64, 2 ** 40 + 2 ** 32, 2 ** 40 + 2 ** 32 + 1]))},
+    "cvt.sat.f32.s32": Case("cvt.rn.sat.f32.s32 %d, %a;", "f32 s32", ([-3, 0, 1, 7],), [0.0, 0.0, 1.0, 1.0]),
+    "cvt.rz.f32.u64": Case("cvt.rz.f32.u64 %d, %a;", "f32 u64", (U64,), exactly(lambda a: a, "f32", "rz")),
     "cvt.rn.f16.s32": Case("cvt.rn.f16.s32 %d, %a;", "f16 s32", ([1, 2049, 2051, -4097, 100000],), exactly(lambda a: a, "f16")),
     "cvt.f32.f16": Case("cvt.f32.f16 %d, %a;", "f32 f16", (_HALF,), float),
     "cvt.f64.f32": Case("cvt.f64.f32 %d, %a;", "f64 f32", (_NEAR,), float),

@@ -99,6 +99,9 @@ def test_warp_reductions_and_matches():
     assert (stored("redux.sync.add.s32 %r0, %t, -1;") == 496).all()
     assert (stored("sub.s32 %r1, 3, %t; redux.sync.min.s32 %r0, %r1, -1;") == np.uint32(2 ** 32 - 28)).all()
     assert (stored("redux.sync.or.b32 %r0, %t, -1;") == 31).all()
+    same_ = "match.all.sync.b32 %r2|%p1, %r1, -1; selp.b32 %r3, 1, 0, %p1; and.b32 %r0, %r2, 7; add.u32 %r0, %r0, %r3;"
+    np.testing.assert_array_equal(stored("shr.u32 %r1, %t, 5; setp.gt.u32 %p2, %t, 62; selp.b32 %r1, 9, %r1, %p2;" + same_, 64),
+                                  np.repeat([8, 0], 32))
     np.testing.assert_array_equal(stored("and.b32 %r1, %t, 1; match.any.sync.b32 %r0, %r1, -1;"),
         np.where(LANE % 2, 0xAAAAAAAA, 0x55555555))
 
@@ -193,7 +196,7 @@ def test_shared_memory_sized_by_the_launch():
     ("add", "u32", lambda m, v: m + v), ("min", "s32", min), ("max", "u32", max), ("and", "b32", lambda m, v: m & v),
     ("or", "b32", lambda m, v: m | v), ("xor", "b32", lambda m, v: m ^ v), ("exch", "b32", lambda m, v: v),
         ("add", "u64", lambda m, v: m + v),
-    ("max", "s64", max), ("inc", "u32", lambda m, v: 0 if m >= v else m + 1)])
+    ("max", "s64", max), ("inc", "u32", lambda m, v: 0 if m >= v else m + 1), ("dec", "u32", lambda m, v: v if m == 0 or m > v else m - 1)])
 @pytest.mark.parametrize("stride", [0, 1, 4])
 def test_atomics_act_lane_after_lane(op, kind, f, stride):
     """32 lanes on 1, 8 or 32 addresses: the values found are those of a loop over the lanes."""
@@ -212,7 +215,7 @@ def test_atomics_act_lane_after_lane(op, kind, f, stride):
     got, after = np.empty(32, value.dtype), memory.copy()
     counters = ptx.run(kernel(body, "abc"), 1, 32, [ptx.InOut(after), value, ptx.Out(got)])
     assert (got.tolist(), after.tolist(), counters.atomics) == (found, expected, 32)
-    if op not in ("exch", "inc"):
+    if op not in ("exch", "inc", "dec"):
         after = memory.copy()
         ptx.run(kernel(body.replace("atom.global", "red.global").replace(f"%{word}6, [%q1]", "[%q1]").replace(f"{word}6", f"{word}5"),
             "abc"), 1,
@@ -411,6 +414,11 @@ DEFECTS = {
                                               "lanes of its mask that never come"),
     "an infinite loop": (ptx.StepLimit, "L: add.u32 %r1, %r1, 1; bra.uni L;", "no end after 10000 instructions"),
     "a loop of some lanes": (ptx.StepLimit, "L: setp.gt.u32 %p1, %t, 3; @%p1 bra L;", "thread \\(4, 0, 0\\)"),
+    "a matrix product of half a warp": (
+        ptx.InactiveLane, "setp.lt.u32 %p1, %t, 16; @%p1 exit; mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%r1, %r2, %r3, %r4}, "
+        "{%r5, %r6}, {%r7}, {%r1, %r2, %r3, %r4};", "all 32 lanes"),
+    "an index beyond its table": (ptx.EmulationError, "TABLE: .branchtargets L, M; brx.idx %t, TABLE; L: M:",
+        "beyond its table.*thread \\(2, 0, 0\\)"),
     "a trap": (ptx.EmulationError, "setp.eq.u32 %p1, %t, 9; @%p1 trap;", "trap.*thread \\(9, 0, 0\\)"),
 }
 CHECK_OF = {ptx.OutOfBounds: "bounds", ptx.Misaligned: "alignment", ptx.UninitializedRead: "uninitialized", ptx.SharedRace: "shared_races",
@@ -462,6 +470,20 @@ def test_what_is_no_defect(body):
     ptx.run(kernel(body), 4, 32, [ptx.InOut(np.zeros(256, np.uint32))])
 
 
+def test_the_last_block_sums_up_in_several_batches():
+    """Each block writes its part, fences and counts itself; the last one reads the parts of all."""
+    body = """setp.ne.u32 %p1, %t, 0; @%p1 bra E; mad.wide.u32 %q1, %r31, 4, %a; st.global.b32 [%q1+8], %r31; FENCE
+ atom.global.add.u32 %r1, [%a], 1; setp.ne.u32 %p2, %r1, 299; @%p2 bra E; mov.b32 %r2, 0; mov.b32 %r3, 0;
+ L: mad.wide.u32 %q2, %r2, 4, %a; ld.global.b32 %r4, [%q2+8]; add.u32 %r3, %r3, %r4; add.u32 %r2, %r2, 1; setp.lt.u32 %p3, %r2, 300;
+ @%p3 bra L;
+ st.global.b32 [%a+4], %r3; E:"""
+    cells = np.zeros(302, np.uint32)
+    ptx.run(kernel(body.replace("FENCE", "membar.gl;")), 300, 64, [ptx.InOut(cells)])
+    assert cells[1] == sum(range(300))
+    with pytest.raises(ptx.GlobalRace, match="writes .* reads"):
+        ptx.run(kernel(body.replace("FENCE", "")), 300, 64, [ptx.InOut(np.zeros(302, np.uint32))])
+
+
 def test_a_race_between_blocks():
     text = kernel("mul.wide.u32 %q1, %r31, 4; add.u64 %q1, %a, %q1; st.global.b32 [%a+400], %r31;")
     with pytest.raises(ptx.GlobalRace, match=r"block \(0, 0, 0\), thread \(\d+, 0, 0\) writes"):
@@ -488,6 +510,62 @@ def test_reads_of_unwritten_global_memory():
     memory.free(a)
     with pytest.raises(ptx.OutOfBounds):
         ptx.launch(text, memory, 1, 16, [a])
+
+
+def test_shuffles_from_anywhere_when_nobody_minds():
+    body = "setp.lt.u32 %p1, %t, 16; @%p1 exit; shfl.sync.bfly.b32 %r1, %t, 16, 31, -1;"
+    ptx.run(kernel(body), 1, 32, [np.zeros(1)], checks=ptx.Checks().without("lanes"))
+
+
+REFUSED = """add.rz.f16 %h1, %h2, %h3; fma.rz.bf16 %h1, %h2, %h3, %h4; div.rn.s32 %r1, %r2, %r3; min.rn.f32 %r1, %r2, %r3; add.s8 %h1;
+ setp.lt.f16x2 %p1, %r1, %r2; setp.frob.s32 %p1, %r1, %r2; set.lt.and.u32.s32 %r1, %r2, %r3, %p1; cvt.f32 %r1, %r2; cvt.rq.f32.f64 %r1, %q1;
+ cvt.rn.s32.f32 %r1, %r2; cvt.pred.f32 %p1, %r1; cvt.rna.f32.f64 %r1, %q1; cvt.rni.f32.s32 %r1, %r2; cvt.rp.tf32.f32 %r1, %r2;
+ cvt.rn.satfinite.e4m3x2.f32 %h1, %r1, %r2; sqrt.rz.f32 %r1, %r2; testp.odd.f32 %p1, %r1; dp4a.s32 %r1, %r2, %r3, %r4;
+ prmt.b64 %q1, %q2, %q3, %q4;
+ atom.global.mul.u32 %r1, [%q1], %r2; atom.global.max.f32 %r1, [%q1], %r2; atom.global.max.f16 %h1, [%q1], %h2; mov.v2.b32 %r1, %r2;
+ selp.ftz.f32 %r1, %r2, %r3, %p1; cp.async.bulk.shared.global [%q1], [%q2], 16; cp.async.cg.shared.global [%r1], [%q2], 8; cp.frob [%r1];
+ ld.global.v8.b32 {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}, [%q1]; vote.all.pred %p1, %p2; vote.sync.most.pred %p1, %p2, -1; add.f32.cc %r1;
+ match.sync.any.b32 %r1, %r2, -1; redux.sync.mul.s32 %r1, %r2, -1; bar.arrive 0, 64; @%p1 bar.sync 0; @%p1 brx.idx %r1, T;
+ madc.u32 %r1, %r2, %r3, %r4;
+ mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%r1}, {%r2}, {%r3}, {%r4}; mma.m16n8k8.row.col.f32.f16.f16.f32 {%r1}, {%r2}, {%r3}, {%r4};
+ ldmatrix.sync.aligned.m16n16.x1.shared.b8 {%r1}, [%r2]; ld.param.u64 %q1, [in_a+4]; abs.f32 ; shl.b32 %r1; not.b32 %r1, %r2, %r3"""
+
+
+@pytest.mark.parametrize("line", [" ".join(part.split()) for part in REFUSED.split(";")])
+def test_what_is_half_known_is_refused(line):
+    """A modifier, a type or a shape that is not modelled: no instruction is taken for its neighbour."""
+    text = kernel(f"T: .branchtargets END;\n{line};\nEND:")
+    with pytest.raises((ptx.Unsupported, ptx.SyntaxFault)) as caught:
+        ptx.program(text)
+    assert line.split()[-1].strip("[]{}") in text.split("\n")[caught.value.line - 1]
+
+
+NOT_PTX = {
+    ".reg .b32 %r1": "not a PTX directive", ".global .b32;": "unknown type", ".global .frob x;": "unknown type", ".entry 7": "head",
+    ".entry k() { ret;": "does not end", ".entry k() { .frob 7; }": "directive .frob", ".entry k() { 77; }": "not an instruction",
+    ".global .u64 x = frob(3);": "neither a number", ".global .b32 x = y;": "neither a number nor an 8-byte address",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), NOT_PTX.items())
+def test_what_is_not_ptx_is_said_with_its_line(text, message):
+    with pytest.raises(ptx.SyntaxFault, match=message):
+        ptx.parse(HEAD + text)
+
+
+def test_functions_that_cannot_be_opened():
+    head = ".func (.param .b32 out) f(.param .b32 x) { .reg .b32 %r<3>; ld.param.b32 %r1, [x];"
+    call = "{ .param .b32 p; .param .b32 q; st.param.b32 [p], %t; GUARD call.uni (q), f, (p); ld.param.b32 %r0, [q]; }"
+    recursive = head + " { .param .b32 p; .param .b32 q; st.param.b32 [p], %r1; call (q), f, (p); } ret; }\n"
+    with pytest.raises(ptx.Unsupported, match="f calls itself"):
+        stored(call.replace("GUARD", ""), before=recursive)
+    doubling = head + " add.u32 %r2, %r1, %r1; st.param.b32 [out], %r2; setp.lt.u32 %p1, %r1, 5; @%p1 ret; add.u32 %r2, %r2, 100; " \
+        "st.param.b32 [out], %r2; END: }\n".replace("END:", "ret;")
+    doubling = doubling.replace(".reg .b32 %r<3>;", ".reg .b32 %r<3>; .reg .pred %p<2>;")
+    np.testing.assert_array_equal(stored(call.replace("GUARD", ""), before=doubling), 2 * LANE + np.where(LANE < 5, 0, 100))
+    guarded = "setp.lt.u32 %p2, %t, 9; " + call.replace("st.param.b32 [p], %t;", "st.param.b32 [p], %t; st.param.b32 [q], 77;")
+    np.testing.assert_array_equal(stored(guarded.replace("GUARD", "@%p2"), before=doubling),
+                                  np.where(LANE < 9, 2 * LANE + np.where(LANE < 5, 0, 100), 77))
 
 
 UNKNOWN = {
@@ -520,8 +598,35 @@ def test_launches_that_do_not_fit():
         ptx.launch(text, ptx.Memory(1 << 16), 1, 32, [0], shared_bytes=300000)
     with pytest.raises(ptx.LaunchFault, match="maxntid"):
         ptx.launch(text.replace("\n{", "\n.maxntid 64, 1, 1\n{", 1), ptx.Memory(1 << 16), 1, 128, [0])
+    with pytest.raises(ptx.LaunchFault, match="reqntid"):
+        ptx.launch(text.replace("\n{", "\n.reqntid 64\n{", 1), ptx.Memory(1 << 16), 1, 128, [0])
+    with pytest.raises(ptx.LaunchFault, match="at most 49152"):
+        ptx.launch(kernel(".shared .b8 tile[50000]; st.shared.b8 [tile], %h1;"), ptx.Memory(1 << 16), 1, 32, [0])
+    for arguments, message in ((b"1234", "4 bytes of arguments, the parameters have 8"), ([b"1234"], "4 bytes for parameter in_a of 8")):
+        with pytest.raises(ptx.LaunchFault, match=message):
+            ptx.launch(text, ptx.Memory(1 << 16), 1, 32, arguments)
     with pytest.raises(ptx.LaunchFault, match="no kernel other"):
         ptx.program(text, "other")
+    with pytest.raises(ptx.LaunchFault, match="the module has 2 kernels"):
+        ptx.program(text + text.removeprefix(HEAD).replace("kernel(", "second("))
+
+
+def test_memory_by_itself():
+    memory = ptx.Memory(1 << 16)
+    a = memory.store(np.arange(10, dtype=np.int16))
+    assert [(x.address, x.nbytes) for x in memory.allocations] == [(a,
+        20)] and memory.find(a + 7).address == a and memory.find(a - 1) is None
+    assert memory.read(a + 4, np.int16, 3).tolist() == [2, 3, 4] and not memory.never_written(a).size
+    memory.forget(a, 4)
+    assert memory.never_written(a).tolist() == [0, 1, 2, 3]
+    memory.forget(a)
+    assert memory.never_written(a).size == 20
+    for call in (lambda: memory.read(a, np.int16, 11), lambda: memory.write(a - 2, b"12"), lambda: memory.never_written(12345),
+                 lambda: memory.allocate(0), lambda: memory.free(a + 2)):
+        with pytest.raises(ValueError, match="allocation"):
+            call()
+    with pytest.raises(MemoryError):
+        memory.allocate(1 << 17)
 
 
 # Counters ----------------------------------------------------------------------------------------------------------------------------

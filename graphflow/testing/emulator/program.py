@@ -315,24 +315,10 @@ class Program:
         return self._pack(to, parts, d, piece)
 
     def _unpack(self, source: str, parts: list[str], d: np.dtype, piece: np.dtype) -> Step:
-        whole, bits = self.value(source, d), 8 * piece.itemsize
-        whole = self.value(source, np.dtype(f"u{d.itemsize}"))
+        whole, bits = self.value(source, np.dtype(f"u{d.itemsize}")), 8 * piece.itemsize
         def take(i):
             shift = np.array(i * bits, f"u{d.itemsize}")
             return lambda a: (a >> shift).astype(piece)
-        if source in parts:  # the source itself is among the targets: read it whole first
-            slots = [self.target(p, piece) for p in parts]
-            def spread(a):
-                return [take(i)(a) for i in range(len(parts))]
-            def full(R):
-                for s, v in zip(slots, spread(R[whole]), strict=True):
-                    if s is not None:
-                        np.copyto(R[s], v, "unsafe")
-            def masked(R, m):
-                for s, v in zip(slots, spread(R[whole]), strict=True):
-                    if s is not None:
-                        np.copyto(R[s], v, "unsafe", m)
-            return Step(full, masked, True)
         return self.both([self._pure(take(i), [whole], self.target(p, piece), False) for i, p in enumerate(parts)])
 
     def _pack(self, to: str, parts: list[str], d: np.dtype, piece: np.dtype) -> Step:
