@@ -82,7 +82,7 @@ class Torch(Library):
         if self.device == "gpu" and not torch.cuda.is_available():
             raise RuntimeError("this PyTorch finds no CUDA device")
         torch.backends.cudnn.benchmark = True
-        self.lib = Placed(torch, lambda a: torch.from_numpy(np.ascontiguousarray(a)).to(self.where))
+        self.lib = Placed(torch, lambda a: torch.from_numpy(a if a.flags.c_contiguous else np.ascontiguousarray(a)).to(self.where))
 
     def versions(self) -> str:
         cuda = f", CUDA {self.torch.version.cuda}, cuDNN {self.torch.backends.cudnn.version()}" if self.device == "gpu" else ""
