@@ -159,7 +159,7 @@ class Bench:
                 self.workers[side].ask(PATIENCE, do="end")
         for facts in m.facts.values():
             device, wall = (median(facts.get(k)) for k in ("device", "wall"))
-            facts["host"] = wall - device if device is not None and wall is not None else None
+            facts["host"] = wall - device if self.target == "gpu" and device is not None and wall is not None else None
         return m
 
     def able(self, w: GpuWorkload, m: Measured) -> list[str]:
