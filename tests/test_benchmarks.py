@@ -234,6 +234,12 @@ def test_gpu_workloads_are_chosen_and_left_out(tmp_path, capsys):
     assert "left out: after 0 minutes: argmax of rows of 65536x1024, float32" in file.read_text()
 
 
+def test_gpu_emulated_tells_the_host_cost(capsys):
+    assert gpu.main(["--emulated", "--only", "of numbers"]) == 0
+    row, = table_of("|\n|\n" + capsys.readouterr().out)
+    assert row[:3] == ["a*b + c of numbers, float32", "1", "1"] and row[-1].startswith("right, host ") and row[-1].endswith("us")
+
+
 def test_gpu_emulated_refuses_a_wrong_result(monkeypatch, capsys):
     w = gpu_workloads.WORKLOADS["x + y, float32"]
     right = w.expected
