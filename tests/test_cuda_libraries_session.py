@@ -14,9 +14,9 @@ from graphflow.testing.libraries import emulated_libraries
 
 
 @contextmanager
-def gpu():
+def gpu(memory=2 << 30):
     """(driver, cublaslt, cudnn) of an emulated GPU with both libraries."""
-    with emulated_gpu() as driver, emulated_libraries(driver) as (lt, dnn):
+    with emulated_gpu(memory=memory) as driver, emulated_libraries(driver) as (lt, dnn):
         yield driver, lt, dnn
 
 
@@ -132,9 +132,10 @@ def test_what_runs_is_told_and_what_fails_has_a_name():
         assert "cuBLASLt 13.4 f32 32x24x24 nn: cuBLASLt: cublasLtMatmul: an internal operation failed (status 14)" in str(failed.value)
 
 
-def test_what_a_library_refuses_is_generated():
-    with gpu() as (driver, _, dnn), tf.Graph().as_default(), tf.device("/gpu:0"):
-        dnn.engines = {3: [], 2: []}
+@pytest.mark.parametrize("engines", [[], [(70, (), 64 << 20)]], ids=["none", "one without room"])
+def test_what_a_library_refuses_is_generated(engines):
+    with gpu(memory=32 << 20) as (driver, _, dnn), tf.Graph().as_default(), tf.device("/gpu:0"):
+        dnn.engines = {3: engines, 2: []}
         rng = np.random.RandomState(0)
         image, filter = rng.randn(2, 8, 8, 8).astype(np.float32), rng.randn(3, 3, 8, 16).astype(np.float32)
         x = tf.placeholder(tf.float32, image.shape)

@@ -472,13 +472,13 @@ class DevicePlan(Plan):
                 if u.commits and self.guards:
                     raise libraries.Refused("a step that fails must change nothing, and a library does not look at checks")
                 call = libraries.prepare(u.library.call.bind(self.env), self.device.ordinal)  # type: ignore[union-attr]
-            except (libraries.Refused, libraries.Missing, libraries.LibraryError) as error:
+                self._workspace(call.workspace_bytes)
+            except (libraries.Refused, libraries.Missing, libraries.LibraryError, errors.ResourceExhaustedError) as error:
                 self.refused[id(u)] = str(error)
                 continue
             self.calls[id(u)] = call
             self.done_by_library.append(u.cluster)
             self.libraries_used[id(u)] = call.label
-            self._workspace(call.workspace_bytes)
 
     def _by_library(self, u: Unit) -> Callable[[], None]:
         from .libraries import LibraryError
