@@ -228,6 +228,14 @@ class Graphflow(Library):
 
         self.lib = graphflow
 
+    def versions(self) -> str:
+        if self.device != "gpu":
+            return self.lib.__version__
+        from graphflow.runtime.cuda import libraries
+
+        said = {name: libraries.why_not(name) for name in libraries.NAMES}
+        return "; ".join([self.lib.__version__, *[f"{name}: " + (f"not used, {why}" if why else "used") for name, why in said.items()]])
+
     @contextmanager
     def settings(self, workload: Any) -> Iterator[Any]:
         from graphflow.flags import flags
