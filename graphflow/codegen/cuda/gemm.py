@@ -356,29 +356,32 @@ class Side:
 
     def place(self, e: Device, top: str) -> None:
         """Names for where this thread reads: first at `{letter}i`, `{letter}r` of the tile, then by numbers from there."""
-        n, v, t = self.letter, self.vector, self.threads
+        n, v, t, me = self.letter, self.vector, self.threads, "t"
+        if self.guard:  # threads without a part read what another one reads, and do not store it
+            me = f"{n}t"
+            e.line(f"{me} = umod(t, {self.total})")
         if self.along:
             lanes = min(4 if self.by_rows else max(1, SECTOR // (v * self.dtype.size)), self.fast)  # of a warp, along r
             rows, groups = WARP // lanes, self.fast // lanes
             apart = min(groups, t // WARP)  # warps next to each other along r
-            within = (f"umod(udiv(t, {rows}), {lanes})", f"umod(t, {rows})") if self.by_rows else (
-                f"umod(t, {lanes})", f"umod(udiv(t, {lanes}), {rows})")
-            e.line(f"{n}r = ({within[0]} + umod(udiv(t, {WARP}), {apart}) * {lanes}) * {v}")
-            e.line(f"{n}i = {within[1]} + udiv(t, {WARP * apart}) * {rows}")
+            within = (f"umod(udiv({me}, {rows}), {lanes})", f"umod({me}, {rows})") if self.by_rows else (
+                f"umod({me}, {lanes})", f"umod(udiv({me}, {lanes}), {rows})")
+            e.line(f"{n}r = ({within[0]} + umod(udiv({me}, {WARP}), {apart}) * {lanes}) * {v}")
+            e.line(f"{n}i = {within[1]} + udiv({me}, {WARP * apart}) * {rows}")
             turns = groups // apart
             down = t // (WARP * apart) * rows
             self.places = [(x // turns * down, x % turns * apart * lanes * v) for x in range(self.loads)]
         elif self.pad and self.fast * v * self.dtype.size < 128 and 8 * self.fast <= t:  # eight rows, one after the other in other banks
-            e.line(f"{n}i = umod(udiv(t, 8), {self.fast}) * {v}")
-            e.line(f"{n}r = umod(t, 8) + udiv(t, {8 * self.fast}) * 8")
+            e.line(f"{n}i = umod(udiv({me}, 8), {self.fast}) * {v}")
+            e.line(f"{n}r = umod({me}, 8) + udiv({me}, {8 * self.fast}) * 8")
             self.places = [(0, x * t // self.fast) for x in range(self.loads)]
         elif t >= self.fast:
-            e.line(f"{n}i = umod(t, {self.fast}) * {v}")
-            e.line(f"{n}r = udiv(t, {self.fast})")
+            e.line(f"{n}i = umod({me}, {self.fast}) * {v}")
+            e.line(f"{n}r = udiv({me}, {self.fast})")
             self.places = [(0, x * t // self.fast) for x in range(self.loads)]
         else:
             pieces = self.fast // t
-            e.line(f"{n}i = t * {v}")
+            e.line(f"{n}i = {me} * {v}")
             e.line(f"{n}r = 0")
             self.places = [(x % pieces * t * v, x // pieces) for x in range(self.loads)]
         e.line(f"{n}put = {n}i * {self.pitch} + {n}r" if self.by_rows else f"{n}put = {n}r * {self.pitch} + {n}i")
@@ -413,7 +416,7 @@ class Side:
 
         to: where the tile begins in shared memory, if they go there by themselves.
         """
-        if self.guard:
+        if self.guard and to:
             e.open(f"if {self.guard}:")
         steps: dict[int, tuple[str, dict[Axis, Axis]]] = {}
         for x, (i, r) in enumerate(self.places):
@@ -424,7 +427,7 @@ class Side:
                 steps[r] = name, self._bound(e, self.reduced, inside)
             name, reduced = steps[r]
             self._fetch_one(e, x, {**self.rows[i], **reduced}, [] if end is None else [f"({name} < {end})"], to)
-        if self.guard:
+        if self.guard and to:
             e.close()
 
     def _fetch_one(self, e: Device, x: int, where: dict[Axis, Axis], ok: list[str], to: str) -> None:
