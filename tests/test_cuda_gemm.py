@@ -170,7 +170,7 @@ def test_all_transposes(ta, tb):
     clean(made(tf.matmul(ph(*((k, m) if ta else (m, k))), ph(*((n, k) if tb else (k, n))), ta, tb)))
 
 
-@pytest.mark.parametrize("tile", [gemm.TILES[i] for i in (0, 3, 7, 8)], ids=str)
+@pytest.mark.parametrize("tile", [gemm.TILES[i] for i in (0, 7, 8)], ids=str)
 def test_tiles_with_ragged_edges(tile):
     clean(made(tf.matmul(ph(tile.rows // 2 + 3, 19), ph(19, tile.columns // 2 + 5)), tile))
 
@@ -224,8 +224,7 @@ def test_narrow_data_are_read_as_they_are():
 
 
 CONVOLUTIONS = [  # image (NHWC), filter, strides, padding, dilations
-    ((2, 9, 8, 3), (3, 3, 3, 4), (2, 2), "SAME", (1, 1)), ((2, 9, 14, 3), (3, 3, 3, 5), (2, 3), "VALID", (1, 1)),
-    ((2, 11, 10, 4), (3, 2, 4, 8), (1, 1), "SAME", (2, 3))]
+    ((2, 9, 8, 3), (3, 3, 3, 4), (2, 2), "SAME", (1, 1)), ((2, 11, 10, 4), (3, 2, 4, 8), (1, 1), "SAME", (2, 3))]
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
@@ -239,17 +238,21 @@ def test_convolutions_and_both_gradients(case):
     clean(made(dw))
 
 
+def test_other_strides_along_rows_and_columns_without_padding():
+    x, w = ph(2, 9, 14, 3), ph(3, 3, 3, 5)
+    y = tf.nn.conv2d(x, w, (1, 2, 3, 1), "VALID")
+    clean(made(y))
+    clean(made(tf.gradients(y, [w], grad_ys=ph(*y.shape.as_list()))[0]))
+
+
 def test_strided_gradients_multiply_no_zeros():
-    x, w = ph(2, 8, 8, 8), ph(3, 3, 8, 8)
-    y = tf.nn.conv2d(x, w, (1, 2, 2, 1), "SAME")
-    dx = tf.gradients(y, [x], grad_ys=ph(2, 4, 4, 8))[0]
-    z = tf.nn.relu(dx + ph(8))
-    case = made(dx, None, 1, [z], False)
-    assert len(case.launches) == 5  # a product for each remainder of (row, column), then what follows
-    checked(case)
     x, w = ph(2, 5, 6, 8), ph(1, 1, 8, 8)
     y = tf.nn.conv2d(x, w, (1, 2, 2, 1), "SAME")
-    checked(made(tf.gradients(y, [x], grad_ys=ph(2, 3, 3, 8))[0]))
+    dx = tf.gradients(y, [x], grad_ys=ph(2, 3, 3, 8))[0]
+    case = made(dx, None, 1, [tf.nn.relu(dx + ph(8))], False)
+    assert len(case.launches) == 5  # a product or zeros for each remainder of (row, column), then what follows
+    assert sum("product" in k.source for k in case.launches) == 1
+    checked(case)
 
 
 def test_channels_first():
@@ -280,8 +283,7 @@ def test_sizes_known_when_it_runs(k, wide):
 def test_convolution_with_a_batch_known_when_it_runs():
     x, w = ph(types.symbol("n", 64), 9, 8, 4), ph(3, 3, 4, 8)
     y = tf.nn.conv2d(x, w, (1, 1, 1, 1), "SAME")
-    dx, dw = tf.gradients(y, [x, w], grad_ys=ph(*y.op.outputs[0].sizes))
-    for t in (y, dx, dw):
+    for t in (y, tf.gradients(y, [w], grad_ys=ph(*y.op.outputs[0].sizes))[0]):
         clean(made(t, n=3))
 
 
@@ -304,7 +306,7 @@ def test_a_result_in_the_memory_of_an_operand():
 
 def test_what_follows_a_convolution():
     y = tf.nn.conv2d(ph(2, 9, 8, 4), ph(3, 3, 4, 8), (1, 1, 1, 1), "SAME")
-    clean(made(y, None, 1, [tf.nn.relu(y + ph(2, 1, 1, 8))], False))
+    clean(made(y, gemm.TILES[6], 1, [tf.nn.relu(y + ph(2, 1, 1, 8)) * ph(8)], False))
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16], ids=str)
@@ -420,7 +422,7 @@ def test_tensor_cores_are_busy(dtype, tmp_path):
 
 
 @ptxas
-@pytest.mark.parametrize("tile", gemm.TILES[1:], ids=str)
+@pytest.mark.parametrize("tile", [gemm.TILES[i] for i in (1, 3, 4, 7)], ids=str)
 def test_no_tile_spills(tile, tmp_path):
     registers, spills = assembled(made(tf.matmul(ph(256, 64), ph(64, 256)), tile).launches[0].source, tmp_path)
     assert registers <= 128 and spills == 0

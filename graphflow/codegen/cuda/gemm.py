@@ -7,18 +7,25 @@ A thread owns `own` elements of C, in groups of 16 bytes, so that each of its re
 of a quarter warp read neighbours or the same, never the same bank twice.  Offsets that belong to rows are worked out once, those that
 belong to r once a step.  Ragged edges: rows and columns past the end read the last one and are not stored; the ragged step along r
 comes first and reads zeros, all others need no test.  What follows the product runs on the accumulators.  Few tiles with long sums are
-cut along r into partial products, added up in order by a second kernel: the same bits in every run.
+cut along r into partial products, added up in order by a second kernel: the same bits in every run.  The gradient through strided
+windows is a product for each remainder of the output's position.
 
-Arithmetic of the tiles, per thread and r, in float32 (an SM issues 4 warp instructions a cycle, each to 32 of its 128 FMA lanes, and
-reads 128 bytes a cycle from shared memory, where lanes that want the same word share it):
+16-bit floats, and float32 behind the flag `tf32`, are multiplied by tensor cores (mma.sync, sums in float32) from tiles that arrive by
+cp.async several steps ahead, or through registers where elements cannot be read by 4 bytes at least.
 
-    own     FMA  LDS.128   bytes an FMA   after sharing (32 x 64, 32 x 32, 16 x 32 of a warp)   most FFMA issue slots
-    8 x 8    64     4          1.0              0.19                                                 94 %
-    8 x 4    32     3          1.5              0.25                                                 91 %
-    4 x 4    16     2          2.0              0.38                                                 89 %
+Arithmetic, per thread and r: an SM issues 4 warp instructions a cycle, each to 32 of its 128 float32 FMA lanes, and reads 128 bytes a
+cycle from shared memory, where lanes that want the same word share it (one byte an FMA is what it can do).  A step of a tensor tile, per
+warp and 16 elements of r: an SM could take a 16 x 8 x 16 HMMA a cycle.
 
-A step of 8 of the 128 x 128 tile adds, a thread: 2 LDG.128, 2 to 8 STS, about 12 integer instructions and a barrier to 512 FFMA and 32 LDS:
-91 to 93 % FFMA for matrices; the windows of a convolution add two divisions by constants and four comparisons a step.
+    own     FMA  LDS.128  bytes an FMA    shared by the warp  FFMA of the main loop's instructions, at most, and measured (SASS of sm_90)
+    8 x 8    64     4         1.0               0.19            94 %  90 % (matrices), 84 to 87 % (windows of a convolution)
+    8 x 4    32     3         1.5               0.25            91 %  86 %
+    4 x 4    16     2         2.0               0.38            89 %  79 %
+    warp      HMMA  LDSM.x4   bytes a HMMA (2048 FMA)
+    64 x 64    32     8         128
+    64 x 32    16     6         192
+    32 x 32     8     4         256
+    32 x 16     4     3         384
 
 Knows Kernel IR, the spelling of device words and what makes a GPU fast; knows no op by name and no driver (rank 4).
 """
