@@ -590,18 +590,12 @@ class Tiled(Device):
         self.line(f"over = umod(warp, {wx}) * {lx * n} + umod(t, {lx}) * {v}")
 
     def _registers(self) -> None:
-        m, n = self.tile.own
-        self.line(f"x = stack_{self.code}({m})")
-        self.line(f"y = stack_{self.code}({n})")
-        self._zeros(m * n)
+        self._zeros(self.tile.own[0] * self.tile.own[1])
 
     def _zeros(self, count: int) -> None:
         self.accumulators = count
         self.line(f"sums = stack_{self.code}({count})")
-        zero = self.constant(ir.const(0, self.p.dtype))
-        self.open(f"for u in unroll({count}):")
-        self.line(f"st_{self.code}(sums, u, {zero}, 99)")
-        self.close()
+        self.line(f"cleared_{self.code}(sums, {count})")
 
     def parameter(self, n: Size) -> str:
         """A size that the compiler does not know: loops of few steps would be written out."""
@@ -664,13 +658,8 @@ class Tiled(Device):
         a, b = self.sides
         self.line("atx = now + down")
         self.line(f"aty = now + over + {a.room}")
-        self.open(f"for q in unroll({self.tile.depth}):")
-        for at, to, side, count, lanes in (("atx", "x", a, m, self.tile.lanes[0]), ("aty", "y", b, n, self.tile.lanes[1])):
-            self.open(f"for g in unroll({count // v}):")
-            self.line(f"moved_{code}({to}, g * {v}, shared, {at} + (q * {side.pitch} + g * {lanes * v}), True, {v}, 99, 60)")
-            self.close()
-        self.line(f"outer_{code}(sums, x, y, {m}, {n})")
-        self.close()
+        sizes = (self.tile.depth, m, n, v, a.pitch, self.tile.lanes[0] * v, b.pitch, self.tile.lanes[1] * v, 60)
+        self.line(f"multiplied_{code}(sums, shared, atx, aty, {', '.join(map(str, sizes))})")
 
     # -- what follows
 
@@ -699,6 +688,12 @@ class Tiled(Device):
         for e, (code, name, _) in reads.items():
             scope = self.scope[self.alias.get(e.data, e.data)]
             self.line(f"moved_{_bits(code)}({name}, 0, p{scope}, {self._at_column(e.args[0], inside)}, True, {v}, 99, {scope})")
+        if not self.kernel.stages and None in self.vectors and self.out is not None and self.out.dtype is self.p.dtype:
+            scope = self.scope[self.out]
+            self.line(f"moved_{self.code}(p{scope}, row_at + col, sums, {own.place.replace('ux', '0')}, True, {v}, {scope}, 99)")
+            while len(self.stack) > 1:
+                self.close()
+            return
         starts = {s: self._at_column(s.index[0], inside) for s in self.vectors if s is not None}
         self.open(f"for ux in unroll({v}):")
         self.line("j = col + ux")

@@ -256,7 +256,7 @@ class _Translator(translate._Translator):
         return self.constant(self.literals[node.id]) if node.id in self.literals else super().of_Name(node)
 
 
-_LITERAL = re.compile(r"(ld|st|load|store|stack|shared|rotl|moved|outer|settled|asked|await)_")
+_LITERAL = re.compile(r"(ld|st|load|store|stack|shared|rotl|moved|multiplied|cleared|settled|asked|await)_")
 
 
 def _takes_literals(name: str) -> bool:

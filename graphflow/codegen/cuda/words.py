@@ -318,24 +318,52 @@ def _make_moved(name):
     return _named(moved, f"moved_{name}")
 
 
-def _make_outer(name):
+def _make_multiplied(name):
     _, memory, size = _ELEMENT[name]
 
-    def outer(typing, c, a, b, rows, columns):
-        m, n = _literal(rows, f"outer_{name}: the rows"), _literal(columns, f"outer_{name}: the columns")
+    def multiplied(typing, c, shared, at, bt, depth, rows, columns, group, pitch_a, step_a, pitch_b, step_b, scope):
+        literals = (depth, rows, columns, group, pitch_a, step_a, pitch_b, step_b, scope)
+        steps, m, n, v, pitch_x, step_x, pitch_y, step_y, where = (_literal(k, f"multiplied_{name}: sizes") for k in literals)
+        vector = _vector_of(memory, v)
 
         def code(context, builder, signature, args):
-            def read(pointer, k):
-                return builder.load(_element_pointer(builder, memory, pointer, I64(k)), align=size)
-            left, right = [read(args[1], k) for k in range(m)], [read(args[2], k) for k in range(n)]
-            for x in range(m):
-                for y in range(n):
-                    builder.store(_multiplied(builder, left[x], right[y], read(args[0], x * n + y)),
-                                  _element_pointer(builder, memory, args[0], I64(x * n + y)), align=size)
+            c, shared, at, bt = args[:4]
+
+            def read(start, offset, count, step):
+                found = []
+                for g in range(count // v):
+                    place = _element_pointer(builder, memory, shared, builder.add(start, I64(offset + g * step)))
+                    cell = builder.load(builder.bitcast(place, vector.as_pointer()), align=v * size)
+                    _in_scope(builder.module, cell, where)
+                    found += [builder.extract_element(cell, I32(k)) for k in range(v)] if v > 1 else [cell]
+                return found
+            cells = [_element_pointer(builder, memory, c, I64(k)) for k in range(m * n)]
+            sums = [builder.load(cell, align=size) for cell in cells]
+            for q in range(steps):
+                x, y = read(at, q * pitch_x, m, step_x), read(bt, q * pitch_y, n, step_y)
+                sums = [_multiplied(builder, x[k // n], y[k % n], one) for k, one in enumerate(sums)]
+            for cell, one in zip(cells, sums):
+                builder.store(one, cell, align=size)
             return context.get_dummy_value()
-        return types.none(types.voidptr, types.voidptr, types.voidptr, rows, columns), code
-    outer.__doc__ = "c[x, y] += a[x] * b[y] of a `rows` x `columns` tile in registers, each by one fused multiplication and addition."
-    return _named(outer, f"outer_{name}")
+        return types.none(types.voidptr, types.voidptr, types.int64, types.int64, *literals), code
+    multiplied.__doc__ = """c[x, y] += a[q, x] * b[q, y] for q < depth, c a `rows` x `columns` tile in registers, by fused multiply-adds.
+    Row q of a begins at shared[at + q * pitch_a] and goes on every `group` elements `step_a` further; b likewise."""
+    return _named(multiplied, f"multiplied_{name}")
+
+
+def _make_cleared(name):
+    _, memory, size = _ELEMENT[name]
+
+    def cleared(typing, c, n):
+        count = _literal(n, f"cleared_{name}: the elements")
+
+        def code(context, builder, signature, args):
+            for k in range(count):
+                builder.store(memory(0), _element_pointer(builder, memory, args[0], I64(k)), align=size)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, n), code
+    cleared.__doc__ = "c[0 : n] = 0 in registers."
+    return _named(cleared, f"cleared_{name}")
 
 
 def _make_settled(name):
@@ -365,7 +393,8 @@ def _multiplied(builder, a, b, c):
 for _name in ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"):
     globals()[f"moved_{_name}"] = _make_moved(_name)
 for _name in ("f32", "f64", "i32", "i64"):
-    globals()[f"outer_{_name}"] = _make_outer(_name)
+    globals()[f"multiplied_{_name}"] = _make_multiplied(_name)
+    globals()[f"cleared_{_name}"] = _make_cleared(_name)
     globals()[f"settled_{_name}"] = _make_settled(_name)
 
 
