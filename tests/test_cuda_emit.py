@@ -204,3 +204,25 @@ def test_windows_at_neighbouring_points(monkeypatch):
         pooled = tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME")
         return [pooled, tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID") * 2, tf.nn.relu(P(f, [64, 128]) + P(f, [128]))]
     on_both(build)
+
+
+def normalised_gradient():
+    x, g = P(f, [16, 1024]), P(f, [1024])
+    return tf.gradients(normed(x, [1]) * g, [x], P(f, [16, 1024]))[0]
+
+
+@pytest.mark.parametrize("build, read, written", [
+    (lambda: P(f, [64, 128]) + P(f, [64, 128]), 2, 1), (lambda: tf.nn.softmax(P(f, [16, 1024])), 1, 1),
+    (lambda: normed(P(f, [16, 1024]), [1]), 1, 1), (normalised_gradient, 2 + 1, 1), (lambda: tf.transpose(P(f, [64, 128])), 1, 1),
+    (lambda: tf.transpose(P(tf.bfloat16, [4, 96, 64]), [0, 2, 1]), 1, 1), (lambda: tf.reduce_sum(P(f, [128, 64]), 0), 1, 1 / 128),
+    (lambda: tf.nn.log_softmax(P(f, [16, 4096])), 1, 1), (lambda: tf.cumsum(P(f, [64, 64]), 0), 1, 1)],
+    ids=["add", "softmax", "norm", "norm_gradient", "transposed", "transposed_16_bit", "columns", "log_softmax", "scan"])
+def test_memory_is_read_and_written_once_in_whole_sectors_without_conflicts(build, read, written):
+    with tf.Graph().as_default() as g, emulated_gpu() as driver, tf.Session() as sess:
+        fetch = build()
+        given = [o.outputs[0] for o in g.get_operations() if o.type == "Placeholder"]
+        sess.run(fetch, {t: np.ones(t.shape.as_list(), t.dtype.as_numpy_dtype) for t in given})
+        size = np.prod(given[0].shape.as_list()) * given[0].dtype.size
+        counted = driver.counters
+        assert counted.coalesced and counted.bank_conflicts == 0 and counted.local_accesses == 0
+        assert (counted.global_load_bytes, counted.global_store_bytes) == (read * size, written * size)

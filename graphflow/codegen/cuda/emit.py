@@ -164,6 +164,9 @@ def _bands(kernel: Kernel) -> list[Kernel]:
         width = _width(kernel)
         least, blocks = -(-BAND * THREADS // width // rest), points // width
     else:
+        again = any(inner_axes(s, kernel) and s not in folds for s in kernel.stages)  # then cut rows are read once more, and again
+        if not _by_thread(kernel) and (long * rest < 8 * PIECE or again and points * 5 > BLOCKS):
+            return [kernel]
         least, blocks = max((BAND if _by_thread(kernel) else PIECE) // rest, 1), points // THREADS if _by_thread(kernel) else points
     band = max(least, -(-long * max(blocks, 1) // BLOCKS))
     return [kernel] if long <= 2 * band else schedule._in_bands(kernel, folds, first, band)
