@@ -194,10 +194,10 @@ def test_windows_scans_and_pieces():
 
 
 def test_windows_at_neighbouring_points(monkeypatch):
-    from graphflow.codegen.cuda import emit
+    from graphflow.codegen.cuda import points
 
-    monkeypatch.setattr(emit, "BUSY", 1)
-    monkeypatch.setattr(emit, "MANY_GROUPS", 1)
+    monkeypatch.setattr(points, "BUSY", 1)
+    monkeypatch.setattr(points, "MANY_GROUPS", 1)
 
     def build():
         x = P(f, [2, 7, 9, 12])

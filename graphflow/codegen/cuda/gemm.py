@@ -43,8 +43,9 @@ from .. import contract, image, ir, simplify
 from ..contract import Product, _extent, _hint, _looked_through
 from ..ir import Axis, Buffer, Expr, Kernel, Stage
 from . import emit
-from .emit import WARP, Device, _widened
+from .emit import WARP, Device
 from .launch import Launch
+from .offsets import widened
 
 SMALL = 1 << 13  # multiplications below which the general generator does
 PROCESSORS = 132  # multiprocessors that should have work
@@ -298,7 +299,7 @@ class Side:
         self.outer = [a for a in s.axes if a not in k.outer and a not in s.reduced]
         self.extent = _extent(self.outer)
         self.stage = s
-        self.expr = _widened(s, wide).expr
+        self.expr = widened(s, wide).expr
         self.conditions: list[Expr] = []
         self.load: Expr | None = None
         self.along, self.vector = False, 1
@@ -320,7 +321,7 @@ class Side:
         if any(any(x.op == "at" for x in ir.walk(t)) for t in form.terms):
             return
         self.load, self.form = e, form
-        self.conditions = [_widened(replace(self.stage, expr=c), self.wide).expr for c in conditions]
+        self.conditions = [widened(replace(self.stage, expr=c), self.wide).expr for c in conditions]
         widths = {along: self._width(axes) for along, axes in ((True, self.reduced), (False, self.outer)) if axes}
         self.along = widths.get(True, 0) > widths.get(False, 0)
         self.vector = max(1, *widths.values())
@@ -416,7 +417,7 @@ class Side:
 
     def _index(self, e: Device, offset: Expr, where: Mapping[Axis, Axis]) -> str:
         new = ir.substitute(offset, {a: ir.axis(b) for a, b in where.items()})
-        return e.value(_widened(replace(self.stage, index=(new,)), self.wide).index[0])
+        return e.value(widened(replace(self.stage, index=(new,)), self.wide).index[0])
 
     def fetch(self, e: Device, k: str, end: str | None, to: str = "") -> None:
         """Reads this thread's elements of the step that begins at r = `k`; zeros from r = `end` on.
