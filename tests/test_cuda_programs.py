@@ -621,3 +621,35 @@ def test_training_is_that_of_the_cpu(model, optimizer):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert losses[0][-1] < losses[0][0]
     same(weights[0], weights[1], 2e-4)
+
+
+def test_loops_of_known_length_are_one_graph(monkeypatch):
+    """The host waits once a step, however often a recurrent network goes round; a loop whose end depends on data still stops there."""
+    x = tf.placeholder(tf.float32, [2, None, 3])
+    outputs, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.GRUCell(4), x, dtype=tf.float32)
+    loss = tf.reduce_mean(tf.square(outputs))
+    slopes = tf.gradients(loss, tf.trainable_variables())
+    _, grown = tf.while_loop(lambda i, z: tf.reduce_sum(z) < 100.0, lambda i, z: (i + 1, z * 1.5 + 1), [0, tf.abs(x[0, 0])])
+    rng = np.random.default_rng(5)
+    feeds = [{x: rng.standard_normal((2, n, 3)).astype(np.float32)} for n in (5, 9)]
+    waits = []
+
+    def results(gpu=None):
+        with tf.Session(config=tf.ConfigProto(device_count={"GPU": int(gpu is not None)})) as sess:
+            sess.run([v.assign(0.3 * np.ones(v.shape.as_list())) for v in tf.trainable_variables()])
+            found = []
+            for turn in range(3):
+                for feed in feeds:
+                    waits.clear()
+                    found.append(sess.run([loss, *slopes], feed))
+                    assert gpu is None or turn == 0 or len(waits) == 1
+                    found.append([sess.run(grown, feed)])
+            return found
+
+    wanted = results()
+    with emulated_gpu() as gpu:
+        wait = gpu.synchronize
+        monkeypatch.setattr(gpu, "synchronize", lambda stream: (waits.append(stream), wait(stream))[1])
+        for a, b in zip(results(gpu), wanted, strict=True):
+            for u, v in zip(a, b, strict=True):
+                np.testing.assert_allclose(u, v, rtol=2e-5, atol=1e-6)

@@ -40,6 +40,7 @@ class Nest:
     results: list[list[tuple[ir.Buffer, ir.Buffer]]]
     spare: dict[ir.Buffer, ir.Buffer] = field(default_factory=dict)  # where variables that change places wait, by place
     calls: list[Any] = field(default_factory=list)  # the units of a loop that is one kernel, in the order of its text
+    trip: types.Size | None = None  # how often a loop goes round, where that is known before it begins
 
 
 def prepared(program: Program) -> Program:
@@ -89,8 +90,9 @@ def unit(compiled: Any, c: fusion.Cluster) -> Any:
             compiled.alias[compiled.buffers[t]] = compiled.alias.get(root, root)
         ask, work = parts
         changes = [(b, work.buffers[t]) for b, (_, t) in zip(writes, work.program.writes)]
-        return Unit(c, None, reads, writes, nest=Nest("loop", parts, [_given(compiled, op, p) for p in parts],
-                                                      ask.buffers[ask.program.outputs[0]], [[], changes]))
+        nest = Nest("loop", parts, [_given(compiled, op, p) for p in parts], ask.buffers[ask.program.outputs[0]], [[], changes])
+        nest.trip = None if op.attrs["checked"] else op.attrs["trip"]
+        return Unit(c, None, reads, writes, nest=nest)
     branches = [Program(p.inputs, tuple(t for t in p.outputs if t is not None), p.writes, p.effects) for p in op.attrs["branches"]]
     parts = [Compiled(p, inside="branch", place=compiled.place, around=compiled) for p in branches]
     results = [[(b, part.buffers[t]) for t, b in zip(part.program.outputs, [b for t, b in zip(p.outputs, writes) if t is not None])]

@@ -164,8 +164,9 @@ def view_of_program(program: Any) -> View:
         view.link((params[1].get(s), t) for s, t in zip(slots, news))
         view.link((params[1].get(s), t) for s, t in zip(slots, op.outputs))
         view.link((params[1].get(s), params[0].get(s)) for s in slots)
-        view.asked(ask.outputs[0])
-        view.loops.append(Loop(ask.outputs[0], [[p[s] for p in params if s in p] for s in slots], news))
+        if op.attrs["trip"] is None or op.attrs["checked"]:  # of others the host knows how often they go on before they begin
+            view.asked(ask.outputs[0])
+            view.loops.append(Loop(ask.outputs[0], [[p[s] for p in params if s in p] for s in slots], news))
 
     visit(program)
     return view

@@ -32,6 +32,7 @@ from .together import Step
 
 ALIGN = 256  # of buffers on a device: 128-bit accesses, whole cache lines
 CHECKS = 64  # numbers of checks that one launch may have
+WRITTEN_OUT = 1 << 14  # launches and copies of all turns of a loop up to which it is one graph
 FORMS = 16  # sets of addresses of feeds and results on the device for which a segment is kept
 
 
@@ -763,6 +764,9 @@ class _Rows(flow.Rows):
             self.segment().launch(u)
             self.newer.update(b for b in self.roots(u.writes, u.home) if b in plan.here)
             return
+        if (count := self.again(u)) is not None and count <= WRITTEN_OUT:
+            self.written_out(u)
+            return
         if u.nest is None:  # what it writes, it may write in part
             self.shown(self.roots([*u.reads, *u.writes], u.home))
         self.flush()
@@ -834,6 +838,38 @@ class _Rows(flow.Rows):
         for target, source in [pair for pairs in nest.results for pair in pairs]:  # type: ignore[union-attr]
             found.update(b for b in self.roots([source], u.home) if plan.alias.get(target, target) not in plan.away)
         return found
+
+    def again(self, u: Unit) -> int | None:
+        """How many launches all turns of a loop make, where it can be written out: the device does all of it, and its turns are known."""
+        if u.nest is None or u.nest.kind != "loop" or u.nest.trip is None:
+            return None
+        parts = [1 if v.launch is not None or v.cluster.kind == "blank" else self.again(v) for v in u.nest.parts[1].units]
+        moved = [t for t, _ in flow.moves(self.plan, u)]
+        if None in parts or any(t.dtype.kind == "s" or t not in self.plan.away and self.plan.nbytes(t) for t in moved):
+            return None
+        return (sum(parts) + len(moved)) * types.evaluate(u.nest.trip, self.plan.env)  # type: ignore[arg-type]
+
+    def written_out(self, u: Unit) -> None:
+        """All turns of a loop, one after the other: one captured graph, and nothing for the host to wait for."""
+        work, swapped = u.nest.parts[1], flow.swaps(self.plan, u)  # type: ignore[union-attr]
+        for v in work.units:
+            if v.prologue:
+                self.unit(v)
+        for _ in range(types.evaluate(u.nest.trip, self.plan.env)):  # type: ignore[union-attr, arg-type]
+            self._rest(work)
+            self._changes(u, swapped)
+            for v in work.units:
+                if v.closing:
+                    self.unit(v)
+
+    def _changes(self, u: Unit, swapped: Any) -> None:
+        """The next values of loop variables go to their places."""
+        changes = flow.moves(self.plan, u)
+        kept = {k: self.plan.spare[target] for k, target, _ in swapped}
+        for k, spare in kept.items():
+            self.move(spare, changes[k][1])
+        for k, (target, source) in enumerate(changes):
+            self.move(target, kept.get(k, source))
 
     def loop(self, u: Unit) -> None:
         self.inside, outer = self.read_inside(u), self.inside
