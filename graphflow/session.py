@@ -311,6 +311,14 @@ class BaseSession:
             RuntimeError: closed, or the graph is empty.  ValueError, TypeError: a bad fetch or feed.
             errors.OpError: an op failed; no variable has changed.
         """
+        parsed, values, step = self._asked(fetches, feed_dict)
+        if len(self._graph._ops) != self._seen:
+            self._grown()
+        results = step(values) if options is None and run_metadata is None else self._traced(step, values, options, run_metadata)
+        return results[0] if parsed.single else parsed.rebuild(results)
+
+    def _asked(self, fetches: Any, feed_dict: Any) -> tuple[Fetches, Any, Executable]:
+        """A request, the values of its feeds in order, and what runs it."""
         try:  # the common request has been made before: same fetches, same keys
             known = self._known[_known_key(fetches, feed_dict)]
         except (KeyError, TypeError):
@@ -327,11 +335,7 @@ class BaseSession:
             values: Any = [feeds[t] for t in known[1]]
         else:
             values = feed_dict.values() if feed_dict else ()
-        parsed, _, step = known
-        if len(self._graph._ops) != self._seen:
-            self._grown()
-        results = step(values) if options is None and run_metadata is None else self._traced(step, values, options, run_metadata)
-        return results[0] if parsed.single else parsed.rebuild(results)
+        return known[0], values, known[2]
 
     def run_on_device(self, fetches: Any, feed_dict: Any = None) -> Any:
         """As `run`, but results stay on the GPU: arrays with `__dlpack__` and `__cuda_array_interface__`, for other programs to use.
@@ -348,17 +352,15 @@ class BaseSession:
         from .runtime.cuda import device
         from .runtime.cuda.arrays import DeviceArray
 
-        self._check_open()
         if not self.devices.gpus:
             raise errors.FailedPreconditionError(None, None, f"run_on_device needs a GPU: {self.devices.reason}")
-        feeds = flatten_feeds(self._graph, feed_dict)
-        parsed, fed, step = self._prepare(fetches, list(feeds))
-        values = [feeds[t] for t in fed]
+        parsed, values, step = self._asked(fetches, feed_dict)
         results = step(values, stay=True) if getattr(step, "gpus", None) is not None else step(values)
-        gpu = device.devices(getattr(self._config, "gpu_options", None))[0]
-        moved = [r if isinstance(r, DeviceArray) else DeviceArray.put(gpu, r, t.dtype) for r, t in zip(results, parsed.tensors)]
-        gpu.synchronize("results")
-        return parsed.rebuild(moved)
+        if not all(isinstance(r, DeviceArray) for r in results):
+            gpu = device.devices(getattr(self._config, "gpu_options", None))[0]
+            results = [r if isinstance(r, DeviceArray) else DeviceArray.put(gpu, r, t.dtype) for r, t in zip(results, parsed.tensors)]
+            gpu.synchronize("results")
+        return parsed.rebuild(results)
 
     def _grown(self) -> None:
         """Reports, once, a line that adds ops between one run and the next again and again: TF1's classic mistake."""
