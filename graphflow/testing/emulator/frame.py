@@ -5,7 +5,6 @@ which its steps reach all of this; `walk` moves the lanes, `launch` makes the ba
 """
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -83,7 +82,6 @@ class History:
     def __init__(self, g: Geometry, first_number: int) -> None:
         self.geometry, self.first = g, first_number
         self.events: list[Event] = []
-        self._passed: tuple[list[int], list[np.ndarray]] | None = None
 
     def ordered(self, i: int, j: int, a: int, b: int, everywhere: bool) -> bool:
         """Whether access i of thread a happens before access j of thread b. everywhere: threads are numbered over the launch."""
@@ -98,19 +96,16 @@ class History:
                 return True
         return False
 
-    def place(self, at: int, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The block of each lane, and how many barriers that had passed before access `at`."""
-        if self._passed is None or len(self._passed[0]) != len(self.events):
-            counts, now = [], np.zeros(self.geometry.blocks, np.int64)
-            for e in self.events:
-                now = now.copy()
-                if e.kind == "barrier":
-                    now[e.which] += 1
-                counts.append(now)
-            self._passed = [e.at for e in self.events], counts
-        block = self.geometry.block_of[lanes]
-        before = bisect_right(self._passed[0], at)
-        return block, self._passed[1][before - 1][block] if before else np.zeros(lanes.size, np.int64)
+    def place(self, at: np.ndarray, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The block of each lane, how many of its barriers had passed before its access `at`, and the same with those of its warp."""
+        events, g = self.events, self.geometry
+        blocks, warps = np.zeros((len(events) + 1, g.blocks), np.int64), np.zeros((len(events) + 1, g.lanes // WARP), np.int64)
+        for n, e in enumerate(events, 1):
+            if e.kind != "fence":
+                (blocks if e.kind == "barrier" else warps)[n, e.which] = 1
+        before, block = np.searchsorted([e.at for e in events], at, "right"), g.block_of[lanes]
+        passed = blocks.cumsum(0)[before, block]
+        return block, passed, passed + warps.cumsum(0)[before, lanes // WARP]
 
     def fenced(self, i: int, a: int) -> bool:
         """Whether thread a made its access i visible to the device."""

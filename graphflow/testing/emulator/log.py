@@ -168,29 +168,35 @@ def conflicting(log: Iterable[tuple[Entry, np.ndarray]], owners: np.ndarray, gra
 
 
 def apart_by_barriers(log: list[tuple[Entry, np.ndarray]], suspects: np.ndarray, granule: int,
-                      place: Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The suspects that barriers do not explain: touched by several blocks, or by several threads of one between two of its barriers.
-    place(i, threads): block and number of barriers passed of each thread at entry i."""
-    cells, threads, blocks, epochs, writes = [], [], [], [], []
-    for i, (e, who) in enumerate(log):
-        for j in range(max(e.width // granule, 1)):
-            g = e.offsets // granule + j
-            at = np.searchsorted(suspects, g)
-            k = np.flatnonzero(suspects[np.minimum(at, suspects.size - 1)] == g)
-            if k.size:
-                block, epoch = place(i, who[k])
-                for part, values in zip((cells, threads, blocks, epochs, writes), (at[k], who[k], block, epoch,
-                                                                                np.full(k.size, e.kind == "store")), strict=True):
-                    part.append(values)
-    cell, thread, block, epoch, write = map(np.concatenate, (cells, threads, blocks, epochs, writes))
-    low, high = np.full(suspects.size, np.iinfo(np.int64).max), np.full(suspects.size, -1)
-    np.minimum.at(low, cell, block)
-    np.maximum.at(high, cell, block)
-    bad = low != high
-    _, key = np.unique(cell * (int(epoch.max()) + 1) + epoch, return_inverse=True)
-    owner = np.full(key.max() + 1, -1)
-    owner[key[write]] = thread[write]
-    bad[cell[(owner[key] >= 0) & (owner[key] != thread)]] = True
+                      place: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The suspects (sorted) that barriers do not explain: touched by several blocks, or by several threads of one between two of its
+    barriers; of a warp's own, between two of its own. place(entries, threads): block of each thread, and how many barriers it and its warp
+    had passed at that entry."""
+    pieces = [(e.offsets // granule + j, who, i) for i, (e, who) in enumerate(log) for j in range(max(e.width // granule, 1))]
+    cell, thread = (np.concatenate([p[n] for p in pieces]) for n in (0, 1))
+    entry = np.repeat([i for *_, i in pieces], [g.size for g, *_ in pieces])
+    at = np.minimum(np.searchsorted(suspects, cell), suspects.size - 1)
+    hit = np.flatnonzero(suspects[at] == cell)
+    cell, thread, entry = at[hit], thread[hit], entry[hit]
+    block, epoch, finer = place(entry, thread)
+    write = np.array([e.kind == "store" for e, _ in log])[entry]
+    def clashes(epoch: np.ndarray) -> np.ndarray:
+        """The cells that one thread writes and another touches in one epoch."""
+        _, key = np.unique(cell * (int(epoch.max()) + 1) + epoch, return_inverse=True)
+        owner = np.full(key.max() + 1, -1)
+        owner[key[write]] = thread[write]
+        out = np.zeros(suspects.size, np.bool_)
+        out[cell[(owner[key] >= 0) & (owner[key] != thread)]] = True
+        return out
+    def shared(group: np.ndarray) -> np.ndarray:
+        """The cells that several groups touch."""
+        low, high = np.full(suspects.size, np.iinfo(np.int64).max), np.full(suspects.size, -1)
+        np.minimum.at(low, cell, group)
+        np.maximum.at(high, cell, group)
+        return low != high
+    bad = shared(block) | clashes(epoch)
+    if bad.any() and (finer != epoch).any():
+        bad &= shared(thread // 32) | clashes(finer)
     return suspects[bad]
 
 
@@ -230,7 +236,7 @@ def shared_races(frame: Frame, start: int, stop: int) -> None:
     granule = frame.program.shared_granule
     suspects = np.unique(conflicting(log, frame.owners(), granule))
     if suspects.size:
-        suspects = apart_by_barriers(log, suspects, granule, lambda i, threads: frame.history.place(positions[i], threads))
+        suspects = apart_by_barriers(log, suspects, granule, lambda i, threads: frame.history.place(np.array(positions)[i], threads))
     if not suspects.size:
         return
     pair = first_race(log, suspects, granule, lambda a, b: frame.ordered(positions[a.at], positions[b.at], a.thread, b.thread, False))
@@ -291,18 +297,27 @@ class GlobalLog:
         for i in reversed(writes):
             for g in self._cells(i, granule):
                 first[g] = i + 1
-        found = [(i, int(k), int(first[g[k]]) - 1) for i in constant for g in self._cells(i, granule)
-                 for k in np.flatnonzero((first[g] > 0) & (first[g] <= i))[:1]]
+        reads = [(i, g) for i in constant for g in self._cells(i, granule)]
+        writer = first[np.concatenate([g for _, g in reads])]
+        reader = np.repeat([i for i, _ in reads], [g.size for _, g in reads])
+        late = np.flatnonzero((writer > 0) & (writer <= reader))
         for i in writes:
             for g in self._cells(i, granule):
                 first[g] = 0
-        for i, k, by in found[:1]:
-            (e, threads), writer = self.log[i], self.log[by][0].ins
+        for at in late[:1].tolist():
+            (e, threads), by = self.log[int(reader[at])], self.log[int(writer[at]) - 1][0].ins
+            k = (at - int(np.searchsorted(reader, reader[at]))) % e.offsets.size
             block, thread = frame.place_of_number(int(threads[k]))
-            raise GlobalRace(f"ld.global.nc reads what the launch has written (line {writer.line}: {writer.text}): its cache need not "
+            raise GlobalRace(f"ld.global.nc reads what the launch has written (line {by.line}: {by.text}): its cache need not "
                              "see it", kernel=frame.program.name, line=e.ins.line, instruction=e.ins.text, block=block, thread=thread)
 
-    def _place(self, i: int, threads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        history, at = self.where[i]
-        block, epoch = history.place(at, threads - history.first)
-        return block + history.first // history.geometry.lanes_of_block, epoch
+    def _place(self, entries: np.ndarray, threads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        out = np.zeros((3, entries.size), np.int64)
+        positions = np.array([at for _, at in self.where])
+        batch = np.array([history.first for history, _ in self.where])[entries]
+        for history in {id(h): h for h, _ in self.where}.values():
+            mine = np.flatnonzero(batch == history.first)
+            if mine.size:
+                out[:, mine] = history.place(positions[entries[mine]], threads[mine] - history.first)
+                out[0, mine] += history.first // history.geometry.lanes_of_block
+        return out[0], out[1], out[2]
