@@ -51,10 +51,10 @@ def _wide_too(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch
 
 def _many(kernel: Kernel, alias: dict[Buffer, Buffer], made: Launch) -> Many | None:
     (a, *more) = kernel.outer or (None,)
-    if a is None or more or a.bound is not None or made.checks or len(made.buffers) > MEMBERS:
+    if more or a is not None and a.bound is not None or made.checks or len(made.buffers) > MEMBERS:
         return None
     folds = any(s.combine or s.scan or inner_axes(s, kernel) for s in kernel.stages)
-    return None if folds else Device(kernel, alias).many()
+    return None if folds or not kernel.stages else Device(kernel, alias).many()
 
 
 def _launch(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:

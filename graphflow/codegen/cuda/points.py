@@ -101,8 +101,8 @@ class Points(Text):
 
     def many(self) -> Many:
         """The points of several kernels that are alike but for their buffers, their constants and how many points they have."""
-        (a,) = self.kernel.outer
-        lanes = self._most_lanes(self.kernel.stages, a)
+        (a,) = self.kernel.outer or (None,)
+        lanes = 1 if a is None else self._most_lanes(self.kernel.stages, a)
         self.place("quad", "start + thread()")
         if lanes > 1:
             self._in_order("n", lanes)
@@ -110,7 +110,7 @@ class Points(Text):
             self.open("if quad < n:")
             self._point("quad")
             self.close()
-        sizes: list[Size] = [a.extent, *self.sizes, *[bits for _, bits in self.parameters.values()]]
+        sizes: list[Size] = [1 if a is None else a.extent, *self.sizes, *[bits for _, bits in self.parameters.values()]]
         width, first = len(self.buffers) + 1 + len(sizes), len(self.buffers)
         start = [f"base = block() * {width}", *[f"p{i} = pointer(table, base + {i})" for i in range(first)]]
         start += [f"{name} = to_i32(ld_i64(table, base + {first + i}, 99))" for i, name in enumerate(("start", "n", *self.sizes.values()))]
@@ -159,12 +159,13 @@ class Points(Text):
         total = types.product(a.extent for a in self.kernel.outer)
         if (lanes := self._window_lanes(total)) > 1:
             return self._windows(lanes)
-        self.place("flat", f"{self.index_of('block()')} * {THREADS} + thread()")
+        threads = threads_of(total)
+        self.place("flat", f"{self.index_of('block()')} * {threads} + thread()")
         self.open(f"if flat < {self.size(total)}:")
         self.unflatten(self.kernel.outer, "flat")
         self._row_body()
         self.close()
-        return self.launch((types.ceildiv(total, THREADS), 1, 1), THREADS)
+        return self.launch((types.ceildiv(total, threads), 1, 1), threads)
 
     def _window_lanes(self, total: Size) -> int:
         """Neighbouring points that a thread takes together: where short folds of all inside run along the outer axes."""
@@ -247,7 +248,8 @@ class Points(Text):
         atomic = atomic or s.combine == "add" and code in ("f32", "f64") and not self.deterministic()
         taken = list(s.axes) if atomic else apart
         total = types.product(a.extent for a in taken)
-        self.place("flat", f"{self.index_of('block()')} * {THREADS} + thread()")
+        threads = threads_of(total)
+        self.place("flat", f"{self.index_of('block()')} * {threads} + thread()")
         self.open(f"if flat < {self.size(total)}:")
         self.unflatten(taken, "flat")
         for a in s.axes:
@@ -262,7 +264,7 @@ class Points(Text):
             self.line(f"st_{code}(p{self.scope[b]}, {where}, {v}, 99)")
         while len(self.stack) > 1:
             self.close()
-        return self.launch((types.ceildiv(total, THREADS), 1, 1), THREADS)
+        return self.launch((types.ceildiv(total, threads), 1, 1), threads)
 
     def _apart(self, s: Stage, a: Axis) -> bool:
         """Whether different values of `a` always hit different elements: the offset is `stride * a` plus what skips over it."""
