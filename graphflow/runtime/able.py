@@ -58,11 +58,14 @@ _bodies: dict[Any, str | None] = {}
 
 def _body(op: Operation) -> str | None:
     """Why the body of a composite cannot run on a GPU; the same for all calls on inputs of the same dtypes and ranks."""
-    key = op.opdef, tuple([(t.dtype, None if t.sizes is None else len(t.sizes)) for t in op.inputs])
+    d = op.opdef
+    if d.static and any(t.known is None and d.param_name(i) in d.static for i, t in enumerate(op.inputs)):
+        return None  # it is opened when the value is known, like ranks
+    key = d, tuple([(t.dtype, None if t.sizes is None else len(t.sizes)) for t in op.inputs])
     if key not in _bodies:
         with scratch() as g, types.recording_guards():
             try:
-                op.opdef.fn(*[g.stand_in(Spec(t.dtype, t.sizes, t.known)) for t in op.inputs], **op.attrs)
+                d.fn(*[g.stand_in(Spec(t.dtype, t.sizes, t.known)) for t in op.inputs], **op.attrs)
             except UnknownRank:  # it is opened when the rank is known; of what, its dtypes have told
                 return None
         found = next(((o, why) for o in g._ops if (why := why_not(o))), None)
