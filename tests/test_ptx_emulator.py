@@ -587,6 +587,30 @@ def test_what_is_not_known_is_named_with_its_line(line, kind, message):
     assert line.split()[0].rstrip(";") in text.split("\n")[caught.value.line - 1]
 
 
+def test_parameters_by_address():
+    """LLVM makes of a choice between two parameters a load from the address that is chosen."""
+    text = """.version 7.8
+.target sm_90
+.address_size 64
+.visible .entry kernel(.param .u64 out, .param .u32 one, .param .u32 other, .param .u32 far)
+{
+ .reg .pred %p<3>; .reg .b32 %r<4>; .reg .b64 %q<9>;
+ ld.param.u64 %q1, [out]; ld.param.u32 %r3, [far];
+ mov.u32 %r1, %tid.x; mul.wide.u32 %q2, %r1, 4; add.s64 %q1, %q1, %q2;
+ setp.eq.u32 %p1, %r1, 1; setp.eq.u32 %p2, %r1, %r3;
+ mov.b64 %q3, one; mov.b64 %q4, other; selp.b64 %q5, %q3, %q4, %p1; add.s64 %q6, %q5, 64; selp.b64 %q5, %q6, %q5, %p2;
+ ld.param.b32 %r2, [%q5];
+ st.global.b32 [%q1], %r2;
+ ret;
+}
+"""
+    found = np.zeros(40, np.int32)
+    ptx.run(text, 1, 40, [ptx.Out(found), 7, -3, 99])
+    np.testing.assert_array_equal(found, np.where(np.arange(40) == 1, 7, -3))
+    with pytest.raises(ptx.OutOfBounds, match=r"(?s)parameter space at 76 of 20 bytes.*thread \(5, 0, 0\)"):
+        ptx.run(text, 1, 40, [ptx.Out(found), 7, -3, 5])
+
+
 def test_launches_that_do_not_fit():
     text = kernel("mov.u32 %r1, 1;")
     for grid, block, arguments, message in (((1,), 2048, [0], "at most 1024"), ((0,), 32, [0], "positive"),

@@ -555,10 +555,10 @@ def asinh(x):
 
 @vec(3.0, 3.0)
 def acosh(x):
-    """log1p(t + sqrt(2t + t^2)), t = x - 1; for large x log(x) + ln2."""
+    """log1p(t + sqrt(2t + t^2)), t = x - 1; for large x log(x) + ln2; NaN below 1."""
     big = x > x.k.pick(2.0 ** 30, 2.0 ** 60)
     t = x - 1.0
-    return log1p(where(big, x, t + sqrt(fma(t, t, t + t)))) + where(big, LN2[0], 0.0)
+    return where(x < 1.0, nan, log1p(where(big, x, t + sqrt(fma(t, t, t + t)))) + where(big, LN2[0], 0.0))
 
 
 @vec(3.0, 3.0)

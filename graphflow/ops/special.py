@@ -21,7 +21,7 @@ def _each(fn: Callable[[float], float]) -> Callable[[Any], Any]:
 
 
 def _lgamma(x: float) -> float:
-    if x <= 0 and x == math.floor(x) or math.isinf(x):
+    if math.isinf(x) or x <= 0 and x == math.floor(x):
         return math.inf
     return math.lgamma(x)
 
@@ -61,6 +61,8 @@ def _digamma(x: float) -> float:
     """Reflection, recurrence up to 16, asymptotic series (Abramowitz and Stegun 6.3.5, 6.3.7, 6.3.18)."""
     if x == 0:
         return math.copysign(math.inf, -x)
+    if x == -math.inf:
+        return math.nan
     if x < 0:
         return math.nan if x == math.floor(x) else _digamma(1 - x) - math.pi / math.tan(math.pi * (x - round(x)))
     total = 0.0
@@ -75,6 +77,8 @@ def _digamma(x: float) -> float:
 
 def _trigamma(x: float) -> float:
     """Reflection, recurrence up to 16, asymptotic series (Abramowitz and Stegun 6.4.6, 6.4.7, 6.4.12)."""
+    if x == -math.inf or x * x == 0:
+        return math.nan if x < -1 else math.inf
     if x <= 0:
         return math.inf if x == math.floor(x) else (math.pi / math.sin(math.pi * (x - round(x)))) ** 2 - _trigamma(1 - x)
     total = 0.0

@@ -94,6 +94,55 @@ def pointer(typing, p, i):
     return types.voidptr(types.voidptr, types.int64), code
 
 
+@intrinsic
+def fmod_(typing, a, b):
+    """The C remainder of two floats, exact: the sign of `a`.  LLVM's own frem on a GPU is a - trunc(a / b) b, wrong where a / b is large.
+
+    Steps take q t off the rest, t = 2^(20k) b with r / t < 2^22 and q its whole part, off by one at most: every difference is a multiple
+    of the unit of t below t, so it is exact.
+    """
+    kind = types.float64 if types.float64 in (a, b) else types.float32
+
+    def code(context, builder, signature, args):
+        x, y = args
+        t = x.type
+        letter = "d" if t == F64 else "f"
+
+        def call(name, *values):
+            return builder.call(_declared(builder, f"llvm.{name}", t, [t] * len(values)), values)
+
+        def divided(p, q):
+            return builder.call(_declared(builder, f"llvm.nvvm.div.rn.{letter}", t, [t, t]), [p, q])
+        width = "f64" if t == F64 else "f32"
+        a, b = call(f"fabs.{width}", x), call(f"fabs.{width}", y)
+        good = builder.and_(builder.fcmp_ordered("<", a, t(float("inf"))), builder.fcmp_ordered(">", b, t(0.0)))
+        a, b = builder.select(good, a, t(0.0)), builder.select(good, b, t(1.0))
+        before = builder.block
+        outer, inner, scale, step, done = (builder.append_basic_block(n) for n in ("rest", "scale", "scaled", "step", "remainder"))
+        builder.branch(outer)
+        builder.position_at_end(outer)
+        r = builder.phi(t)
+        r.add_incoming(a, before)
+        builder.cbranch(builder.fcmp_ordered(">=", r, b), inner, done)
+        builder.position_at_end(inner)
+        u = builder.phi(t)
+        u.add_incoming(b, outer)
+        q = divided(r, u)
+        builder.cbranch(builder.fcmp_ordered("<", q, t(2.0 ** 22)), step, scale)
+        builder.position_at_end(scale)
+        u.add_incoming(builder.fmul(u, t(2.0 ** 20)), scale)
+        builder.branch(inner)
+        builder.position_at_end(step)
+        less = call(f"fma.{width}", builder.fneg(call(f"trunc.{width}", q)), u, r)
+        less = builder.select(builder.fcmp_ordered("<", less, t(0.0)), builder.fadd(less, u), less)
+        r.add_incoming(less, step)
+        builder.branch(outer)
+        builder.position_at_end(done)
+        found = builder.select(good, r, t(float("nan")))
+        return call(f"copysign.{width}", found, x)
+    return kind(kind, kind), code
+
+
 # ---- shared memory ------------------------------------------------------------------------------------
 
 def _make_shared(name):

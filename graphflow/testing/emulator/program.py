@@ -15,7 +15,7 @@ import numpy as np
 from . import access, atomic, warp
 from . import integers as I
 from .arithmetic import TABLE, Pure, comparison, refuse
-from .errors import EmulationError, LaunchFault, SyntaxFault, Unsupported
+from .errors import EmulationError, LaunchFault, OutOfBounds, SyntaxFault, Unsupported
 from .inline import inlined
 from .memory import LOCAL, SHARED
 from .parse import Instruction, Module, Variable, parse
@@ -114,6 +114,9 @@ class Program:
             if space == "global":
                 return self.slots.add("symbol", name, int(offset or 0), dtype.char)
             return self.slots.constant(np.array(at + int(offset or 0), dtype))
+        place = next((at for v, at in self.params if v.name == name), None)
+        if place is not None and dtype.kind in "iu":  # an address in the space of parameters
+            return self.slots.constant(np.array(place + int(offset or 0), dtype))
         raise SyntaxFault(f"unknown operand {text}")
 
     def target(self, text: str, dtype: np.dtype) -> int | None:
@@ -423,6 +426,8 @@ class Program:
         d = DTYPES[ins.type]
         name, offset = access.split_address(ins.operands[1])
         known = {v.name: (v, at) for v, at in self.params}
+        if name in self.slots.rows:
+            return self._param_at(ins, d)
         if name not in known:
             raise SyntaxFault(f"unknown parameter {name}")
         registers = ins.operands[0].strip("{}").split(",")
@@ -430,6 +435,24 @@ class Program:
             raise refuse(ins, "beyond the parameter")
         return self.both([self.assign(self.slots.add("param", known[name][1] + offset + i * d.itemsize, d.char), self.target(r, d))
                           for i, r in enumerate(registers)])
+
+    def _param_at(self, ins: Instruction, d: np.dtype) -> Step:
+        """Of one of several parameters, chosen by its address."""
+        if set(ins.mods[:-1]) - {"param"}:
+            raise refuse(ins, "of an address in a register")
+        address, target, end = self.address(ins.operands[1]), self.target(ins.operands[0], d), self.param_bytes - d.itemsize
+        def run(R, m):
+            frame = R[0]
+            a = np.broadcast_to(np.asarray(address(R, None)), (frame.lanes,))
+            bad = ((a < 0) | (a > end) | (a % d.itemsize != 0)) & (True if m is None else m)
+            if bad.any():
+                raise frame.fault(OutOfBounds, f"parameter space at {int(a[bad.argmax()])} of {self.param_bytes} bytes", ins, None,
+                                  int(bad.argmax()))
+            block = np.frombuffer(frame.launch.arguments, "u1")
+            places = np.clip(a, 0, end)[:, None] + np.arange(d.itemsize)
+            if target is not None:
+                np.copyto(R[target], block[places].view(d)[:, 0], "unsafe", True if m is None else m)
+        return Step(lambda R: run(R, None), run, False)
 
     def _memory(self, ins: Instruction, address: str, register: str) -> tuple[str, Callable, np.dtype, list[str]]:
         allowed = {"v2", "v4", "v8", "nc", "volatile", "relaxed", "acquire", "release", "weak", "gpu", "cta", "sys", "cluster", "mmio",
