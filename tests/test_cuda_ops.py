@@ -71,10 +71,18 @@ def test_op_of_the_host(op):
         assert placement.why_not(call(op, args, attrs)[1][0].op) == HOSTED[op.type]
 
 
+def of_each_dtype(op):
+    """Its cases; of those that its dtypes give, one a dtype (shapes are `test_form`'s matter)."""
+    mine, given = cases(op), len(op.samples)
+    if not test_ops.has_automatic_cases(op):
+        return mine
+    return mine[:given] + list({test_ops.dtype_of(args[-1]): (args, attrs) for args, attrs in mine[given:]}.values())
+
+
 @pytest.mark.parametrize("op", [op for op in COVERED if op.type not in HOSTED], ids=lambda op: op.type)
 def test_op(op, gpu):
     feeds, outputs, notes = {}, [], []
-    for i, (args, attrs) in enumerate(cases(op)):
+    for i, (args, attrs) in enumerate(of_each_dtype(op)):
         more, found = call(op, args, attrs, (lambda a: [None] * np.ndim(a)) if i % 2 else None)
         assert placement.why_not(found[0].op) is None
         feeds |= more
@@ -90,7 +98,7 @@ def test_op(op, gpu):
 
 # ---------------------------------------------------------------- numbers that are none
 
-NUMBERS = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-45, -1e-40, 1e-310, 3e38, -3e38, 88.5, -103.5], np.float64)
+NUMBERS = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-45, -1e-40, 3e38, -3e38, 88.5, -103.5], np.float64)
 BEYOND = {"Sin", "Cos", "Tan"}  # kernels give NaN for |x| > 2^46, on both devices: tests/test_vecmath.py
 
 
@@ -102,19 +110,17 @@ def _plain(op):
 @pytest.mark.parametrize("op", [op for op in REGISTRY.values() if _plain(op)], ids=lambda op: op.type)
 def test_numbers_that_are_none(op):
     """All pairs of NaN, infinities, zeros, denormal and large numbers, as the CPU's kernels have them, and the op's special values."""
-    for dtype in (d for d in (types.float32, types.float64) if d in op.dtypes):
-        with np.errstate(all="ignore"):
-            values = NUMBERS.astype(dtype.np)
+    with np.errstate(all="ignore"):
+        values = NUMBERS.astype(np.float32)
         if op.type in BEYOND:
             values = values[~(np.abs(values) > 2.0 ** 46)]
-        points = np.array([p if isinstance(p, tuple) else (p,) for p in op.special], dtype.np).reshape(-1, len(op.params)).T
-        grid = np.stack([g.reshape(-1) for g in np.meshgrid(*[values] * len(op.params))])
-        feeds, outputs = call(op, np.concatenate([points, grid], 1), {}, lambda a: [None])
-        want, = results(outputs, feeds, 1)
-        found, = results(outputs, feeds)
-        with np.errstate(all="ignore"):
-            assert np.asarray(found).dtype == np.asarray(want).dtype
-            np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 if dtype is types.float32 else 1e-12, equal_nan=True)
+    points = np.array([p if isinstance(p, tuple) else (p,) for p in op.special], np.float32).reshape(-1, len(op.params)).T
+    grid = np.stack([g.reshape(-1) for g in np.meshgrid(*[values] * len(op.params))])
+    feeds, outputs = call(op, np.concatenate([points, grid], 1), {}, lambda a: [None])
+    (want,), (found,) = results(outputs, feeds, 1), results(outputs, feeds)
+    with np.errstate(all="ignore"):
+        assert np.asarray(found).dtype == np.asarray(want).dtype
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 # ---------------------------------------------------------------- the forms of kernels
@@ -128,40 +134,53 @@ def form(name, make, *shapes, dtypes="float32", **more):
 
 
 PAIRS = [((33, 127),), ((1, 1),), ((0, 5),), ((5, 0),), ((3, 1025),), ((2, 5000),)]
-LINES = [((n,),) for n in (0, 1, 3, 33, 127, 1025, 5000)]
+FULL = [s for s in PAIRS if 0 not in s[0]]
+LINES = [((n,),) for n in (1, 3, 33, 127, 1025, 5000)]
 ALL = "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 complex64"
 
+
+def centred(x):
+    return x - tf.reduce_mean(x, 1, keepdims=True)
+
+
+def pools(x):
+    top, mean = tf.nn.max_pool, tf.nn.avg_pool
+    square = [tf.square(top(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")), tf.square(mean(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME"))]
+    return [top(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME"), mean(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID"),
+            *[tf.gradients(tf.reduce_sum(y), x)[0] for y in square]]
+
+
 form("points", lambda x: x * x + x, *PAIRS, dtypes=ALL)
-form("points of three axes", lambda x, y, z: x * y + z, ((5, 7, 9), (7, 1), (9,)), ((2, 1, 33), (1, 1), (1,)), dtypes="float32 int64 bfloat16")
-form("points that one launch stores several times", lambda x: [x + 1.0, x * 2.0, tf.cast(x, tf.float16), x > 0.0], *PAIRS)
+form("points of three axes", lambda x, y, z: x * y + z, ((5, 7, 9), (7, 1), (9,)), ((2, 1, 33), (1, 1), (1,)),
+     dtypes="float32 int64 bfloat16")
+form("points stored several times", lambda x: [x + 1.0, x * 2.0, tf.cast(x, tf.float16), x > 0.0], *PAIRS)
 form("booleans", lambda x, y: [x & ~y, tf.reduce_any(x, 0), tf.reduce_all(y), tf.transpose(x)], *[s * 2 for s in PAIRS], dtypes="bool")
-form("rows", lambda x: [tf.nn.softmax(x), tf.nn.log_softmax(x), tf.reduce_logsumexp(x, 1)], *PAIRS, dtypes="float32 float64 float16")
+form("rows", lambda x: [tf.nn.softmax(x), tf.nn.log_softmax(x), tf.reduce_logsumexp(x, 1)], *PAIRS, dtypes="float32 float16")
 form("rows of known length", lambda x: tf.nn.softmax(x) * 2.0, ((5, 127),), ((3, 1024),), ((2, 4096),), ((1, 5000),), known=True)
 form("rows in two passes", lambda x: tf.nn.softmax(x), ((2, 70000),))
-form("layer norm", lambda x: (x - tf.reduce_mean(x, 1, keepdims=True)) * tf.rsqrt(tf.reduce_mean(tf.square(
-    x - tf.reduce_mean(x, 1, keepdims=True)), 1, keepdims=True) + 1e-6), *PAIRS[:2], *PAIRS[4:], atol=1e-5)
-form("folds of rows", lambda x: [tf.reduce_sum(x, 1), tf.reduce_max(x, 1), tf.reduce_min(x, 1), tf.reduce_prod(x[:, :3], 1), tf.argmax(x, 1)],
-     *[s for s in PAIRS if 0 not in s[0]], dtypes="float32 float64 int32 int64 uint8 bfloat16", atol=2e-5)
-form("folds of columns", lambda x: [tf.reduce_sum(x, 0), tf.reduce_max(x, 0), tf.reduce_mean(x * x, 0)], *[s for s in PAIRS if 0 not in s[0]],
-     ((3000, 5),), ((1025, 33),), dtypes="float32 float64", atol=2e-5)
-form("folds of columns, of whole numbers", lambda x: [tf.reduce_sum(x, 0), tf.reduce_max(x, 0)], ((3000, 5),), ((33, 127),), dtypes="int32 uint8 int64")
-form("folds of the middle", lambda x: [tf.reduce_sum(x, 1), tf.reduce_max(x, [0, 2])], ((7, 33, 5),), ((1, 1, 1),), ((2, 127, 33),), atol=1e-5)
-form("folds of everything", lambda x: [tf.reduce_sum(x), tf.reduce_max(x), tf.reduce_mean(x), tf.reduce_sum(x * x)], *LINES[1:], ((40000,),),
-     dtypes="float32 float64", atol=1e-4)
-form("folds of everything, of whole numbers", lambda x: [tf.reduce_sum(x), tf.reduce_min(x)], *LINES[1:], ((40000,),), dtypes="int32 int64 uint8")
+form("layer norm", lambda x: centred(x) * tf.rsqrt(tf.reduce_mean(tf.square(centred(x)), 1, keepdims=True) + 1e-6), *FULL, atol=1e-5)
+form("folds of rows", lambda x: [tf.reduce_sum(x, 1), tf.reduce_max(x, 1), tf.reduce_min(x, 1), tf.reduce_prod(x[:, :3], 1),
+                                 tf.argmax(x, 1)], *FULL, dtypes="float32 int64 uint8 bfloat16", atol=2e-5)
+form("folds of columns", lambda x: [tf.reduce_sum(x, 0), tf.reduce_max(x, 0), tf.reduce_mean(x * x, 0)], *FULL, ((3000, 5),),
+     ((1025, 33),), atol=2e-5)
+form("folds of columns, of whole numbers", lambda x: [tf.reduce_sum(x, 0), tf.reduce_max(x, 0)], ((3000, 5),), ((33, 127),),
+     dtypes="int32 uint8")
+form("folds of the middle", lambda x: [tf.reduce_sum(x, 1), tf.reduce_max(x, [0, 2])], ((7, 33, 5),), ((1, 1, 1),), ((2, 127, 33),),
+     atol=1e-5)
+form("folds of everything", lambda x: [tf.reduce_sum(x), tf.reduce_max(x), tf.reduce_mean(x), tf.reduce_sum(x * x)], *LINES,
+     ((40000,),), atol=1e-4)
+form("folds of everything, of whole numbers", lambda x: [tf.reduce_sum(x), tf.reduce_min(x)], *LINES, ((40000,),), dtypes="int64 uint8")
 form("folds of nothing", lambda x: [tf.reduce_sum(x), tf.reduce_prod(x), tf.reduce_max(x), tf.reduce_sum(x, 0)], ((0,),))
-form("squares", tf.transpose, *PAIRS, ((64, 64),), dtypes="float32 float64 uint8 int16 bfloat16 complex64")
+form("squares", tf.transpose, *PAIRS, ((64, 64),), dtypes="float32 float64 uint8 int16 complex64")
 form("squares of a batch", lambda x: [tf.transpose(x, [0, 2, 1]) + 1.0, tf.transpose(x, [2, 0, 1]), tf.transpose(x, [1, 0, 2])],
      ((3, 33, 40),), ((1, 20, 64),), ((2, 0, 5),), ((64, 5, 33),))
 form("scans", lambda x: [tf.cumsum(x, 1), tf.cumsum(x, 0, exclusive=True), tf.cumsum(x, 1, reverse=True), tf.cumprod(x[:, :4], 1)], *PAIRS,
-     dtypes="float32 float64 int32", atol=2e-4)
+     dtypes="float32 int32", atol=2e-4)
 form("a long scan", lambda x: [tf.cumsum(x), tf.cumsum(x, exclusive=True, reverse=True)], *LINES, dtypes="float32 int64", atol=5e-4)
-form("windows", lambda x: [tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME"), tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID"),
-                           *tf.gradients(tf.reduce_sum(tf.square(tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME"))), x),
-                           *tf.gradients(tf.reduce_sum(tf.square(tf.nn.avg_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME"))), x)],
-     ((2, 9, 11, 3),), ((1, 2, 2, 33),), ((0, 9, 11, 3),), atol=1e-5)
-form("movement", lambda x: [tf.concat([x, x * 2.0, x[:1]], 0), tf.pad(x, [[1, 2], [0, 3]]), tf.reverse(x, [1]), x[::2, ::-1], tf.tile(x, [2, 3]),
-                            tf.stack([x, x], 1), tf.reshape(x, [-1]), tf.roll(x, 1, 0)], ((33, 127),), ((1, 1),), ((4, 1025),))
+form("windows", pools, ((2, 9, 11, 3),), ((1, 2, 2, 33),), ((0, 9, 11, 3),), atol=1e-5)
+form("movement", lambda x: [tf.concat([x, x * 2.0, x[:1]], 0), tf.pad(x, [[1, 2], [0, 3]]), tf.reverse(x, [1]), x[::2, ::-1],
+                            tf.tile(x, [2, 3]), tf.stack([x, x], 1), tf.reshape(x, [-1]), tf.roll(x, 1, 0)],
+     ((33, 127),), ((1, 1),), ((4, 1025),))
 
 
 def filled(name, k, dtype, shape):
@@ -214,8 +233,8 @@ def of_rows(n, width, many, seed=0, repeat=True):
     return rng.integers(-9, 9, (n, width)), ids.astype(np.int32), rng.integers(-9, 9, (many, width))
 
 
-@pytest.mark.parametrize("deterministic", [0, 1])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "float16", "bfloat16", "uint8", "int16"])
+@pytest.mark.parametrize("dtype, deterministic", [("float32", 0), ("float32", 1), ("float64", 0), ("int64", 0), ("int64", 1),
+                                                  ("float16", 1), ("bfloat16", 0), ("uint8", 0)])
 def test_updates(dtype, deterministic, gpu):
     """Rows that are hit once, several times, or not; numbers whose sums are exact in any order."""
     def make(i, x, table):
