@@ -470,6 +470,15 @@ def test_what_is_no_defect(body):
     ptx.run(kernel(body), 4, 32, [ptx.InOut(np.zeros(256, np.uint32))])
 
 
+def test_one_cell_of_a_hundred_thousand_threads():
+    """Stores of equal values, and a race between many reads and one store: neither is looked at pair by pair."""
+    cell = np.zeros(1, np.uint32)
+    ptx.run(kernel("st.global.b32 [%a], 7;"), 400, 256, [ptx.InOut(cell)])
+    assert cell[0] == 7
+    with pytest.raises(ptx.GlobalRace, match=r"reads .* and block \(390, 0, 0\), thread \(159, 0, 0\) writes"):
+        ptx.run(kernel("ld.global.b32 %r1, [%a]; setp.eq.u32 %p1, %i, 99999; @%p1 st.global.b32 [%a], %i;"), 400, 256, [ptx.InOut(cell)])
+
+
 def test_the_last_block_sums_up_in_several_batches():
     """Each block writes its part, fences and counts itself; the last one reads the parts of all."""
     body = """setp.ne.u32 %p1, %t, 0; @%p1 bra E; mad.wide.u32 %q1, %r31, 4, %a; st.global.b32 [%q1+8], %r31; FENCE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -214,13 +215,15 @@ def first_race(log: list[tuple[Entry, np.ndarray]], suspects: np.ndarray, granul
                 value = _stored(e, k)[j * granule:(j + 1) * granule] if e.values else None
                 touches.setdefault(int(g[k]), []).append(Touch(at, int(threads[k]), e, value))
     for group in touches.values():
-        for n, b in enumerate(group):
-            for a in group[:n]:
-                kinds = {a.entry.kind, b.entry.kind}
-                if a.thread == b.thread or "store" not in kinds or (kinds == {"store"} and a.value == b.value):
-                    continue
-                if not ordered(a, b):
+        stores: dict[bytes | None, list[Touch]] = {}  # by value: equal ones are no rivals
+        others: list[Touch] = []
+        for b in group:
+            writes = b.entry.kind == "store"
+            rivals = [t for value, t in stores.items() if not writes or value != b.value] + [others] * writes
+            for a in chain.from_iterable(rivals):
+                if a.thread != b.thread and not ordered(a, b):
                     return a, b
+            (stores.setdefault(b.value, []) if writes else others).append(b)
     return None
 
 
