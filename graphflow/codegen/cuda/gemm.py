@@ -504,9 +504,7 @@ class Own:
 
 
 class Tiled(Device):
-    """The text of a product by tiles."""
-
-    packed = True  # rows of tiles, which are whole vectors
+    """The text of a product by tiles.  Its accesses are vectors where they may be: LLVM is not asked for others."""
 
     def __init__(self, name: str, p: Product, tile: Tile, splits: int, out: Buffer | None, then: Kernel | None, result: Buffer | None,
                  alias: dict[Buffer, Buffer], wide: bool = False, rows_at: tuple[Size, list[Size]] | None = None):
