@@ -107,6 +107,13 @@ def test_updates_of_many_variables_are_one_launch(optimizer):
         np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-7)
 
 
+def test_small_launches_of_equal_text_are_one():
+    def build():
+        many = [tf.nn.softmax(P(f, [7, 300])) for _ in range(4)]
+        return [*many, tf.nn.softmax(many[0])]
+    assert on_both(build).calls["launch"] == 2
+
+
 def test_launches_that_meet_stay_apart():
     from graphflow.codegen.cuda.launch import Launch, Many
     from graphflow.runtime.cuda import together
@@ -121,8 +128,9 @@ def test_launches_that_meet_stay_apart():
     assert together.groups([a, reads_a, b]) == [[1, 2]]
     assert together.groups([a, together.Step("", lambda: None), b]) == []
     assert together.groups([a, together.Step("", lambda: None, lambda: [(0, 4, False)]), b]) == []
-    assert together.table([(launch, [64, 128], [1030]), (launch, [256, 512], [3])]).tolist() == [
+    assert together.table(many, [([64, 128], [1030], 0), ([256, 512], [3], 0)]).tolist() == [
         [64, 128, 0, 1030], [64, 128, 256, 1030], [256, 512, 0, 3]]
+    assert together.table(Many("text", [], 0, 256), [([64], [7], 2), ([128], [9], 1)]).tolist() == [[64, 0, 7], [64, 1, 7], [128, 0, 9]]
 
 
 def ptx_of(build):

@@ -4,6 +4,7 @@ Knows Kernel IR and the spelling of words; knows no form of a kernel (rank 4).
 """
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Callable, Iterator, Mapping, Sequence
@@ -13,8 +14,9 @@ from ...types import DType, Size
 from .. import ir, schedule, simplify
 from ..emit_cpu import _BITS, _Block, _Emitter, _literal, _render
 from ..ir import Axis, Buffer, Expr, Kernel, Stage
-from .launch import Launch
+from .launch import Launch, Many
 from .offsets import offset_like, rounded_quotient, span_of, widened
+from .texts import signature
 
 WIDE = 16  # bytes of the widest access: what a thread's neighbouring elements fill
 LONG = 64  # operations in a kernel's expressions from which a thread takes 4 neighbours at most
@@ -229,6 +231,22 @@ class Text(_Emitter):
         self.stack[0].header = f"def kernel({', '.join(parameters)}):"
         _render(self.stack[0], 0, out)
         return "\n".join([*head, out[0], *[f"    {line}" for line in (*start, *bits)], *out[1:]]) + "\n"
+
+
+def alike(launch: Launch) -> Many | None:
+    """The text that does the work of several launches of this text, whose blocks are numbered along x alone; None where it cannot."""
+    if launch.checks or launch.wide or launch.grid[1:] != (1, 1) or re.search(r"block_[yz]\(|#: packed", launch.source):
+        return None
+    head, _, rest = launch.source.partition("def kernel(")
+    parameters, _, body = rest.partition("):\n")
+    names, (kinds, threads) = parameters.split(", "), signature(launch.source)
+    width = len(names) + 1
+    word = {"p": "pointer(table, base + {})", "i": "to_i32(ld_i64(table, base + {}, 99))", "l": "ld_i64(table, base + {}, 99)"}
+    start = [f"base = block() * {width}", f"number = to_i32(ld_i64(table, base + {len(launch.buffers)}, 99))"]
+    start += [f"{n} = {word[k].format(i + (i >= len(launch.buffers)))}" for i, (n, k) in enumerate(zip(names, kinds, strict=True))]
+    lines = "".join(f"    {line}\n" for line in start)
+    source = f"{head.replace(f'#: {kinds} ', '#: p ')}def kernel(table):\n{lines}{body.replace('block()', 'number')}"
+    return Many(source, launch.sizes, 0, threads)
 
 
 def guarded_text(source: str) -> str:

@@ -19,12 +19,12 @@ from .. import ir, simplify
 from ..ir import Axis, Buffer, Expr, Kernel
 from ..schedule import inner_axes, scatters
 from .cut import WARP, by_columns, by_thread, cut, settled
-from .device_text import COMPLEX, Unsupported, guarded_text
+from .device_text import COMPLEX, Unsupported, alike, guarded_text
 from .launch import Launch, Many
 from .points import SIDE, Points
 from .rows import Rows
 
-__all__ = ["COMPLEX", "WARP", "Device", "Unsupported", "guarded_text", "launches"]
+__all__ = ["COMPLEX", "WARP", "Device", "Unsupported", "alike", "guarded_text", "launches"]
 MEMBERS = 8  # buffers of launches that may become one
 
 

@@ -15,8 +15,8 @@ class Many:
     """The text that does a launch's work for several launches of its kind at once: each block reads a record of int64 in a table.
 
     source: its parameters are the table, and the `cell` where it is guarded.
-    sizes: what follows in a record after the addresses of the launch's buffers and the number of the first thread of the block: the
-    number of elements, then sizes and bits.
+    sizes: what follows in a record after the addresses of the launch's buffers and the number of the block's first thread: the number of
+    elements, then sizes and bits.  Without `lanes` the second is the number of the block in its own launch, and all are as the launch's.
     lanes: elements of a thread; what is left at the end is for threads of their own.  threads: of a block.
     """
 
@@ -25,8 +25,12 @@ class Many:
     lanes: int
     threads: int
 
-    def blocks(self, elements: int) -> int:
-        return -(-(elements // self.lanes + elements % self.lanes) // self.threads)
+    def starts(self, first: int, grid: int) -> list[int]:
+        """What the blocks begin with; `first`: the first of the values of `sizes`, `grid`: the blocks of the launch."""
+        if not self.lanes:
+            return list(range(grid))
+        elements = first // self.lanes + first % self.lanes
+        return list(range(0, elements, self.threads))
 
 
 @dataclass
@@ -41,7 +45,8 @@ class Launch:
     checks: messages of its checks; number 1 is the first.  It notes `base + number` in the cell.
     wide: its indices have 64 bits.  widened: makes such a launch, for buffers of `LIMIT` elements or more.
     guarded: it changes nothing once a check of this run has failed: for kernels that write variables.
-    many: its text for several at once, where there is one: then neighbours of a plan that do not meet become one launch.
+    many: its text for several at once that are alike but for how much they do.  Such neighbours of a plan become one launch where they
+    do not meet; and so do small launches of equal text (see `device_text.alike`).
     """
 
     source: str

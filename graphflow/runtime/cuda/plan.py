@@ -91,9 +91,10 @@ class Segment:
         self.units.append(u)
         self.commits |= u.commits
         plan, launch = self.plan, u.launch
-        alone = u.library is None and not u.covered and plan.narrow(launch)
+        alone = u.library is None and not u.covered and plan.narrow(launch) and (launch.many is not None or emit.alike(launch) is not None)
         self.steps.append(Step(u, lambda: plan.call(u, base), lambda: plan.spans(u), launch if alone else None,
-                               lambda: [plan.at(b) for b in launch.buffers], u.commits and plan.guards))
+                               lambda: [plan.at(b) for b in launch.buffers], u.commits and plan.guards,
+                               types.evaluate(launch.grid[0], plan.env)))
 
     def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
         """make: gives what is queued at each run, for the addresses in `plan.there`; None for nothing."""
@@ -553,19 +554,21 @@ class DevicePlan(Plan):
 
     def bound_together(self, members: list[Step], tables: list[int]) -> Callable[[], None] | None:
         """One launch for several; its table of what blocks do is added to `tables`."""
-        first = members[0].launch
-        assert first is not None and first.many is not None
-        known = [(s.launch, s.where(), [types.evaluate(n, self.env) for n in s.launch.many.sizes]) for s in members]  # type: ignore
-        table = together.table(known)
+        launches = [(s.launch, s.launch.many or emit.alike(s.launch)) for s in members]  # type: ignore[arg-type, union-attr]
+        many = launches[0][1]
+        known = [(s.where(), [types.evaluate(n, self.env) for n in m.sizes], s.blocks)  # type: ignore[misc, union-attr]
+                 for s, (_, m) in zip(members, launches, strict=True)]
+        table = together.table(many, known)  # type: ignore[arg-type]
         if not len(table):
             return None
         tables.append(self._constant(table))
         guarded = members[0].guarded
-        source = emit.guarded_text(first.many.source) if guarded else first.many.source
+        source = emit.guarded_text(many.source) if guarded else many.source  # type: ignore[union-attr]
         kinds, threads = texts.signature(source)
         function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
         made = function.prepare(kinds, [tables[-1], self.cell][:len(kinds)], (len(table), 1, 1), (threads, 1, 1))
-        reach = [(at, self.nbytes(b)) for launch, where, _ in known for b, at in zip(launch.buffers, where, strict=True)]
+        reach = [(at, self.nbytes(b)) for (launch, _), (where, _, _) in zip(launches, known, strict=True)
+                 for b, at in zip(launch.buffers, where, strict=True)]  # type: ignore[union-attr]
         self.device.driver.expect(made.prepared, [*reach, (tables[-1], table.nbytes), *[(self.cell, 4)] * guarded])
         return made
 

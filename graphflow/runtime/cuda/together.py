@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...codegen.cuda.launch import Launch
+from ...codegen.cuda.launch import Launch, Many
 
+SMALL = 264  # blocks up to which launches of equal text become one
 Span = tuple[int, int, bool]  # first address, end, whether it is written
 
 
@@ -31,14 +32,24 @@ class Step:
     launch: Launch | None = None
     where: Callable[[], list[int]] | None = None
     guarded: bool = False
+    blocks: int = 0
+
+    @property
+    def kind(self) -> str | None:
+        """What steps have in common that may be one."""
+        if self.launch is None:
+            return None
+        if self.launch.many is not None:
+            return self.launch.many.source
+        return self.launch.source if 0 < self.blocks <= SMALL and not self.launch.checks else None
 
 
 def groups(steps: Sequence[Step]) -> list[list[int]]:
     """Places of steps that may be one launch at the place of the last of them, each group in order."""
     kinds: dict[tuple[str, bool], list[int]] = {}
     for i, s in enumerate(steps):
-        if s.launch is not None and s.launch.many is not None:
-            kinds.setdefault((s.launch.many.source, s.guarded), []).append(i)
+        if s.kind is not None:
+            kinds.setdefault((s.kind, s.guarded), []).append(i)
     known: dict[int, list[Span] | None] = {}
 
     def spans(i: int) -> list[Span] | None:
@@ -66,14 +77,13 @@ def _meet(a: list[Span] | None, b: list[Span] | None) -> bool:
     return any((w or v) and x < z and y < e for x, e, w in a for y, z, v in b)
 
 
-def table(members: Sequence[tuple[Launch, list[int], list[int]]]) -> np.ndarray:
-    """The record of each block, [blocks, words] int64, of (launch, addresses of its buffers, the values of its `many.sizes`)."""
+def table(many: Many, members: Sequence[tuple[list[int], list[int], int]]) -> np.ndarray:
+    """The record of each block, [blocks, words] int64, of (addresses of a launch's buffers, the values of its `sizes`, its blocks)."""
     parts = []
-    for launch, addresses, sizes in members:
-        assert launch.many is not None
-        blocks = launch.many.blocks(sizes[0])
-        record = np.empty((blocks, len(addresses) + 1 + len(sizes)), np.int64)
+    for addresses, sizes, grid in members:
+        starts = many.starts(sizes[0] if sizes else 0, grid)
+        record = np.empty((len(starts), len(addresses) + 1 + len(sizes)), np.int64)
         record[:] = [*addresses, 0, *sizes]
-        record[:, len(addresses)] = np.arange(blocks) * launch.many.threads
+        record[:, len(addresses)] = starts
         parts.append(record)
     return np.concatenate(parts)
