@@ -53,10 +53,12 @@ def test_points_of_every_width(dtype, shape):
 
 
 @pytest.mark.parametrize("shape, axis", [((3, 1000), 1), ((2, 1001), 1), ((3, 40000), 1), ((6, 50, 33), 1), ((2000, 10), 0),
-                                         ((3, 8, 30), (0, 2)), ((None, None), 1), ((None, 12), 0)], ids=str)
+                                         ((3, 8, 30), (0, 2)), ((4, 0, 3), (1, 2)), ((0, 3, 0), (0, 1)), ((None, None), 1), ((None, 12), 0)], ids=str)
 def test_folds_along_any_axes(shape, axis):
     def build():
         x = P(f, shape)
+        if 0 in shape:
+            return [tf.reduce_sum(x, axis), tf.reduce_sum(x * 2, 0), tf.reduce_prod(x)]
         return [tf.reduce_max(x * 2, axis), normed(x, [axis] if isinstance(axis, int) else axis)]
     on_both(build, 1e-5)
 

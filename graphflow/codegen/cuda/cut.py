@@ -111,7 +111,7 @@ def _bands(kernel: Kernel) -> list[Kernel]:
         return [kernel]
     if any(s.target.role == "part" and s.target.label == "partial" for s in kernel.stages):
         return [kernel]
-    points, first, rest = count(kernel.outer), folds[0].reduced[0], count(folds[0].reduced[1:])
+    points, first, rest = count(kernel.outer), folds[0].reduced[0], max(count(folds[0].reduced[1:]), 1)
     if first.bound is not None or points * 4 > BUSY:
         return [kernel]
     long = types.hint(first.extent) or 0
