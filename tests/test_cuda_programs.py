@@ -4,10 +4,12 @@ The PTX emulator checks each access of each kernel meanwhile.  Which op runs whe
 """
 from __future__ import annotations
 
+import random
 import threading
 
 import numpy as np
 import pytest
+import test_random_graphs as graphs
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -653,3 +655,27 @@ def test_loops_of_known_length_are_one_graph(monkeypatch):
         for a, b in zip(results(gpu), wanted, strict=True):
             for u, v in zip(a, b, strict=True):
                 np.testing.assert_allclose(u, v, rtol=2e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------- random programs
+
+
+def spread(lines, rng):
+    """Lines of a program on the CPU, the GPU or wherever, by turns."""
+    def one(line):
+        device = rng.choice(["/cpu:0", "/gpu:0", None])
+        stays = device is None or any(word in line for word in ("\n", "Variable", "assign", "scatter_"))
+        return line if stays else f"with tf.device({device!r}): {line}"
+
+    return [one(line) for line in lines]
+
+
+@pytest.mark.parametrize("seed", range(graphs.BIG or 12))
+def test_random_programs(seed):
+    """Those of tests/test_random_graphs.py: half of them with loops and branches, a quarter on both devices."""
+    rng = random.Random(seed)
+    p = graphs.Maker(rng, 3 + seed % 8, control=seed % 2 == 1).p
+    p.seed = seed
+    if seed % 4 == 3:
+        p.lines = spread(p.lines, rng)
+    graphs.checked(p, graphs.compare)
