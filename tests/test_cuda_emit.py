@@ -53,7 +53,8 @@ def test_points_of_every_width(dtype, shape):
 
 
 @pytest.mark.parametrize("shape, axis", [((3, 1000), 1), ((2, 1001), 1), ((3, 40000), 1), ((6, 50, 33), 1), ((2000, 10), 0),
-                                         ((3, 8, 30), (0, 2)), ((4, 0, 3), (1, 2)), ((0, 3, 0), (0, 1)), ((None, None), 1), ((None, 12), 0)], ids=str)
+                                         ((3, 8, 30), (0, 2)), ((4, 0, 3), (1, 2)), ((0, 3, 0), (0, 1)), ((None, None), 1),
+                                         ((None, 12), 0)], ids=str)
 def test_folds_along_any_axes(shape, axis):
     def build():
         x = P(f, shape)
@@ -239,3 +240,13 @@ def test_memory_is_read_and_written_once_in_whole_sectors_without_conflicts(buil
         counted = driver.counters
         assert counted.coalesced and counted.bank_conflicts == 0 and counted.local_accesses == 0
         assert (counted.global_load_bytes, counted.global_store_bytes) == (read * size, written * size)
+
+
+def test_indices_of_64_bits(monkeypatch):
+    monkeypatch.setattr("graphflow.runtime.cuda.plan.LIMIT", 8)
+
+    def build():
+        x, y = P(f, [40, 100]), P(f, [3, 7, 31])
+        return [tf.nn.softmax(x), tf.reduce_sum(x, 0), x + P(f, [100]), y * 2, tf.cumsum(x, 0), tf.cumsum(x, 1), tf.transpose(x),
+                tf.reduce_sum(y, 1), tf.nn.max_pool(P(f, [2, 7, 9, 12]), [1, 3, 3, 1], [1, 2, 2, 1], "SAME"), tf.gather(x, [3, 1])]
+    on_both(build, 1e-5)

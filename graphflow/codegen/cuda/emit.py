@@ -45,8 +45,18 @@ def launches(kernel: Kernel, alias: Mapping[Buffer, Buffer] | None = None, guard
 
 
 def _wide_too(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
-    made = replace(_launch(kernel, alias, wide), wide=wide)
+    made = replace(_launch(_interned(kernel) if wide else kernel, alias, wide), wide=wide)
     return made if wide else replace(made, widened=partial(_wide_too, kernel, alias, True), many=_many(kernel, alias, made))
+
+
+def _interned(kernel: Kernel) -> Kernel:
+    """The kernel with its expressions in the table of today: one for 64 bits is asked for after the compilation that made it."""
+    def now(e: Expr) -> Expr:
+        return ir.rewrite(e, lambda x, args: ir.make(x.op, args, x.dtype, x.data))
+
+    stages = [replace(s, expr=now(s.expr), index=tuple(map(now, s.index)), init=None if s.init is None else now(s.init))
+              for s in kernel.stages]
+    return replace(kernel, stages=tuple(stages))
 
 
 def _many(kernel: Kernel, alias: dict[Buffer, Buffer], made: Launch) -> Many | None:

@@ -86,7 +86,8 @@ class Points(Text):
             same = f.terms.keys() == flat.terms.keys() and all(simplify._equal(c, flat.terms[e]) for e, c in f.terms.items())
             return "first" if same and isinstance(f.const, int) and f.const == 0 else None
 
-        self.line(f"quads = udiv({n}, {lanes})")
+        known = n.isdigit()
+        self.line(f"quads = {int(n) // lanes if known else f'udiv({n}, {lanes})'}")
         self.open("if quad < quads:")
         self.place("first", f"quad * {lanes}")
         with self.side_by_side(self.kernel.stages, spot, lanes):
@@ -94,7 +95,7 @@ class Points(Text):
             self.unflatten(rows, "at")
             self._stages()
         self.close()
-        self.open(f"elif quad < quads + umod({n}, {lanes}):")
+        self.open(f"elif quad < quads + {int(n) % lanes if known else f'umod({n}, {lanes})'}:")
         self.place("at", f"quad + quads * {lanes - 1}")
         self._point("at")
         self.close()

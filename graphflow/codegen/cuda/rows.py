@@ -210,7 +210,7 @@ class Rows(Text):
               before: Mapping[tuple[Expr, tuple[Axis, ...]], str] = {}, place: str = "turn * {team} + x") -> None:
         """One turn of a thread: `lanes` neighbours."""
         quads = Axis(axes[-1].extent // lanes if lanes > 1 else axes[-1].extent, name="q")  # type: ignore[operator]
-        self.place("quad", place.format(team=self.team))
+        self.place("quad", self.index_of(place.format(team=self.team)))
         self.unflatten((*axes[:-1], quads), "quad")
         known = {e for e, places in before if places == tuple(axes)}
         wanted = [s if not known else replace(s, expr=_without(s.expr, known)) for s in stages]
