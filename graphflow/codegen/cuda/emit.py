@@ -1,10 +1,11 @@
 """Kernel IR -> launches: which thread computes what, in device text.
 
-A kernel takes one of few forms.  *Points*: every stage is computed at the outer axes alone; a thread takes 4 neighbours, which become
-one 128-bit access.  *Rows*: the threads of a block, or of a warp, share each row of inner axes and add up by shuffles; what several
-passes over a row need stays in registers.  *Threads*: one thread runs all inner loops of an outer point, as the CPU does: short inner
-loops, and folds across rows, where neighbouring threads read neighbouring columns.  *Squares*: transposition through shared memory.
-*Updates*: scatters.  What has no outer axes is cut into kernels that have.
+A kernel takes one of few forms.  *Points* (points.py): every stage is computed at the outer axes alone; a thread takes neighbours that
+fill accesses of 16 bytes.  *Threads*: one thread runs the short loops inside an outer point, *windows* those of several neighbours at once.
+*Squares*: transposition through shared memory.  *Updates*: scatters.  *Rows* (rows.py): the threads of a block, or of a warp, share each
+row of inner axes and add up by shuffles; what several passes over a row need stays in registers.  *Columns*: where memory runs along the
+outer axes, a block takes some neighbours, and threads that stand one above the other add up through shared memory.  What has no outer
+axes, and long folds with few results, are cut into kernels that have work for all processors (cut.py).
 
 Knows Kernel IR and the spelling of words; knows no op and no driver (rank 4).
 """
