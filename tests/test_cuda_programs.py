@@ -12,6 +12,8 @@ import pytest
 import test_random_graphs as graphs
 
 import graphflow as tf
+from graphflow.codegen.cuda import texts
+from graphflow.debug.checked import KernelDiffers
 from graphflow.flags import flags
 from graphflow.testing import emulated_gpu
 
@@ -237,7 +239,6 @@ def test_a_session_that_ends_gives_the_memory_back(gpu):
         for _ in range(3):
             sess.run(step)
         assert gpu.device_memory().used > used
-    del sess
     (there,) = device.devices()
     there.synchronize()
     there.trim()
@@ -347,6 +348,33 @@ def test_variables_changed_in_a_loop():
             return i + 1, s + tf.reduce_sum(v.read_value())
 
     both([tf.while_loop(lambda i, s: i < 4, body, [0, 0.0])[1], v], rtol=1e-5)
+
+
+def test_an_endless_loop_ends_in_time(gpu):
+    """Between two iterations; no variable has changed."""
+    v = tf.Variable(rows(30))
+    with tf.control_dependencies([tf.assign_add(v, tf.ones([30]))]):
+        start = v.read_value()
+    y = tf.while_loop(lambda a: tf.reduce_max(a) < 1e9, lambda a: tf.tanh(a), [start])
+    with tf.Session(config=tf.ConfigProto(operation_timeout_in_ms=150)) as sess:
+        sess.run(v.initializer)
+        for _ in range(2):
+            with pytest.raises(tf.errors.DeadlineExceededError):
+                sess.run(y)
+            assert gpu.counters.launches > 4
+            np.testing.assert_array_equal(sess.run(v), rows(30))
+        assert sess.run(y[0] if isinstance(y, list) else y, {start: np.full(30, 2e9, np.float32)})[0] == 2e9
+
+
+def test_check_2_compares_kernels_of_the_gpu(monkeypatch):
+    x = tf.placeholder(tf.float32, [4, 40])
+    y, z = tf.nn.softmax(x) + tf.reduce_mean(x, 1, keepdims=True), tf.while_loop(lambda a: a[0, 0] < 9.0, lambda a: a * a + 1.0, [x])
+    with flags.override(check=2):
+        both([y, z], {x: rows(4, 40)}, rtol=1e-5)
+    real = texts.ptx_of
+    monkeypatch.setattr(texts, "ptx_of", lambda source, capability: real(source.replace("* K0", "+ K0"), capability))
+    with flags.override(check=2), tf.Session() as sess, pytest.raises(KernelDiffers, match=r"(?s)of times.*\* K0"):
+        sess.run(tf.multiply(x, 1.5, name="times"), {x: rows(4, 40)})
 
 
 def test_a_host_function_among_kernels():

@@ -1,7 +1,7 @@
 """`check=2`: a plan run one kernel at a time, each held against the Kernel-IR interpreter.
 
-Products and attention, whose kernels are written by generators of their own, are held against the NumPy reference of their
-ops.  The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows plans and
+Products and attention, whose kernels are written by generators of their own, and all that a GPU computes are held against the NumPy
+reference of their ops.  The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows plans and
 kernels; decides nothing (rank 5).
 """
 from __future__ import annotations
@@ -33,12 +33,17 @@ def run(plan: Any, fresh: Mapping[ir.Buffer, np.ndarray], host: Callable[[Any], 
         KernelDiffers: with the kernel's operations, the place and both numbers.
     """
     words = plan.code.reshape(-1, runner.WORDS)
-    generated = _Generated(plan, fresh)
+    generated, segments = _Generated(plan, fresh), getattr(plan, "segments", {})
+    on_device = _OnDevice(plan, fresh) if segments else None
     pc = 0
     while words[pc][runner.OPCODE] != runner.HALT:
         row, unit, following = words[pc], plan.unit_at.get(pc), pc + 1
         if row[runner.OPCODE] == runner.JUMP or row[runner.OPCODE] == runner.JUMP_IF_FALSE and not _flag(row):
             following = int(row[runner.AUX])
+        elif row[runner.OPCODE] == runner.HOST and pc in segments:
+            segments[pc].step_by_step(on_device.before, on_device.done)  # type: ignore[union-attr]
+            if plan.failed_at(pc, segments[pc]):
+                failed(plan.unit_at[pc], int(plan.state[runner.CHECK]))
         elif row[runner.OPCODE] == runner.HOST:
             host(plan.hosts[pc])
         elif row[runner.OPCODE] == runner.CALL:
@@ -114,17 +119,23 @@ class _Generated:
             for b in unit.reads:
                 t = unit.home.tensor_of.get(b)
                 if t is not None and t not in made:  # a later kernel may put its result where this one lies
-                    self.read.setdefault((id(unit.cluster), t), np.array(_view(self.plan, b, self.fresh)))
+                    self.read.setdefault((id(unit.cluster), t), np.array(self.view(b)))
+
+    def view(self, b: ir.Buffer) -> np.ndarray:
+        return _view(self.plan, b, self.fresh)
 
     def after(self, pc: int, unit: Any) -> None:
+        if self.last.get(id(unit.cluster)) == pc:
+            self.compare(unit)
+
+    def compare(self, unit: Any) -> None:
         c = unit.cluster
-        if self.last.get(id(c)) != pc:
-            return
         values = {t: a for (number, t), a in self.read.items() if number == id(c)}
         for t in c.outputs:
             b = unit.home.buffers.get(t)
             if b is not None and self._value(t, values) is not None:
-                compare(unit, b, _view(self.plan, b, self.fresh), np.asarray(values[t]), self._terms(c.ops[0]))
+                terms = self._terms(c.ops[0]) if c.kind in ("contraction", "attention") else 0
+                compare(unit, b, self.view(b), np.asarray(values[t]), terms, self.least(c))
         for key in [key for key in self.read if key[0] == id(c)]:  # the next iteration reads other values
             del self.read[key]
 
@@ -151,6 +162,10 @@ class _Generated:
                     return None
         return values[t]
 
+    def least(self, c: Any) -> float:
+        """The rounding that results have, whatever their own dtype."""
+        return 0.0
+
     def _terms(self, op: Operation) -> int:
         """Products in a sum."""
         p = contract.product(op, lambda t, index: ir.make("load", index, t.dtype.compute, t))
@@ -159,24 +174,50 @@ class _Generated:
         return max(types.evaluate(n, dict(self.plan.env)) for t in op.inputs for n in t.sizes[-2:])  # type: ignore[index]
 
 
-def compare(unit: Any, b: ir.Buffer, found: np.ndarray, want: np.ndarray, terms: int = 0) -> None:
-    """Equal up to the rounding of the dtype and of a sum, of so many products if that is known."""
+class _OnDevice(_Generated):
+    """All clusters of a GPU, with values from its memory."""
+
+    def __init__(self, plan: Any, fresh: Mapping[ir.Buffer, np.ndarray]):
+        super().__init__(plan, fresh)
+        self.last = {id(u.cluster): id(u) for pc in sorted(plan.segments) for u in plan.segments[pc].units}
+
+    def view(self, b: ir.Buffer) -> np.ndarray:
+        found = np.empty(self.plan.shape[b], b.dtype.np)
+        self.plan.device.copy_out(found, self.plan.at(b))
+        self.plan.device.synchronize("comparing results")
+        return found
+
+    def least(self, c: Any) -> float:
+        """That of the coarsest float inside."""
+        return max((RTOL[t.dtype.code] for op in c.ops for t in (*op.inputs, *op.outputs) if t.dtype.kind in "fc"), default=0.0)
+
+    def done(self, unit: Any) -> None:
+        if self.last[id(unit.cluster)] == id(unit):
+            self.compare(unit)
+
+
+def compare(unit: Any, b: ir.Buffer, found: np.ndarray, want: np.ndarray, terms: int = 0, least: float = 0.0) -> None:
+    """Equal up to the rounding of the dtype and of a sum, of so many products if that is known, and of what is inside."""
     x, y = interp._loaded(found, b.dtype), interp._loaded(want.reshape(found.shape), b.dtype)
     if b.dtype.kind in "fc":
         top = np.abs(y[np.isfinite(y)]).max(initial=1.0)
-        rtol = max(RTOL[b.dtype.code], terms * float(np.finfo(b.dtype.compute.np).eps))
+        rtol = max(RTOL[b.dtype.code], least, terms * float(np.finfo(b.dtype.compute.np).eps))
         same = np.isclose(x, y, rtol=rtol, atol=rtol * float(top), equal_nan=True)
     else:
         same = x == y
     if not np.all(same):
         at = tuple(int(i) for i in np.argwhere(~np.atleast_1d(same))[0])
         raise KernelDiffers(f"{_named(unit)}\n{b!r} at {list(at)}: compiled {np.atleast_1d(x)[at]!r}, interpreted {np.atleast_1d(y)[at]!r} "
-                            f"({np.size(same) - int(np.sum(same))} of {np.size(same)} differ)\n{unit.kernel or ''}\n{unit.emitted.source}")
+                            f"({np.size(same) - int(np.sum(same))} of {np.size(same)} differ)\n{unit.kernel or ''}\n{_source(unit)}")
+
+
+def _source(unit: Any) -> str:
+    return unit.emitted.source if unit.emitted is not None else unit.launch.source
 
 
 def _named(unit: Any) -> str:
     names = dict.fromkeys(n for op in unit.cluster.ops for n in (op.origin or (op.name,)))
-    return f"kernel {unit.kernel.name if unit.kernel is not None else label(unit.emitted.source)} of {', '.join(names)}"
+    return f"kernel {unit.kernel.name if unit.kernel is not None else label(_source(unit))} of {', '.join(names)}"
 
 
 def _view(plan: Any, b: ir.Buffer, fresh: Mapping[ir.Buffer, np.ndarray]) -> np.ndarray:

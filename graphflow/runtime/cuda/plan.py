@@ -21,7 +21,6 @@ from ... import errors, types
 from ...codegen import ir, simplify
 from ...codegen.cuda import emit, texts
 from ...codegen.cuda.launch import LIMIT, Launch
-from ...flags import flags
 from ...graph import Operation, Tensor
 from .. import flow, memory, runner
 from ..plan import Compiled, Plan, Unit
@@ -107,8 +106,6 @@ class Segment:
             form = self._made()
         if self.plan.watched is not None:
             self._timed(form, self.plan.watched)
-        elif flags.check >= 2:
-            self._one_by_one(form)
         elif form.graph is not None:
             form.graph()
         elif form.runs == 0:
@@ -144,11 +141,17 @@ class Segment:
                 act()
             watched.append((what, began, seconds))
 
-    def _one_by_one(self, form: _Form) -> None:
-        """Waits after each step, so that a fault of the device is that of the step named."""
-        for what, act in form.work:
-            act()
-            self.device.synchronize(what if isinstance(what, str) else texts.label(what.launch.source))
+    def step_by_step(self, before: Callable[[Unit], None], after: Callable[[Unit], None]) -> None:
+        """Each step by itself, so that a fault of the device is that of the step named; calls `before` and `after` around launches."""
+        for s in self.steps:
+            act, u = s.make(), s.what
+            if not isinstance(u, str):
+                before(u)
+            if act is not None:
+                act()
+            self.device.synchronize(u if isinstance(u, str) else texts.label(u.launch.source))
+            if not isinstance(u, str):
+                after(u)
 
     @cached_property
     def label(self) -> str:
@@ -605,7 +608,7 @@ class DevicePlan(Plan):
 
             def go(pc: int) -> int:
                 only.run()
-                return 0 if self._ended(0, only) else 1
+                return 0 if self.failed_at(0, only) else 1
 
             return go
         return lambda pc: self._alternate(native, pc, None)
@@ -635,11 +638,11 @@ class DevicePlan(Plan):
             if segment.commits:
                 state[runner.COMMITTED] = 1
             segment.run()
-            if self._ended(pc, segment):
+            if self.failed_at(pc, segment):
                 return pc
             pc += 1
 
-    def _ended(self, pc: int, segment: Segment) -> bool:
+    def failed_at(self, pc: int, segment: Segment) -> bool:
         """Whether a check has failed; the state says which."""
         self.state[runner.REASON] = runner.DONE
         if not segment.checks or not self.failed[0]:
