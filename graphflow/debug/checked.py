@@ -1,8 +1,8 @@
 """`check=2`: a plan run one kernel at a time, each held against the Kernel-IR interpreter.
 
 Products and attention, whose kernels are written by generators of their own, and all that a GPU computes are held against the NumPy
-reference of their ops.  The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows plans and
-kernels; decides nothing (rank 5).
+reference of their ops.  The first kernel whose native result differs is named, with the user's operations in it and its text.  Knows
+plans and kernels; decides nothing (rank 5).
 """
 from __future__ import annotations
 
