@@ -768,7 +768,7 @@ class _Run:
         return fresh
 
     def _native(self, v: Variant, plan: Plan, fresh: dict[ir.Buffer, np.ndarray]) -> None:
-        if flags.check >= 2 and not plan.away:  # on a device each step is waited for instead
+        if flags.check >= 2:
             from ..debug import checked
 
             checked.run(plan, fresh, lambda u: self._host(plan, u, fresh), lambda u, number: self._explain_failure(plan, u, number))
