@@ -256,7 +256,7 @@ class Graphflow(Library):
 
     def replayed(self, step: Callable[[], Any], n: int) -> float:
         """Seconds on the device of a step, of which each recorded graph is launched n times."""
-        from graphflow.runtime.cuda import plan
+        from graphflow.runtime.cuda import segments
 
         times: list[float] = []
 
@@ -269,11 +269,11 @@ class Graphflow(Library):
                     form.graph()
             segment.device.synchronize(segment.label)
             times.append(seconds() / n)
-        before, plan.Segment.run = plan.Segment.run, run  # type: ignore[method-assign]
+        before, segments.Segment.run = segments.Segment.run, run  # type: ignore[method-assign]
         try:
             step()
         finally:
-            plan.Segment.run = before  # type: ignore[method-assign]
+            segments.Segment.run = before  # type: ignore[method-assign]
         if not times:
             raise RuntimeError("nothing of the step ran on the GPU")
         return sum(times)

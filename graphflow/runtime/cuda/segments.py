@@ -1,0 +1,119 @@
+"""A segment: what a GPU does between two instructions of the host, queued step by step once and replayed as one CUDA graph afterwards.
+
+Knows steps, and the device; of the plan only where its buffers are (rank 4).
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ... import types
+from ...codegen.cuda import emit, texts
+from ..plan import Unit
+from . import together
+from .together import Step
+
+if TYPE_CHECKING:
+    from .plan import DevicePlan
+
+CHECKS = 64  # numbers of checks that one launch may have
+FORMS = 16  # sets of addresses of feeds and results on the device for which a segment is kept
+
+
+class _Form:
+    """A segment for one set of addresses: what it queues, and the graph of that from the second run on."""
+
+    def __init__(self, work: list[tuple[Unit | str, Callable[[], None]]], tables: list[int]):
+        self.work, self.runs, self.tables = work, 0, tables
+        self.graph: Callable[[], None] | None = None
+
+
+class Segment:
+    """What a device does between two instructions of the host."""
+
+    def __init__(self, plan: DevicePlan):
+        self.plan, self.device = plan, plan.device
+        self.steps: list[Step] = []
+        self.units: list[Unit] = []
+        self.checks = False
+        self.commits = False  # whether it changes variables
+        self.forms: dict[Any, _Form] = {}
+
+    def launch(self, u: Unit) -> None:
+        assert u.launch is not None
+        base = CHECKS * (len(self.plan.checked) + 1)
+        if u.launch.checks:
+            self.plan.checked.append(u)
+            self.checks = True
+        self.units.append(u)
+        self.commits |= u.commits
+        plan, launch = self.plan, u.launch
+        alone = u.library is None and not u.covered and plan.narrow(launch) and (launch.many is not None or emit.alike(launch) is not None)
+        self.steps.append(Step(u, lambda: plan.call(u, base), lambda: plan.spans(u), launch if alone else None,
+                               lambda: [plan.at(b) for b in launch.buffers], u.commits and plan.guards,
+                               types.evaluate(launch.grid[0], plan.env)))
+
+    def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
+        """make: gives what is queued at each run, for the addresses in `plan.there`; None for nothing."""
+        self.steps.append(Step(what, make))
+
+    def run(self) -> None:
+        """Queues all of it, and waits."""
+        form = self.forms.get(self.plan.form)
+        if form is None:
+            form = self._made()
+        if self.plan.watched is not None:
+            self._timed(form, self.plan.watched)
+        elif form.graph is not None:
+            form.graph()
+        elif form.runs == 0:
+            for _, act in form.work:
+                act()
+        else:
+            with self.device.capture(self.label) as recording:
+                for _, act in form.work:
+                    act()
+            form.graph = recording.graph
+            form.graph()
+        form.runs += 1
+        self.device.synchronize(self.label)  # the host may write over what is copied, and reads what has come
+
+    def _made(self) -> _Form:
+        if len(self.forms) >= FORMS:
+            self.plan.give_back(self.forms.pop(next(iter(self.forms))).tables)
+        groups = {g[-1]: g for g in together.groups(self.steps)}
+        moved = {i for g in groups.values() for i in g[:-1]}
+        made: list[tuple[Unit | str, Callable[[], None]]] = []
+        tables: list[int] = []
+        for i, s in enumerate(self.steps):
+            act = None if i in moved else self.plan.bound_together([self.steps[k] for k in groups[i]], tables) if i in groups else s.make()
+            if act is not None:
+                made.append((s.what, act))
+        form = self.forms[self.plan.form] = _Form(made, tables)
+        return form
+
+    def _timed(self, form: _Form, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
+        for what, act in form.work:
+            with self.device.timed() as seconds:
+                began = time.perf_counter()
+                act()
+            watched.append((what, began, seconds))
+
+    def step_by_step(self, before: Callable[[Unit], None], after: Callable[[Unit], None]) -> None:
+        """Each step by itself, so that a fault of the device is that of the step named; calls `before` and `after` around launches."""
+        for s in self.steps:
+            act, u = s.make(), s.what
+            if not isinstance(u, str):
+                before(u)
+            if act is not None:
+                act()
+            self.device.synchronize(u if isinstance(u, str) else texts.label(u.launch.source))
+            if not isinstance(u, str):
+                after(u)
+
+    @cached_property
+    def label(self) -> str:
+        names = list(dict.fromkeys(texts.label(u.launch.source) for u in self.units))  # type: ignore[union-attr]
+        return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "copies"
