@@ -596,8 +596,6 @@ class Plan:
         """The same where Ctrl-C is heard, and for at most `timeout` seconds."""
         return runner.execute_interruptible(self.code, pc, self.state, timeout)
 
-    away: frozenset[ir.Buffer] | set[ir.Buffer] = frozenset()  # what is used on a device
-
     def lends(self, b: ir.Buffer, given: Any = None) -> bool:
         """Whether a feed or result may lie in memory of the caller's on a device."""
         return False
