@@ -392,6 +392,87 @@ def test_strings_beside_kernels():
     assert [float(t) for t in text] == np.floor(y).tolist()
 
 
+# ---------------------------------------------------------------- what programs are made of
+
+
+def test_any_tensor_is_fed_and_fetched():
+    x, v = tf.placeholder(tf.float32, [None, 4]), tf.Variable(rows(4))
+    a = tf.exp(x)
+    b = a * 2.0
+    c = b + v
+    both([c, b, a, x, c, v], {x: rows(3, 4)})
+    both([c, a], {a: rows(3, 4)})
+    both(c, {b: rows(3, 4)})
+
+
+def test_input_of_the_host():
+    n = tf.data.Dataset.from_tensor_slices(rows(12, 4)).batch(5).repeat().make_one_shot_iterator().get_next()
+    queue = tf.FIFOQueue(10, [tf.float32], [[4]])
+    put, got = queue.enqueue([tf.tanh(tf.ones([4]))]), tf.exp(queue.dequeue())
+    with tf.Session() as sess:
+        batches = [sess.run(tf.exp(n)) for _ in range(4)]
+        sess.run(put)
+        np.testing.assert_allclose(sess.run(got), np.exp(np.tanh(np.ones(4))), rtol=1e-6)
+    want = np.exp(rows(12, 4))
+    for found, part in zip(batches, (want[:5], want[5:10], want[10:], want[:5]), strict=True):
+        np.testing.assert_allclose(found, part, rtol=1e-6)
+
+
+def test_sizes_that_follow_from_data():
+    x, v = tf.placeholder(tf.float32, [None, 4]), tf.Variable(rows(4))
+    kept = tf.boolean_mask(tf.tanh(x), tf.reduce_sum(x, 1) > 0.0)
+    both([tf.assign(v, v + tf.reduce_sum(tf.exp(kept), 0)), kept], {x: rows(20, 4)}, rtol=1e-5)
+
+
+def test_prints_and_assertions_beside_kernels(capfd):
+    x = tf.placeholder(tf.float32, [4])
+    y = tf.Print(tf.exp(x), [tf.reduce_sum(x)], "sum ") * 2.0
+    with tf.control_dependencies([tf.assert_positive(x)]):
+        z = y + 1.0
+    both(z, {x: np.abs(rows(4))}, runs=1)
+    assert capfd.readouterr().err.count("sum [") == 2
+    with tf.Session() as sess, pytest.raises(tf.errors.InvalidArgumentError, match="> 0"):
+        sess.run(z, {x: -np.ones(4)})
+
+
+def test_functions_over_rows():
+    x = tf.placeholder(tf.float32, [6, 5])
+    run = tf.scan(lambda a, r: tf.tanh(a + r), x)
+    both([tf.map_fn(lambda r: tf.nn.softmax(r) * 2.0, x), run, tf.foldl(lambda a, r: a * 0.5 + r, x),
+          *tf.gradients(tf.reduce_sum(tf.square(run)), x)], {x: rows(6, 5)}, rtol=1e-5)
+
+
+def test_a_batch_of_nothing_changes_nothing():
+    x, labels = tf.placeholder(tf.float32, [None, 12]), tf.placeholder(tf.int32, [None])
+    y = tf.layers.dense(x, 5, tf.nn.relu)
+    loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=y))
+    step = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss)
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        before = sess.run(tf.trainable_variables())
+        for _ in range(3):
+            assert sess.run([loss, step], {x: np.zeros((0, 12)), labels: np.zeros(0)})[0] == 0.0
+        same(sess.run(tf.trainable_variables()), before)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="label value of 5"):
+            sess.run([loss, step], {x: rows(3, 12), labels: [0, 1, 5]})
+        same(sess.run(tf.trainable_variables()), before)
+        sess.run(step, {x: rows(3, 12), labels: [0, 1, 4]})
+        assert not np.array_equal(sess.run(tf.trainable_variables())[0], before[0])
+
+
+def test_variables_without_a_value_are_as_on_the_cpu():
+    v, told = tf.Variable(rows(100), name="v"), []
+    y = tf.exp(v) * 2.0
+    for config in (None, ON_CPU):
+        with tf.Session(config=config) as sess:
+            with pytest.raises(tf.errors.FailedPreconditionError) as failed:
+                sess.run(y)
+            told.append(str(failed.value))
+            sess.run(v.initializer)
+            sess.run(y)
+    assert told[0] == told[1]
+
+
 # ---------------------------------------------------------------- bad input: as on the CPU
 
 
