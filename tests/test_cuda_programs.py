@@ -623,6 +623,26 @@ def test_a_fault_in_one_run_is_not_the_end(gpu):
             same(sess.run(y, {x: rows(64)}), want)
 
 
+def test_ctrl_c_while_the_device_works(gpu, monkeypatch):
+    """Host and device agree on what variables hold."""
+    v = tf.Variable(rows(40))
+    step, real = tf.assign(v, v * 2.0), gpu.synchronize
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        sess.run(step.op)
+
+        def interrupted(stream):
+            monkeypatch.setattr(gpu, "synchronize", real)
+            real(stream)
+            raise KeyboardInterrupt
+
+        for factor in (4, 8, 16):
+            monkeypatch.setattr(gpu, "synchronize", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                sess.run(step.op)
+            np.testing.assert_array_equal(sess.run(v), rows(40) * factor)
+
+
 # ---------------------------------------------------------------- threads, and what is told
 
 

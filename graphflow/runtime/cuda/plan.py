@@ -570,5 +570,9 @@ class DevicePlan(Plan):
 
     def done(self) -> None:
         super().done()
+        self.changed()
+
+    def changed(self) -> None:
+        """Variables have been written on the device."""
         for var, _ in self.kept_away:
             self.store.mirrors[var].ahead = "device"

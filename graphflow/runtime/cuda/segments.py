@@ -60,7 +60,17 @@ class Segment:
         self.steps.append(Step(what, make))
 
     def run(self) -> None:
-        """Queues all of it, and waits."""
+        """Queues all of it, and waits, also after Ctrl-C: the host may write over what is copied, and reads what has come."""
+        try:
+            self._queue()
+            self.device.synchronize(self.label)
+        except KeyboardInterrupt:
+            self.device.synchronize(self.label)
+            if self.commits:
+                self.plan.changed()
+            raise
+
+    def _queue(self) -> None:
         form = self.forms.get(self.plan.form)
         if form is None:
             form = self._made()
@@ -78,7 +88,6 @@ class Segment:
             form.graph = recording.graph
             form.graph()
         form.runs += 1
-        self.device.synchronize(self.label)  # the host may write over what is copied, and reads what has come
 
     def _made(self) -> _Form:
         if len(self.forms) >= FORMS:
