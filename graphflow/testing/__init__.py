@@ -14,8 +14,13 @@ __all__ = ["emulated_gpu"]
 @contextmanager
 def emulated_gpu(count: int = 1, memory: int = 2 << 30, **options) -> Iterator[EmulatedDriver]:
     """Inside the `with` block programs see `count` emulated GPUs of `memory` bytes; yields their EmulatedDriver (counters, checks,
-    fail_next, ...). options: those of EmulatedDriver."""
-    from graphflow.runtime.cuda import driver
+    fail_next, ...). options: those of EmulatedDriver. After the block the devices are closed and their memory is gone."""
+    from graphflow.runtime.cuda import device, driver
     from graphflow.testing.gpu import EmulatedDriver
-    with driver.installed(EmulatedDriver(count, memory, **options)) as emulated:
-        yield emulated
+    emulated = EmulatedDriver(count, memory, **options)
+    try:
+        with driver.installed(emulated):
+            yield emulated
+    finally:
+        device.forget(emulated, "its emulation has ended")
+        emulated.end()

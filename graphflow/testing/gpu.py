@@ -86,6 +86,11 @@ class EmulatedDriver(Driver):
         self._lost: DriverError | None = None
         self._pending: DriverError | None = None
 
+    def end(self) -> None:
+        """Gives the memory of all devices back; what is on them is gone."""
+        for memory in self._devices:
+            memory.end()
+
     # Faults -------------------------------------------------------------------------------------------------------------------------
     def fail_next(self, method: str, name: str, after: int = 0) -> None:
         """The next call of `method` ("launch", "allocate", "link", ...), after `after` good ones, raises DriverError `name`."""

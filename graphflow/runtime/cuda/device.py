@@ -692,6 +692,13 @@ def reset() -> None:
     _close("it was reset")
 
 
+def forget(driver: Driver, why: str) -> None:
+    """Closes the devices of one driver, which will not be used any more."""
+    with _lock:
+        for key in [k for k, device in _known.items() if device.driver is driver]:
+            _known.pop(key).close(why)
+
+
 def _close(why: str) -> None:
     with _lock:
         while _known:

@@ -73,6 +73,13 @@ class Memory(Region):
         self._allocations: dict[int, Allocation] = {}
         self._free: list[tuple[int, int]] = [(_ALIGN, size - _ALIGN)]  # (offset, bytes), sorted, merged
 
+    def end(self) -> None:
+        """Lets go of the bytes."""
+        self.size = 0
+        self.data = self.state = self.owners = np.zeros(0, np.uint8)
+        self._views.clear()
+        self._marks.clear()
+
     def allocate(self, nbytes: int) -> int:
         """An address, a multiple of 512. Raises MemoryError when capacity or room is exhausted."""
         if nbytes <= 0:
