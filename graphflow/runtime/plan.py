@@ -718,6 +718,10 @@ class Plan:
             rows.append([runner.COMMIT] + [0] * 7)
         rows += copies
         rows.append([runner.HALT] + [0] * 7)
+        self._encode(rows, tables, sizes)
+
+    def _encode(self, rows: list[list[Any]], tables: list[int], sizes: list[int]) -> None:
+        """The instructions as words, with the addresses of their arguments."""
         self.table, self.sizes = np.array(tables or [0], np.int64), np.array(sizes or [0], np.int64)
         for r in rows:
             if r[0] == runner.CALL:

@@ -44,12 +44,6 @@ def compile_ptx(source: str, capability: tuple[int, int] = (9, 0)) -> str:
         return _tidy(target.emit_assembly(module))
 
 
-def optimised_ir(source: str) -> str:
-    """The unoptimised LLVM IR of a device text, for people."""
-    with global_compiler_lock:
-        return str(_module(source))
-
-
 @cache
 def _target(capability: tuple[int, int]) -> llvm.TargetMachine:
     llvm.initialize_all_targets()

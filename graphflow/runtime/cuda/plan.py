@@ -62,7 +62,7 @@ class DevicePlan(Plan):
     """Instructions over arenas on the host and on one GPU for one set of sizes."""
 
     def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int, device: Device, limit: int = 0):
-        self.device, self.constants = device, {}
+        self.device = device
         self.segments: dict[int, Segment] = {}
         self.checked: list[Unit] = []
         self.there: dict[ir.Buffer, int] = {}  # addresses on the device
@@ -305,15 +305,7 @@ class DevicePlan(Plan):
         self._final_values(made)
         made.end()
         rows.append([runner.HALT] + [0] * 7)
-        self.table, self.sizes = np.array(tables or [0], np.int64), np.array(sizes or [0], np.int64)
-        for r in rows:
-            if r[0] == runner.CALL:
-                r[2] = self.table.ctypes.data + 8 * r[2]
-                r[3] = self.sizes.ctypes.data + 8 * r[3]
-            elif r[0] == runner.MOVE:
-                r[2], r[3] = (self.table.ctypes.data + 8 * x for x in r[2:4])
-        self.code = np.array(rows, np.int64).reshape(-1)
-        self.halt = len(rows) - 1
+        self._encode(rows, tables, sizes)
 
     def _fetched_variables(self) -> set[Any]:
         """Variables whose old value is a result."""
