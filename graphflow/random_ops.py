@@ -38,6 +38,11 @@ def set_random_seed(seed: int | None) -> None:
     graph.get_default_graph().seed = seed
 
 
+def entropy(n: int) -> bytes:
+    """`n` bytes that nobody can foretell: what ops, datasets and functions without a seed begin with."""
+    return os.urandom(n)
+
+
 def get_seed(op_seed: int | None, path: str | None = None) -> tuple[int | None, int | None]:
     """(graph seed, op seed) for an op with `seed=op_seed`; (None, None) when neither is set."""
     g = graph.get_default_graph()
@@ -59,7 +64,7 @@ def _keyed(seed: int | None) -> tuple[Tensor, dict[str, Any]]:
     """The key of the op made in the current name scope, as a constant of two words, and its seed attributes."""
     first, second = get_seed(seed)
     if first is None or second is None:
-        value = np.frombuffer(os.urandom(16), np.uint32).copy().view(Opaque)
+        value = np.frombuffer(entropy(16), np.uint32).copy().view(Opaque)
     else:
         value = np.array([part for n in (first, second) for part in (n & 0xFFFFFFFF, n >> 32 & 0xFFFFFFFF)], np.uint32).view(Opaque)
     value.setflags(write=False)

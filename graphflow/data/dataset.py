@@ -12,11 +12,10 @@ from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
-from .. import errors, graph, locks, types
+from .. import errors, graph, locks, random_ops, types
 from ..graph import Tensor
 from ..ops import opdef
 from ..ops.host import _error_for
-from ..random_ops import get_seed
 from ..types import UNKNOWN, TensorShape
 from . import streams, structure, vectorize
 from .function import Function
@@ -340,7 +339,7 @@ class Dataset:
         size = None if buffer_size is None else _number(buffer_size, "buffer_size")  # None: all
         given = None if seed is None else _number(seed, "seed")
         made = self._derived("ShuffleDataset", self.element, lambda run: shuffled(run), [size, given])
-        keys = get_seed(0 if isinstance(given, Tensor) else given, made.name)
+        keys = random_ops.get_seed(0 if isinstance(given, Tensor) else given, made.name)
 
         def shuffled(run: Run) -> Stream:
             n = 1 << 62 if size is None else run.number(size, "buffer_size", made)
@@ -699,7 +698,7 @@ def threads(n: int) -> int:
 
 def _entropy(keys: Any, run: Run, given: Any) -> list[int]:
     if keys[0] is None:
-        return [int.from_bytes(os.urandom(8), "little")]
+        return [int.from_bytes(random_ops.entropy(8), "little")]
     seed = int(run.value(given)) if isinstance(given, Tensor) else keys[1]
     return [int(keys[0]) & (1 << 64) - 1, int(seed) & (1 << 64) - 1]
 

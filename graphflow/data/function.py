@@ -6,17 +6,15 @@ restarts change nothing (rank 9).
 """
 from __future__ import annotations
 
-import os
 from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .. import graph, locks, types
+from .. import graph, locks, random_ops, types
 from ..flags import flags
 from ..graph import Graph, Operation, Spec, Tensor
 from ..ops import array as array_ops
 from ..ops import control, opdef, state
-from ..random_ops import _digest
 from ..runtime import phases
 from ..runtime.executable import Executable
 from ..runtime.reference import Reference, evaluate
@@ -35,7 +33,7 @@ class FunctionGraph(opdef.Scratch):
         self.outer, self.captures = outer, {}  # type: ignore[var-annotated]
         self._first = outer._first + (1 << 40)  # what stands outside has been made before
         self._collections = outer._collections
-        self.seed = None if outer.seed is None else _digest(outer.seed, name)
+        self.seed = None if outer.seed is None else random_ops._digest(outer.seed, name)
 
     create_op = Graph.create_op
     unique_name = Graph.unique_name
@@ -306,7 +304,7 @@ class Alone(Store):
 
     def __init__(self) -> None:
         super().__init__()
-        self.base = int.from_bytes(os.urandom(4), "little") << 20
+        self.base = int.from_bytes(random_ops.entropy(4), "little") << 20
         self.counters = _Forgetting()
 
     def draws(self, op: Operation) -> int:
