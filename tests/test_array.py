@@ -300,6 +300,18 @@ def test_a_scatter_out_of_range_changes_nothing(interpret):
         np.testing.assert_array_equal(sess.run(write, {i: [1]}), [1, 7])
 
 
+@pytest.mark.parametrize("dtype, refused", [("complex64", ("min", "max")), ("bool", ("min", "max", "add", "sub", "mul", "div"))])
+def test_scatters_of_what_has_no_order_or_sum(dtype, refused):
+    v = tf.Variable(np.zeros(3, dtype))
+    for name in ("update", "add", "sub", "mul", "div", "min", "max"):
+        write = getattr(tf, f"scatter_{name}")
+        if name not in refused:
+            write(v, [1], np.ones(1, dtype))
+            continue
+        with pytest.raises(TypeError, match=f"'v' of 'Scatter{name.title()}' Op has type {dtype}, expected one of"):
+            write(v, [1], np.ones(1, dtype))
+
+
 # ---------------------------------------------------------------- errors when a graph is built
 
 

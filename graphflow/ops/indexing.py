@@ -287,11 +287,15 @@ scatter_nd.scatters(lambda op, index, read: _scatter(op, index, read, 0, "add"))
 scatter_nd.grad(lambda op, dd: (None, gather_nd(dd, op.inputs[0]), None))
 
 
+ORDERED = types.FLOAT + types.INTEGER
+
+
 def _tensor_scatter(name: str, type: str, how: str | None, doc: str) -> Any:
     def fn(tensor, indices, updates):
         pass
     fn.__name__, fn.__doc__ = name, doc
-    op = primitive("indexing", type=type, dtypes=ALL if how is None else NUMERIC, same=("tensor", "updates"),
+    allowed = ALL if how is None else ORDERED if how in ("min", "max") else NUMERIC
+    op = primitive("indexing", type=type, dtypes=allowed, same=("tensor", "updates"),
                    input_dtypes={"indices": INDEX})(fn)
 
     def infer(tensor: Tensor, indices: Tensor, updates: Tensor) -> Spec:
@@ -408,13 +412,12 @@ def _empty_segment(how: str, dtype: types.DType) -> Any:
     return {"add": 0, "mul": 1}[how] if how in ("add", "mul") else dtype.min if how == "max" else dtype.max
 
 
-_ORDERED = types.FLOAT + types.INTEGER
 unsorted_segment_sum = _unsorted("unsorted_segment_sum", "UnsortedSegmentSum", "add", "The sum of each segment.")
 unsorted_segment_prod = _unsorted("unsorted_segment_prod", "UnsortedSegmentProd", "mul", "The product of each segment; 1 of an empty one.")
 unsorted_segment_max = _unsorted("unsorted_segment_max", "UnsortedSegmentMax", "max",
-                                 "The maximum of each segment; the dtype's lowest number of an empty one.", _ORDERED)
+                                 "The maximum of each segment; the dtype's lowest number of an empty one.", ORDERED)
 unsorted_segment_min = _unsorted("unsorted_segment_min", "UnsortedSegmentMin", "min",
-                                 "The minimum of each segment; the dtype's highest number of an empty one.", _ORDERED)
+                                 "The minimum of each segment; the dtype's highest number of an empty one.", ORDERED)
 
 
 def take_segments(per_segment: Tensor, ids: Tensor, like: Tensor) -> Tensor:
@@ -478,7 +481,7 @@ def _sorted_segments(name: str, type: str, fn_np: Any, empty: Any, doc: str) -> 
     def fn(data, segment_ids):
         pass
     fn.__name__, fn.__doc__ = name, doc + "  `segment_ids` is a sorted vector; there are segment_ids[-1] + 1 segments."
-    op = primitive("host", type=type, dtypes=NUMERIC if empty != "min" else _ORDERED, same=("data",),
+    op = primitive("host", type=type, dtypes=NUMERIC if empty != "min" else ORDERED, same=("data",),
                    input_dtypes={"segment_ids": INDEX})(fn)
     op.infers(lambda data, segment_ids: _segments(data, segment_ids, _count_of(segment_ids)))
 
@@ -675,7 +678,7 @@ def downwards(x: np.ndarray) -> np.ndarray:
     return n - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
 
 
-@primitive("host", type="TopKV2", dtypes=_ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX},
+@primitive("host", type="TopKV2", dtypes=ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX},
            output_dtypes=lambda x, k, **_: [x.dtype, types.int32])
 def top_k(x, k, *, sorted=True):
     """The `k` largest entries of the last dimension, in descending order, and their positions; the first of equals first."""
@@ -711,7 +714,7 @@ def _(op, dy, _indices):
     return gather_grad(dy, op.outputs[1], shape_vector(x), axis=last, batch_dims=last), None
 
 
-@primitive("host", type="ArgSort", dtypes=_ORDERED, no_gradient="an index", output_dtypes=lambda x, **_: [types.int32],
+@primitive("host", type="ArgSort", dtypes=ORDERED, no_gradient="an index", output_dtypes=lambda x, **_: [types.int32],
            infer=lambda x, *, descending: Spec(types.int32, needs_rank(x)))
 def argsort_op(x, *, descending):
     """Positions that sort the last dimension; equal elements keep their order."""
@@ -773,7 +776,7 @@ def _(x, y, *, out_idx):
     return x[where], where
 
 
-@primitive("host", type="SearchSorted", dtypes=_ORDERED, no_gradient="an index", output_dtypes=lambda s, v, *, side, out_type: [out_type])
+@primitive("host", type="SearchSorted", dtypes=ORDERED, no_gradient="an index", output_dtypes=lambda s, v, *, side, out_type: [out_type])
 def search_sorted(sorted_sequence, values, *, side, out_type):
     """For each value, where in the sorted last dimension it would go, before ("left") or after ("right") its equals."""
 

@@ -36,38 +36,38 @@ def scatter_update_op(v, indices, updates):
     return indexing.tensor_scatter_update(v, rows(indices), _whole(v, indices, updates))
 
 
-@write("ScatterAdd")
+@write("ScatterAdd", dtypes=types.NUMERIC)
 def scatter_add_op(v, indices, updates):
     """Adds `updates[i]` to row `indices[i]`; equal indices add up."""
     return indexing.tensor_scatter_add(v, rows(indices), _whole(v, indices, updates))
 
 
-@write("ScatterSub")
+@write("ScatterSub", dtypes=types.NUMERIC)
 def scatter_sub_op(v, indices, updates):
     """Subtracts `updates[i]` from row `indices[i]`."""
     return indexing.tensor_scatter_sub(v, rows(indices), _whole(v, indices, updates))
 
 
-@write("ScatterMul")
+@write("ScatterMul", dtypes=types.NUMERIC)
 def scatter_mul_op(v, indices, updates):
     """Multiplies row `indices[i]` by `updates[i]`."""
     return indexing.tensor_scatter_mul(v, rows(indices), _whole(v, indices, updates))
 
 
-@write("ScatterDiv")
+@write("ScatterDiv", dtypes=types.NUMERIC)
 def scatter_div_op(v, indices, updates):
     """Divides row `indices[i]` by `updates[i]`: by the product of all updates of a row."""
     divisor = indexing.tensor_scatter_mul(graph.OPERATORS["ones_like"](v), rows(indices), _whole(v, indices, updates))
     return graph.OPERATORS["truediv" if v.dtype.is_floating or v.dtype.is_complex else "floordiv"](v, divisor)
 
 
-@write("ScatterMin")
+@write("ScatterMin", dtypes=indexing.ORDERED)
 def scatter_min_op(v, indices, updates):
     """Row `indices[i]` becomes the smaller of itself and `updates[i]`, element by element."""
     return indexing.tensor_scatter_min(v, rows(indices), _whole(v, indices, updates))
 
 
-@write("ScatterMax")
+@write("ScatterMax", dtypes=indexing.ORDERED)
 def scatter_max_op(v, indices, updates):
     """Row `indices[i]` becomes the larger of itself and `updates[i]`, element by element."""
     return indexing.tensor_scatter_max(v, rows(indices), _whole(v, indices, updates))
@@ -79,13 +79,13 @@ def scatter_nd_update_op(v, indices, updates):
     return indexing.tensor_scatter_update(v, indices, updates)
 
 
-@write("ScatterNdAdd")
+@write("ScatterNdAdd", dtypes=types.NUMERIC)
 def scatter_nd_add_op(v, indices, updates):
     """Adds `updates[i]` to the slice at position `indices[i]`."""
     return indexing.tensor_scatter_add(v, indices, updates)
 
 
-@write("ScatterNdSub")
+@write("ScatterNdSub", dtypes=types.NUMERIC)
 def scatter_nd_sub_op(v, indices, updates):
     """Subtracts `updates[i]` from the slice at position `indices[i]`."""
     return indexing.tensor_scatter_sub(v, indices, updates)
