@@ -315,12 +315,16 @@ def test_random_bits_are_those_of_the_cpu(make, gpu):
     assert gpu.counters.launches
 
 
-def test_normal_numbers_are_those_of_the_cpu(gpu):
+@pytest.mark.parametrize("make, dtype", [(tf.random_normal, tf.float32), (tf.truncated_normal, tf.float32),
+                                         (tf.truncated_normal, tf.float64), (tf.truncated_normal, tf.bfloat16)])
+def test_normal_numbers_are_those_of_the_cpu(make, dtype, gpu):
     """Up to the roundings of logarithm, root and cosine."""
-    x = tf.random_normal([1025], seed=5)
-    with tf.Session() as sess:
-        found = [results(x, {}), sess.run(x)]
-    np.testing.assert_allclose(found[0], results(x, {}, 1), rtol=1e-5, atol=1e-6)
+    x = make([1025], seed=5, dtype=dtype)
+    found, kernels = launched(gpu, x, {})
+    assert kernels == 1
+    tolerance = 1e-12 if dtype is tf.float64 else 1e-5 if dtype is tf.float32 else 1e-2
+    found, expected = (np.asarray(a, np.float64) for a in (found, results(x, {}, 1)))
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance / 10)
 
 
 def test_rests_of_divisions_are_exact(gpu):

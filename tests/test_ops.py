@@ -63,8 +63,7 @@ EXEMPT |= dict.fromkeys(("ParseExample", "MergeSparseFeature", "ParseSequenceExa
                          "SerializeSparse", "SerializeManySparse", "DeserializeManySparse"), "records: tests/test_parsing.py")
 EXEMPT |= dict.fromkeys(("DecodeJpeg", "DecodeAndCropJpeg", "DecodePng", "DecodeBmp", "DecodeGif", "DecodeImage", "ExtractJpegShape",
                          "EncodePng", "EncodeJpeg"), "image files: tests/test_image_files.py")
-EXEMPT |= {"TruncatedNormal": "draws numbers on the host", "StatelessTruncatedNormal": "draws numbers on the host",
-           "ReadCheckpoint": "files: tests/test_saver.py", "RemapRows": "files: tests/test_warm_start.py"}
+EXEMPT |= {"ReadCheckpoint": "files: tests/test_saver.py", "RemapRows": "files: tests/test_warm_start.py"}
 EXEMPT["LateGradient"] = "made by gradients of ops whose ranks are not known: tests/test_array.py"
 EXEMPT["StringFormat"] = "a scalar: tests/test_strings.py"
 # Ops whose gradient is None everywhere, as in TF.

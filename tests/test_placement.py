@@ -123,18 +123,27 @@ def test_an_op_without_a_kernel(make, why):
 def test_numbers_that_only_numpy_computes_are_computed_there_with_a_warning():
     """TF1 has GPU kernels for such ops, and programs make their initial values under tf.device('/gpu:0')."""
     with tf.device("/gpu:0"):
-        v = tf.Variable(tf.truncated_normal([100, 100], seed=1))
-        tf.truncated_normal([3])
-        best = tf.nn.top_k(v, 3).values
+        v = tf.Variable(tf.qr(tf.random_normal([100, 100], seed=1))[0])
+        tf.qr(tf.ones([3, 2]))
+        first = tf.svd(v, compute_uv=False)
         with tf.colocate_with(v):
-            beside = tf.nn.top_k(v, 2).values
-    drawn = [op for op in tf.get_default_graph().get_operations() if op.type == "TruncatedNormal"]
+            beside = tf.svd(v, compute_uv=False)
+    made = [op for op in tf.get_default_graph().get_operations() if op.type == "Qr"]
     found = placement.Placement(tf.get_default_graph(), ONE)
     with pytest.warns(UserWarning) as warned:
-        assert [found.of(op) for op in (v.op, *drawn, best.op, beside.op)] == [GPU, CPU, CPU, CPU, CPU]
-    assert ["TruncatedNormal" in str(w.message) for w in warned] == [True, False] and warned[0].filename == __file__
-    assert "(TopKV2) stands under tf.device('/device:GPU:0'), but it is computed by NumPy, on the host" in str(warned[1].message)
+        assert [found.of(op) for op in (v.op, *made, first.op, beside.op)] == [GPU, CPU, CPU, CPU, CPU]
+    assert ["Qr" in str(w.message) for w in warned] == [True, False] and warned[0].filename == __file__
+    assert "(Svd) stands under tf.device('/device:GPU:0'), but it is computed by NumPy, on the host" in str(warned[1].message)
     assert placed(v, beside, soft=True) == ["GPU:0", "CPU:0"]
+
+
+def test_initial_values_are_made_where_variables_are():
+    with tf.device("/gpu:0"):
+        v = tf.Variable(tf.truncated_normal([100, 100], seed=1))
+        w = tf.get_variable("w", [100, 100], initializer=tf.variance_scaling_initializer())
+    drawn = [op for op in tf.get_default_graph().get_operations() if op.type == "TruncatedNormal"]
+    found = placement.Placement(tf.get_default_graph(), ONE)
+    assert [found.of(op) for op in (v.op, w.op, *drawn)] == [GPU] * 4
 
 
 def test_checks_stay_on_the_host_under_any_device():
@@ -493,8 +502,8 @@ HOSTED = set("""
     Bincount SegmentSum SegmentMean SegmentProd SegmentMax SegmentMin Where TopKV2 ArgSort Unique UniqueWithCounts ListDiff SearchSorted
     DynamicPartition DynamicStitch SparseToDense SparseOrder SparseRows EditDistance FirstOfEqual SparseCross Attention AttentionGrad
     GatherTree CTCLabels CTCUniqueLabels CollapseRepeated CTCGreedyDecoder CTCBeamSearchDecoder FFT IFFT RFFT IRFFT DCT BesselI0e
-    BesselI1e NextAfter SetOperation SetSize NonMaxSuppressionV5 CombinedNonMaxSuppression DrawBoundingBoxesV2 TruncatedNormal
-    StatelessTruncatedNormal RandomShuffle Multinomial RandomGamma RandomPoissonV2 FractionalSequence Cholesky MatrixInverse MatrixSolve
+    BesselI1e NextAfter SetOperation SetSize NonMaxSuppressionV5 CombinedNonMaxSuppression DrawBoundingBoxesV2
+    RandomShuffle Multinomial RandomGamma RandomPoissonV2 FractionalSequence Cholesky MatrixInverse MatrixSolve
     MatrixTriangularSolve MatrixSolveLs MatrixDeterminant LogMatrixDeterminant SelfAdjointEigV2 Svd Qr MatrixExponential
     MatrixSquareRoot Lu TridiagonalSolve MatrixLogarithm PyFuncStateless
 """.split())

@@ -238,6 +238,31 @@ def test_distribution(mode, make, law):
     assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 5 / len(x) ** 0.5
 
 
+@pytest.mark.parametrize("dtype, size, apart", [(tf.float32, 4, 256), (tf.float64, 2, 128)], ids=["float32", "float64"])
+def test_truncated_numbers_are_the_first_inside_the_limits(mode, dtype, size, apart):
+    """The loop as TensorFlow has it: each group of results draws from its own stream until it is full."""
+    key, n = np.array([1, 2, 3, 4], np.uint32), 6001
+    drawn, taken = np.empty((-(-n // size), size)), np.zeros(-(-n // size), int)
+    for block in range(20):
+        numbers = ops.philox_blocks(key, np.arange(len(taken)) * apart + block)
+        for z in ops._normals(ops.NumpyMath, numbers, dtype is tf.float64):
+            fits = (np.abs(z) < 2) & (taken < size)
+            drawn[fits, taken[fits]] = z[fits]
+            taken += fits
+    assert (taken == size).all()
+    np.testing.assert_allclose(run(ops.truncated_normal_op([n], key, dtype=dtype)), drawn.reshape(-1)[:n], rtol=1e-5, atol=1e-6)
+
+
+def test_truncated_numbers_that_run_out_are_zero():
+    """All but two of the numbers are outside: sqrt(-2 log 1e-7) cos(pi / 4) is 4."""
+    class Words:
+        @staticmethod
+        def own(shared, count):
+            far, near = (0, 2**20, 0, 2**20), (2**22, 0, 0, 2**20)
+            return [[np.full(4, w, np.uint32) for w in (near if k == 1 else far)] for k in range(count)], np.arange(4, dtype=np.int32)
+    np.testing.assert_allclose(ops.truncated_normal(ops.NumpyMath, Words, types.float32), [0, np.sqrt(2 * np.log(2)), 0, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=lambda v: getattr(v, "__name__", str(v)))
 def test_integers_are_uniform(mode, dtype):
     x = run(tf.random_uniform([60000], -3, 4, dtype, seed=1))

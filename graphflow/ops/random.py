@@ -33,7 +33,8 @@ UNIFORM_BITS = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
 class NumpyMath:
     """The functions of `ir.m` that the generator uses, on arrays."""
 
-    log, sqrt, cos, select, max, eq = np.log, np.sqrt, np.cos, staticmethod(np.where), np.maximum, np.equal
+    log, sqrt, sin, cos, max, eq, land = np.log, np.sqrt, np.sin, np.cos, np.maximum, np.equal, np.logical_and
+    select = staticmethod(np.where)
 
     @staticmethod
     def cast(x: Any, dtype: types.DType) -> np.ndarray:
@@ -73,6 +74,12 @@ class Stream:
         """The four words of the element's block, which 2**shared elements share, and its number among these."""
         low, high = halves(self.w, self.start + (self.index >> shared))
         return philox4x32(self.w, self.key[:2], (low, high, *self.key[2:])), self.w.cast(self.index & (2**shared - 1), types.int32)
+
+    def own(self, shared: int, count: int) -> tuple[list[Sequence[Any]], Any]:
+        """The first `count` blocks of those reserved for the element and its 2**shared - 1 fellows, and its number among these."""
+        first = self.start + (self.index >> shared) * (RESERVED >> 2 << shared)
+        found: list[Sequence[Any]] = [philox4x32(self.w, self.key[:2], (*halves(self.w, first + k), *self.key[2:])) for k in range(count)]
+        return found, self.w.cast(self.index & (2**shared - 1), types.int32)
 
 
 def philox_blocks(key: np.ndarray, number: Any) -> tuple[np.ndarray, ...]:
@@ -134,30 +141,32 @@ def standard_normal(w: Any, stream: Stream, dtype: types.DType) -> Any:
     return w.sqrt(w.log(w.max(u, 1e-7)) * -2.0) * w.cos(turn * (2 * np.pi))
 
 
-def truncated_normals(key: np.ndarray, start: int, count: int, wide: bool) -> np.ndarray:
-    """Standard normal numbers within two standard deviations: those of a stream of pairs, one stream for 4 results (2 of float64)."""
-    size, step, dtype = (2, 4, np.float64) if wide else (4, 2, np.float32)
-    out = np.empty((-(-count // size), size), dtype)
-    left, filled, at = np.arange(len(out)), np.zeros(len(out), np.int64), 0
-    while left.size:
-        words = philox_blocks(key, np.int64(start) + (left * (size * RESERVED // 4) + at))
-        for k in range(0, 4, step):
-            for z in _pair(words[k:k + step]):
-                take = (np.abs(z) < 2) & (filled[left] < size)
-                rows = left[take]
-                out[rows, filled[rows]] = z[take]
-                filled[rows] += 1
-        at, left = at + 1, left[filled[left] < size]
-    return out.reshape(-1)[:count]
+def truncated_normal(w: Any, stream: Stream, dtype: types.DType) -> Any:
+    """A standard normal number within two standard deviations.
+
+    As in TensorFlow, each four elements (two of float64) have a stream of normal numbers of their own and take its first ones inside
+    the limits.  That loop is written out for so many numbers that they run out once in 10^10 groups; an element is 0 then.
+    """
+    wide = dtype is types.float64
+    blocks, lane = stream.own(1, 5) if wide else stream.own(2, 3)
+    found, taken = w.cast(blocks[0][0] & 0, types.float64 if wide else types.float32), w.cast(lane & 0, types.int32)
+    for z in [z for words in blocks for z in _normals(w, words, wide)]:
+        inside = w.land(z > -2.0, z < 2.0)
+        found = w.select(w.land(inside, w.eq(taken, lane)), z, found)
+        taken = taken + w.cast(inside, types.int32)
+    return found
 
 
-def _pair(words: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Two normal numbers of two words (float32) or four (float64)."""
-    w = NumpyMath
-    u, v = ([_fraction(w, x, 23) for x in words] if len(words) == 2 else
-            [_wide_fraction(w, *words[:2]), _wide_fraction(w, *words[2:])])
-    r, turn = np.sqrt(np.log(np.maximum(u, u.dtype.type(1e-7))) * -2), v * u.dtype.type(2 * np.pi)
-    return np.sin(turn) * r, np.cos(turn) * r
+def _normals(w: Any, words: Sequence[Any], wide: bool) -> list[Any]:
+    """The normal numbers of one block: four, or two of float64."""
+    a, b, c, d = words
+    pairs = [(_wide_fraction(w, a, b), _wide_fraction(w, c, d))] if wide else [(_fraction(w, a, 23), _fraction(w, b, 23)),
+                                                                              (_fraction(w, c, 23), _fraction(w, d, 23))]
+    out = []
+    for u, v in pairs:
+        r, turn = w.sqrt(w.log(w.max(u, 1e-7)) * -2.0), v * (2 * np.pi)
+        out += [w.sin(turn) * r, w.cos(turn) * r]
+    return out
 
 
 def uniform_int(w: Any, stream: Stream, dtype: types.DType, low: Any, high: Any) -> Any:
@@ -258,24 +267,9 @@ def random_standard_normal_op(shape, key, *, dtype, seed=0, seed2=0):
     """Floats of the standard normal distribution."""
 
 
-def _sized(shape: Tensor, key: Tensor, *, dtype: types.DType, **_: Any) -> Spec:
-    return Spec(dtype, static_sizes(shape))
-
-
-@primitive("host", effect="random", type="TruncatedNormal", static=("shape",), dtypes=types.INTEGER, infer=_sized,
-           input_dtypes={"key": (types.uint32,), "shape": (types.int32, types.int64)}, output_dtypes=lambda *_, dtype, **__: [dtype],
-           no_gradient="random values depend on no tensor")
+@random(truncated_normal, type="TruncatedNormal")
 def truncated_normal_op(shape, key, *, dtype, seed=0, seed2=0):
     """Floats of the standard normal distribution, given that they lie within two standard deviations."""
-
-
-truncated_normal_op.grad(lambda op, dy: (None, None))
-
-
-@truncated_normal_op.reference
-def _(shape, key, run, *, dtype, **_):
-    count = int(np.prod(shape, dtype=np.int64))
-    return truncated_normals(key, first_block(run, count * RESERVED), count, dtype is types.float64).reshape(shape)
 
 
 def _checked_int(w: Any, stream: Stream, dtype: types.DType, low: Any, high: Any) -> Any:
@@ -302,20 +296,9 @@ def stateless_random_normal_op(shape, key, *, dtype):
     """Standard normal floats, a function of `shape` and `key` alone."""
 
 
-@primitive("host", type="StatelessTruncatedNormal", static=("shape",), dtypes=types.INTEGER, infer=_sized,
-           input_dtypes={"key": (types.int32, types.int64), "shape": (types.int32, types.int64)},
-           output_dtypes=lambda *_, dtype, **__: [dtype], no_gradient="random values depend on no tensor")
+@random(truncated_normal, stateless=True, type="StatelessTruncatedNormal")
 def stateless_truncated_normal_op(shape, key, *, dtype):
     """Standard normal floats within two standard deviations, a function of `shape` and `key` alone."""
-
-
-stateless_truncated_normal_op.grad(lambda op, dy: (None, None))
-
-
-@stateless_truncated_normal_op.reference
-def _(shape, key, *, dtype):
-    words = np.concatenate(_scrambled(NumpyMath, [np.asarray(k).reshape(1) for k in key]))
-    return truncated_normals(words, 0, int(np.prod(shape, dtype=np.int64)), dtype is types.float64).reshape(shape)
 
 
 @random(_checked_int, stateless=True, type="StatelessRandomUniformInt", same=("minval", "maxval"), dtypes=(types.int32, types.int64))
