@@ -15,7 +15,7 @@ from ... import types
 from ...codegen import ir, simplify
 from ...codegen.cuda import emit
 from ...codegen.cuda.launch import Launch
-from ...graph import Operation, Tensor
+from ...graph import Tensor
 from .. import flow, runner
 from ..plan import Unit
 from . import together
@@ -41,7 +41,7 @@ class Rows(flow.Rows):
         self.open: Segment | None = None
         self.newer: set[ir.Buffer] = set()
         self.inside: set[ir.Buffer] = set()  # what the host reads in the innermost loop around
-        self.decided: dict[Operation, set[ir.Buffer]] = {}  # what was newer when a loop or branch went its way
+        self.decided: dict[int, set[ir.Buffer]] = {}  # by id of a unit: what was newer when a loop or branch went its way
 
     def segment(self) -> Segment:
         if self.open is None:
@@ -182,7 +182,7 @@ class Rows(flow.Rows):
 
     def flag(self, u: Unit) -> int:
         self.shown(self.roots([u.nest.flag], u.home))  # type: ignore[union-attr]
-        self.decided[u.op] = set(self.newer)
+        self.decided[id(u)] = set(self.newer)
         return super().flag(u)
 
     def read_inside(self, u: Unit) -> set[ir.Buffer]:
@@ -234,7 +234,7 @@ class Rows(flow.Rows):
     def loop(self, u: Unit) -> None:
         self.inside, outer = self.read_inside(u), self.inside
         super().loop(u)
-        self.newer |= self.decided[u.op]
+        self.newer |= self.decided[id(u)]
         self.inside = outer
 
     def edge(self) -> None:
