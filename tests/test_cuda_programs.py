@@ -678,7 +678,10 @@ def test_devices_are_told():
         a = tf.exp(x)
     with tf.device("/cpu:0"):
         b = tf.reduce_sum(a, 1)
-    told = str(tf.explain(b, {x: rows(64, 4)}))
+    explained = tf.explain(b, {x: rows(64, 4)})
+    (kernel,) = [k for k in explained.kernels if k.kind == "kernel (GPU)"]
+    assert kernel.flops >= 64 * 4 and "exp" in kernel.ir
+    told = str(explained)
     assert "kernel (GPU)" in told and "they run on different devices" in told
     run = tf.RunMetadata()
     with tf.Session() as sess:

@@ -254,10 +254,11 @@ class Compiled:
         else:
             made = simplify.linear(lower.lower(name, c.staged, c.outputs, c.depth, self.buffers))
             alias = self._in_place(made, step, may_commit)
-        self._launched(c, emit.launches(made, alias), alias, roots)
+        self._launched(c, emit.launches(made, alias), alias, roots, kernel=made)
 
     def _launched(self, c: fusion.Cluster, launches: Sequence[Launch], alias: Mapping[ir.Buffer, ir.Buffer], roots: set[ir.Buffer],
-                  library: LibraryCall | None = None) -> None:
+                  library: LibraryCall | None = None, kernel: ir.Kernel | None = None) -> None:
+        """Units of the launches of a cluster; the first stands for all of them where a library, or `kernel`, is said to be what they do."""
         commits = any(self._is_variable(b) for b in alias.values())
         targets = [b for k in launches for b in k.writes]
         self.parted = {b for b in targets if targets.count(b) > 1}
@@ -266,7 +267,7 @@ class Compiled:
             if library is not None and number == 0:  # it does all of it at once
                 writes = list(dict.fromkeys(targets))
                 reads = [b for b in dict.fromkeys(b for k in launches for b in k.buffers) if b not in writes]
-            u = Unit(c, None, reads, writes, commits, launch=k)
+            u = Unit(c, None, reads, writes, commits, kernel=kernel if number == 0 else None, launch=k)
             u.library, u.covered = library if number == 0 else None, library is not None and number > 0
             self.units.append(u if library is not None and len(launches) > 1 else self._once(u, roots | self.parted))
 
@@ -301,7 +302,7 @@ class Compiled:
             return
         self._launched(c, gemm.kernels(name, op, {**self.buffers, result: place}), {}, roots, LibraryCall(described, place))
         alias = self._in_place(then, step, may_commit, taken)
-        self._launched(c, emit.launches(then, alias), alias, roots)
+        self._launched(c, emit.launches(then, alias), alias, roots, kernel=then)
 
     def _unwritten(self) -> set[ir.Buffer]:
         """Constants, and variables that the program only reads; in a loop what it reads from outside."""
