@@ -5,11 +5,15 @@ import faulthandler
 import os
 import random
 import shutil
+import signal
 import tempfile
+import threading
+from typing import Any
 
 import pytest
 
 SECONDS = float(os.environ.get("GRAPHFLOW_TEST_SECONDS", "300"))  # of one test, before its stacks are printed and the run ends
+EMULATED_SECONDS = float(os.environ.get("GRAPHFLOW_TEST_EMULATED_SECONDS", "60"))
 
 # Set before graphflow is imported. One folder for all tests of a run (and all workers of pytest-xdist, which inherit the
 # environment), so that a kernel is compiled once.
@@ -35,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from graphflow.runtime.cuda import driver
         from graphflow.testing.gpu import EmulatedDriver
 
-        driver.install(EmulatedDriver())
+        config.stash[EMULATED] = EmulatedDriver()
+        driver.install(config.stash[EMULATED])
     try:
         from hypothesis import settings
     except ImportError:
@@ -51,6 +56,42 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 ERRORS = pytest.StashKey[int]()
+EMULATED = pytest.StashKey[Any]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under --gpu, what is about the CPU alone is skipped, with its mark's reason."""
+    if config.option.gpu == "no":
+        return
+    for item in items:
+        for mark in item.iter_markers("cpu_only"):
+            item.add_marker(pytest.mark.skip(reason="of the CPU alone: " + mark.kwargs["reason"]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How much of it was really on the emulated GPU."""
+    if config.option.gpu == "emulated":
+        counters = config.stash[EMULATED].counters
+        terminalreporter.write_line(f"emulated GPU: {counters.launches:,} launches, {counters.thread_instructions:,} thread instructions")
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest):
+    """The emulated GPU is a million times slower than one: a test that is not through in time is skipped, and says so."""
+    if request.config.option.gpu != "emulated" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def give_up(*_) -> None:
+        pytest.skip(f"not through in {EMULATED_SECONDS:g} s on the emulated GPU (GRAPHFLOW_TEST_EMULATED_SECONDS)")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, EMULATED_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(wrapper=True)

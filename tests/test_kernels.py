@@ -21,6 +21,8 @@ from graphflow.flags import flags
 from graphflow.ops.opdef import REGISTRY
 from graphflow.runtime import executable, plan, runner
 
+pytestmark = pytest.mark.cpu_only(reason="the interpreter takes the place of the CPU's compiler")
+
 
 class _Stub:
     """Instead of the compiler: every text has address 0."""

@@ -16,6 +16,7 @@ from graphflow.codegen import compile as native
 from graphflow.flags import flags
 from graphflow.passes import pipeline, rewrite
 from graphflow.runtime import executable, flow, plan_cache
+from graphflow.testing import emulated_gpu
 
 ROOT = Path(__file__).parents[1]
 
@@ -261,7 +262,7 @@ def test_looking_at_a_program_compiles_it_whole(compilations):
         assert any("Tanh" in op or "Softmax" in op for k in told.kernels for op in k.ops) and told.kernels[0].ir
         metadata = tf.RunMetadata()
         sess.run(y, {x: X}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
-        assert any("Tanh" in n.timeline_label for n in metadata.step_stats.dev_stats[0].node_stats)
+        assert any("Tanh" in n.timeline_label for device in metadata.step_stats.dev_stats for n in device.node_stats)
         with flags.override(check=2):
             np.testing.assert_allclose(sess.run(y, {x: X}), by_numpy(X), rtol=1e-5)
 
@@ -358,6 +359,18 @@ def test_branches_and_loops_go_through_no_pass_twice(compilations, loaded, build
         np.testing.assert_allclose(b, c, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("build, reference", [(conditional, by_numpy_conditional), (squared, by_numpy_squared),
+                                              (collected, by_numpy_collected)])
+def test_branches_and_loops_of_a_gpu_go_through_no_pass_twice(compilations, loaded, build, reference):
+    with emulated_gpu() as gpu:
+        first, count, launches = ran(build, X), len(compilations), gpu.counters.launches
+        second = ran(build, X)
+        assert len(compilations) == count and gpu.counters.launches == 2 * launches > 0
+    assert any(nests(c) for c in loaded())
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(second, reference(X), rtol=1e-5, atol=1e-6)
+
+
 def test_a_loaded_branch_takes_either_side_and_other_sizes(compilations, loaded):
     ran(conditional, X)
     count = len(compilations)
@@ -369,6 +382,7 @@ def test_a_loaded_branch_takes_either_side_and_other_sizes(compilations, loaded)
     assert len(compilations) == count and len(nests(loaded()[-1])) == 1
 
 
+@pytest.mark.cpu_only(reason="the GPU has no kernel of a whole loop")
 @pytest.mark.parametrize("optimize", [1, 0])
 def test_a_loop_that_is_one_kernel_and_one_of_instructions(compilations, loaded, optimize):
     with flags.override(optimize=optimize):
@@ -526,6 +540,7 @@ def test_damaged_entries_of_loops_are_made_anew(compilations, own_folder):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.cpu_only(reason="the GPU has no kernel of a whole loop")
 def test_looking_at_a_loaded_loop_compiles_it_whole(compilations):
     ran(squared, X)
     with tf.Graph().as_default(), tf.Session() as sess:
