@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import graphflow as tf
 from graphflow.runtime import memory
+from graphflow.testing import emulated_gpu
 
 # ---------------------------------------------------------------- the arena
 
@@ -107,6 +108,24 @@ def test_a_budget_lowers_the_peak_and_changes_no_bit(model, share):
     told, found = run(model, budget)
     assert told.peak_bytes <= budget and told.memory["temporaries"] <= share * held
     assert len(told.kernels) > len(free.kernels) and "(again)" in str(told) and "(again)" not in str(free)
+    for a, b in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_budget_on_a_gpu():
+    """The memory is the GPU's: what is made again there is made by the same kernels, with the same bits."""
+    def model():
+        return mlp(32, 6)
+
+    with emulated_gpu():
+        free, wanted = run(model, batch=32, steps=2)
+        held = free.memory["temporaries"]
+        budget = int(free.peak_bytes - 0.2 * held)
+        told, found = run(model, budget, batch=32, steps=2)
+        with pytest.raises(tf.errors.ResourceExhaustedError, match=r"memory_budget allows 1,000 bytes(.|\n)*4,096 bytes float32\[32, 32\] of"):
+            run(model, 1000, batch=32)
+    assert told.peak_bytes <= budget and told.memory["temporaries"] <= 0.8 * held
+    assert len(told.kernels) > len(free.kernels) and all("kernel(p0" in k.source for k in told.kernels)
     for a, b in zip(wanted, found, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -16,8 +16,8 @@ ROUNDS = 3  # a second round starts from the best plan of the first: its worst m
 TRIED = 12  # plans made in one round
 
 
-def fit(compiled: Any, env: dict[str, int], store: Any, threads: int, limit: int) -> Any:
-    """A plan of at most `limit` bytes for the program of `compiled`, with sizes `env`.
+def fit(compiled: Any, env: dict[str, int], make: Callable[[Any, int], Any], limit: int) -> Any:
+    """A plan of at most `limit` bytes for the program of `compiled`, with sizes `env`; `make` gives a plan of kernels under a limit.
 
     Raises:
         errors.ResourceExhaustedError: there is none; names the ops with the largest tensors at the worst moment.
@@ -25,7 +25,7 @@ def fit(compiled: Any, env: dict[str, int], store: Any, threads: int, limit: int
     def measured(c: Any) -> Any:
         """A plan without memory, which knows how much it needs."""
         try:
-            return plan.Plan(c, env, store, threads, 1)
+            return make(c, 1)
         except memory.Exceeded as e:
             return e.args[0]
 
@@ -37,7 +37,7 @@ def fit(compiled: Any, env: dict[str, int], store: Any, threads: int, limit: int
     if best.total > limit:
         raise exhausted(best, limit)
     best.compiled.link()
-    return plan.Plan(best.compiled, env, store, threads, limit)
+    return make(best.compiled, limit)
 
 
 def _best(start: Any, measured: Callable[[Any], Any], limit: int) -> Any:
@@ -55,7 +55,7 @@ def _in_pieces(compiled: Any, env: dict[str, int]) -> Any:
     parted = _schedule(compiled, env).parted()
     if len(parted) == len(compiled.order):
         return None
-    return plan.Compiled(compiled.program, fusion.Fusion(parted, compiled.fusion.refusals), ordered=False)
+    return plan.Compiled(compiled.program, fusion.Fusion(parted, compiled.fusion.refusals), ordered=False, place=compiled.place)
 
 
 def _smaller(start: Any, measured: Callable[[Any], Any], limit: int) -> Any:
@@ -91,7 +91,7 @@ def _schedule(compiled: Any, env: dict[str, int]) -> recompute.Schedule:
 
 def _compiled(schedule: recompute.Schedule, choice: recompute.Again, before: Any) -> Any:
     program, clusters = schedule.apply(choice)
-    return plan.Compiled(program, fusion.Fusion(clusters, before.fusion.refusals))
+    return plan.Compiled(program, fusion.Fusion(clusters, before.fusion.refusals), place=before.place)
 
 
 def exhausted(p: Any, limit: int) -> errors.OpError:

@@ -164,27 +164,32 @@ class Variant:
                 return free.pop(), key
             if len(self.plans) > 16:
                 self.plans = {key: free}
+        make = partial(self._plan, env, store, threads)
         try:
-            if self.gpus is not None and self.compiled.on_devices:
-                from .cuda.plan import DevicePlan, Narrow
-
-                try:
-                    return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
-                except Narrow:
-                    self.whole()
-                    return DevicePlan(self.compiled, env, store, threads, self.gpus.device(self.compiled), limit), key
-            return Plan(self.compiled, env, store, threads, limit), key
+            return make(self.compiled, limit), key
         except memory.Exceeded as e:
-            if not limit or self.gpus is not None and self.compiled.on_devices:  # values are not made again on a GPU
+            if not limit:
                 raise budget.exhausted(e.args[0], limit) from None
-        return self._fitted(env, store, threads, limit), key
+        return self._fitted(env, make, limit), key
 
-    def _fitted(self, env: dict[str, int], store: Any, threads: int, limit: int) -> Plan:
+    def _plan(self, env: dict[str, int], store: Any, threads: int, compiled: Compiled, limit: int) -> Plan:
+        """Raises memory.Exceeded."""
+        if self.gpus is None or not compiled.on_devices:
+            return Plan(compiled, env, store, threads, limit)
+        from .cuda.plan import DevicePlan, Narrow
+
+        try:
+            return DevicePlan(compiled, env, store, threads, self.gpus.device(compiled), limit)
+        except Narrow:
+            compiled = self.whole().compiled
+            return DevicePlan(compiled, env, store, threads, self.gpus.device(compiled), limit)
+
+    def _fitted(self, env: dict[str, int], make: Callable[[Compiled, int], Plan], limit: int) -> Plan:
         """A plan that makes values again instead of keeping them: of kernels found for other sizes, or newly found."""
         for compiled, guards in self.fitted:
             if types.guards_hold(guards, env):
                 try:
-                    return Plan(compiled, env, store, threads, limit)
+                    return make(compiled, limit)
                 except memory.Exceeded:
                     continue
         sizes = tuple(env.values())
@@ -194,7 +199,7 @@ class Variant:
         with _compiling:
             try:
                 with types.recording_guards() as guards:
-                    plan = budget.fit(made, env, store, threads, limit)
+                    plan = budget.fit(made, env, make, limit)
             except errors.ResourceExhaustedError as e:
                 self.refused[sizes] = e.node_def, e.op, e.message
                 raise

@@ -172,10 +172,11 @@ class DevicePlan(Plan):
                     there.append((b, *life))
         offsets, self.arena_bytes = memory.pack(here)
         deep, self.device_bytes = memory.pack([(b, -(-n // ALIGN) * ALIGN, x, y) for b, n, x, y in there])
-        self.slots = here
+        self.slots = there
         self.total = sum(self.memory().values())
         if self.limit and self.total > self.limit:
             raise memory.Exceeded(self)
+        self._open_boxes()
         self.arena = self.device.pinned((self.arena_bytes,), np.uint8) if self.arena_bytes else aligned((0,), np.dtype(np.uint8))
         for key, at in offsets.items():
             self._host(key, self.arena, at)  # type: ignore[arg-type]
@@ -257,18 +258,24 @@ class DevicePlan(Plan):
         """What comes in lies together, and so does what goes out, with the cell of checks before it: one copy each."""
         self.placed = {*inputs, *outputs}
         self.feeds_away, self.results_away = inputs, outputs
-        self.boxes = []
-        for buffers, before in ((inputs, 0), (outputs, ALIGN)):
-            at, places = before, []
+        self.in_box: list[tuple[dict[ir.Buffer, int], int]] = []  # where each is, and the bytes of all
+        for buffers, at in ((inputs, 0), (outputs, ALIGN)):
+            places = {}
             for b in buffers:
-                places.append((b, at))
+                places[b] = at
                 at += -(-max(self.nbytes(b), 1) // ALIGN) * ALIGN
-            block = self.device.pinned((at,), np.uint8) if at else np.empty(0, np.uint8)
-            base = self._take(at)
-            for b, offset in places:
+            self.in_box.append((places, at))
+
+    def _open_boxes(self) -> None:
+        """Memory for what comes in and goes out, on both sides."""
+        self.boxes = []
+        for places, size in self.in_box:
+            block = self.device.pinned((size,), np.uint8) if size else np.empty(0, np.uint8)
+            base = self._take(size)
+            for b, offset in places.items():
                 self._host(b, block, offset)
                 self.there[b] = base + offset
-            self.boxes.append((block, base, at))
+            self.boxes.append((block, base, size))
         self.cell = self.boxes[1][1]
         self.device.fill(self.cell, 0, self.boxes[1][2])  # the gaps between results are copied, too
         self.failed = self.boxes[1][0][:4].view(np.uint32)
@@ -277,7 +284,7 @@ class DevicePlan(Plan):
         """Bytes on the device that a run needs, by what for."""
         return {"variables": sum(m.nbytes for m in self.mirrors.values()),
                 "constants": sum(array.nbytes for b, array in self.fixed.items() if b in self.away), "temporaries": self.device_bytes,
-                "feeds": self.boxes[0][2], "results": self.boxes[1][2]}
+                "feeds": self.in_box[0][1], "results": self.in_box[1][1]}
 
     # -- instructions
 
