@@ -1163,8 +1163,11 @@ def dynamic_stitch(indices: Any, data: Any, name: str | None = None) -> Tensor:
 
 def _segment(op: Any) -> Any:
     def fn(data: Any, segment_ids: Any, name: str | None = None) -> Tensor:
-        return op(data, segment_ids, name=name)
-    fn.__name__, fn.__doc__ = op.name, op.__doc__
+        x, ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
+        with graph.get_default_graph().counted_as(1):
+            return op(x, ids, indexing.number_of_segments(ids), name=name)
+    fn.__name__ = op.name
+    fn.__doc__ = op.__doc__ + "  `segment_ids` is a sorted vector; there are segment_ids[-1] + 1 segments."
     return fn
 
 

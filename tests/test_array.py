@@ -338,6 +338,8 @@ BAD = [
     (lambda x: tf.ensure_shape(x, [2, 4]), ValueError, "not compatible"),
     (lambda x: tf.scatter_nd([[0]], [1.0, 2.0], [3]), ValueError, "updates"),
     (lambda x: tf.unsorted_segment_sum(x, [0, 1, 2], 3), ValueError, "segment_ids"),
+    (lambda x: run(tf.segment_max(x, tf.placeholder_with_default([1, 0], [None]))), ValueError, "segment ids are not increasing"),
+    (lambda x: tf.segment_min(tf.cast(x, tf.complex64), [0, 1]), TypeError, "complex64"),
     (lambda x: tf.broadcast_to(x, [2, 4]), ValueError, "broadcast"),
     (lambda x: tf.scatter_add(tf.Variable(tf.zeros([3, 2])), [0], [[1.0, 2.0, 3.0]]), ValueError, "updates"),
     (lambda x: tf.scatter_add(x, [0], [[1.0] * 3]), TypeError, "variable"),

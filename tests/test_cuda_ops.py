@@ -53,8 +53,8 @@ HOST = {
     "it is computed by NumPy, on the host": """
         ArgSort Attention AttentionGrad BesselI0e BesselI1e Bincount CTCBeamSearchDecoder CTCGreedyDecoder CTCLabels CTCUniqueLabels
         CollapseRepeated CombinedNonMaxSuppression DCT DrawBoundingBoxesV2 DynamicPartition DynamicStitch EditDistance FFT FirstOfEqual
-        GatherTree IFFT IRFFT ListDiff NextAfter NonMaxSuppressionV5 RFFT SearchSorted SegmentMax SegmentMean SegmentMin SegmentProd
-        SegmentSum SetOperation SetSize SparseCross SparseOrder SparseRows SparseToDense TopKV2 Unique UniqueWithCounts Where""",
+        GatherTree IFFT IRFFT ListDiff NextAfter NonMaxSuppressionV5 RFFT SearchSorted SetOperation SetSize
+        SparseCross SparseOrder SparseRows SparseToDense TopKV2 Unique UniqueWithCounts Where""",
     "strings live in host memory": """
         AddStrings AsString DecodeBase64 DecodeCSV DecodeCompressed DecodeJSONExample DecodeRaw EncodeBase64 ReduceJoin RegexFullMatch
         RegexReplace StringJoin StringLength StringLower StringSplit StringSplitV2 StringStrip StringToHashBucket StringToHashBucketFast
@@ -254,6 +254,37 @@ def test_updates(dtype, deterministic, gpu):
             cast = [np.abs(a).astype(of[0].dtype).view(kind) if dtype[0] == "u" else a.astype(of[0].dtype).view(kind) for a in (x, table)]
             calls.append([ids, *cast])
         compare(gpu, make, calls, dtype)
+
+
+SEGMENTS = tf.segment_sum, tf.segment_mean, tf.segment_max, tf.segment_min, tf.segment_prod
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bfloat16"])
+def test_sorted_segments(dtype, gpu):
+    """Segments of several rows, of one and of none; their number follows from the last id."""
+    def make(x, i):
+        found = [f(x, i) for f in SEGMENTS[:4]] + [tf.segment_prod(tf.sign(x), i)]
+        return found + ([tf.gradients(y, x)[0] for y in found[:4]] if dtype.startswith("float") else [])
+
+    rng, calls = np.random.default_rng(3), []
+    for many, width, n in ((90, 4, 50), (33, 1, 3), (1, 5, 1), (0, 3, 1)):
+        ids = np.sort(rng.integers(0, n, many)).astype(np.int32)
+        calls.append([random_array(rng, types.as_dtype(dtype), (many, width), (-9, 9)), ids])
+    compare(gpu, make, calls, dtype)
+
+
+@pytest.mark.parametrize("ids", [[0, 2, 1], [-1, 0, 0], [5, 0, 0], [0, 0, -5], [-1, -1, -1]], ids=str)
+def test_segments_that_are_not_sorted(ids, gpu):
+    x, i = tf.placeholder(tf.float32, [None, 2]), tf.placeholder(tf.int32, [None])
+    v = tf.Variable(0.0)
+    for f in SEGMENTS:
+        y = tf.reduce_sum(f(x, i)) + 0.0 * v.assign_add(1.0)
+        for interpret in (0, 1):
+            with flags.override(interpret=interpret), tf.Session() as sess:
+                sess.run(v.initializer)
+                with pytest.raises(tf.errors.InvalidArgumentError, match="segment ids are not increasing"):
+                    sess.run(y, {x: np.ones((3, 2)), i: ids})
+                assert sess.run(v) == 0
 
 
 @pytest.mark.parametrize("deterministic", [0, 1])

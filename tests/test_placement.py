@@ -499,7 +499,7 @@ for _late in ("ctc_ops", "spectral", "special_math", "sets", "quantization", "im
 
 # Ops that NumPy computes on the host, those on strings, files and objects of a session left out.  An op that gets a kernel leaves the list.
 HOSTED = set("""
-    Bincount SegmentSum SegmentMean SegmentProd SegmentMax SegmentMin Where TopKV2 ArgSort Unique UniqueWithCounts ListDiff SearchSorted
+    Bincount Where TopKV2 ArgSort Unique UniqueWithCounts ListDiff SearchSorted
     DynamicPartition DynamicStitch SparseToDense SparseOrder SparseRows EditDistance FirstOfEqual SparseCross Attention AttentionGrad
     GatherTree CTCLabels CTCUniqueLabels CollapseRepeated CTCGreedyDecoder CTCBeamSearchDecoder FFT IFFT RFFT IRFFT DCT BesselI0e
     BesselI1e NextAfter SetOperation SetSize NonMaxSuppressionV5 CombinedNonMaxSuppression DrawBoundingBoxesV2

@@ -16,7 +16,7 @@ from ..graph import Spec, Tensor
 from ..types import ALL, NUMERIC, UNKNOWN, canonical_axis
 from .array import (ANY, INDEX, clamp, floats, inside, int64, is_empty, moved, pinned, reshape, reshape_like, sample, shape_of,
                     shape_vector, sizes_from, values_of, vector, zero)
-from .opdef import UnknownRank, movement, needs_rank, primitive
+from .opdef import UnknownRank, composite, movement, needs_rank, primitive
 
 # ---------------------------------------------------------------- gather
 
@@ -477,69 +477,124 @@ def _(op, dy):
 # ---------------------------------------------------------------- segments of sorted ids: their number is a value
 
 
-def _sorted_segments(name: str, type: str, fn_np: Any, empty: Any, doc: str) -> Any:
-    def fn(data, segment_ids):
-        pass
-    fn.__name__, fn.__doc__ = name, doc + "  `segment_ids` is a sorted vector; there are segment_ids[-1] + 1 segments."
-    op = primitive("host", type=type, dtypes=NUMERIC if empty != "min" else ORDERED, same=("data",),
-                   input_dtypes={"segment_ids": INDEX})(fn)
-    op.infers(lambda data, segment_ids: _segments(data, segment_ids, _count_of(segment_ids)))
-
-    def reference(data: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
-        if np.any(np.diff(segment_ids) < 0) or np.any(segment_ids[:1] < 0):
-            raise ValueError("segment ids are not increasing")
-        n = int(segment_ids[-1]) + 1 if segment_ids.size else 0
-        out = np.full((n, *data.shape[1:]), empty, data.dtype)
-        starts = np.flatnonzero(np.diff(segment_ids, prepend=-1))
-        if len(starts):
-            out[segment_ids[starts]] = fn_np(data, starts)
-        return out
-
-    op.reference(reference)
-    op.samples = [sample(floats(5, 2), [0, 0, 2, 2, 3]), sample(floats(3), [0, 1, 1])]
-    return op
+@movement(type="Increasing", dtypes=INDEX, no_gradient="an index")
+def increasing(ids):
+    """`ids`, a vector that is checked to begin at 0 or above and never to fall."""
 
 
-def _count_of(ids: Tensor) -> Any:
-    found = values_of(ids)
-    return UNKNOWN if not found or not isinstance(found[-1], int) else found[-1] + 1
+increasing.samples = [sample([0, 0, 2, 5])]
+increasing.infers(lambda ids: Spec(ids.dtype, needs_rank(ids, 1), ids.known))
 
 
-def _segment_means(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    counts = np.diff(np.append(starts, len(data))).reshape(-1, *[1] * (data.ndim - 1))
-    sums = np.add.reduceat(data, starts, 0)
-    return sums / counts if data.dtype.kind in "fc" else sums // counts
+@increasing.reference
+def _(ids):
+    if np.any(np.diff(ids) < 0) or np.any(ids[:1] < 0):
+        raise ValueError("segment ids are not increasing")
+    return ids
 
 
-segment_sum = _sorted_segments("segment_sum", "SegmentSum", lambda d, s: np.add.reduceat(d, s, 0), 0, "The sum of each segment.")
-segment_mean = _sorted_segments("segment_mean", "SegmentMean", _segment_means, 0, "The mean of each segment; 0 of an empty one.")
-segment_prod = _sorted_segments("segment_prod", "SegmentProd", lambda d, s: np.multiply.reduceat(d, s, 0), 1,
-                                "The product of each segment; 1 of an empty one.")
-segment_max = _sorted_segments("segment_max", "SegmentMax", lambda d, s: np.maximum.reduceat(d, s, 0), 0,
-                               "The maximum of each segment; 0 of an empty one.")
-segment_min = _sorted_segments("segment_min", "SegmentMin", lambda d, s: np.minimum.reduceat(d, s, 0), 0,
-                               "The minimum of each segment; 0 of an empty one.")
+@increasing.lowers
+def _(op, index, read):
+    here, before = read(0, index), read(0, [m.max(index[0] - 1, 0)])
+    return m.check(m.land(here >= 0, here >= before), here, "segment ids are not increasing")
+
+
+@movement(type="NumberOfSegments", dtypes=INDEX, no_gradient="a count")
+def number_of_segments(ids):
+    """One more than the last of sorted ids; 0 of none."""
+
+
+number_of_segments.samples = [sample([0, 0, 2, 5]), sample(lambda rng: np.zeros(0, np.int64))]
+
+
+@number_of_segments.infers
+def _(ids):
+    needs_rank(ids, 1)
+    return Spec(ids.dtype, (), moved(lambda i: max(i[-1], -1) + 1 if len(i) else 0, ids))
+
+
+number_of_segments.reference(lambda ids: max(int(ids[-1]), -1) + 1 if len(ids) else 0)
+number_of_segments.lowers(lambda op, index, read: zero(op.outputs[0].dtype) if is_empty(op.inputs[0].sizes) else
+                          m.max(read(0, [ir.size(op.inputs[0].sizes[0] - 1)]), -1) + 1)
+
+
+def _sorted_segments(type: str, dtypes: Any = NUMERIC) -> Any:
+    """A composite `f(data, segment_ids, num_segments)` of sorted ids, the last of which is num_segments - 1."""
+    traits = dict(type=type, dtypes=dtypes, same=("data",), static=("num_segments",), default_name=type,
+                  input_dtypes={"segment_ids": INDEX, "num_segments": INDEX}, samples=[
+                      sample(floats(5, 2), [0, 0, 2, 2, 3], 4), sample(floats(3), [0, 1, 1], 2),
+                      sample([[-3, 5], [-4, 7], [2, -9]], lambda rng: np.array([0, 0, 1]), 2)],
+                  infer=lambda data, segment_ids, num_segments: _segments(data, segment_ids, (values_of(num_segments) or [UNKNOWN])[0]))
+    return composite(**traits)
+
+
+def _per_segment(counts: Tensor, data: Tensor) -> Tensor:
+    """A number for each segment, shaped to be combined with rows like those of `data`."""
+    return graph.OPERATORS["expand_axes"](counts, tuple(range(1, len(needs_rank(data)))))
+
+
+def _segment_sizes(ids: Tensor, n: Tensor) -> Tensor:
+    return unsorted_segment_sum(graph.OPERATORS["ones_like"](ids, dtype=types.int32), ids, n)
+
+
+@_sorted_segments("SegmentSum")
+def segment_sum(data, segment_ids, num_segments):
+    """The sum of each segment."""
+    return unsorted_segment_sum(data, increasing(segment_ids), num_segments)
+
+
+@_sorted_segments("SegmentProd")
+def segment_prod(data, segment_ids, num_segments):
+    """The product of each segment; 1 of an empty one."""
+    return unsorted_segment_prod(data, increasing(segment_ids), num_segments)
+
+
+@_sorted_segments("SegmentMean")
+def segment_mean(data, segment_ids, num_segments):
+    """The mean of each segment; 0 of an empty one."""
+    from .elementwise import cast_op, truncate_div
+
+    wide = types.float32 if data.dtype.size == 2 and data.dtype.kind == "f" else data.dtype
+    total = unsorted_segment_sum(cast_op(data, DstT=wide), increasing(segment_ids), num_segments)
+    counts = cast_op(_per_segment(_at_least_one(_segment_sizes(segment_ids, num_segments)), data), DstT=wide)
+    return cast_op(total / counts if wide.kind in "fc" else truncate_div(total, counts), DstT=data.dtype)
+
+
+def _extreme_of_sorted(how: Any, data: Tensor, ids: Tensor, n: Tensor) -> Tensor:
+    from .elementwise import greater, select
+
+    found = how(data, increasing(ids), n)
+    some = _per_segment(greater(_segment_sizes(ids, n), 0), data)
+    return select(some, found, 0)
+
+
+@_sorted_segments("SegmentMax", ORDERED)
+def segment_max(data, segment_ids, num_segments):
+    """The maximum of each segment; 0 of an empty one."""
+    return _extreme_of_sorted(unsorted_segment_max, data, segment_ids, num_segments)
+
+
+@_sorted_segments("SegmentMin", ORDERED)
+def segment_min(data, segment_ids, num_segments):
+    """The minimum of each segment; 0 of an empty one."""
+    return _extreme_of_sorted(unsorted_segment_min, data, segment_ids, num_segments)
+
+
 segment_prod.no_gradient = "use unsorted_segment_prod"
-segment_sum.grad(lambda op, dy: (gather(dy, op.inputs[1]), None))
+segment_sum.grad(lambda op, dy: (gather(dy, op.inputs[1]), None, None))
 
 
 @segment_mean.grad
 def _(op, dy):
-    from .elementwise import maximum
+    from .elementwise import cast_op
 
-    data, ids = op.inputs
-    ones = graph.OPERATORS["ones_like"](ids, dtype=dy.dtype)
-    counts = maximum(segment_sum(ones, ids), 1)
-    counts = graph.OPERATORS["expand_axes"](counts, tuple(range(1, len(needs_rank(data)))))
-    return gather(dy / counts, ids), None
+    data, ids, n = op.inputs
+    counts = _per_segment(_at_least_one(_segment_sizes(ids, n)), data)
+    return gather(dy / cast_op(counts, DstT=dy.dtype), ids), None, None
 
 
-def _sorted_extreme(op, dy):
-    return _extreme_grad(op, dy, lambda c: _at_least_one(segment_sum(c, op.inputs[1]))), None
-
-
-segment_max.grad(_sorted_extreme)
-segment_min.grad(_sorted_extreme)
+segment_max.grad(_unsorted_extreme)
+segment_min.grad(_unsorted_extreme)
 
 
 # ---------------------------------------------------------------- positions and masks

@@ -257,6 +257,9 @@ class Points(Text):
             if a not in taken:
                 self.loop(a)
         where, v = self.value(s.index[0]), self.value(s.expr)
+        places = types.product(s.target.sizes)
+        if isinstance(places, types.Dim) or places == 0:
+            self.open(f"if {self.size(places)} > 0:")  # checks have failed: there is no place to write to
         if atomic:
             self.line(f"atomic_{s.combine}_{code}(p{self.scope[b]}, {where}, {v})")
         else:
