@@ -5,11 +5,12 @@ Knows steps, and the device; of the plan only where its buffers are (rank 4).
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ... import types
+from ... import errors, types
 from ...codegen.cuda import emit, texts
 from ..plan import Unit
 from . import together
@@ -23,10 +24,10 @@ FORMS = 16  # sets of addresses of feeds and results on the device for which a s
 
 
 class _Form:
-    """A segment for one set of addresses: what it queues, and the graph of that from the second run on."""
+    """A segment for one set of addresses: what it queues, and the graph of that from the second run on (recorded: unless it cannot be)."""
 
     def __init__(self, work: list[tuple[Unit | str, Callable[[], None]]], tables: list[int]):
-        self.work, self.runs, self.tables = work, 0, tables
+        self.work, self.runs, self.tables, self.recorded = work, 0, tables, True
         self.graph: Callable[[], None] | None = None
 
 
@@ -76,18 +77,29 @@ class Segment:
             form = self._made()
         if self.plan.watched is not None:
             self._timed(form, self.plan.watched)
-        elif form.graph is not None:
-            form.graph()
-        elif form.runs == 0:
-            for _, act in form.work:
-                act()
         else:
+            if form.runs and form.recorded and form.graph is None:
+                self._record(form)
+            if form.graph is not None:
+                form.graph()
+            else:
+                for _, act in form.work:
+                    act()
+        form.runs += 1
+
+    def _record(self, form: _Form) -> None:
+        """Makes the graph.  Where that fails nothing has run: it is said, and the segment is queued step by step, now and later."""
+        try:
             with self.device.capture(self.label) as recording:
                 for _, act in form.work:
                     act()
             form.graph = recording.graph
-            form.graph()
-        form.runs += 1
+        except (errors.InternalError, errors.ResourceExhaustedError) as error:
+            if self.device.lost:
+                raise
+            form.recorded = False
+            warnings.warn(f"the work of {self.device.name} around {self.label} is queued piece by piece at every run, since it was not "
+                          f"recorded as one graph: {error.message}", RuntimeWarning, stacklevel=2)
 
     def _made(self) -> _Form:
         if len(self.forms) >= FORMS:
