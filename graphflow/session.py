@@ -359,7 +359,6 @@ class BaseSession:
         if not all(isinstance(r, DeviceArray) for r in results):
             gpu = device.devices(getattr(self._config, "gpu_options", None))[0]
             results = [r if isinstance(r, DeviceArray) else DeviceArray.put(gpu, r, t.dtype) for r, t in zip(results, parsed.tensors)]
-            gpu.synchronize("results")
         return parsed.rebuild(results)
 
     def _grown(self) -> None:

@@ -1,8 +1,8 @@
 /* A libcuda for tests without a GPU: device memory is malloc memory, a stream is a queue that runs only when something waits for it.
  *
  * It checks what the real driver checks (and what the real driver leaves undefined): contexts, handles, addresses, sizes, alignment,
- * capture states, launch limits.  Page-locked copies read and write host memory when the queue runs, pageable ones as cuda.h's text on
- * synchronisation says.  Compiled with -DHAVE_CUDA_H -D__CUDA_API_VERSION_INTERNAL the C compiler compares every definition with cuda.h.
+ * capture states, launch limits.  Page-locked copies read and write host memory when the queue runs (a fault, if it was given back before),
+ * pageable ones as cuda.h's text on synchronisation says.  Compiled with -DHAVE_CUDA_H -D__CUDA_API_VERSION_INTERNAL the C compiler compares every definition with cuda.h.
  *
  * FAKE_CUDA (read by cuInit and fake_reset): "devices=2 version=13000 capability=90 memory=1000000 init=100 fail=cuMemAlloc_v2:2", where
  * fail makes each call of that entry point return that code.  fake_fail(name, code, times) does so later; fake_calls(name) counts
@@ -38,7 +38,8 @@ typedef struct { char bytes[16]; } CUuuid;
 
 enum { OK, INVALID_VALUE, NO_MEMORY, NOT_INITIALIZED, DEINITIALIZED, NO_DEVICE = 100, INVALID_DEVICE, INVALID_IMAGE = 200,
        INVALID_CONTEXT, INVALID_PTX = 218, INVALID_HANDLE = 400, ILLEGAL_STATE, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
-       MISALIGNED = 716, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED, CAPTURE_WRONG_THREAD = 908 };
+       MISALIGNED = 716, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 906,
+       CAPTURE_WRONG_THREAD = 908 };
 #ifdef HAVE_CUDA_H
 #define SAME(a, b) _Static_assert((int)(a) == (int)(b), #a)
 SAME(INVALID_VALUE, CUDA_ERROR_INVALID_VALUE); SAME(NO_MEMORY, CUDA_ERROR_OUT_OF_MEMORY); SAME(NO_DEVICE, CUDA_ERROR_NO_DEVICE);
@@ -48,6 +49,7 @@ SAME(INVALID_CONTEXT, CUDA_ERROR_INVALID_CONTEXT); SAME(INVALID_PTX, CUDA_ERROR_
 SAME(INVALID_HANDLE, CUDA_ERROR_INVALID_HANDLE); SAME(ILLEGAL_STATE, CUDA_ERROR_ILLEGAL_STATE); SAME(NOT_READY, CUDA_ERROR_NOT_READY);
 SAME(ILLEGAL_ADDRESS, CUDA_ERROR_ILLEGAL_ADDRESS); SAME(MISALIGNED, CUDA_ERROR_MISALIGNED_ADDRESS); SAME(LAUNCH_FAILED, CUDA_ERROR_LAUNCH_FAILED);
 SAME(CAPTURE_UNSUPPORTED, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED); SAME(CAPTURE_INVALIDATED, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+SAME(CAPTURE_IMPLICIT, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
 SAME(CAPTURE_WRONG_THREAD, CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
 SAME(2, CU_POINTER_ATTRIBUTE_MEMORY_TYPE); SAME(9, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL); SAME(2, CU_MEMORYTYPE_DEVICE);
 SAME(16, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT); SAME(13, CU_DEVICE_ATTRIBUTE_CLOCK_RATE);
@@ -67,7 +69,7 @@ static const char *const kind_names[KINDS] = {"", "context", "module", "function
 /* ---- what there is */
 
 typedef struct { uintptr_t base; size_t size; int kind, device; } Block;
-typedef struct { int kind; uintptr_t to, from; size_t n; void *staged; struct Object *what; unsigned grid[3], block[3], shared;
+typedef struct { int kind, locked; uintptr_t to, from; size_t n; void *staged; struct Object *what; unsigned grid[3], block[3], shared;
                  uint64_t args[16]; } Op;
 typedef struct { Op *ops; size_t count; } Queue;
 typedef struct Object {
@@ -227,8 +229,14 @@ static int run(Op *op) {
     void *to = (void *)op->to, *from = op->staged ? op->staged : (void *)op->from;
     now += 1e-3;
     switch (op->kind) {
-    case COPY_IN: if (!on_device(op->to, op->n)) return ILLEGAL_ADDRESS; memcpy(to, from, op->n); return OK;
-    case COPY_OUT: if (!on_device(op->from, op->n)) return ILLEGAL_ADDRESS; memcpy(to, from, op->n); return OK;
+    case COPY_IN:                                       /* host memory that has been given back meanwhile is nobody's */
+        if (!on_device(op->to, op->n) || (op->locked && !locked(from, op->n))) return ILLEGAL_ADDRESS;
+        memcpy(to, from, op->n);
+        return OK;
+    case COPY_OUT:
+        if (!on_device(op->from, op->n) || (op->locked && !locked(to, op->n))) return ILLEGAL_ADDRESS;
+        memcpy(to, from, op->n);
+        return OK;
     case COPY:
         if (!on_device(op->to, op->n) || !on_device(op->from, op->n)) return ILLEGAL_ADDRESS;
         memmove(to, from, op->n);
@@ -276,6 +284,10 @@ static CUresult queue(CUstream handle, Op *op) {
     Object *s = of_stream(handle);
     CHECK(s, INVALID_HANDLE);
     CHECK(s->state != 2, CAPTURE_INVALIDATED);
+    for (size_t k = 0; k < object_count && (uintptr_t)handle == 1; k++) {  /* the legacy stream waits for streams that are not non-blocking */
+        Object *o = objects[k];
+        if (o->alive && o->kind == STREAM && o->state == 1 && !(o->flags & 1)) { o->state = 2; return CAPTURE_IMPLICIT; }
+    }
     append(s->state ? &s->recorded : &s->queue, op);
     return OK;
 }
@@ -320,7 +332,8 @@ API cuGetErrorName(CUresult code, const char **out) {
         {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"}, {ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
         {NOT_READY, "CUDA_ERROR_NOT_READY"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {MISALIGNED, "CUDA_ERROR_MISALIGNED_ADDRESS"},
         {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"}, {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
-        {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"}, {CAPTURE_WRONG_THREAD, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD"}};
+        {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+        {CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"}, {CAPTURE_WRONG_THREAD, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD"}};
     points[point(__func__)].calls++;
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) if (names[k].code == (int)code) { *out = names[k].name; return OK; }
     *out = NULL;
@@ -435,7 +448,7 @@ static CUresult give(uintptr_t address, int kind) {
     SAFE();
     Block *b = holder(address, 0, kind);
     CHECK(b && b->base == address, INVALID_VALUE);
-    drain_all(b->device);
+    if (kind == DEVICE_MEMORY) drain_all(b->device);    /* nothing is said of a wait of cuMemFreeHost */
     memset((void *)address, 0xDD, b->size);
     if (kind == DEVICE_MEMORY) used[b->device] -= b->size;
     free((void *)address);
@@ -461,7 +474,7 @@ API cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
 }
 
 API cuPointerGetAttribute(void *out, CUpointer_attribute attribute, CUdeviceptr p) {
-    ENTER(1, 0);
+    ENTER(1, 1);
     Block *b = holder((uintptr_t)p, 1, DEVICE_MEMORY);
     if (!b) b = holder((uintptr_t)p, 1, HOST_MEMORY);
     CHECK(b, INVALID_VALUE);
@@ -475,15 +488,15 @@ API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, CUstream s)
     ENTER(1, 1);
     CHECK(on_device((uintptr_t)to, n) && from, INVALID_VALUE);
     Object *stream = of_stream(s);
-    Op op = {.kind = COPY_IN, .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
-    if (stream && !stream->state && !locked(from, n)) op.staged = memcpy(malloc(n ? n : 1), from, n);
+    Op op = {.kind = COPY_IN, .locked = locked(from, n), .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
+    if (stream && !stream->state && !op.locked) op.staged = memcpy(malloc(n ? n : 1), from, n);
     return queue(s, &op);
 }
 
 API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, CUstream s) {
     ENTER(1, 1);
     CHECK(on_device((uintptr_t)from, n) && to, INVALID_VALUE);
-    Op op = {.kind = COPY_OUT, .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
+    Op op = {.kind = COPY_OUT, .locked = locked(to, n), .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
     CUresult code = queue(s, &op);
     Object *stream = of_stream(s);
     if (!code && !stream->state && !locked(to, n)) drain(stream);

@@ -17,6 +17,7 @@ from graphflow import types
 from graphflow.runtime.cuda import arrays
 from graphflow.runtime.cuda.arrays import DeviceArray
 from graphflow.runtime.cuda.device import devices
+from graphflow.testing import emulated_gpu
 
 cuda = fake_cuda.cuda
 api = ctypes.pythonapi
@@ -320,6 +321,27 @@ def test_the_interface_out_and_in(device, name, typestr):
     assert (b.device, b.address, b.shape, b.dtype.name) == (device, a.address, (2, 3), name)
 
 
+def test_a_thread_without_a_context_takes_an_array(cuda):
+    """The driver is asked whose memory it is, which it answers only to threads that have a context."""
+    cuda.start("devices=2")
+    device, found = devices()[1], []
+    a = put(device, np.arange(3.0))
+    other = SimpleNamespace(__cuda_array_interface__=a.__cuda_array_interface__)
+    thread = threading.Thread(target=lambda: found.append(DeviceArray.of(other)))
+    thread.start()
+    thread.join()
+    assert [b.device for b in found] == [device] and found[0].numpy().tolist() == [0, 1, 2]
+
+
+def test_values_may_change_after_they_were_put():
+    """Where a GPU reads all memory of the host, copies of any memory may be late."""
+    with emulated_gpu(deferred=True, coherent=True):
+        values = np.arange(4, dtype=np.float32)
+        a = DeviceArray.put(devices()[0], values)
+        values[:] = -1
+        assert a.numpy().tolist() == [0, 1, 2, 3]
+
+
 def test_what_has_no_interface(device):
     assert not hasattr(put(device, [1.0], tf.bfloat16), "__cuda_array_interface__")
     assert not hasattr(DeviceArray.of(np.zeros(3)), "__cuda_array_interface__")
@@ -397,6 +419,7 @@ def test_consumers_that_live_longer_than_the_interpreter(cuda):
 import ctypes, numpy as np
 from graphflow.runtime.cuda.arrays import DeviceArray
 from graphflow.runtime.cuda.device import devices
+from graphflow.testing import emulated_gpu
 a = DeviceArray.put(devices()[0], np.ones(3, np.float32))
 capsule = a.__dlpack__()
 get = ctypes.pythonapi.PyCapsule_GetPointer

@@ -6,6 +6,7 @@ import ctypes.util
 import gc
 import os
 import re
+import threading
 import time
 from functools import cache
 
@@ -205,6 +206,23 @@ def test_one_device_of_two_is_too_old(cuda):
     assert [d.ordinal for d in devices()] == [0] and driver.why_not() == ""
     with pytest.raises(ValueError, match="names device 1, which cannot be used: .*7.0"):
         devices(tf.GPUOptions(visible_device_list="1"))
+
+
+@pytest.mark.parametrize("shown", ["7", "GPU-0", "MIG-1,0"])
+def test_a_variable_that_names_no_device(cuda, monkeypatch, shown):
+    cuda.start("devices=0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    words = rf"NO_DEVICE\): CUDA_VISIBLE_DEVICES={shown} names no device that is here: .*`nvidia-smi -L`.*unset it\."
+    assert re.search(words, driver.why_not())
+
+
+def test_where_the_driver_lies_though_the_loader_does_not_look_there(cuda, monkeypatch, tmp_path):
+    (tmp_path / "libcuda.so.1").symlink_to(cuda.path)
+    monkeypatch.delenv("GRAPHFLOW_LIBCUDA")
+    monkeypatch.setattr(driver, "_FOLDERS", ("/nowhere", str(tmp_path)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, load=ctypes.CDLL: load("/no" if name == "libcuda.so.1" else name))
+    driver.forget()
+    assert driver.why_not() == ""
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
@@ -477,6 +495,58 @@ def test_a_recording_that_fails(cuda):
         device.fill(a, 0, 4)
     recorded.graph()
     assert read(device, a, 1).tolist() == [0]
+
+
+def test_what_a_graph_reads_outlives_it(cuda):
+    """Page-locked memory is given back when nothing under way uses it, and not before."""
+    device = the_device()
+    a, pinned = device.allocate(8), device.pinned(2, np.float32)
+    pinned[:] = 3, 4
+    with device.capture() as recorded:
+        device.copy_in(a, pinned)
+    recorded.graph()
+    del recorded, pinned
+    gc.collect()
+    assert device.host_memory.stats().used == 512
+    device.trim()
+    assert read(device, a, 2).tolist() == [3, 4]
+    device.trim()
+    assert cuda.live("host") == 0
+
+
+def test_other_threads_ask_for_time_and_give_memory_back(cuda):
+    device, failed = the_device(), []
+    a = device.allocate(8)
+    with device.capture() as recorded:
+        device.fill(a, 0, 8)
+    with device.timed() as seconds:
+        recorded.graph()
+    del recorded
+    gc.collect()
+
+    def other():
+        try:
+            assert seconds() > 0
+            device.free(a)
+            assert device.trim() == 512
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=other)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert failed == [] and cuda.live("device") == cuda.live("exec") == 0
+
+
+def test_other_programs_use_the_legacy_stream_while_a_graph_is_recorded(cuda):
+    device = the_device()
+    a, b = floats(device, 1), floats(device, 2)
+    with device.capture() as recorded:
+        device.copy(a, b, 4)
+        device.driver.fill(b, 0, 4, 1)  # of another library, on the legacy default stream
+    recorded.graph()
+    assert read(device, b, 1).tolist() == [2]
 
 
 def test_the_garbage_collector_may_return_memory_while_a_graph_is_recorded(cuda):

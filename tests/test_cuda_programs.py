@@ -22,7 +22,9 @@ ON_CPU = tf.ConfigProto(device_count={"GPU": 0}, allow_soft_placement=True)
 
 @pytest.fixture(autouse=True)
 def gpu():
-    with emulated_gpu() as driver, flags.override(early=0, interpret=0, check=0, debug=0), tf.Graph().as_default():
+    """Work is done as late as can be, so that a program that does not wait goes wrong."""
+    switches = flags.override(early=0, interpret=0, check=0, debug=0)
+    with emulated_gpu(deferred=True, coherent=True) as driver, switches, tf.Graph().as_default():
         yield driver
 
 
@@ -608,12 +610,13 @@ def test_errors_of_the_device_are_errors_of_an_op(gpu, method, name, kind):
         assert "wave" in str(failed.value) or "tanh" in str(failed.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*piece by piece")
 def test_a_fault_in_one_run_is_not_the_end(gpu):
     x = tf.placeholder(tf.float32, [64])
     y = tf.exp(tf.tanh(x) * 2.0)
     with tf.Session() as sess:
         want = sess.run(y, {x: rows(64)})
-        for method in ("launch", "begin_capture", "launch_graph", "copy_in"):
+        for method in ("launch", "launch_graph", "copy_in"):
             gpu.fail_next(method, "CUDA_ERROR_NOT_SUPPORTED")
             try:
                 sess.run(y, {x: rows(64)})
@@ -621,6 +624,35 @@ def test_a_fault_in_one_run_is_not_the_end(gpu):
                 pass
             same(sess.run(y, {x: rows(64)}), want)
             same(sess.run(y, {x: rows(64)}), want)
+
+
+@pytest.mark.parametrize("method, name", [
+    ("begin_capture", "CUDA_ERROR_NOT_SUPPORTED"), ("copy_in", "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"),
+    ("end_capture", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"), ("end_capture", "CUDA_ERROR_OUT_OF_MEMORY")])
+def test_what_the_driver_does_not_record_runs_piece_by_piece(gpu, method, name):
+    """Slower, which is said; variables change once a run."""
+    x, v = tf.placeholder(tf.float32, [64]), tf.Variable(rows(64))
+    y = tf.assign_add(v, tf.exp(tf.tanh(x) * 2.0))
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        sess.run(y.op, {x: rows(64, seed=1)})
+        gpu.fail_next(method, name)
+        with pytest.warns(RuntimeWarning, match=f"queued piece by piece at every run.*{'no memory left' if 'MEMORY' in name else name}"):
+            sess.run(y.op, {x: rows(64, seed=1)})
+        with Counted(gpu) as seen:
+            sess.run(y.op, {x: rows(64, seed=1)})
+        assert seen.launches and not seen.calls["launch_graph"] and not seen.calls["begin_capture"]
+        same(sess.run(v), rows(64) + 3 * np.exp(np.tanh(rows(64, seed=1)) * 2), 1e-5)
+
+
+def test_a_device_that_is_lost_while_it_records_is_lost(gpu):
+    x = tf.placeholder(tf.float32, [64])
+    with tf.Session() as sess:
+        y = tf.exp(x)
+        sess.run(y, {x: rows(64)})
+        gpu.fail_next("end_capture", "CUDA_ERROR_ILLEGAL_ADDRESS")
+        with pytest.raises(tf.errors.InternalError, match="ILLEGAL_ADDRESS.*cannot be used until this process ends"):
+            sess.run(y, {x: rows(64)})
 
 
 def test_ctrl_c_while_the_device_works(gpu, monkeypatch):

@@ -328,6 +328,37 @@ def test_barriers_without_threads_that_have_exited():
     np.testing.assert_array_equal(out, np.where(np.arange(32) < 20, np.arange(32), 0))
 
 
+def test_a_thread_without_a_device_is_refused():
+    """As by CUDA: what is current is a matter of the thread."""
+    with emulated_gpu() as gpu:
+        gpu.use(0)
+        stream, failed = gpu.stream(), []
+
+        def other():
+            for call in (gpu.stream, lambda: gpu.allocate(8), lambda: gpu.synchronize(stream), gpu.event):
+                with pytest.raises(DriverError, match="INVALID_CONTEXT"):
+                    call()
+                failed.append(call)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert len(failed) == 4
+
+
+@pytest.mark.parametrize("coherent", [False, True])
+def test_copies_of_memory_that_is_not_page_locked(coherent):
+    with emulated_gpu(deferred=True, coherent=coherent) as gpu:
+        gpu.use(0)
+        stream, a, host = gpu.stream(), gpu.allocate(4), np.array([1], np.int32)
+        gpu.copy_in(a, host.ctypes.data, 4, stream)
+        host[:] = 2
+        gpu.copy_out(host.ctypes.data, a, 4, stream)
+        assert host == (2 if coherent else 1)
+        gpu.synchronize(stream)
+        assert host == (2 if coherent else 1)
+
+
 def test_deferred_work_shows_what_does_not_wait():
     with emulated_gpu(deferred=True) as gpu:
         gpu.use(0)

@@ -52,7 +52,8 @@ class EmulatedDriver(Driver):
     checks: what kernels are checked for. strict: a copy to the host of bytes that nothing wrote is an UninitializedRead.
     as_hardware: defects show as they would on a GPU: an access out of bounds is CUDA_ERROR_ILLEGAL_ADDRESS at the next synchronize, and
     the device is lost; races and unwritten memory go unseen. deferred: work of a stream is done no sooner than something waits for it;
-    copies from and to host memory that is not page-locked are done with the host's content at the call, as CUDA does. counters:
+    copies from and to host memory that is not page-locked are done with the host's content at the call, as CUDA does. coherent: these are
+    late, too, as CUDA may do where a GPU reaches all memory of the host (Grace Hopper). counters:
     ptx.Counters over all launches. calls, nbytes: how often each method was called and how many bytes the copies moved (recorded graphs
     count when they run).
     """
@@ -60,9 +61,10 @@ class EmulatedDriver(Driver):
     keeps = False
 
     def __init__(self, count: int = 1, memory: int = 2 << 30, capability: tuple[int, int] = (9, 0), checks: ptx.Checks | None = None,
-                 as_hardware: bool = False, strict: bool = True, deferred: bool = False) -> None:
+                 as_hardware: bool = False, strict: bool = True, deferred: bool = False, coherent: bool = False) -> None:
         self.name, self.capability, self.capacity = "emulated", capability, memory
-        self.checks, self.as_hardware, self.strict, self.deferred = checks or ptx.Checks(), as_hardware, strict, deferred
+        self.checks, self.as_hardware, self.strict = checks or ptx.Checks(), as_hardware, strict
+        self.deferred, self.coherent = deferred, coherent
         self.counters = ptx.Counters()
         self.calls: Counter[str] = Counter()
         self.nbytes: Counter[str] = Counter()
@@ -104,6 +106,7 @@ class EmulatedDriver(Driver):
 
     def _called(self, method: str) -> None:
         self.calls[method] += 1
+        self.ordinal  # noqa: B018 - a call needs a device that is current on its thread
         if self._lost is not None:
             raise DriverError(self._lost.code, self._lost.name, f"{method}: the device was lost earlier")
         for fault in self._faults:
@@ -269,7 +272,7 @@ class EmulatedDriver(Driver):
     # Copies -------------------------------------------------------------------------------------------------------------------------
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
         ordinal, at = self._at(device, nbytes, "copy_in")
-        staged = self.deferred and self._known(stream) is None and not self._pinned(host, nbytes)
+        staged = self.deferred and not self.coherent and self._known(stream) is None and not self._pinned(host, nbytes)
         source = ctypes.create_string_buffer(ctypes.string_at(host, nbytes), nbytes) if staged else None
         def work() -> None:
             self.nbytes["copy_in"] += nbytes
@@ -288,7 +291,7 @@ class EmulatedDriver(Driver):
                                                 f"written, the first at offset {missing[0]}")
             ctypes.memmove(host, self._bases[ordinal] + at, nbytes)
         self._queue("copy_out", stream, work)
-        if self.deferred and self._known(stream) is None and not self._pinned(host, nbytes):
+        if self.deferred and not self.coherent and self._known(stream) is None and not self._pinned(host, nbytes):
             with self._lock:
                 self._finish(stream)
 

@@ -229,6 +229,7 @@ class DeviceArray:
         bits = types.bf16_encode(np.asarray(values)) if wanted is types.bfloat16 else np.asarray(values, wanted.np)
         made = cls.empty(device, bits.shape, wanted)
         device.copy_in(made.address, np.ascontiguousarray(bits))
+        device.synchronize(f"copying to {made!r}")                    # the caller may change the values after this call
         return made
 
     @classmethod
@@ -447,6 +448,8 @@ def _dtype_named(typestr: str, what: str) -> DType:
 def _device_at(address: int, what: str) -> Device:
     """The Device whose memory an address is; the first one for an empty array, or if the driver cannot tell."""
     found = devices_of.devices()
+    if found:
+        found[0].use()                                                # a thread that asks the driver needs a context
     owner = drivers.current().owner(address) if found and address else None
     if not found:
         raise ValueError(f"{what} is in GPU memory, and there is no GPU to use here: {drivers.why_not()}")

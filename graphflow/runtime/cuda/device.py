@@ -213,8 +213,9 @@ class Graph:
 
     def __init__(self, device: Device, handle: int, label: str, keep: list[Any]):
         self.device, self.handle, self.label = device, handle, label
-        self._keep = keep                              # the host memory that its copies read and write
         device.later(self, device.driver.destroy_graph, handle)
+        # The host memory that its copies read and write stays until the last launch is waited for.
+        weakref.finalize(self, _held, device, keep).atexit = False
 
     def __call__(self) -> None:
         device = self.device
@@ -224,6 +225,10 @@ class Graph:
             device.driver.launch_graph(self.handle, device.stream)
         except DriverError as error:
             device.fail(error, f"launching {self.label}")
+
+
+def _held(device: Device, arrays: list[Any]) -> None:
+    device._busy.append(arrays)
 
 
 class Recording:
@@ -270,6 +275,8 @@ class Device:
     def recording(self) -> bool:
         """Whether this thread is recording a graph."""
         return self._recorder == threading.get_ident()
+
+    lost = property(lambda self: bool(self._lost), doc="Whether an error has ended the device's use in this process.")
 
     def use(self) -> None:
         """Makes the device current on this thread.
@@ -351,7 +358,10 @@ class Device:
     def trim(self) -> int:
         """Gives memory that is kept for reuse, on the device and on the host, back to the system; returns the bytes of the device."""
         with self._mapped("returning memory"):
+            self.use()
             self._bury()
+            if not self.recording:                     # who gives page-locked memory back must know that no copy uses it
+                self.synchronize()
             self.host_memory.trim()
             return self.memory.trim()
 
@@ -568,6 +578,7 @@ class Device:
 
         def seconds(marks: Any = marks) -> float:
             with self._mapped("measuring time"):
+                self.use()                             # it may be asked by another thread
                 return self.driver.elapsed(first, second)
 
         yield seconds

@@ -345,19 +345,23 @@ _LOG_BYTES = 16 << 10
 _INIT = {
     34: "the libcuda found is the stub of the CUDA toolkit, which only serves linking; install the NVIDIA driver, or take the stubs folder "
         "out of LD_LIBRARY_PATH",
-    100: "the NVIDIA driver sees no device; `nvidia-smi` should list one. In a container, start it with `--gpus all`",
+    100: "the NVIDIA driver sees no device; `nvidia-smi` should list one. In a container, start it with `--gpus all`; a GPU in MIG mode "
+         "needs an instance (`nvidia-smi mig -lgi`)",
     802: "the system is not ready; on machines with NVSwitch start the nvidia-fabricmanager service",
     803: "the libcuda library and the kernel module are of different versions; restart the machine after the driver's update",
     804: "this libcuda (of a forward compatibility package) does not serve this device; install a newer NVIDIA driver instead",
     999: "the driver does not start; after a suspend or an update, reload the module nvidia_uvm or restart the machine",
 }
 
+# Where it lies though the loader does not look there: under WSL, in containers of Kubernetes, in NixOS.
+_FOLDERS = ("/usr/lib/wsl/lib", "/usr/local/nvidia/lib64", "/run/opengl-driver/lib")
+
 
 def _library_names() -> list[str]:
     named = os.environ.get("GRAPHFLOW_LIBCUDA")
     if named:
         return [named]
-    return ["nvcuda.dll"] if sys.platform == "win32" else ["libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1"]
+    return ["nvcuda.dll"] if sys.platform == "win32" else ["libcuda.so.1", *(f"{folder}/libcuda.so.1" for folder in _FOLDERS)]
 
 
 def _open() -> Any:
@@ -449,14 +453,14 @@ class Libcuda(Driver):
         code = self.api.cuInit(0)
         if code:
             error = self._error(code, "cuInit")
-            raise Unavailable(f"CUDA does not start ({error.name}): {_INIT.get(code, error.text + '; `nvidia-smi` may say more')}.")
+            raise Unavailable(f"CUDA does not start ({error.name}): {_why(code, error.text + '; `nvidia-smi` may say more')}.")
         try:
             faults = [too_old(self.properties(k), k) for k in range(self.count())]
         except DriverError as error:
             raise Unavailable(f"CUDA starts, but its devices cannot be asked what they are ({error}); `nvidia-smi` may say more."
                               ) from error
         if not faults:
-            raise Unavailable(f"CUDA does not start: {_INIT[100]}.")
+            raise Unavailable(f"CUDA does not start: {_why(100)}.")
         if all(faults):
             raise Unavailable(" ".join(faults))
 
@@ -677,6 +681,15 @@ class Libcuda(Driver):
         self._do("cuGraphExecDestroy", graph)
 
 
+def _why(code: int, otherwise: str = "") -> str:
+    """Why CUDA does not start."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if code == 100 and shown is not None:
+        return (f"CUDA_VISIBLE_DEVICES={shown} names no device that is here: numbers from 0 on, or names that begin with GPU- or MIG- as "
+                f"`nvidia-smi -L` shows them; correct or unset it")
+    return _INIT.get(code, otherwise)
+
+
 def _symbol(library: Any, name: str) -> Any:
     """An entry point with its types.  Raises Unavailable if the driver has none of that name."""
     try:
@@ -692,7 +705,7 @@ def _version(library: Any) -> int:
     version = ctypes.c_int()
     code = _symbol(library, "cuDriverGetVersion")(version)
     if code:
-        raise Unavailable(f"CUDA does not start ({NAMES.get(code, code)}): {_INIT.get(code, '`nvidia-smi` may say more')}.")
+        raise Unavailable(f"CUDA does not start ({NAMES.get(code, code)}): {_why(code, '`nvidia-smi` may say more')}.")
     if version.value < OLDEST_DRIVER:
         raise Unavailable(f"The NVIDIA driver serves CUDA {version_text(version.value)}, and kernels need {version_text(OLDEST_DRIVER)} or "
                           f"newer; install a newer driver (version 520 or newer).")
