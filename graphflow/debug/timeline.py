@@ -15,7 +15,7 @@ import numpy as np
 from .. import proto
 from ..runtime import runner
 
-DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
+TASK = "/job:localhost/replica:0/task:0/device:"
 
 
 def label(u: Any) -> str:
@@ -65,7 +65,7 @@ class Recorder:
                 self.events.append({"ops": [what], "inputs": [], "kind": what, "start": began - self.start, "seconds": seconds()})
             else:
                 self._add(what.cluster.ops, label(what), began - self.start, seconds())
-            self.events[-1]["device"] = True
+            self.events[-1]["device"] = plan.compiled.gpus[0]
         plan.watched = None
 
     def _add(self, ops: Any, kind: str, start: float, seconds: float) -> None:
@@ -76,15 +76,15 @@ class Recorder:
                             "seconds": seconds})
 
     def step_stats(self) -> Any:
-        """All of it as a StepStats message, in the order of time."""
+        """All of it as a StepStats message: the devices that did something, each in the order of time."""
         maker = {n: e["ops"][-1] for e in self.events for n in e["ops"]}
-        found = proto.StepStats(dev_stats=[{"device": DEVICE}])
-        if any(e.get("device") for e in self.events):
-            found.dev_stats.add(device=DEVICE.replace("CPU", "GPU"))
+        found = proto.StepStats()
+        names = sorted({e.get("device", "CPU:0") for e in self.events} or {"CPU:0"})
+        devices = {name: found.dev_stats.add(device=TASK + name) for name in names}
         for e in sorted(self.events, key=lambda e: e["start"]):
             at, last = self.epoch + e["start"], e["ops"][-1]
             inputs = list(dict.fromkeys(maker.get(n, n) for n in e["inputs"]))
-            found.dev_stats[bool(e.get("device"))].node_stats.add(
+            devices[e.get("device", "CPU:0")].node_stats.add(
                 node_name=last, all_start_micros=int(at * 1e6), all_start_nanos=int(at * 1e9),
                 timeline_label=f"{last} = {e['kind']}({', '.join(inputs)}): {', '.join(e['ops'])}",
                 **{f"{field}_micros": max(round(e["seconds"] * 1e6), 1) for field in ("op_end_rel", "all_end_rel")},
@@ -132,13 +132,11 @@ class Timeline:
             show_memory: accepted; one arena is planned before the run, see `tf.explain`.
         """
         events: list[dict[str, Any]] = []
+        nodes: list[dict[str, Any]] = []
         for pid, device in enumerate(self._step_stats.dev_stats):
             events.append({"name": "process_name", "ph": "M", "pid": pid, "args": {"name": f"{device.device} Compute"}})
-            nodes = [_slice(n, pid) for n in device.node_stats]
-            events += nodes
-            if show_dataflow:
-                events += _arrows(nodes)
-        return json.dumps({"traceEvents": events}, indent=4)
+            nodes += [_slice(n, pid) for n in device.node_stats]
+        return json.dumps({"traceEvents": events + nodes + (_arrows(nodes) if show_dataflow else [])}, indent=4)
 
 
 def _slice(n: Any, pid: int) -> dict[str, Any]:
@@ -152,7 +150,7 @@ def _slice(n: Any, pid: int) -> dict[str, Any]:
 
 
 def _arrows(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """From the end of what makes a value to the beginning of what reads it."""
+    """From the end of what makes a value to the beginning of what reads it, also on another device."""
     makers = {n["args"]["name"]: n for n in nodes}
     found: list[dict[str, Any]] = []
     for n in nodes:
