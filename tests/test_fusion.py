@@ -47,7 +47,8 @@ def test_a_value_that_is_fetched_and_used_is_computed_once():
     y = tf.exp(x)
     z = tf.tanh(y) + 1.0
     e = plan([y, z], {x: a})
-    assert len(e.kernels) == 1 and e.kernels[0].source.count("exp_f32(") == 1
+    text = e.kernels[0].source  # of a GPU with a second body, for the elements that are left over
+    assert len(e.kernels) == 1 and text.count("exp_f32(") == text.count("tanh_f32(") > 0
     agrees([y, z], {x: a})
 
 

@@ -9,6 +9,7 @@ import pytest
 import graphflow as tf
 from graphflow.flags import flags
 from graphflow.ops import sparse_rows
+from graphflow.testing import emulated_gpu
 from graphflow.train.optimizers import LazyAdamOptimizer
 
 T = tf.train
@@ -65,8 +66,11 @@ def _table(rows, optimizer, width=64):
     return table, ids, optimizer.minimize(loss)
 
 
-@pytest.mark.parametrize("make", [lambda: T.GradientDescentOptimizer(.1), lambda: T.AdagradOptimizer(.1), lambda: LazyAdamOptimizer(.1)],
-                         ids=["sgd", "adagrad", "lazy_adam"])
+ROWS_ALONE = [lambda: T.GradientDescentOptimizer(.1), lambda: T.AdagradOptimizer(.1), lambda: LazyAdamOptimizer(.1)]
+
+
+@pytest.mark.cpu_only(reason="of a GPU the next test counts instructions")
+@pytest.mark.parametrize("make", ROWS_ALONE, ids=["sgd", "adagrad", "lazy_adam"])
 def test_time_and_memory_follow_the_rows_that_are_touched(make):
     table, ids, train = _table(400_000, make())
     with tf.Session() as sess:
@@ -80,6 +84,21 @@ def test_time_and_memory_follow_the_rows_that_are_touched(make):
             took.append(time.perf_counter() - start)
     assert min(took) < 0.002  # one pass over the table takes 8 ms and more
     assert tf.explain(train).memory["temporaries"] < 1_000_000
+
+
+@pytest.mark.parametrize("make", ROWS_ALONE, ids=["sgd", "adagrad", "lazy_adam"])
+def test_work_of_a_gpu_follows_the_rows_that_are_touched(make):
+    """But for one number a row, by which rows that come twice are found."""
+    work = []
+    for count in (200, 5200):
+        with emulated_gpu() as gpu, tf.Graph().as_default(), tf.Session() as sess:
+            _, ids, train = _table(count, make())
+            sess.run(tf.global_variables_initializer())
+            before = gpu.counters.thread_instructions
+            sess.run(train, {ids: np.arange(32, dtype=np.int32) * 5})
+            work.append(gpu.counters.thread_instructions - before)
+            assert tf.explain(train, {ids: [1]}).memory["temporaries"] < 64 * count
+    assert work[0] > 32 * 64 and work[1] - work[0] < 8 * 5000  # 64 numbers a row
 
 
 def test_adam_moves_all_rows_and_lazy_adam_only_those_touched():
