@@ -11,6 +11,8 @@ import graphflow as tf
 from graphflow.flags import flags
 from graphflow.runtime import early
 
+pytestmark = pytest.mark.cpu_only(reason="on a GPU the first run is compiled, too")
+
 
 @pytest.fixture(autouse=True)
 def early_runs(monkeypatch):
