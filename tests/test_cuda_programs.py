@@ -726,6 +726,28 @@ def test_devices_are_told():
     assert start["pid"] == 1 and arrival["pid"] == 0 and start["id"] == arrival["id"]
 
 
+def test_a_step_that_takes_too_long_is_stopped_before_it_changes_a_variable(gpu):
+    """Though all of it is one segment."""
+    v, x = tf.get_variable("v", initializer=1.0), tf.placeholder(tf.float32, [8, 8])
+    y = x
+    for _ in range(60):
+        y = tf.matmul(y, x)
+    step, feed = [tf.reduce_sum(y), v.assign_add(1.0)], {x: np.zeros((8, 8))}
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        sess.run(step, feed)
+        launches = gpu.counters.launches
+        sess.run(step, feed)
+        whole, launches = gpu.counters.launches - launches, gpu.counters.launches
+        for _ in range(2):
+            with pytest.raises(tf.errors.DeadlineExceededError, match="no variable has changed"):
+                sess.run(step, feed, options=tf.RunOptions(timeout_in_ms=1))
+        assert gpu.counters.launches - launches < 2 * whole and sess.run(v) == 3.0
+        graphs = gpu.calls["launch_graph"]
+        sess.run(step, feed, options=tf.RunOptions(timeout_in_ms=1_000_000))
+        assert sess.run(v) == 4.0 and gpu.calls["launch_graph"] > graphs
+
+
 def test_times_are_those_of_the_device_that_worked():
     x, run = tf.placeholder(tf.float32, [64, 4]), tf.RunMetadata()
     with emulated_gpu(2), tf.Session() as sess:

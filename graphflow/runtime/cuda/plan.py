@@ -521,7 +521,7 @@ class DevicePlan(Plan):
         return self._alternate(native, pc, end)
 
     def _alternate(self, native: Callable[[int], int], pc: int, end: float | None) -> int:
-        """Instructions of the host and segments in turn.  After `end` it stops between two, unless variables have changed."""
+        """Instructions of the host and segments in turn.  After `end` it stops between two, or in one, unless variables have changed."""
         state, segments = self.state, self.segments
         while True:
             pc = native(pc)
@@ -530,12 +530,11 @@ class DevicePlan(Plan):
             segment = segments.get(pc) if state[runner.REASON] == runner.AT_HOST else None
             if segment is None:
                 return pc
-            if end is not None and time.monotonic() > end and not state[runner.COMMITTED]:
+            if not segment.run(None if state[runner.COMMITTED] else end):
                 state[runner.REASON] = runner.INTERRUPTED
                 return pc
             if segment.commits:
                 state[runner.COMMITTED] = 1
-            segment.run()
             if self.failed_at(pc, segment):
                 return pc
             pc += 1

@@ -174,7 +174,7 @@ class Rows(flow.Rows):
 
         where = {a: lambda: plan.at(source), b: lambda: to}
         segment.steps.append(Step("copy", alone, spans, launch if plan.narrow(launch) else None,
-                                  lambda: [where[x]() for x in launch.buffers], plan.guards))
+                                  lambda: [where[x]() for x in launch.buffers], plan.guards, changes=True))
 
     def jump(self, op: int, flag: int = 0) -> list[Any]:
         self.flush()

@@ -24,6 +24,7 @@ class Step:
 
     spans: the memory it reads and writes; None: nothing may change its place.
     launch, where, guarded: of a launch that may become part of one for many: its buffers' addresses, whether a failed check stops it.
+    changes: whether it changes a variable.
     """
 
     what: Any
@@ -33,6 +34,7 @@ class Step:
     where: Callable[[], list[int]] | None = None
     guarded: bool = False
     blocks: int = 0
+    changes: bool = False
 
     @property
     def kind(self) -> str | None:
