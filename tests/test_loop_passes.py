@@ -111,11 +111,11 @@ def up(i):
     return op.Add(i, integer(1))
 
 
-def smaller(program, data, exact=False):
+def smaller(program, data, exact=False, run=control.control):
     """The program after the pass, which gives the same values; and what was done."""
     want = evaluate.evaluate(program, data.values)
     with recording() as changes:
-        after = control.control(program)
+        after = run(program)
     pipeline.verify(after, "control")
     for part in parts(after):
         pipeline.verify(part, "control")
@@ -627,3 +627,51 @@ def test_training_steps_of_cells(make, lengths):
                 flags.optimize = old
     for a, b in zip(*found):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- loops that two devices share
+
+
+def apart(program, data):
+    """The loop, and the slots that its condition asks for, after the pass; none of these is read by anything but what decides."""
+    after, names = smaller(program, data, run=pipeline.apart)
+    new = only(after)
+    ask, work = new.attrs["cond"], new.attrs["body"]
+    of = {slot: t for kind, slot, t in work.inputs if kind == "variable"}
+    asked = {slot for kind, slot, t in ask.inputs if kind == "variable" and any(t in o.inputs for o in ask.ops())}
+    return new, names, {of[s]: dict(work.writes)[s] for s in asked if s in of}
+
+
+def test_what_decides_is_counted_for_itself(graph, data):
+    x, n = data(B), data(dtype=types.int32, value=4)
+    outs = loop(graph, below(n), lambda i, a, take: [up(i), op.Add(op.Mul(a, take(x)), op.Cast(i, DstT=types.float32))], [integer(0), x])
+    new, names, asked = apart(data.program(*outs), data)
+    assert "what decides is computed twice" in names and len(new.outputs) == 3
+    (counter, following), = asked.items()
+    assert [o for o in new.attrs["body"].ops() if counter in o.inputs] == [following.op]
+
+
+def test_all_that_decides_is_counted_for_itself(graph, data):
+    """Two numbers, one made of the other, and an array that one of them indexes."""
+    x = data(B)
+    outs = loop(graph, lambda i, j, a, take: op.LogicalAnd(op.Less(i, integer(40)), op.Less(j, integer(9))),
+                lambda i, j, a, take: [op.Add(i, j), up(j), op.Mul(a, op.Cast(op.Add(i, j), DstT=types.float32))],
+                [integer(1), integer(2), x])
+    new, names, asked = apart(data.program(*outs), data)
+    assert names and len(new.outputs) == 5 and len(asked) == 2
+    body = new.attrs["body"]
+    assert {o for o in body.ops() if not set(asked).isdisjoint(o.inputs)} <= {t.op for t in asked.values()}
+
+
+@pytest.mark.parametrize("case", ["known", "alone", "large"])
+def test_loops_that_have_nothing_to_keep_apart(graph, data, case):
+    x, n = data(100), data(dtype=types.int32, value=4)
+    if case == "known":  # how often it goes round is known: nobody asks
+        outs = loop(graph, below(T), lambda i, a, take: [up(i), op.Mul(a, op.Cast(i, DstT=types.float32))], [integer(0), x], trip=T)
+    elif case == "alone":
+        outs = loop(graph, below(n), lambda i, a, take: [up(i), op.Sin(a)], [integer(0), x])
+    else:  # the loop goes on as long as a fold of much data says so
+        outs = loop(graph, lambda i, a, take: op.Less(op.Sum(op.Square(a), axis=(0,), keepdims=False), dense(900.0)),
+                    lambda i, a, take: [up(i), op.Mul(a, dense(1.1))], [integer(0), x])
+    after, names = smaller(data.program(*outs), data, run=pipeline.apart)
+    assert not names and len(only(after).outputs) == 2

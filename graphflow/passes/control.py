@@ -31,18 +31,22 @@ def control(program: Program) -> Program:
     for _ in range(ROUNDS):
         if not any(o.opdef in (forms.loop_op, forms.branch_op) for o in program.ops()):
             return program
-        after = _Round(program).run()
+        after = Round(program, _loop, _branch).run()
         if after is program:
             return program
         program = after
     return program
 
 
-class _Round:
-    """One walk over a program, inputs first."""
+Closed = tuple[Operation, dict[int, Tensor]]
+Change = Callable[[Operation, list[int], bool], Closed | None]
 
-    def __init__(self, program: Program):
-        self.program = program
+
+class Round:
+    """One walk over a program, inputs first.  loop, branch: what becomes of one, None for no change."""
+
+    def __init__(self, program: Program, loop: Change, branch: Change):
+        self.program, self.loop, self.branch = program, loop, branch
         self.read = {t for o in program.ops() for t in o.inputs}.union(program.roots())
         self.new: dict[Tensor, Tensor] = {}
         self.ops: dict[Operation, Operation] = {}
@@ -55,9 +59,9 @@ class _Round:
             needed = [j for j, t in enumerate(o.outputs) if t in self.read]
             found = None
             if o.opdef is forms.loop_op:
-                found = _loop(copy, needed, effect)
+                found = self.loop(copy, needed, effect)
             elif o.opdef is forms.branch_op:
-                found = _branch(copy, needed, effect)
+                found = self.branch(copy, needed, effect)
             if found is not None:
                 kept, outputs = found
                 self.ops[o] = kept
@@ -69,8 +73,6 @@ class _Round:
             return self.program
         return self.program.with_roots(lambda t: self.new.get(t, t), lambda o: self.ops.get(o, o))
 
-
-Closed = tuple[Operation, dict[int, Tensor]]
 
 
 # ---------------------------------------------------------------- branches

@@ -20,8 +20,9 @@ from ..ops import opdef
 from . import algebra as _algebra
 from . import rewrite as rules
 from . import stability as _stability
+from .apart import twice
 from .attention import attention
-from .control import control
+from .control import control, Round
 from .cse import cse
 from .decompose import decompose
 from .fold import bypass, fold, folded, shapes
@@ -70,6 +71,11 @@ def smaller(program: Program) -> Program:
     """Branches and loops without what leaves them, and tidied up."""
     after = control(program)
     return program if after is program else _inside(after, lambda p: run(p, passes=TIDY))
+
+
+def apart(program: Program) -> Program:
+    """Loops in which what the host asks is not read by kernels of a device."""
+    return Round(_inside(program, apart), twice, lambda *_: None).run()
 
 
 def _inside(program: Program, change: Callable[[Program], Program]) -> Program:

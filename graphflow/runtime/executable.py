@@ -79,8 +79,8 @@ class Gpus:
 
 
 def passes_of_gpus() -> tuple[pipeline.Pass, ...]:
-    """All but those that make what only generators for the CPU compute."""
-    return tuple(p for p in pipeline.current() if p.name != "attention")
+    """All but those that make what only generators for the CPU compute, and one for loops that both sides share."""
+    return (*[p for p in pipeline.current() if p.name != "attention"], pipeline.Pass("apart", pipeline.apart))
 
 
 class _Made:

@@ -50,7 +50,7 @@ def where(t: Tensor) -> Any:
 
 
 class Loop(NamedTuple):
-    """goes_on: the boolean that decides.  params: what each loop variable is called in condition and body.  news: what it becomes.
+    """goes_on: what decides.  params: what each loop variable is called before it, in condition, in body.  news: the next values.
 
     regions: those of the loop, in a user's graph.
     """
@@ -166,7 +166,8 @@ def view_of_program(program: Any) -> View:
         view.link((params[1].get(s), params[0].get(s)) for s in slots)
         if op.attrs["trip"] is None or op.attrs["checked"]:  # of others the host knows how often they go on before they begin
             view.asked(ask.outputs[0])
-            view.loops.append(Loop(ask.outputs[0], [[p[s] for p in params if s in p] for s in slots], news))
+            begun = [[t] if t.op.opdef is control.start else [] for t in op.inputs]
+            view.loops.append(Loop(ask.outputs[0], [[*first, *[p[s] for p in params if s in p]] for first, s in zip(begun, slots)], news))
 
     visit(program)
     return view
