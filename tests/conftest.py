@@ -29,9 +29,20 @@ for switch in ("DEBUG", "CHECK", "DOT", "OPTIMIZE", "INTERPRET"):  # the tests s
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--gpu", choices=("no", "emulated", "real"), default="no",
                      help="what sessions find: no GPU, one that the PTX emulator plays, or those of this machine")
+    parser.addoption("--gpu-order", help="in which warps and blocks of emulated GPUs run: forward, reverse, or a number")
+    parser.addoption("--gpu-errors", type=int, help="a number that draws errors of an emulated GPU's approximate functions")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.gpu_errors is not None:
+        from graphflow.testing.emulator import imprecise
+
+        imprecise.set_seed(config.option.gpu_errors)
+    if config.option.gpu_order is not None:
+        from graphflow.testing.emulator import order
+
+        given = config.option.gpu_order
+        order.set_default(int(given) if given.isdigit() else given)
     config.stash[ERRORS] = os.dup(2)  # pytest captures stderr while tests run
     if config.option.gpu != "real":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

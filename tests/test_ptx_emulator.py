@@ -236,6 +236,17 @@ def test_float_atomics_add_in_order():
         assert total[0] == expected
 
 
+def test_float_atomics_flush_subnormals_in_global_memory_only():
+    tiny, add = np.full(1, 1e-40, np.float32), "mov.b32 %r1, 0f000116C2; red.SPACE.add.f32 [WHERE], %r1;"  # 1e-40
+    ptx.run(kernel(add.replace("SPACE", "global").replace("WHERE", "%a"), "a"), 1, 32, [ptx.InOut(tiny)])
+    assert tiny[0] == 0
+    shared = ".shared .align 4 .b8 cell[4]; mov.b32 %r2, 0; st.shared.b32 [cell], %r2; bar.sync 0;" + add.replace("SPACE", "shared")
+    found = np.empty(1, np.float32)
+    ptx.run(kernel(shared.replace("WHERE", "cell") + "bar.sync 0; ld.shared.b32 %r3, [cell]; st.global.b32 [%a], %r3;", "a"), 1, 32,
+            [ptx.Out(found)])
+    assert 3.1e-39 < found[0] < 3.3e-39
+
+
 def test_atomics_of_small_floats():
     """64 lanes add 1 and 2 to the halves of one word."""
     for kind, bits, ones in (("f16", 16, "15360"), ("f16x2", 32, "1073757184"), ("bf16", 16, "16256"), ("bf16x2", 32, "1073758080")):

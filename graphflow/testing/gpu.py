@@ -22,6 +22,7 @@ from graphflow import locks
 from graphflow.runtime.cuda.driver import CODES, Driver, DriverError, Properties
 from graphflow.testing import ptx
 from graphflow.testing.emulator.launch import place
+from graphflow.testing.emulator.order import checked
 from graphflow.testing.emulator.parse import Module, parse
 
 _LETTERS = {"p": "Q", "i": "i", "l": "q", "f": "f", "d": "d"}
@@ -55,16 +56,18 @@ class EmulatedDriver(Driver):
     copies from and to host memory that is not page-locked are done with the host's content at the call, as CUDA does. coherent: these are
     late, too, as CUDA may do where a GPU reaches all memory of the host (Grace Hopper). counters:
     ptx.Counters over all launches. calls, nbytes: how often each method was called and how many bytes the copies moved (recorded graphs
-    count when they run).
+    count when they run). order: in which warps and blocks run, see `ptx.in_order`.
     """
 
     keeps = False
 
     def __init__(self, count: int = 1, memory: int = 2 << 30, capability: tuple[int, int] = (9, 0), checks: ptx.Checks | None = None,
-                 as_hardware: bool = False, strict: bool = True, deferred: bool = False, coherent: bool = False) -> None:
+                 as_hardware: bool = False, strict: bool = True, deferred: bool = False, coherent: bool = False,
+                 order: int | str | None = None) -> None:
         self.name, self.capability, self.capacity = "emulated", capability, memory
         self.checks, self.as_hardware, self.strict = checks or ptx.Checks(), as_hardware, strict
         self.deferred, self.coherent = deferred, coherent
+        self.order = checked(order)
         self.counters = ptx.Counters()
         self.calls: Counter[str] = Counter()
         self.nbytes: Counter[str] = Counter()
@@ -375,7 +378,7 @@ class EmulatedDriver(Driver):
         f = prepared.function
         try:
             made = ptx.Launch(f.program, self._devices[f.device], grid, block, prepared.arguments, shared_bytes, self._wanted(),
-                              self.counters, f.symbols, prepared.extents)
+                              self.counters, f.symbols, prepared.extents, self.order)
         except ptx.LaunchFault as error:
             raise (_as_hardware(error) if self.as_hardware else error) from None
         def work() -> None:

@@ -30,15 +30,17 @@ from .emulator.errors import (
     Unsupported,
 )
 from .emulator.frame import NOTHING, Checks
+from .emulator.imprecise import imprecise
 from .emulator.launch import Launch, pack
 from .emulator.log import Counters
 from .emulator.memory import EMPTY, WRITTEN, Memory
+from .emulator.order import in_order
 from .emulator.parse import parse
 from .emulator.program import Program, program
 
 __all__ = ["EMPTY", "NOTHING", "WRITTEN", "BarrierFault", "Checks", "Counters", "EmulationError", "GlobalRace", "InOut", "InactiveLane",
            "Launch", "LaunchFault", "Memory", "Misaligned", "Out", "OutOfBounds", "Program", "SharedRace", "StepLimit", "SyntaxFault",
-           "UninitializedRead", "Unsupported", "launch", "pack", "parse", "program", "run"]
+           "UninitializedRead", "Unsupported", "imprecise", "in_order", "launch", "pack", "parse", "program", "run"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class InOut:
 
 
 def launch(kernel: Program | str, memory: Memory, grid: Sequence[int] | int, block: Sequence[int] | int, arguments: Sequence | bytes,
-           shared_bytes: int = 0, checks: Checks = Checks(), counters: Counters | None = None) -> Counters:
+           shared_bytes: int = 0, checks: Checks = Checks(), counters: Counters | None = None, order: int | str | None = None) -> Counters:
     """Runs a kernel (or the only one of a PTX text) on memory that stays. Addresses are plain ints; returns the counters, added to."""
     kernel = program(kernel) if isinstance(kernel, str) else kernel
-    return Launch(kernel, memory, grid, block, arguments, shared_bytes, checks, counters).run()
+    return Launch(kernel, memory, grid, block, arguments, shared_bytes, checks, counters, order=order).run()
 
 
 def run(text: str, grid: Sequence[int] | int, block: Sequence[int] | int, arguments: Sequence, shared_bytes: int = 0,
-        checks: Checks = Checks(), name: str | None = None) -> Counters:
+        checks: Checks = Checks(), name: str | None = None, order: int | str | None = None) -> Counters:
     """Runs one kernel on arrays of the host, each in its own allocation. An argument is an array (copied in), Out, InOut, or a number
     (ints fit any integer parameter, floats the float one of its size). Returns the launch's counters."""
     kernel = program(text, name)
@@ -74,7 +76,7 @@ def run(text: str, grid: Sequence[int] | int, block: Sequence[int] | int, argume
             return memory.allocate(max(value.nbytes, 1))
         return memory.store(value) if isinstance(value, np.ndarray) and value.ndim else value
     values = [argument(a, v) for a, v in zip(arguments, arrays, strict=True)]
-    counters = launch(kernel, memory, grid, block, values, shared_bytes, checks)
+    counters = launch(kernel, memory, grid, block, values, shared_bytes, checks, order=order)
     for a, address in zip(arguments, values, strict=True):
         if isinstance(a, Out | InOut):
             missing = memory.never_written(address, a.array.nbytes)

@@ -66,13 +66,13 @@ def function(bound, arity=1):
     return wrap
 
 
-@function(3.0)
+@function(3.5)
 def exp(x):
     """e^x = 2^n 2^f."""
     return _exp(x)
 
 
-@function(3.0)
+@function(3.5)
 def exp_below(x):
     """e^x for x <= 0; see vecmath."""
     f, s = _reduced(_bounded(x, -104.0, None))
@@ -80,14 +80,14 @@ def exp_below(x):
     return _ex2(f) * power * 2.0 ** -32
 
 
-@function(6.0)
+@function(8.0)
 def sigmoid(x):
     """1/(1 + e^-x), from e^-|x| on both sides."""
     e = exp_below(-fabs(x))
     return where(x < 0.0, e, 1.0) * _rcp(e + 1.0)
 
 
-@function(4.0)
+@function(6.0)
 def softplus(x):
     """log(1 + e^x) = max(x, 0) + log1p(e^-|x|); log1p by the atanh series, s <= 1/3."""
     e = exp_below(-fabs(x))
@@ -114,7 +114,7 @@ def erf(x):
     return where(a < 1.0, near, copysign(far, x))
 
 
-@function(8.0)
+@function(10.0)
 def erfc(x):
     """erfc(|x|) as in vecmath: exp(-a^2) g(u)/(1 + 2a), u = (a - 2)/(a + 2), and 2 minus it for x < 0."""
     a = _bounded(fabs(x), None, 10.2)

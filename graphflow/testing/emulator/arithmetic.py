@@ -15,6 +15,7 @@ from . import integers as I
 from . import rounding as F
 from .convert import conversion
 from .errors import Unsupported
+from .imprecise import approximate
 from .parse import Instruction
 from .values import DTYPES
 
@@ -90,6 +91,8 @@ def _float(ins: Instruction, make: Callable[[str], tuple[Callable, bool]], arity
     if base not in FLOATS:
         raise refuse(ins, "unknown type")
     f, ufunc = make(FLOATS[base])
+    if mods & {"approx", "full"}:
+        f, ufunc = approximate(ins.op, f), False
     f, ufunc = _finish(f, mods, FLOATS[base], ufunc)
     if kind in PACKED:
         f, ufunc = packed(f, kind), False

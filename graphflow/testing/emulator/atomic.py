@@ -51,6 +51,7 @@ def atomic(program: Program, ins: Instruction) -> Callable[[list, np.ndarray | N
     sources = [program.value(o, d) for o in operands]
     address = program.address(where)
     program.touch(space, d.itemsize, d.itemsize)
+    flushed = op == "add" and ins.type == "f32"  # in global memory, whatever the compiler's flags are
     f = _SMALL.get(ins.type) or {"exch": lambda a, b: b, "inc": _increment, "dec": _decrement, **_TWO}.get(op)
     if d.kind == "f" and op in ("min", "max"):
         raise refuse(ins)
@@ -61,7 +62,11 @@ def atomic(program: Program, ins: Instruction) -> Callable[[list, np.ndarray | N
             memory, at = place.region.view(d), place.offsets // d.itemsize
             given = [np.broadcast_to(R[s], frame.lanes) if place.lanes is None else np.broadcast_to(R[s], frame.lanes)[place.lanes]
                      for s in sources]
+            if flushed and place.space == "global":
+                memory[at], given = F.flush(memory[at]), [F.flush(given[0])]
             old = swap(memory, at, *given) if op == "cas" else in_turn(memory, at, given[0], f, target is not None)
+            if flushed and place.space == "global":
+                memory[at] = F.flush(memory[at])
             if target is not None:
                 if place.lanes is None:
                     R[target][...] = old

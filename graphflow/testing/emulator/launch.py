@@ -12,6 +12,7 @@ from .errors import LaunchFault
 from .frame import WARP, Checks, Frame, geometry
 from .log import Counters, GlobalLog
 from .memory import Memory
+from .order import LANES, Order, Ordered, checked, wanted
 from .parse import Module
 from .program import Program
 from .walk import Walk
@@ -21,13 +22,15 @@ _BATCH = 1 << 13               # lanes of a batch, unless one block has more
 
 class Launch:
     """One kernel over a grid. arguments: bytes in the layout of the parameters, or one value a parameter. extents: (address, bytes) of
-    all memory that the kernel may touch, where the caller knows better than allocations tell."""
+    all memory that the kernel may touch, where the caller knows better than allocations tell. order: see `order.Order`; None: all lanes
+    together."""
 
     def __init__(self, program: Program, memory: Memory, grid: Sequence[int] | int, block: Sequence[int] | int, arguments: bytes | Sequence,
                  shared_bytes: int = 0, checks: Checks = Checks(), counters: Counters | None = None,
-                 symbols: dict[str, int] | None = None, extents: Sequence[tuple[int, int]] | None = None) -> None:
+                 symbols: dict[str, int] | None = None, extents: Sequence[tuple[int, int]] | None = None,
+                 order: int | str | None = None) -> None:
         self.program, self.memory, self.checks = program, memory, checks
-        self.grid, self.block = _three(grid), _three(block)
+        self.grid, self.block, self.order = _three(grid), _three(block), checked(order)
         self.shared_bytes, self.counters = shared_bytes, counters if counters is not None else Counters()
         self.symbols = symbols if symbols is not None else symbols_of(program, memory)
         self.extents = None if extents is None else self._merged(extents)
@@ -78,13 +81,18 @@ class Launch:
     def run(self) -> Counters:
         total = int(np.prod(self.grid))
         a_block = -(-int(np.prod(self.block)) // WARP) * WARP
-        batch = max(1, min(total, _BATCH // a_block))
+        how = wanted(self.order)
+        order = None if how is None else Order(how, self.counters.launches)
+        if order is not None:
+            self.program = self.program.fine
+        batch = max(1, min(total, _BATCH // a_block if order is None else max(LANES // a_block, 2)))
         races = GlobalLog() if self.checks.global_races and total * a_block > 1 else None
         frame = None
-        for first in range(0, total, batch):
+        starts = list(range(0, total, batch))
+        for first in starts if order is None else order.batches(starts):
             frame = Frame(self, geometry(self.block, min(batch, total - first)), first)
             frame.bind()
-            Walk(frame).run()
+            (Walk(frame) if order is None else Ordered(frame, order)).run()
             frame.finish()
             if races is not None:
                 races.take(frame)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ SPECIAL = {f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for 
 _ENDS = {"bra", "brx", "ret", "exit", "bar", "barrier", "trap"}
 _CARRY = {"addc", "subc", "madc"}
 _FENCES = {"membar", "fence"}
+_ACCESSES = {"ld", "ldu", "st", "atom", "red", "cp"} | _FENCES
 _NOTHING = {"nanosleep", "pmevent", "prefetch", "prefetchu", "discard", "applypriority"}
 
 
@@ -57,11 +58,12 @@ class Block(NamedTuple):
 
 
 class Program:
-    """One kernel, ready to launch. params: its parameters with offsets in the block of arguments."""
+    """One kernel, ready to launch. params: its parameters with offsets in the block of arguments. apart: every access to memory begins a
+    block of instructions, so that others may run before it."""
 
-    def __init__(self, module: Module, name: str) -> None:
+    def __init__(self, module: Module, name: str, apart: bool = False) -> None:
         self.module, self.function = module, inlined(module, name)
-        self.name = name
+        self.name, self.apart = name, apart
         carries = any(ins.op in _CARRY or "cc" in ins.mods for ins in self.function.instructions)
         self.slots = Slots(self.function.registers | ({"%cc": "?"} if carries else {}))
         self.spaces: dict[str, tuple[str, int]] = {}          # variable -> (space, offset)
@@ -71,6 +73,11 @@ class Program:
         code = self.function.instructions
         self.may_spin = any({"cas", "exch", "volatile", "relaxed", "acquire"} & set(i.mods) for i in code if i.op in ("ld", "atom"))
         self.blocks = self._compile()
+
+    @cached_property
+    def fine(self) -> Program:
+        """The same kernel, with its accesses apart."""
+        return self if self.apart else Program(self.module, self.name, apart=True)
 
     # Layout -------------------------------------------------------------------------------------------------------------------------
     def _parameters(self) -> tuple[list[tuple[Variable, int]], int]:
@@ -146,7 +153,7 @@ class Program:
         f = self.function
         code = f.instructions
         heads = {0, *f.labels.values(), *(i + 1 for i, ins in enumerate(code) if self._ends(ins)),
-                 *(i for i, ins in enumerate(code) if warp.is_warp_instruction(ins))}
+                 *(i for i, ins in enumerate(code) if warp.is_warp_instruction(ins) or self.apart and self._accesses(ins))}
         starts = sorted(h for h in heads if h < len(code))
         number = {s: n for n, s in enumerate(starts)}
         self.block_of_label = {label: number.get(i, len(starts)) for label, i in f.labels.items()}
@@ -176,6 +183,11 @@ class Program:
     @staticmethod
     def _ends(ins: Instruction) -> bool:
         return ins.op in _ENDS and not (ins.op in ("bar", "barrier") and "warp" in ins.mods)
+
+    @staticmethod
+    def _accesses(ins: Instruction) -> bool:
+        """Whether other threads may see it, or be seen by it."""
+        return ins.op in _ACCESSES and not {"param", "const", "local"} & set(ins.mods)
 
     def _end(self, ins: Instruction, following: int) -> End:
         guard = (self.slots.source(ins.guard[0], PRED), ins.guard[1]) if ins.guard else (None, False)
