@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CHECKS = 64  # numbers of checks that one launch may have
 LOOKED = 16  # pieces of work after which the host looks at the clock, where time is limited
 FORMS = 16  # sets of addresses of feeds and results on the device for which a segment is kept
+Work = list[tuple[Unit | str, Callable[[], None]]]
 
 
 class _Form:
@@ -30,7 +31,7 @@ class _Form:
     changes: the first of `work` that changes a variable.
     """
 
-    def __init__(self, work: list[tuple[Unit | str, Callable[[], None]]], tables: list[int], changes: int):
+    def __init__(self, work: Work, tables: list[int], changes: int):
         self.work, self.runs, self.tables, self.recorded, self.changes = work, 0, tables, True, changes
         self.graph: Callable[[], None] | None = None
 
@@ -135,7 +136,7 @@ class Segment:
             self.plan.give_back(self.forms.pop(next(iter(self.forms))).tables)
         groups = {g[-1]: g for g in together.groups(self.steps)}
         moved = {i for g in groups.values() for i in g[:-1]}
-        made: list[tuple[Unit | str, Callable[[], None]]] = []
+        made: Work = []
         changes: int | None = None
         tables: list[int] = []
         for i, s in enumerate(self.steps):
@@ -148,7 +149,7 @@ class Segment:
         form = self.forms[self.plan.form] = _Form(made, tables, len(made) if changes is None else changes)
         return form
 
-    def _timed(self, work: list[tuple[Unit | str, Callable[[], None]]], watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
+    def _timed(self, work: Work, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
         for what, act in work:
             with self.device.timed() as seconds:
                 began = time.perf_counter()
