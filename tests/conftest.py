@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
         given = config.option.gpu_order
         order.set_default(int(given) if given.isdigit() else given)
     config.stash[ERRORS] = os.dup(2)  # pytest captures stderr while tests run
+    os.environ["GRAPHFLOW_TEST_GPU"] = config.option.gpu  # see on_gpu.py
     if config.option.gpu != "real":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if config.option.gpu == "emulated":

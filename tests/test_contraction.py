@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 from scipy import signal
 
 import graphflow as tf
@@ -19,7 +20,7 @@ RNG = np.random.default_rng(7)
 
 @pytest.fixture(autouse=True)
 def fresh_graph():
-    with tf.Graph().as_default(), flags.override(interpret=1):
+    with tf.Graph().as_default(), flags.override(interpret=QUICK):
         yield
 
 

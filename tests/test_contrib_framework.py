@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -17,7 +18,7 @@ def _graph():
 
 
 def run(fetches, feeds=None):
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         return sess.run(fetches, feeds)
 
@@ -158,7 +159,7 @@ def test_values_from_arrays():
     a, b, _, d = make()
     op, feeds = framework.assign_from_values({"A/a": np.array([[5.0], [6.0]]), "b": np.array([7.0])})
     then = framework.assign_from_values_fn({"A/B/b": np.arange(3.0)})
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         sess.run(op, feeds)
         then(sess)
@@ -173,7 +174,7 @@ def test_values_from_arrays():
 
 def test_values_from_checkpoints(tmp_path):
     a, b, _, d = make()
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         a.load([3.0, 4.0], sess)
         path = tf.train.Saver([a, b]).save(sess, str(tmp_path / "model"))
@@ -187,7 +188,7 @@ def test_values_from_checkpoints(tmp_path):
         some = framework.assign_from_checkpoint_fn(path, [w, y], ignore_missing_vars=True)
         reshaped = framework.assign_from_checkpoint_fn(path, {"A/a": y}, reshape_variables=True)
         assert framework.assign_from_checkpoint_fn(path, [x], ignore_missing_vars=True) is None
-        with flags.override(interpret=1), tf.Session() as sess:
+        with flags.override(interpret=QUICK), tf.Session() as sess:
             sess.run(tf.global_variables_initializer())
             sess.run(op, feeds)
             some(sess)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -21,7 +22,7 @@ def _graph():
 
 def run(fetches, feeds=None):
     """The interpreted values, after the initializers."""
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         return sess.run(fetches, feeds)
 
@@ -181,7 +182,7 @@ def test_batch_norm_training_and_inference(x, unbiased, options):
     n = x.size // 4
     moved = [0.1 * mean, 0.9 + 0.1 * var * (n / (n - 1) if unbiased else 1)]
     moving = [[v for v in tf.global_variables() if v.op.name.startswith(f"bn{i}/moving")] for i in (0, 1)]
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         got = sess.run([outputs, updates], {training: True})[0]
         first = sess.run(moving)
@@ -204,7 +205,7 @@ def test_batch_norm_zero_debias(placeholder):
     assert [n for n in names() if "moving_mean" in n] == ["bn/moving_mean", "bn/bn/moving_mean/biased", "bn/bn/moving_mean/local_step"]
     mean = next(v for v in tf.global_variables() if v.op.name == "bn/moving_mean")
     batches = [np.array([[1.0, 2], [3, 6]]), np.array([[0.0, 0], [2, 2]])]
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         for batch in batches:
             if placeholder:

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.contrib.learn.datasets import base, mnist
@@ -110,7 +111,7 @@ def test_mnist_model():
                                                               for v in ("weights", "biases")]
         error, right = model.loss(logits, y), model.evaluation(logits, y)
         assert right.dtype is tf.int32 and logits.shape.as_list() == [None, 10]
-        with tf.Session() as sess, flags.override(interpret=1):
+        with tf.Session() as sess, flags.override(interpret=QUICK):
             sess.run(tf.global_variables_initializer())
             images, digits = np.random.RandomState(0).rand(30, 784), np.arange(30) % 10
             scores, loss, count = sess.run([logits, error, right], {x: images, y: digits})

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -14,7 +15,7 @@ opt = tf.contrib.opt
 
 @pytest.fixture(autouse=True)
 def _graph():
-    with tf.Graph().as_default(), flags.override(interpret=1):
+    with tf.Graph().as_default(), flags.override(interpret=QUICK):
         yield
 
 

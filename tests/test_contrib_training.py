@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.contrib.training import HParams, parse_values
@@ -16,7 +17,7 @@ R = np.random.RandomState(0)
 
 @pytest.fixture(autouse=True)
 def _graph():
-    with tf.Graph().as_default(), flags.override(interpret=1):
+    with tf.Graph().as_default(), flags.override(interpret=QUICK):
         yield
 
 

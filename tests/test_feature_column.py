@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -99,7 +100,7 @@ def dense_values(tmp_path_factory):
                 for key in tf.get_default_graph().get_all_collection_keys():
                     if key.endswith("_shared_embedding"):
                         tf.get_default_graph().clear_collection(key)
-        return {case: (t.shape[1].value, value) for (case, t), value in zip(found.items(), run(list(found.values()), interpret=1))}
+        return {case: (t.shape[1].value, value) for (case, t), value in zip(found.items(), run(list(found.values()), interpret=QUICK))}
 
 
 @pytest.mark.parametrize("case", DENSE)
@@ -131,7 +132,7 @@ LINEAR = {
 def test_linear_model():
     wanted = [(case, combiner) for case in LINEAR for combiner in ("sum", "mean", "sqrtn")]
     made = [fc.linear_model(features(), LINEAR[case][0](), units=2, sparse_combiner=combiner) for case, combiner in wanted]
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         assert {v.shape.as_list()[-1] for v in tf.trainable_variables()} == {2}
         sess.run(tf.tables_initializer())
         for v in tf.global_variables():
@@ -187,7 +188,7 @@ def test_sequences():
          [[[0, 0, 1, 0], [0, 1, 0, 0], [0] * 4], np.zeros((3, 4)), [[0, 1, 0, 0], [0] * 4, [0] * 4]], [2, 0, 1]),
         (embedded(contrib.sequence_categorical_column_with_identity("i", 2)),
          [[[0.1, 0.2], [0, 0], [0.2, 0.3]], np.zeros((3, 2)), [[0, 0.1], [0, 0], [0, 0]]], [3, 0, 1])]
-    found = run([contrib.sequence_input_layer(of, c) for c, _, _ in expected], interpret=1)
+    found = run([contrib.sequence_input_layer(of, c) for c, _, _ in expected], interpret=QUICK)
     for (dense, length), (_, value, lengths) in zip(found, expected):
         np.testing.assert_allclose(dense, np.array([np.array(v) for v in value], np.float32), atol=1e-6)
         assert length.tolist() == lengths and length.dtype == np.int64
@@ -245,7 +246,7 @@ def test_variables_in_parts_and_from_checkpoints(tmp_path):
 def test_a_feature_of_unknown_rank():
     x = tf.placeholder(tf.float32)
     made = fc.input_layer({"x": x}, [numeric("x")])
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         assert sess.run(made, {x: [1.0, 2.0]}).tolist() == sess.run(made, {x: [[1.0], [2.0]]}).tolist() == [[1.0], [2.0]]
 
 
@@ -253,7 +254,7 @@ def test_a_sparse_feature_of_unknown_rank():
     x = tf.sparse_placeholder(tf.string)
     made = fc.linear_model({"x": x}, [hashed("x", 4)]), fc.input_layer({"x": x}, [indicator(hashed("x", 4))])
     assert made[0].shape.as_list() == [None, 1]
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         for at, shape in (([[0, 0], [2, 0]], (3, 1)), ([[0], [2]], (3,))):
             value = tf.SparseTensorValue(np.array(at, np.int64), np.array(["a", "b"], object), shape)
@@ -273,7 +274,7 @@ def test_edges():
     word, number = tf.placeholder(tf.string, [None, 1]), tf.placeholder(tf.float32, [None, 1])
     none = fc.input_layer({"a": word, "b": number}, [embedded(words("a")), numeric("b"), indicator(crossed(
         ["a", bucketized(numeric("b"), [0.0])], 4))])
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run([tf.global_variables_initializer(), tf.tables_initializer()])
         found = sess.run([x, gradient, odd, gone, by, box])
         assert sess.run(none, {word: np.zeros((0, 1), object), number: np.zeros((0, 1), np.float32)}).shape == (0, 7)

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -147,7 +148,7 @@ def test_values_of_tensorflow(layer):
     assert {v.op.name for v in tf.global_variables()} == {*trainable.split(), *others.split()}
     assert output.replace("bn/", "batch_normalization/") in ("", y.name) and y.shape.as_list() == shape
     found_losses, found_updates = (tf.get_collection(k) for k in (tf.GraphKeys.REGULARIZATION_LOSSES, tf.GraphKeys.UPDATE_OPS))
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         for v in tf.global_variables():
             v.load(np.random.RandomState(zlib.crc32(v.op.name.encode()) % 2**31).rand(*v.shape.as_list()) * .8 + .1, sess)
         found = sess.run(y, {x: data})
@@ -173,7 +174,7 @@ def test_calls_and_weights_of_a_layer():
     assert layer.get_output_at(0) is y and layer.get_output_at(1) is z and layer.get_input_at(0) is x
     with pytest.raises(ValueError, match="call 2"):
         layer.get_output_at(2)
-    with flags.override(interpret=1), tf.Session():
+    with flags.override(interpret=QUICK), tf.Session():
         layer.set_weights([np.ones((3, 2)), np.zeros(2)])
         assert layer.get_weights()[0].tolist() == [[1, 1]] * 3
         with pytest.raises(ValueError, match="length 1"):

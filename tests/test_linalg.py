@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 import scipy.linalg
 
 import graphflow as tf
@@ -11,7 +12,7 @@ from graphflow.flags import flags
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

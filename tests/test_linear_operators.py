@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -16,7 +17,7 @@ L = tf.linalg
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow import errors
@@ -14,7 +15,7 @@ from graphflow.flags import flags
 
 @pytest.fixture(autouse=True)
 def fresh_graph():
-    with tf.Graph().as_default(), flags.override(interpret=1):
+    with tf.Graph().as_default(), flags.override(interpret=QUICK):
         yield
 
 

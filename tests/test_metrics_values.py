@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -103,7 +104,7 @@ def test_values_of_tensorflow(metric, inputs, kwargs, plain, weighted, names):
     for expected, weights in ((plain, None), (weighted, ROWS if inputs[0][0].shape[0] == 3 else WEIGHTS)):
         if expected is None:
             continue
-        with flags.override(interpret=1), tf.Graph().as_default():
+        with flags.override(interpret=QUICK), tf.Graph().as_default():
             value, update, made = _run(metric, inputs, kwargs, weights)
             np.testing.assert_allclose(np.ravel(value), expected, atol=2e-6)
             if metric not in ("mean_iou", "mean_per_class_accuracy"):  # whose updates are something else
@@ -115,7 +116,7 @@ def test_values_of_tensorflow(metric, inputs, kwargs, plain, weighted, names):
 def test_sparse_labels():
     labels = tf.SparseTensor([[0, 0], [0, 1], [2, 0]], np.int64([1, 3, 0]), [3, 2])
     value, update = tf.metrics.recall_at_k(labels, Q[0], 2)
-    with flags.override(interpret=1), tf.Session() as sess:
+    with flags.override(interpret=QUICK), tf.Session() as sess:
         sess.run(tf.local_variables_initializer())
         assert sess.run(update) == pytest.approx(2 / 3) and sess.run(value) == pytest.approx(2 / 3)
 

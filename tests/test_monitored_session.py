@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -16,7 +17,7 @@ T = tf.train
 
 @pytest.fixture(autouse=True)
 def _interpreted():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

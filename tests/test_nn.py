@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 import scipy.special as sp
 from scipy import ndimage
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:gradients. no path")
 
 @pytest.fixture(autouse=True)
 def fresh_graph():
-    with tf.Graph().as_default(), flags.override(interpret=1):
+    with tf.Graph().as_default(), flags.override(interpret=QUICK):
         yield
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 from scipy import stats
 
 import graphflow as tf
@@ -22,7 +23,7 @@ def mode(request):
 
 @pytest.fixture
 def reference():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -16,7 +17,7 @@ sm = tf.saved_model
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 import scipy.fft
 import scipy.signal
 
@@ -16,7 +17,7 @@ C = (RNG.normal(size=(2, 3, 8)) + 1j * RNG.normal(size=(2, 3, 8))).astype(np.com
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 import scipy.special as sp
 
 import graphflow as tf
@@ -17,7 +18,7 @@ EDGE_A, EDGE_X = np.array([1.0, 2.0, -1.0, 0.5, 3.0, 1e-3, 300.0]), np.array([0.
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

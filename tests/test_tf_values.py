@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -23,7 +24,7 @@ def test_every_case_has_a_value():
 
 @pytest.mark.parametrize("case", tf_values.CASES)
 def test_value(case):
-    with flags.override(interpret=1):
+    with flags.override(interpret=QUICK):
         found = tf_values.evaluate(tf, case)
     assert len(found) == len(EXPECTED[case])
     for array, expected in zip(found, EXPECTED[case]):

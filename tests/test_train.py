@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -12,7 +13,7 @@ from graphflow.flags import flags
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    with flags.override(interpret=1), tf.Graph().as_default():
+    with flags.override(interpret=QUICK), tf.Graph().as_default():
         yield
 
 

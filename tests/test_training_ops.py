@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -55,7 +56,7 @@ AFTER = {
 @pytest.mark.parametrize("name", AFTER)
 def test_updates_of_tensorflow(name):
     for prefix in ("", "resource_"):
-        with flags.override(interpret=1), tf.Graph().as_default(), tf.Session() as sess:
+        with flags.override(interpret=QUICK), tf.Graph().as_default(), tf.Session() as sess:
             v = tf.Variable(np.float32([[1, 2], [3, 4], [5, 6]]))
             slots = [tf.Variable(np.full((3, 2), .1 * (i + 1), np.float32)) for i in range(3)]
             gradient = (ROWS, INDICES) if name.startswith("sparse") else (DENSE,)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import QUICK
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -18,7 +19,7 @@ def mode(request):
 
 @pytest.fixture
 def graph():
-    with flags.override(interpret=1), tf.Graph().as_default() as g:
+    with flags.override(interpret=QUICK), tf.Graph().as_default() as g:
         yield g
 
 
