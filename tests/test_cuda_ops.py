@@ -51,10 +51,10 @@ def launched(gpu, fetches, feeds):
 # Ops that run on the host, by why; all others have kernels for all of their cases.
 HOST = {
     "it is computed by NumPy, on the host": """
-        ArgSort Attention AttentionGrad BesselI0e BesselI1e Bincount CTCBeamSearchDecoder CTCGreedyDecoder CTCLabels CTCUniqueLabels
+        Attention AttentionGrad BesselI0e BesselI1e Bincount CTCBeamSearchDecoder CTCGreedyDecoder CTCLabels CTCUniqueLabels
         CollapseRepeated CombinedNonMaxSuppression DCT DrawBoundingBoxesV2 DynamicPartition DynamicStitch EditDistance FFT FirstOfEqual
         GatherTree IFFT IRFFT ListDiff NextAfter NonMaxSuppressionV5 RFFT SearchSorted SetOperation SetSize
-        SparseCross SparseOrder SparseRows SparseToDense TopKV2 Unique UniqueWithCounts Where""",
+        SparseCross SparseOrder SparseRows SparseToDense Unique UniqueWithCounts Where""",
     "strings live in host memory": """
         AddStrings AsString DecodeBase64 DecodeCSV DecodeCompressed DecodeJSONExample DecodeRaw EncodeBase64 ReduceJoin RegexFullMatch
         RegexReplace StringJoin StringLength StringLower StringSplit StringSplitV2 StringStrip StringToHashBucket StringToHashBucketFast
@@ -316,6 +316,41 @@ def test_the_last_of_equal_updates_wins(gpu):
         want = np.zeros((4, 3), np.float32)
         want[1], want[3] = x[98], x[99]
         np.testing.assert_array_equal(sess.run(tf.scatter_update(v, ids, x)), want)
+
+
+@pytest.mark.parametrize("dtype, wide", [("float32", False), ("float64", False), ("float32", True)])
+def test_sorting(dtype, wide, gpu, monkeypatch):
+    """Short rows, pieces of which few are wanted, runs that are merged; with equal elements, and numbers that are none."""
+    for name, value in {"MOST": 64, "TILE": 32, "FEW": 12}.items():
+        monkeypatch.setattr(f"graphflow.codegen.cuda.sorting.{name}", value)
+    if wide:
+        monkeypatch.setattr("graphflow.runtime.cuda.plan.LIMIT", 8)
+    rng = np.random.default_rng(5)
+    for shape, k in (((3, 5), 3), ((2, 300), 3), ((1, 200), 50)) if wide else (((3, 1, 5), 3), ((2, 300), 3), ((2, 200), 50), ((0, 4), 2)):
+        odd = rng.choice([np.nan, -np.nan, 0.0, -0.0, np.inf, -np.inf], shape)
+        x = np.where(rng.random(shape) < 0.3, odd, rng.integers(-30, 30, shape)).astype(dtype)
+        compare(gpu, lambda x, k=k: [*tf.nn.top_k(x, k), tf.argsort(x)], [[x]], dtype, known=wide)
+
+
+def test_every_dtype_in_order(gpu):
+    """The ends of integers; 16-bit floats."""
+    x = {d: np.array([np.iinfo(d).max, np.iinfo(d).min, 1, np.iinfo(d).max - 1, np.iinfo(d).min + 1, np.iinfo(d).min, 0], d)
+         for d in "int8 uint8 int16 uint16 int32 uint32 int64 uint64".split()}
+    x |= {d: filled("order", 0, d, (9,)) for d in ("float16", "bfloat16")}
+    for d, a in x.items():
+        compare(gpu, lambda x: [tf.argsort(x), *tf.nn.top_k(x, 3)], [[a]], d)
+
+
+def test_long_rows_in_order(gpu):
+    """As many pairs as a block takes, and one more."""
+    x = tf.placeholder(tf.float32, [1, None])
+    best = tf.nn.top_k(x, 10)
+    for n in (4096, 4097):
+        a = np.random.default_rng(n).permutation(n).astype(np.float32)[None]
+        (values, places), kernels = launched(gpu, tuple(best), {x: a})
+        np.testing.assert_array_equal(values[0], n - 1 - np.arange(10))
+        np.testing.assert_array_equal(a[0][places[0]], values[0])
+        assert kernels == (1 if n == 4096 else 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bfloat16", "complex64"])

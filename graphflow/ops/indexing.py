@@ -733,7 +733,7 @@ def downwards(x: np.ndarray) -> np.ndarray:
     return n - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
 
 
-@primitive("host", type="TopKV2", dtypes=ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX},
+@primitive("host", type="TopKV2", gpu="sort", dtypes=ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX},
            output_dtypes=lambda x, k, **_: [x.dtype, types.int32])
 def top_k(x, k, *, sorted=True):
     """The `k` largest entries of the last dimension, in descending order, and their positions; the first of equals first."""
@@ -769,7 +769,7 @@ def _(op, dy, _indices):
     return gather_grad(dy, op.outputs[1], shape_vector(x), axis=last, batch_dims=last), None
 
 
-@primitive("host", type="ArgSort", dtypes=ORDERED, no_gradient="an index", output_dtypes=lambda x, **_: [types.int32],
+@primitive("host", type="ArgSort", gpu="sort", dtypes=ORDERED, no_gradient="an index", output_dtypes=lambda x, **_: [types.int32],
            infer=lambda x, *, descending: Spec(types.int32, needs_rank(x)))
 def argsort_op(x, *, descending):
     """Positions that sort the last dimension; equal elements keep their order."""

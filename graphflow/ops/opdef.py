@@ -74,7 +74,8 @@ class OpDef:
     is used, never an element), `output_dtypes` (when ranks are unknown), `commutative`, `converts` (each element of its input in
     another dtype, nothing else), `blocks` (it may wait for other threads), `makes` (a handle: `makes(op)` is its object), `forgets`
     (attributes that only the gradient reads: a file may have None for them), `updates`
-    (a scattering op: `op -> sizes` of its updates, where no input called "updates" or "data" has them).
+    (a scattering op: `op -> sizes` of its updates, where no input called "updates" or "data" has them), `gpu` (of an op that NumPy
+    computes on the CPU: the generator in codegen/cuda that makes its kernels).
     Tests (tests/test_ops.py) come from `samples`: a list of `rng -> (args, attrs)`, functions of a `np.random.Generator` that
     return one call of the op: `args` a tuple of NumPy arrays (or numbers), one per tensor input, `attrs` a dict.  Elementwise,
     reduction and scan ops need none: calls are drawn from `domain` (the interval of random inputs), and `special` maps an input
@@ -106,6 +107,7 @@ class OpDef:
         self.converts: bool = traits.pop("converts", False)
         self.constants: int = traits.pop("constants", 0)
         self.blocks: bool = traits.pop("blocks", False)
+        self.gpu: str | None = traits.pop("gpu", None)
         self.forgets: tuple[str, ...] = traits.pop("forgets", ())
         self.makes: Callable[[Operation], Any] | None = traits.pop("makes", None)
         # Test data: domain of random inputs, special values, sample calls (see tests/test_ops.py).

@@ -33,7 +33,7 @@ def why_not(op: Operation) -> str | None:
         return _body(op)
     if any(t.dtype.kind == "c" for t in (*op.inputs, *op.outputs)) and (found := _complex(op)):
         return found
-    if d.family in WORKLESS or d.family in ENGINES or d._lower is not None or d._fold is not None or d._scatter is not None:
+    if d.gpu or d.family in WORKLESS or d.family in ENGINES or d._lower is not None or d._fold is not None or d._scatter is not None:
         return None
     return "it is computed by NumPy, on the host"
 

@@ -193,7 +193,7 @@ def _of_host(op: Operation) -> bool:
     d = op.opdef
     if d._numpy is None or d.effect not in (None, "host", "outside") or op.region is not None:
         return False
-    return d.family == "host" or any(t.dtype.kind == "s" for t in (*op.inputs, *op.outputs))
+    return d.family == "host" and d.gpu is None or any(t.dtype.kind == "s" for t in (*op.inputs, *op.outputs))
 
 
 def _in_order(units: list[Unit]) -> bool:

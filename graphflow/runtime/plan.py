@@ -126,9 +126,9 @@ class Compiled:
 
     def _engine(self, op: Operation) -> str | None:
         if self.device(op):
-            from ..codegen.cuda import gemm
+            from ..codegen.cuda import gemm, sorting
 
-            return gemm.engine(op)
+            return gemm.engine(op) or sorting.engine(op)
         return _engine(op)
 
     def _follows(self, op: Operation, c: fusion.Cluster, stored: set[Tensor]) -> int | None:
@@ -240,10 +240,13 @@ class Compiled:
 
     def _on_device(self, c: fusion.Cluster, name: str, step: int, may_commit: bool, roots: set[ir.Buffer]) -> None:
         """The launches of a cluster that runs on a GPU, a unit each."""
-        from ..codegen.cuda import emit
+        from ..codegen.cuda import emit, sorting
 
         if c.kind == "contraction":
             self._product_on_device(c, name, step, may_commit, roots)
+            return
+        if c.kind == "sort":
+            self._launched(c, sorting.kernels(c.ops[0], self.buffers), {}, roots)
             return
         alias: dict[ir.Buffer, ir.Buffer] = {}
         if c.kind == "scatter":
