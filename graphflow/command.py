@@ -1,6 +1,7 @@
-"""The command `graphflow`: runs a TensorFlow 1.x script as it is.
+"""The command `graphflow`: runs a TensorFlow 1.x script as it is, and tells whether GPUs work.
 
     graphflow run [--python2] [--as-written] script.py [args...]
+    graphflow gpu [--emulated]
 
 `import tensorflow` in the script, and in whatever it imports, is GraphFlow (compat/imports.py); an installed TensorFlow is neither imported
 nor changed.  Names that NumPy and Python have dropped since 2015-2019 are given back while the script runs (compat/aged.py), unless
@@ -18,7 +19,7 @@ from typing import Any, Sequence
 from .version import GRAPHFLOW_VERSION
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: the script's own, 1 after an exception that it did not catch, 2 when it cannot be run."""
+    """The exit status: the script's own, 1 after an exception that it did not catch, 2 when it cannot be run; see gpu_check for `gpu`."""
     parser = argparse.ArgumentParser("graphflow", description="Runs TensorFlow 1.x scripts as they are.")
     parser.add_argument("--version", action="version", version=f"graphflow {GRAPHFLOW_VERSION}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -27,8 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--as-written", action="store_true", help="do not give back names that NumPy and Python have dropped (np.float, ...)")
     run.add_argument("script", help="the script")
     run.add_argument("args", nargs=argparse.REMAINDER, help="its arguments")
+    gpu = commands.add_parser("gpu", help="see which GPUs there are, and whether they compute what the CPU does",
+                              description="Lists the GPUs, and climbs a ladder of short checks on the first one.")
+    gpu.add_argument("--emulated", action="store_true", help="without a GPU: the same checks on the emulator, with small arrays")
+    gpu.add_argument("--only", metavar="TEXT", nargs="+", default=[], help="only checks with one of these in their name")
+    gpu.add_argument("--after", metavar="N", type=int, default=0, help="without the first N checks")
     given = parser.parse_args(argv)
-    return _run(given)
+    if given.command == "run":
+        return _run(given)
+    from .testing import gpu_check
+
+    return gpu_check.main(given)
 
 
 def _run(given: argparse.Namespace) -> int:
