@@ -23,7 +23,7 @@ import numpy as np
 from . import graph, types
 from .graph import Tensor
 from .ops import random as ops
-from .ops.elementwise import add, multiply, subtract
+from .ops.elementwise import add, cast_op, multiply, subtract
 from .ops.opdef import Const, Opaque, constant, convert_to_tensor
 
 __all__ = ["random_normal", "random_uniform", "truncated_normal", "random_shuffle", "random_crop", "multinomial", "random_gamma",
@@ -197,7 +197,16 @@ def multinomial(logits: Any, num_samples: Any, seed: int | None = None, name: st
         logits = convert_to_tensor(logits, name="logits")
         count = convert_to_tensor(num_samples, name="num_samples")
         key, seeds = _keyed(seed)
-        return ops.multinomial_op(logits, count, key, dtype=types.as_dtype(output_dtype or types.int64), **seeds)
+        with graph.get_default_graph().counted_as(1):
+            draws = ops.multinomial_draws_op(_rows_by(logits, count), key, dtype=types.float64, **seeds)
+            return ops.multinomial_op(logits, draws, dtype=types.as_dtype(output_dtype or types.int64))
+
+
+def _rows_by(logits: Tensor, count: Tensor) -> Tensor:
+    """The sizes [rows of a matrix, count]."""
+    from . import array_ops
+
+    return array_ops.stack([array_ops.shape(logits)[0], cast_op(count, DstT=types.int32)])
 
 
 def categorical(logits: Any, num_samples: Any, dtype: Any = None, seed: int | None = None, name: str | None = None) -> Tensor:

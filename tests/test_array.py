@@ -253,6 +253,20 @@ def test_top_k_and_in_top_k():
         np.testing.assert_array_equal(value, e)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_few_of_many_are_those_of_a_whole_sort(dtype):
+    rng = np.random.default_rng(0)
+    for shape, k in (((3, 400), 7), ((2, 2, 300), 1), ((0, 400), 3), ((5, 256), 32), ((1, 4000), 500)):
+        for x in (rng.standard_normal(shape) * 40, rng.integers(0, 9, shape), np.zeros(shape)):
+            x = x.astype(dtype)
+            if dtype is not np.int8:
+                x[rng.random(shape) < 0.01] = np.nan
+            order = np.argsort(-x.astype(np.float64) if dtype is np.int8 else np.where(np.isnan(x), -np.inf, -x), -1, kind="stable")
+            values, places = run(list(tf.nn.top_k(x, k)))
+            np.testing.assert_array_equal(places, order[..., :k])
+            np.testing.assert_array_equal(values, np.take_along_axis(x, order, -1)[..., :k])
+
+
 # ---------------------------------------------------------------- sparse gradients and writes to rows
 
 

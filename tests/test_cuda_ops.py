@@ -53,7 +53,7 @@ HOST = {
     "it is computed by NumPy, on the host": """
         Attention AttentionGrad BesselI0e BesselI1e Bincount CTCBeamSearchDecoder CTCGreedyDecoder CTCLabels CTCUniqueLabels
         CollapseRepeated CombinedNonMaxSuppression DCT DrawBoundingBoxesV2 DynamicPartition DynamicStitch EditDistance FFT FirstOfEqual
-        GatherTree IFFT IRFFT ListDiff NextAfter NonMaxSuppressionV5 RFFT SearchSorted SetOperation SetSize
+        GatherTree IFFT IRFFT ListDiff NextAfter NonMaxSuppressionV5 RFFT SetOperation SetSize
         SparseCross SparseOrder SparseRows SparseToDense Unique UniqueWithCounts Where""",
     "strings live in host memory": """
         AddStrings AsString DecodeBase64 DecodeCSV DecodeCompressed DecodeJSONExample DecodeRaw EncodeBase64 ReduceJoin RegexFullMatch
@@ -391,6 +391,29 @@ def test_normal_numbers_are_those_of_the_cpu(make, dtype, gpu):
     tolerance = 1e-12 if dtype is tf.float64 else 1e-5 if dtype is tf.float32 else 1e-2
     found, expected = (np.asarray(a, np.float64) for a in (found, results(x, {}, 1)))
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance / 10)
+
+
+def test_drawn_classes_are_those_of_the_cpu(gpu):
+    logits, count = tf.placeholder(tf.float32, [None, 7]), tf.placeholder(tf.int32, [])
+    drawn = tf.multinomial(logits, count, seed=3)
+    feeds = {logits: np.random.default_rng(0).standard_normal((33, 7)), count: 5}
+    found, kernels = launched(gpu, drawn, feeds)
+    assert kernels and len(np.unique(found)) == 7
+    np.testing.assert_array_equal(found, results(drawn, feeds, 1))
+    feeds[logits][4, 2] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match="multinomial needs finite logits"):
+        results(drawn, feeds)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_places_among_sorted_elements(side, gpu):
+    """Rows of none, one, and of sizes around a power of two; NaN is larger than all numbers."""
+    rng, calls = np.random.default_rng(1), []
+    for n in (0, 1, 7, 8, 9):
+        edges = np.sort(rng.integers(0, 6, (3, n)).astype(np.float32), 1)
+        edges[1, n - n // 4:] = np.nan
+        calls.append([edges, np.tile(np.array([-1, 0, 2, 2.5, 5, 9, np.nan, np.inf], np.float32), (3, 1))])
+    compare(gpu, lambda edges, x: tf.searchsorted(edges, x, side=side), calls, "float32")
 
 
 def test_rests_of_divisions_are_exact(gpu):

@@ -37,7 +37,7 @@ EXEMPT_FAMILIES = {
 EXEMPT = {
     "Assert": "an effect", "Print": "an effect", "PrintV2": "an effect",
     "CheckNumerics": "raises where numbers are not finite", "AssertFinite": "raises where numbers are not finite",
-    "RandomShuffle": "draws numbers on the host", "Multinomial": "draws numbers on the host", "RandomGamma": "draws numbers on the host",
+    "RandomShuffle": "draws numbers on the host", "RandomGamma": "draws numbers on the host",
     "RandomPoissonV2": "draws numbers on the host", "SelectNames": "strings",
     "CheckBelow": "an effect: raises when a counter has reached its limit",
     "AssertInitialized": "an effect: raises on variables without a value",
@@ -67,7 +67,7 @@ EXEMPT |= {"ReadCheckpoint": "files: tests/test_saver.py", "RemapRows": "files: 
 EXEMPT["LateGradient"] = "made by gradients of ops whose ranks are not known: tests/test_array.py"
 EXEMPT["StringFormat"] = "a scalar: tests/test_strings.py"
 # Ops whose gradient is None everywhere, as in TF.
-NO_SLOPE = {"FloorDiv", "TruncateDiv", "StopGradient", "ZerosLike", "OnesLike"}
+NO_SLOPE = {"FloorDiv", "TruncateDiv", "StopGradient", "ZerosLike", "OnesLike", "Multinomial"}
 FIRST_ORDER_ONLY = {"Digamma": "the derivative of trigamma is not there",
                     "Attention": "its gradient is a kernel; people write a softmax, which has all derivatives"}
 

@@ -733,6 +733,23 @@ def downwards(x: np.ndarray) -> np.ndarray:
     return n - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
 
 
+def highest(x: np.ndarray, k: int) -> np.ndarray:
+    """The first `k` of `downwards(x)`; where these are few of many, found without sorting the rest."""
+    n = x.shape[-1]
+    if not 0 < 8 * k <= n or n < 256:
+        return downwards(x)[..., :k]
+    rows = x.reshape(-1, n)
+    least = np.partition(rows, n - k, axis=-1)[:, n - k, None]
+    kept = np.where(least == least, ~(rows < least), rows != rows)  # NaN is larger than all numbers
+    found, exact = np.empty((len(rows), k), np.int64), kept.sum(1) == k
+    found[exact] = np.nonzero(kept[exact])[1].reshape(-1, k)
+    for i in np.flatnonzero(~exact):  # more equal elements than places
+        at = np.flatnonzero(kept[i])
+        found[i] = at[downwards(rows[i, at])[:k]]
+    order = downwards(np.take_along_axis(rows, found, -1))
+    return np.take_along_axis(found, order, -1).reshape(*x.shape[:-1], k)
+
+
 @primitive("host", type="TopKV2", gpu="sort", dtypes=ORDERED, same=("x",), static=("k",), input_dtypes={"k": INDEX},
            output_dtypes=lambda x, k, **_: [x.dtype, types.int32])
 def top_k(x, k, *, sorted=True):
@@ -758,7 +775,7 @@ def _(x, k, *, sorted):
 def _(x, k, *, sorted):
     if x.shape[-1] < k:
         raise ValueError(f"input must have last dimension >= k = {int(k)} but is {x.shape[-1]}")
-    order = downwards(x)[..., :int(k)]
+    order = highest(x, int(k))
     return np.take_along_axis(x, order, -1), order.astype(np.int32)
 
 
@@ -831,7 +848,17 @@ def _(x, y, *, out_idx):
     return x[where], where
 
 
-@primitive("host", type="SearchSorted", dtypes=ORDERED, no_gradient="an index", output_dtypes=lambda s, v, *, side, out_type: [out_type])
+def searched(n: Any, before: Any) -> Expr:
+    """How many of `n` elements in order are `before(i)`, for their number i, which is true of the first of them and of no other."""
+    found = ir.index_const(0)
+    for bit in reversed(range(pinned(n).bit_length())):
+        at = found + (1 << bit)
+        found = m.select(m.land(at <= ir.size(n), before(m.min(at, ir.size(n)) - 1)), at, found)
+    return found
+
+
+@primitive("indexing", type="SearchSorted", dtypes=ORDERED, no_gradient="an index",
+           output_dtypes=lambda s, v, *, side, out_type: [out_type])
 def search_sorted(sorted_sequence, values, *, side, out_type):
     """For each value, where in the sorted last dimension it would go, before ("left") or after ("right") its equals."""
 
@@ -848,8 +875,23 @@ def _(sorted_sequence, values, *, side, out_type):
 
 @search_sorted.reference
 def _(sorted_sequence, values, *, side, out_type):
-    rows, wanted = sorted_sequence.reshape(-1, sorted_sequence.shape[-1]), values.reshape(-1, values.shape[-1])
+    count = int(np.prod(values.shape[:-1]))
+    rows, wanted = (a.reshape(count, a.shape[-1]) for a in (sorted_sequence, values))
     return np.array([np.searchsorted(r, w, side) for r, w in zip(rows, wanted)], out_type.np).reshape(values.shape)
+
+
+@search_sorted.lowers
+def _(op, index, read):
+    value, left = read(1, index), op.attrs["side"] == "left"
+
+    def before(i: Expr) -> Expr:  # NaN is larger than all numbers
+        x = read(0, [*index[:-1], i])
+        found = x < value if left else x <= value
+        if value.dtype.kind != "f":
+            return found
+        return m.lor(found, m.land(m.isnan(value), m.lnot(m.isnan(x))) if left else m.isnan(value))
+
+    return m.cast(searched(op.inputs[0].sizes[-1], before), op.outputs[0].dtype)
 
 
 # ---------------------------------------------------------------- splitting and merging by value

@@ -22,7 +22,7 @@ from ..codegen import ir
 from ..codegen.ir import Expr, m
 from ..graph import Operation, Spec, Tensor
 from ..types import FLOAT
-from .opdef import OpDef, Read, needs_rank, primitive
+from .opdef import OpDef, Read, composite, needs_rank, primitive
 
 MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
 RESERVED = 256  # blocks that a run takes for each element
@@ -212,11 +212,16 @@ def _scrambled(w: Any, seeds: Sequence[Any]) -> Sequence[Any]:
     return philox4x32(w, [w.cast(counter[0] & 0, types.uint32) + k for k in (0x3EC8F720, 0x02461E29)], counter)
 
 
-def random(element: Callable[..., Any], *, stateless: bool = False, **traits: Any) -> Callable[..., OpDef]:
+def _reserved(sizes: Sequence[types.Size]) -> types.Size:
+    return types.product(sizes) * RESERVED
+
+
+def random(element: Callable[..., Any], *, stateless: bool = False, reserved: Callable[[Sequence[types.Size]], types.Size] = _reserved,
+           **traits: Any) -> Callable[..., OpDef]:
     """An op `f(shape, key, *parameters, dtype, ...)` whose elements are `element(w, stream, dtype, *parameters)`.
 
     `w` is `ir.m` or `NumpyMath`; the parameters are scalars.  A stateless op takes its key from a pair of integers and has
-    no run counter: equal inputs give equal values.
+    no run counter: equal inputs give equal values.  `reserved(sizes)`: the blocks that a run takes.
     """
     def infer(shape: Tensor, key: Tensor, *rest: Tensor, dtype: types.DType, **_: Any) -> Spec:
         types.merge_shapes(key.sizes, (2 if stateless else 4,))
@@ -228,7 +233,7 @@ def random(element: Callable[..., Any], *, stateless: bool = False, **traits: An
         count = len(op.opdef.params)  # the run counter stands behind them
         words = [read(1, [ir.index_const(i)]) for i in range(2 if stateless else 4)]
         sizes = op.outputs[0].sizes or ()
-        start = ir.index_const(0) if stateless else read(count, []) * ir.size(types.product(sizes) * RESERVED)
+        start = ir.index_const(0) if stateless else read(count, []) * ir.size(reserved(sizes))
         stream = Stream(m, _scrambled(m, words) if stateless else words, start, _linear(sizes, index))
         return element(m, stream, op.attrs["dtype"], *[read(i, []) for i in range(2, count)])
 
@@ -236,7 +241,8 @@ def random(element: Callable[..., Any], *, stateless: bool = False, **traits: An
         count = int(np.prod(shape, dtype=np.int64))
         words = [np.asarray(k).reshape(1) for k in key]
         with np.errstate(all="ignore"):
-            start = np.zeros(1, np.int64) if stateless else np.asarray(rest[-1], np.int64).reshape(1) * np.int64(count * RESERVED)
+            run = np.int64(0) if stateless else np.asarray(rest[-1], np.int64).reshape(1)
+            start = run * np.int64(reserved([int(n) for n in shape])) + np.zeros(1, np.int64)
             stream = Stream(NumpyMath, _scrambled(NumpyMath, words) if stateless else words, start, np.arange(count, dtype=np.int64))
             parameters = [np.asarray(r).reshape(1) for r in (rest if stateless else rest[:-1])]
             return np.asarray(element(NumpyMath, stream, dtype, *parameters)).reshape(shape)
@@ -306,6 +312,63 @@ def stateless_random_uniform_int_op(shape, key, minval, maxval, *, dtype):
     """Integers uniform in [minval, maxval), a function of the inputs alone."""
 
 
+def _multinomial_reserved(sizes: Sequence[types.Size]) -> types.Size:
+    rows, count = sizes
+    return rows * (types.ceildiv(count, 4) * 8) * RESERVED
+
+
+@random(uniform, reserved=_multinomial_reserved, type="MultinomialDraws")
+def multinomial_draws_op(shape, key, *, dtype, seed=0, seed2=0):
+    """Floats uniform in [0, 1), those that TensorFlow's multinomial takes for `shape`: rows, samples of each."""
+
+
+@primitive("indexing", type="ClassOfDraw", dtypes=(types.float64,), no_gradient="an index", output_dtypes=lambda *_, dtype: [dtype],
+           infer=lambda edges, draws, *, dtype: Spec(dtype, draws.sizes), samples=[lambda rng: (
+               (np.cumsum(rng.random((3, 5)), 1), rng.random((3, 4))), {"dtype": types.int64})])
+def class_of_draw(edges, draws, *, dtype):
+    """How many of the running sums in a row of `edges` are at most the draw in [0, 1) times the last of them."""
+
+
+@class_of_draw.reference
+def _(edges, draws, *, dtype):
+    if not np.isfinite(edges[:, -1:]).all():
+        raise ValueError(NOT_FINITE)
+    found = [np.searchsorted(e, u * e[-1], side="right") for e, u in zip(edges, draws)]
+    return np.minimum(np.array(found, np.int64).reshape(draws.shape), edges.shape[1] - 1)
+
+
+@class_of_draw.lowers
+def _(op, index, read):
+    from .indexing import searched
+
+    n = op.inputs[0].sizes[1]
+    total = read(0, [index[0], ir.size(n - 1)])
+    draw = read(1, index) * m.check(m.isfinite(total), total, NOT_FINITE)
+    found = searched(n, lambda i: read(0, [index[0], i]) <= draw)
+    return m.cast(m.min(found, ir.size(n) - 1), op.attrs["dtype"])
+
+
+NOT_FINITE = "multinomial needs finite logits (or -inf, but not in a whole row)"
+
+
+@composite(type="Multinomial", same=("logits",), dtypes=FLOAT, input_dtypes={"draws": (types.float64,)},
+           output_dtypes=lambda *_, dtype: [dtype], no_gradient="a class number",
+           samples=[lambda rng: ((rng.standard_normal((3, 4)), rng.random((3, 5))), {"dtype": types.int32})],
+           infer=lambda logits, draws, *, dtype: Spec(dtype, (needs_rank(logits, 2, "logits")[0], needs_rank(draws, 2)[1])))
+def multinomial_op(logits, draws, *, dtype):
+    """Class numbers drawn from each row of unnormalised log-probabilities, by the inverse distribution function."""
+    from .elementwise import cast_op, exp
+    from .reduce import reduce_max_op
+    from .scan import cumsum_op
+
+    wide = cast_op(logits, DstT=types.float64)
+    weights = exp(wide - reduce_max_op(wide, axis=(1,), keepdims=True))
+    return class_of_draw(cumsum_op(weights, axis=1), draws, dtype=dtype)
+
+
+multinomial_op.grad(lambda op, dy: (None, None))
+
+
 # ---------------------------------------------------------------- ops that run on the host
 
 
@@ -337,36 +400,6 @@ def _(value, key, run, **_):
     for i, j in enumerate(swaps):
         order[i], order[j] = order[j], order[i]
     return value[order]
-
-
-def _multinomial_infer(logits, num_samples, key, *, dtype, **_):
-    rows = needs_rank(logits, 2, "logits")[0]
-    count = types.UNKNOWN if num_samples.known is None else num_samples.known.item()
-    return Spec(dtype, (rows, count))
-
-
-@primitive("host", effect="random", type="Multinomial", static=("num_samples",), same=("logits",), dtypes=FLOAT, infer=_multinomial_infer,
-           input_dtypes={"key": (types.uint32,), "num_samples": (types.int32, types.int64)}, output_dtypes=lambda *_, dtype, **__: [dtype])
-def multinomial_op(logits, num_samples, key, *, dtype, seed=0, seed2=0):
-    """Class numbers drawn from each row of unnormalised log-probabilities, by the inverse distribution function."""
-
-
-multinomial_op.grad(lambda op, dy: (None, None, None))
-
-
-@multinomial_op.reference
-def _(logits, num_samples, key, run, *, dtype, **_):
-    logits = logits.astype(np.float64)
-    with np.errstate(all="ignore"):
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    if not np.isfinite(weights).all():
-        raise ValueError("multinomial needs finite logits (or -inf, but not in a whole row)")
-    edges = np.cumsum(weights, axis=1)
-    rows, count = len(logits), int(num_samples)
-    words = _words(key, first_block(run, rows * (-(-count // 4) * 8) * RESERVED), 2 * rows * count).reshape(rows, count, 2)
-    u = _wide_fraction(NumpyMath, words[..., 0], words[..., 1])
-    return np.stack([np.searchsorted(e, r * e[-1], side="right") for e,
-                     r in zip(edges, u)]).astype(dtype.np) if len(logits) else np.zeros(u.shape, dtype.np)
 
 
 def _prefixed(shape, rate, *rest, dtype, **_):
