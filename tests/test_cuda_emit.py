@@ -251,3 +251,23 @@ def test_indices_of_64_bits(monkeypatch):
         return [tf.nn.softmax(x), tf.reduce_sum(x, 0), x + P(f, [100]), y * 2, tf.cumsum(x, 0), tf.cumsum(x, 1), tf.transpose(x),
                 tf.reduce_sum(y, 1), tf.nn.max_pool(P(f, [2, 7, 9, 12]), [1, 3, 3, 1], [1, 2, 2, 1], "SAME"), tf.gather(x, [3, 1])]
     on_both(build, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 12001), (None, None), (2, 3, 9000)], ids=str)
+def test_folds_of_everything_have_work_for_many_blocks(shape, monkeypatch):
+    """Also where what is folded is no single array, so that its axes do not become one, and the last are long."""
+    from graphflow.codegen.cuda import emit
+
+    found = []
+    launches = emit.launches
+    monkeypatch.setattr(emit, "launches", lambda *given, **more: found.extend(made := launches(*given, **more)) or made)
+    n = shape[-1] or 12001
+    x, b = np.random.default_rng(0).standard_normal([*(n or 3 for n in shape[:-1]), n]).astype(np.float32), np.ones(n, np.float32)
+    for limit, wide in ((1 << 30, False), (1 << 15, shape[0] is not None)):  # its places may need 64 bits where no array does
+        found.clear()
+        monkeypatch.setattr(emit, "LIMIT", limit)
+        with tf.Graph().as_default(), emulated_gpu() as gpu, tf.Session() as sess:
+            given, base = P(f, shape), P(f, shape[-1:])
+            total = sess.run(tf.reduce_sum(tf.square(given - base)), {given: x, base: b})
+            assert gpu.counters.launches == 2 and found[0].wide == wide
+        np.testing.assert_allclose(total, np.square(x - b).sum(dtype=np.float64), rtol=1e-5)

@@ -1,10 +1,12 @@
 """Device texts become PTX for any GPU, once; what is known is found again without a compiler."""
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from graphflow.codegen import compile as native
 from graphflow.codegen.cuda import texts
+from graphflow.testing import ptx as emulator
 
 TEXT = """# twice
 #: ppi 256
@@ -46,3 +48,26 @@ def test_parameters_and_threads():
     assert texts.signature(TEXT) == ("ppi", 256) and texts.label(TEXT) == "twice"
     with pytest.raises(ValueError, match="#: kinds threads"):
         texts.signature("# nothing\ndef kernel():\n    pass\n")
+
+
+def test_values_from_before_a_barrier_are_read_again():
+    """Of `noalias` memory LLVM thinks that a barrier does not change it."""
+    from graphflow.codegen.cuda import ptx
+
+    text = """# told by a thread
+#: pp 64
+def kernel(p0, p1):
+    x = thread()
+    v = ld_f32(p1, block(), 1)
+    barrier()
+    if x == 0:
+        st_f32(p1, block(), v + 1.0, 1)
+    barrier()
+    st_f32(p0, block() * 64 + x, ld_f32(p1, block(), 1) + v, 0)
+"""
+    code = ptx.compile_ptx(text)
+    assert code.count("ld.global.b32") == 2
+    a, out = np.zeros(2, np.float32), np.empty(128, np.float32)
+    emulator.run(code, 2, 64, [emulator.Out(out), emulator.InOut(a)])
+    assert (out == 1.0).all() and (a == 1.0).all()
+    assert ptx.compile_ptx(text.replace("p1, block(), v + 1.0, 1", "p0, block(), v + 1.0, 0")).count("ld.global.nc.b32") == 1

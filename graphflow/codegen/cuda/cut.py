@@ -51,12 +51,33 @@ def cut(kernel: Kernel) -> list[Kernel]:
     if not kernel.stages or _small(kernel):
         return [kernel]
     folds = schedule._column_folds(kernel)
-    if folds and count(folds[0].axes) > 4 * PIECE and (rest := count(folds[0].reduced[1:])) <= PIECE:
-        return [k for part in schedule._in_bands(kernel, folds, folds[0].reduced[0], max(PIECE // rest, 1)) for k in cut(part)]
+    if folds and count(folds[0].axes) > 4 * PIECE:
+        if count(folds[0].reduced[1:]) > PIECE:
+            kernel, folds = _flattened(kernel, folds)
+        if (rest := count(folds[0].reduced[1:])) <= PIECE:
+            return [k for part in schedule._in_bands(kernel, folds, folds[0].reduced[0], max(PIECE // rest, 1)) for k in cut(part)]
     out: list[Kernel] = []
     for stages in _runs(_shared(kernel)):
         out += _alone(kernel, stages)
     return out
+
+
+def _flattened(kernel: Kernel, folds: Sequence[Stage]) -> tuple[Kernel, list[Stage]]:
+    """The same folds along one axis, so that pieces may begin and end anywhere; as given where data bound an axis."""
+    axes = folds[0].reduced
+    if any(a.bound is not None for a in axes):
+        return kernel, list(folds)
+    one = Axis(types.product(a.extent for a in axes))
+    place, swap = ir.axis(one), {}
+    for a in reversed(axes):
+        swap[a] = ir.make("mod", (place, ir.size(a.extent)), types.int64) if a is not axes[0] else place
+        place = ir.make("floordiv", (place, ir.size(a.extent)), types.int64)
+
+    def change(e: Expr, args: tuple[Expr, ...]) -> Expr:
+        return ir.make("at", (simplify.affine(args[0]).expr(),), e.dtype, e.data) if e.op == "at" else ir.rebuilt(e, args)
+
+    flat = {s: replace(s, axes=(one,), reduced=(one,), expr=ir.rewrite(ir.substitute(s.expr, swap), change)) for s in folds}
+    return replace(kernel, stages=tuple(flat.get(s, s) for s in kernel.stages)), list(flat.values())
 
 
 def _small(kernel: Kernel) -> bool:

@@ -21,7 +21,7 @@ from ..ir import Axis, Buffer, Expr, Kernel
 from ..schedule import inner_axes, scatters
 from .cut import WARP, by_columns, by_thread, cut, settled
 from .device_text import COMPLEX, Unsupported, alike, guarded_text
-from .launch import Launch, Many
+from .launch import LIMIT, Launch, Many
 from .points import SIDE, Points
 from .rows import Rows
 
@@ -46,6 +46,7 @@ def launches(kernel: Kernel, alias: Mapping[Buffer, Buffer] | None = None, guard
 
 
 def _wide_too(kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool) -> Launch:
+    wide = wide or any(isinstance(n, int) and n >= LIMIT for s in kernel.stages for n in [types.product(a.extent for a in s.axes)])
     made = replace(_launch(_interned(kernel) if wide else kernel, alias, wide), wide=wide)
     return made if wide else replace(made, widened=partial(_wide_too, kernel, alias, True), many=_many(kernel, alias, made))
 

@@ -92,7 +92,7 @@ def _module(source: str) -> llvm.ModuleRef:
     except translate.Unsupported as error:
         raise NotImplementedError(f"device text of {source.splitlines()[0]}: {error}") from error
     text = str(made).replace('target triple = "', ";", 1).replace('target datalayout = "', ";", 1)
-    text = _entry(text, threads, "\n#: packed\n" in source)
+    text = _entry(text, threads, "\n#: packed\n" in source, _exchanged(tree))
     module = llvm.parse_assembly(text)
     for needed in library._linking_libraries:
         module.link_in(needed._get_module_for_linking(), preserve=True)
@@ -101,13 +101,35 @@ def _module(source: str) -> llvm.ModuleRef:
     return module
 
 
-def _entry(text: str, threads: int, packed: bool) -> str:
-    """The function as a kernel, whose pointers are aligned as the allocator aligns and reach different memory."""
+def _exchanged(tree: ast.Module) -> set[int]:
+    """The parameters through which threads may tell each other something: read and written, in a text with barriers."""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    if not any(n.func.id in ("barrier", "barrier_warp") for n in calls):  # type: ignore[attr-defined]
+        return set()
+    read: set[str] = set()
+    written: set[str] = set()
+    for n in calls:
+        name = n.func.id  # type: ignore[attr-defined]
+        for place, a in enumerate(n.args):
+            if isinstance(a, ast.Name):
+                to = place == 0 and name.startswith(("st_", "store_", "moved_", "atomic_"))
+                (written if to else read).add(a.id)
+                read.update({a.id} if name.startswith("atomic_") else ())
+    (kernel,) = (n for n in tree.body if isinstance(n, ast.FunctionDef))
+    return {number for number, a in enumerate(kernel.args.args) if a.arg in read & written}
+
+
+def _entry(text: str, threads: int, packed: bool, exchanged: set[int]) -> str:
+    """The function as a kernel, whose pointers are aligned as the allocator aligns and reach different memory.
+
+    Of memory behind `noalias` LLVM thinks that no barrier changes it, so that a value from before one would do after it.
+    """
     head = re.search(r"^define void @\"?kernel\"?\((.*?)\)(.*)$", text, re.M)
     assert head is not None
     # LLVM's own search for vectors reads past the end of buffers to fill one; this attribute stops it.
     search = "" if packed else " noimplicitfloat"
-    parameters = re.sub(r"(?:i8\*|ptr) %", "ptr noalias align 16 %", head[1])
+    parameters = ", ".join(re.sub(r"(?:i8\*|ptr) %", "ptr align 16 %" if number in exchanged else "ptr noalias align 16 %", one)
+                           for number, one in enumerate(head[1].split(", ")))
     flags = f'nounwind{search} "nvvm.maxntid"="{threads}"'
     return f"{text[:head.start()]}define ptx_kernel void @kernel({parameters}) {flags}{text[head.end():]}"
 
