@@ -54,7 +54,7 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[K
 
 
 @dataclass
-class _Strided:
+class Strided:
     """A stack of matrices in memory: the steps of each batch axis, of rows and of columns, in elements."""
 
     buffer: Buffer
@@ -64,23 +64,18 @@ class _Strided:
     column: Size
 
 
-class _Attention:
-    """One op as kernels."""
+class Operands:
+    """What an attention, or its gradient, reads and how: matrices in memory, copied before (`before`) where they are none that a kernel
+    reads by rows; masks; batch axes, and the axes of rows and keys."""
 
     def __init__(self, name: str, op: Operation, stored: Mapping[Tensor, Buffer]):
         self.name, self.op = name, op
         self.before: list[Kernel | Emitted] = []
         self.outputs = [stored[t] for t in op.outputs]
         self.dtype: DType = op.outputs[0].dtype
-        self.kind, self.w = self.dtype.code, self.dtype.size
-        self.width = blocks.shape(self.kind).width
-        self.columns = COLUMNS // self.w
-        self.tall = -(-TALL // blocks.shape(self.kind).rows) * blocks.shape(self.kind).rows
         self.pull = Pull(lambda t, index: None if t not in stored else ir.load(stored[t], index))
         q, k, v, *rest = op.inputs
         self.m, self.n, self.d, self.e = q.sizes[-2], k.sizes[-2], q.sizes[-1], v.sizes[-1]  # type: ignore[index]
-        # Whether rows of the operands end with a vector: then no load needs a mask.
-        self.whole = all(isinstance(x, int) and x % blocks.shape(self.kind).lanes == 0 for x in (self.d, self.e))
         sizes = op.outputs[0].sizes[:-2]  # type: ignore[index]
         self.batch = [Axis(s) for s in sizes]
         self.rows, self.keys = Axis(self.m), Axis(self.n)
@@ -93,37 +88,35 @@ class _Attention:
             self.dy = self._matrix(dy, self.rows, across)
         self.masks = [self._operand(t, broadcast_index(t.sizes, self._index(self.rows, self.keys)), (self.rows, self.keys)) for t in rest]
         self.steps, self.scale = op.attrs["steps"], op.attrs["scale"]
-        self.hidden = _hidden(self.steps, 110.0 if self.kind == "f32" else 760.0)
-
-    # -- reading
+        self.hidden = hides(self.steps, 760.0 if self.dtype.code == "f64" else 110.0)
 
     def _index(self, *last: Axis) -> list[Expr]:
         return [ir.index_const(0) if types.same(a.extent, 1) else ir.axis(a) for a in (*self.batch, *last)]
 
-    def _matrix(self, t: Tensor, *last: Axis) -> _Strided:
+    def _matrix(self, t: Tensor, *last: Axis) -> Strided:
         """An operand whose columns lie side by side."""
         index = self._index(*last)
         keep = index[len(index) - len(last):]
         own = [*broadcast_index(t.sizes[:-len(last)], index[:-len(last)]), *keep]  # type: ignore[index]
         found = self._operand(t, own, (*last, None)[:2])
         if len(last) == 2 and found.column != 1 and not types.same(last[1].extent, 1):
-            found = self._dense(self.pull.at(t, own), (*last, None)[:2])
+            found = self._dense(self.pull.at(t, own), t.dtype, (*last, None)[:2])
         return found
 
-    def _operand(self, t: Tensor, index: Sequence[Expr], last: tuple[Axis | None, ...]) -> _Strided:
+    def _operand(self, t: Tensor, index: Sequence[Expr], last: tuple[Axis | None, ...]) -> Strided:
         e = self.pull.at(t, index)
-        if e.op == "load":
+        if e.op == "load" and e.data.dtype is t.dtype:
             f = simplify.affine(simplify.offset(e.data, e.args))
             if all(x.op == "axis" for x in f.terms):
                 steps = {x.data: c for x, c in f.terms.items()}
-                return _Strided(e.data, f.const, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
-        return self._dense(e, last)
+                return Strided(e.data, f.const, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
+        return self._dense(e, t.dtype, last)
 
-    def _dense(self, e: Expr, last: tuple[Axis | None, ...]) -> _Strided:
+    def _dense(self, e: Expr, dtype: DType, last: tuple[Axis | None, ...]) -> Strided:
         """A copy, over the axes on which the value depends."""
         used = ir.axes_in(e)
         axes = [a for a in (*self.batch, *last) if a is not None and a in used]
-        target = Buffer(e.dtype, tuple(a.extent for a in axes), "part", "copy")
+        target = Buffer(dtype, tuple(a.extent for a in axes), "part", "copy")
         stage = Stage(target, tuple(axes), tuple(map(ir.axis, axes)), e)
         buffers = tuple(dict.fromkeys([*(x.data for x in ir.loads(e)), target]))
         self.before.append(Kernel(f"{self.name}_copy", buffers, (stage,), tuple(axes)))
@@ -131,19 +124,32 @@ class _Attention:
         step: Size = 1
         for a in reversed(axes):
             steps[a], step = step, step * a.extent
-        return _Strided(target, 0, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
-
-    @property
-    def many(self) -> Size:
-        """Blocks of rows."""
-        return types.ceildiv(self.m, self.tall)
+        return Strided(target, 0, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
 
     @property
     def count(self) -> Size:
         """Matrices in the batch."""
         return types.product(a.extent for a in self.batch)
 
-    def _turn(self, t: _Text, x: _Strided, what: str, depth: Size) -> None:
+
+class _Attention(Operands):
+    """One op as kernels."""
+
+    def __init__(self, name: str, op: Operation, stored: Mapping[Tensor, Buffer]):
+        super().__init__(name, op, stored)
+        self.kind, self.w = self.dtype.code, self.dtype.size
+        self.width = blocks.shape(self.kind).width
+        self.columns = COLUMNS // self.w
+        self.tall = -(-TALL // blocks.shape(self.kind).rows) * blocks.shape(self.kind).rows
+        # Whether rows of the operands end with a vector: then no load needs a mask.
+        self.whole = all(isinstance(x, int) and x % blocks.shape(self.kind).lanes == 0 for x in (self.d, self.e))
+
+    @property
+    def many(self) -> Size:
+        """Blocks of rows."""
+        return types.ceildiv(self.m, self.tall)
+
+    def _turn(self, t: _Text, x: Strided, what: str, depth: Size) -> None:
         """The block of keys or values at j0 as [depth, key of the block]: vectors run along keys."""
         f = t.call(blocks.transpose(self.kind))
         t.line(f"call_transpose({f}, {what}, {t.at(x, 'j0')}, cols, {t.size(depth)}, {self.columns}, {t.size(x.row)})")
@@ -395,7 +401,7 @@ class _Attention:
         return Kernel(f"{self.name}_total", (sums, dq), (stage,), (i,))
 
 
-def _hidden(steps: Sequence[Any], most: float) -> tuple[int, float] | None:
+def hides(steps: Sequence[Any], most: float) -> tuple[int, float] | None:
     """(offset, bound) when scores right of column row + offset vanish beside any score above `bound`.
 
     A mask that is put in place of a score hides it exactly; one that is added hides scores that are small beside it.
@@ -472,7 +478,7 @@ class _Text:
                 self.line(f"left{k} = {rest} // {extent}")
                 rest = f"left{k}"
 
-    def at(self, x: _Strided, row: str) -> str:
+    def at(self, x: Strided, row: str) -> str:
         """The address of the first column of a row, in the matrix of this task."""
         terms = [f"b{k} * {self.size(s)}" for k, s in enumerate(x.batch) if not (isinstance(s, int) and s == 0)]
         terms += [f"{row} * {self.size(x.row)}", self.size(x.offset)]

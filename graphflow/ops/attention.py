@@ -27,8 +27,9 @@ from . import elementwise as ew
 from . import reduce as rd
 from .opdef import needs_rank, primitive
 
-DTYPES = types.REAL
-MASKS = (types.float32, types.float64, types.bool_)
+DTYPES = types.FLOAT  # those of 16 bits are computed in float32, as everywhere
+STATISTICS = {"logsum": types.REAL, "delta": types.REAL}
+MASKS = (*types.FLOAT, types.bool_)
 
 
 def _shapes(query: Tensor, key: Tensor, value: Tensor) -> tuple[tuple[Any, ...], Any, Any]:
@@ -79,8 +80,8 @@ def _sample(q: Any, k: Any, v: Any, masks: Any = (), dtype: Any = np.float64, **
     return make
 
 
-@primitive("attention", type="Attention", dtypes=DTYPES, same=("query", "key", "value"), input_dtypes={"masks": MASKS}, tolerance=16,
-           output_dtypes=lambda q, *_, **__: [q.dtype, q.dtype], samples=[
+@primitive("attention", type="Attention", gpu="attention", dtypes=DTYPES, same=("query", "key", "value"), tolerance=16,
+           input_dtypes={"masks": MASKS}, output_dtypes=lambda q, *_, **__: [q.dtype, q.dtype.compute], samples=[
     _sample((2, 3, 4), (2, 5, 4), (2, 5, 3), scale=0.5), _sample((3, 4), (5, 4), (5, 2), dtype=np.float32),
     _sample((2, 2, 3, 4), (2, 2, 6, 4), (2, 2, 6, 4), [[(2, 1, 1, 6)], [(3, 6)]], scale=0.5,
             steps=(("drop", 0, -2.0), ("keep", 1, -1e9), ("scale", None, 2.0))),
@@ -89,15 +90,16 @@ def _sample(q: Any, k: Any, v: Any, masks: Any = (), dtype: Any = np.float64, **
 def attention(query, key, value, *masks, scale=1.0, steps=()):
     """softmax(query key^T * scale, masked) value, and the logarithm of the sum of exponentials of each row of scores.
 
-    query [..., m, d], key [..., n, d] and value [..., n, e] of one dtype, float32 or float64, give [..., m, e] and [..., m];
-    the axes before the last two broadcast.  Masks have no gradient: the pass leaves scores alone whose masks have one.
+    query [..., m, d], key [..., n, d] and value [..., n, e] of one dtype of floats give [..., m, e] and [..., m], this one float32
+    where they have 16 bits; the axes before the last two broadcast.  Masks have no gradient: the pass leaves scores alone whose masks
+    have one.
     """
 
 
 @attention.infers
 def _(query, key, value, *masks, scale, steps):
     batch, rows, _ = _shapes(query, key, value)
-    return [Spec(query.dtype, (*batch, rows, value.sizes[-1])), Spec(query.dtype, (*batch, rows))]
+    return [Spec(query.dtype, (*batch, rows, value.sizes[-1])), Spec(query.dtype.compute, (*batch, rows))]
 
 
 @attention.reference
@@ -113,14 +115,16 @@ def _(q, k, v, *masks, scale, steps):
 
 @attention.grad
 def _(op, dy, dl):
-    delta = rd.reduce_sum_op(ew.multiply(dy, op.outputs[0]), axis=(-1,), keepdims=False) - dl
+    wide = op.outputs[1].dtype
+    product = ew.multiply(*(t if t.dtype is wide else OPERATORS["cast"](t, wide) for t in (dy, op.outputs[0])))
+    delta = rd.reduce_sum_op(product, axis=(-1,), keepdims=False) - dl
     q, k, v, *masks = op.inputs
     found = attention_grad(q, k, v, op.outputs[1], delta, dy, *masks, **op.attrs)
     return (*[OPERATORS["sum_to_shape"](g, t) for g, t in zip(found, (q, k, v))], *[None for _ in masks])
 
 
-@primitive("attention", type="AttentionGrad", dtypes=DTYPES, same=("query", "key", "value", "logsum", "delta", "dy"), tolerance=64,
-           input_dtypes={"masks": MASKS}, output_dtypes=lambda q, *_, **__: [q.dtype] * 3,
+@primitive("attention", type="AttentionGrad", gpu="attention", dtypes=DTYPES, same=("query", "key", "value", "dy"), tolerance=64,
+           input_dtypes={"masks": MASKS, **STATISTICS}, output_dtypes=lambda q, *_, **__: [q.dtype] * 3,
            no_gradient="second derivatives are taken of the softmax and the products that users write", samples=[
     _sample((2, 3, 4), (2, 5, 4), (2, 5, 3), [(2, 3), (2, 3), (2, 3, 3)], scale=0.5),
     _sample((3, 4), (5, 4), (5, 2), [(3,), (3,), (3, 2)], dtype=np.float32),
@@ -129,7 +133,7 @@ def _(op, dy, dl):
 def attention_grad(query, key, value, logsum, delta, dy, *masks, scale=1.0, steps=()):
     """The gradients of `attention` for query, key and value (with the batch axes of the result), from that of its first output.
 
-    logsum: its second output.  delta: [..., m], the sum of dy * output over the last axis, less the gradient of `logsum`.
+    logsum: its second output.  delta: [..., m] like it, the sum of dy * output over the last axis, less the gradient of `logsum`.
     """
 
 

@@ -8,7 +8,7 @@ exist anyway, and all stays as it is.  Tried on the user's ops, before composite
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -103,12 +103,20 @@ class _Refused(Exception):
     """The ops are not those of an attention."""
 
 
-def attention(program: Program) -> Program:
-    """The program with every attention as one op, and its gradient as one."""
-    tops = [o for o in program.ops() if o.opdef is op.Softmax and o.outputs[0].dtype in types.REAL]
+Takes = Callable[[Sequence[Operation], types.DType, Sequence[types.Size]], bool]
+
+
+def of_cpu(ops: Sequence[Operation], dtype: types.DType, depths: Sequence[types.Size]) -> bool:
+    """Whether the CPU's generator computes an attention of queries and values of these lengths, in place of `ops`."""
+    return dtype in types.REAL and all(isinstance(d, int) and 0 < d <= DEEPEST for d in depths)
+
+
+def attention(program: Program, takes: Takes = of_cpu) -> Program:
+    """The program with every attention as one op, and its gradient as one, where `takes` says that there are kernels for it."""
+    tops = [o for o in program.ops() if o.opdef is op.Softmax and o.outputs[0].dtype in types.FLOAT]
     if not tops:
         return program
-    look = _Look(program)
+    look = _Look(program, takes)
     found = []
     for o in tops:
         try:
@@ -121,8 +129,8 @@ def attention(program: Program) -> Program:
 class _Look:
     """Compares the surroundings of a softmax with those of an attention."""
 
-    def __init__(self, program: Program):
-        self.consumers, self.roots = program.consumers(), set(program.roots())
+    def __init__(self, program: Program, takes: Takes):
+        self.consumers, self.roots, self.takes = program.consumers(), set(program.roots()), takes
 
     # -- edges, looking through ops that change nothing
 
@@ -184,7 +192,7 @@ class _Look:
         rows, columns = p.sizes[-2:]  # type: ignore[index]
         depth, width = (m.t.sizes[-2 if m.transposed else -1] for m in (f.q, f.v))  # type: ignore[index]
         small = (types.hint(rows) or 0) * (types.hint(columns) or 0) < FEW
-        if small or any(not isinstance(d, int) or not 0 < d <= DEEPEST for d in (depth, width)):
+        if small or not self.takes(list(dict.fromkeys(f.ops)), p.dtype, (depth, width)):
             raise _Refused
 
     # -- what reads the probabilities
@@ -417,7 +425,8 @@ class _Replace:
             out, logsum = self.forward(f)
             assert f.dy is not None
             dy = f.dy.built(self.now(f.dy.t))
-            delta = op.Sum(op.Mul(dy, out), axis=(-1,), keepdims=False)
+            product = op.Mul(*(t if t.dtype is logsum.dtype else op.Cast(t, DstT=logsum.dtype) for t in (dy, out)))
+            delta = op.Sum(product, axis=(-1,), keepdims=False)
             f.made["grad"] = attention_grad(*f.made["in"], logsum, delta, dy, *f.made["masks"], **f.made["attrs"])
         return f.made["grad"]
 

@@ -54,12 +54,12 @@ def dead_state(program: Program) -> Program:
     return Program(program.inputs, program.outputs, tuple((v, t) for v, t in program.writes if old.get(v) is not t), program.effects)
 
 
-def inside(program: Program) -> Program:
-    """The programs of branches and loops, each through the whole pipeline.
+def inside(program: Program, passes: Sequence[Pass] | None = None) -> Program:
+    """The programs of branches and loops, each through the whole pipeline, or `passes`.
 
     But `dead state`: the writes of a body are the outputs of its loop by position, those of variables that keep their value too.
     """
-    return _inside(program, lambda p: run(p, passes=tuple(q for q in current() if q.function is not dead_state)))
+    return _inside(program, lambda p: run(p, passes=tuple(q for q in passes or current() if q.function is not dead_state)))
 
 
 def plainly_inside(program: Program) -> Program:

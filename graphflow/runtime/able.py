@@ -33,9 +33,17 @@ def why_not(op: Operation) -> str | None:
         return _body(op)
     if any(t.dtype.kind == "c" for t in (*op.inputs, *op.outputs)) and (found := _complex(op)):
         return found
+    if d.family == "attention":
+        return _attention(op)
     if d.gpu or d.family in WORKLESS or d.family in ENGINES or d._lower is not None or d._fold is not None or d._scatter is not None:
         return None
     return "it is computed by NumPy, on the host"
+
+
+def _attention(op: Operation) -> str | None:
+    from ..codegen.cuda import attention
+
+    return None if attention.engine(op) else "no GPU kernel of attention takes rows of this length or dtype"
 
 
 def _complex(op: Operation) -> str | None:

@@ -23,7 +23,7 @@ from ..flags import TABLE, flags
 from ..graph import Graph, Operation, Tensor
 from ..ops import control, state
 from ..ops.opdef import Const
-from ..passes import pipeline, regions, specialize
+from ..passes import attention, pipeline, regions, specialize
 from ..passes.program import Program
 from . import budget, early, flow, memory, plan_cache, runner
 from . import threads as team
@@ -78,9 +78,28 @@ class Gpus:
         return "gpu", tuple(places), tuple([n for n in sorted(libraries.NAMES) if libraries.available(n)])
 
 
-def passes_of_gpus() -> tuple[pipeline.Pass, ...]:
-    """All but those that make what only generators for the CPU compute, and one for loops that both sides share."""
-    return (*[p for p in pipeline.current() if p.name != "attention"], pipeline.Pass("apart", pipeline.apart))
+def passes_of_gpus(place: Place) -> tuple[pipeline.Pass, ...]:
+    """The pipeline where ops run on several devices, with one for loops that both sides share at its end.
+
+    An attention becomes one op where the generator of its device computes that; not inside branches and loops: what runs where in
+    there is decided later.
+    """
+    def attended(program: Program) -> Program:
+        from ..codegen.cuda import attention as tiles
+
+        places: dict[Operation, str] = {}
+
+        def takes(ops: Sequence[Operation], dtype: types.DType, depths: Sequence[types.Size]) -> bool:
+            if not places:
+                places.update({**dict.fromkeys(program.ops(), "CPU"), **place(program)})
+            (where, *others) = {places[op] for op in ops}
+            return not others and (attention.of_cpu(ops, dtype, depths) if where == "CPU" else tiles.takes(dtype, *depths))
+        return attention.attention(program, takes)
+
+    special = {"attention": attended, "inside": lambda program: pipeline.inside(program, plain)}
+    made = tuple(pipeline.Pass(p.name, special.get(p.name, p.function)) for p in pipeline.current())
+    plain = tuple(p for p in made if p.name != "attention")
+    return *made, pipeline.Pass("apart", pipeline.apart)
 
 
 class _Made:
@@ -90,7 +109,7 @@ class _Made:
         self.report = pipeline.Report()
         with _compiling:  # expressions are interned in one table, which one compilation at a time fills and empties
             with types.recording_guards() as self.guards:
-                passes = pipeline.MINIMAL if not flags.optimize else None if place is None else passes_of_gpus()
+                passes = pipeline.MINIMAL if not flags.optimize else None if place is None else passes_of_gpus(place)
                 optimised = pipeline.run(program, passes=passes, report=self.report)
                 self.compiled = Compiled(optimised, place=place)
             ir.trim_table()

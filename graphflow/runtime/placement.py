@@ -327,7 +327,7 @@ class Placement:
             elif op.opdef is StandIn:
                 if op.outputs[0].dtype.kind == "s":
                     fixed[op] = CPU
-            elif self.kernels(op) is not None or fusion.kind_of(op, lambda o: o.opdef.gpu) == "host":
+            elif self.kernels(op) is not None or op.opdef.family != "composite" and fusion.kind_of(op, lambda o: o.opdef.gpu) == "host":
                 fixed[op] = CPU
             elif (named := self._named(op)) is not None:
                 fixed[op] = named

@@ -126,9 +126,10 @@ class Compiled:
 
     def _engine(self, op: Operation) -> str | None:
         if self.device(op):
+            from ..codegen.cuda import attention as tiles
             from ..codegen.cuda import gemm, sorting
 
-            return gemm.engine(op) or sorting.engine(op)
+            return gemm.engine(op) or sorting.engine(op) or tiles.engine(op)
         return _engine(op)
 
     def _follows(self, op: Operation, c: fusion.Cluster, stored: set[Tensor]) -> int | None:
@@ -240,6 +241,7 @@ class Compiled:
 
     def _on_device(self, c: fusion.Cluster, name: str, step: int, may_commit: bool, roots: set[ir.Buffer]) -> None:
         """The launches of a cluster that runs on a GPU, a unit each."""
+        from ..codegen.cuda import attention as tiles
         from ..codegen.cuda import emit, sorting
 
         if c.kind == "contraction":
@@ -247,6 +249,9 @@ class Compiled:
             return
         if c.kind == "sort":
             self._launched(c, sorting.kernels(c.ops[0], self.buffers), {}, roots)
+            return
+        if c.kind == "attention":
+            self._launched(c, tiles.kernels(name, c.ops[0], self.buffers), {}, roots)
             return
         alias: dict[ir.Buffer, ir.Buffer] = {}
         if c.kind == "scatter":

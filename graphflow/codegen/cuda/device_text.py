@@ -36,6 +36,7 @@ class Text(_Emitter):
     """The text of one launch."""
 
     packed = False  # whether LLVM is to find accesses that lie side by side
+    room = 0  # bytes of shared memory that a launch brings along
 
     def __init__(self, kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool = False):
         stages = [replace(s, expr=ir.rewrite(s.expr, rounded_quotient)) for s in kernel.stages]
@@ -175,6 +176,10 @@ class Text(_Emitter):
             self.sizes[n] = f"s{len(self.sizes)}"
         return self.sizes[n]
 
+    def parameter(self, n: Size) -> str:
+        """A size that the compiler does not know: loops of few steps would be written out."""
+        return self.sizes.setdefault(n, f"s{len(self.sizes)}")
+
     def _spell(self, e: Expr, a: list[str], level: int) -> str:
         if e.op == "wide":
             return f"to_i64({a[0]})"
@@ -224,7 +229,7 @@ class Text(_Emitter):
 
     def _written(self, kinds: str, parameters: Sequence[str], start: Sequence[str], threads: int) -> str:
         """The text, with `start` as its first lines."""
-        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}", *["#: packed"] * self.packed]
+        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}", *["#: packed"] * self.packed, *[f"#: room={self.room}"] * bool(self.room)]
         head += [f"{n} = np.{_NUMBERS[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
         bits = [f"{n} = {_BITS[code].format(f'{n}b')}" for n, (code, _) in self.parameters.items()]
         out: list[str] = []

@@ -596,11 +596,6 @@ class Tiled(Device):
         self.line(f"sums = stack_{self.code}({count})")
         self.line(f"cleared_{self.code}(sums, {count})")
 
-    def parameter(self, n: Size) -> str:
-        """A size that the compiler does not know: loops of few steps would be written out."""
-        self.sizes.setdefault(n, f"s{len(self.sizes)}")
-        return self.sizes[n]
-
     # -- the sum
 
     def _sum(self) -> None:

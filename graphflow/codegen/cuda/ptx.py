@@ -4,7 +4,8 @@ llvmlite's LLVM holds the NVPTX target, so nothing of NVIDIA's is needed to make
 machine code.  Knows how text becomes an LLVM module for a GPU.  Must not know kernels, launches, caches (rank 4).
 
 A text is `def kernel(p0, ..., s0, ...)` below two comment lines: a label, and `#: kinds threads`, with one letter for each parameter:
-p a pointer, i an int32, l an int64.  A line `#: packed` lets LLVM make vectors of accesses that lie side by side.
+p a pointer, i an int32, l an int64.  A line `#: packed` lets LLVM make vectors of accesses that lie side by side, a line `#: room=bytes`
+says how much shared memory the launch must bring along.
 Integers stay 32 bits wide unless one of 64 bits meets them: a GPU has no 64-bit integer unit.
 """
 from __future__ import annotations
@@ -272,7 +273,7 @@ class _Translator(translate._Translator):
         return self.constant(self.literals[node.id]) if node.id in self.literals else super().of_Name(node)
 
 
-_LITERAL = re.compile(r"(ld|st|load|store|stack|shared|rotl|moved|multiplied|cleared|settled|asked|await)_")
+_LITERAL = re.compile(r"(ld|st|load|store|stack|shared|rotl|moved|multiplied|cleared|settled|asked|await|dotted|weighted)_")
 
 
 def _takes_literals(name: str) -> bool:

@@ -32,6 +32,12 @@ def signature(source: str) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
+def room(source: str) -> int:
+    """Bytes of shared memory that a launch of a text brings along."""
+    found = re.search(r"^#: room=(\d+)$", source, re.M)
+    return int(found[1]) if found else 0
+
+
 def label(source: str) -> str:
     """What a message calls a text: its first line."""
     return source.split("\n", 1)[0].lstrip("# ")

@@ -161,6 +161,16 @@ def _make_shared(name):
     return _named(shared, f"shared_{name}")
 
 
+@intrinsic
+def shared_room(typing):
+    """The shared memory that a launch brings along (the text's line `#: room=bytes`), aligned to 16 bytes."""
+    def code(context, builder, signature, args):
+        array = ir.GlobalVariable(builder.module, ir.ArrayType(I8, 0), "room", SHARED)
+        array.linkage, array.align = "external", 16
+        return builder.addrspacecast(builder.bitcast(array, I8.as_pointer(SHARED)), _BYTES)
+    return types.voidptr(), code
+
+
 # ---- neighbours ------------------------------------------------------------------------------------------
 
 WIDE = 16  # bytes of the widest access
@@ -400,6 +410,76 @@ def _make_multiplied(name):
     return _named(multiplied, f"multiplied_{name}")
 
 
+def _vectors(builder, memory, size, shared, start, offset, count, where):
+    """`count` elements from shared[start + offset] on, by accesses of up to 16 bytes."""
+    width, found = min(count, WIDE // size), []
+    for k in range(0, count, width):
+        place = _element_pointer(builder, memory, shared, builder.add(start, I64(offset + k)))
+        kind = _vector_of(memory, width)
+        value = _in_scope(builder.module, builder.load(builder.bitcast(place, kind.as_pointer()), align=width * size), where)
+        found += [builder.extract_element(value, I32(u)) for u in range(width)] if width > 1 else [value]
+    return found
+
+
+def _added_up(builder, memory, size, c, places, terms):
+    """c[p] += what `terms` gives for each of `places`: pairs of factors, in order."""
+    cells = [_element_pointer(builder, memory, c, I64(p)) for p in places]
+    sums = [builder.load(cell, align=size) for cell in cells]
+    for pairs in terms:
+        sums = [_multiplied(builder, x, y, one) for (x, y), one in zip(pairs, sums, strict=True)]
+    for cell, one in zip(cells, sums, strict=True):
+        builder.store(one, cell, align=size)
+
+
+def _make_dotted(name):
+    _, memory, size = _ELEMENT[name]
+
+    def dotted(typing, c, shared, at, bt, depth, rows, columns, step_a, step_b, scope):
+        literals = (depth, rows, columns, step_a, step_b, scope)
+        steps, m, n, step_x, step_y, where = (_literal(k, f"dotted_{name}: sizes") for k in literals)
+
+        def code(context, builder, signature, args):
+            c, shared, at, bt = args[:4]
+
+            def terms():
+                for q in range(0, steps, WIDE // size):
+                    x = [_vectors(builder, memory, size, shared, at, i * step_x + q, WIDE // size, where) for i in range(m)]
+                    y = [_vectors(builder, memory, size, shared, bt, j * step_y + q, WIDE // size, where) for j in range(n)]
+                    for u in range(WIDE // size):
+                        yield [(x[i][u], y[j][u]) for i in range(m) for j in range(n)]
+            _added_up(builder, memory, size, c, range(m * n), terms())
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.voidptr, types.int64, types.int64, *literals), code
+    dotted.__doc__ = """c[x, y] += a[x, q] * b[y, q] for q < depth, c a `rows` x `columns` tile in registers, by fused multiply-adds.
+    Row x of a begins at shared[at + x * step_a], row y of b at shared[bt + y * step_b]: at multiples of 16 bytes, as is depth."""
+    return _named(dotted, f"dotted_{name}")
+
+
+def _make_weighted(name):
+    _, memory, size = _ELEMENT[name]
+
+    def weighted(typing, c, ci, ck, shared, at, bt, depth, rows, columns, step_a, pitch_b, scope):
+        literals = (depth, rows, columns, step_a, pitch_b, scope)
+        steps, m, n, step_x, pitch_y, where = (_literal(k, f"weighted_{name}: sizes") for k in literals)
+        first, apart = _literal(ci, "the first place"), _literal(ck, "the distance of rows")
+
+        def code(context, builder, signature, args):
+            c, shared, at, bt = args[0], *args[3:6]
+
+            def terms():
+                for q in range(0, steps, WIDE // size):
+                    x = [_vectors(builder, memory, size, shared, at, i * step_x + q, WIDE // size, where) for i in range(m)]
+                    for u in range(WIDE // size):
+                        y = _vectors(builder, memory, size, shared, bt, (q + u) * pitch_y, n, where)
+                        yield [(x[i][u], y[j]) for i in range(m) for j in range(n)]
+            _added_up(builder, memory, size, c, [first + i * apart + j for i in range(m) for j in range(n)], terms())
+            return context.get_dummy_value()
+        return types.none(types.voidptr, ci, ck, types.voidptr, types.int64, types.int64, *literals), code
+    weighted.__doc__ = """c[ci + x * ck + y] += a[x, q] * b[q, y] for q < depth, x < rows, y < columns, c in registers, by fused multiply-adds.
+    Row x of a begins at shared[at + x * step_a], row q of b at shared[bt + q * pitch_b]: at multiples of 16 bytes, or of `columns`."""
+    return _named(weighted, f"weighted_{name}")
+
+
 def _make_cleared(name):
     _, memory, size = _ELEMENT[name]
 
@@ -439,6 +519,9 @@ def _multiplied(builder, a, b, c):
     return builder.call(builder.module.declare_intrinsic("llvm.fma", [a.type], ir.FunctionType(a.type, [a.type] * 3)), [a, b, c])
 
 
+for _name in ("f32", "f64"):
+    globals()[f"dotted_{_name}"] = _make_dotted(_name)
+    globals()[f"weighted_{_name}"] = _make_weighted(_name)
 for _name in ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"):
     globals()[f"moved_{_name}"] = _make_moved(_name)
 for _name in ("f32", "f64", "i32", "i64"):
@@ -469,7 +552,7 @@ def _make_asked(name):
     return _named(asked, f"asked_{name}")
 
 
-for _name in ("f32", "u16"):
+for _name in ("f32", "f64", "u16"):
     globals()[f"asked_{_name}"] = _make_asked(_name)
 
 
@@ -548,6 +631,41 @@ for _name in ("u16", "f32"):
 ldmatrix_turned_u16 = _make_ldmatrix("u16", True)
 for _name in _MMA:
     globals()[f"mma_{_name}"] = _make_mma(_name)
+
+
+def _make_packed(name):
+    def packed(typing, to, i, low, high):
+        def code(context, builder, signature, args):
+            text = f"cvt.rn.{name}x2.f32 $0, $1, $2;"  # llvmlite cannot say the type of LLVM's own function for bfloat16
+            value = builder.asm(ir.FunctionType(I32, [F32, F32]), text, "=r,f,f", [args[3], args[2]], False)
+            builder.store(value, _element_pointer(builder, I32, args[0], args[1]), align=4)
+            return context.get_dummy_value()
+        return types.none(types.voidptr, types.int64, types.float32, types.float32), code
+    packed.__doc__ = "Register to[i]: two float32 rounded to 16 bits, `low` in the low half."
+    packed.__name__ = f"packed_{name}"
+    return intrinsic(packed)
+
+
+packed_f16, packed_bf16 = _make_packed("f16"), _make_packed("bf16")
+
+
+@intrinsic
+def pow2_f32(typing, x):
+    """2^x by the GPU's own unit (2 ulp); results below the normal numbers are 0."""
+    def code(context, builder, signature, args):
+        return builder.call(_declared(builder, "llvm.nvvm.ex2.approx.ftz.f", F32, [F32]), args)
+    return types.float32(types.float32), code
+
+
+@intrinsic
+def times(typing, a, b):
+    """a * b rounded by itself, never part of a fused multiply-add."""
+    kind = types.float64 if types.float64 in (a, b) else types.float32
+
+    def code(context, builder, signature, args):
+        t = args[0].type
+        return builder.call(_declared(builder, f"llvm.nvvm.mul.rn.{'d' if t == F64 else 'f'}", t, [t, t]), args)
+    return kind(kind, kind), code
 
 
 @intrinsic

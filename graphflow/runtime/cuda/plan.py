@@ -436,7 +436,7 @@ class DevicePlan(Plan):
         if 0 in grid:
             return lambda: None
         function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
-        made = function.prepare(kinds, values, grid, (threads, 1, 1))  # type: ignore[arg-type]
+        made = function.prepare(kinds, values, grid, (threads, 1, 1), texts.room(source))  # type: ignore[arg-type]
         cell = [(self.cell, 4)] if guarded or launch.checks else []
         self.device.driver.expect(made.prepared, [(where[b], self.nbytes(b)) for b in launch.buffers] + cell)
         return made
@@ -467,7 +467,7 @@ class DevicePlan(Plan):
         source = emit.guarded_text(many.source) if guarded else many.source  # type: ignore[union-attr]
         kinds, threads = texts.signature(source)
         function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
-        made = function.prepare(kinds, [tables[-1], self.cell][:len(kinds)], (len(table), 1, 1), (threads, 1, 1))
+        made = function.prepare(kinds, [tables[-1], self.cell][:len(kinds)], (len(table), 1, 1), (threads, 1, 1), texts.room(source))
         reach = [(at, self.nbytes(b)) for (launch, _), (where, _, _) in zip(launches, known, strict=True)
                  for b, at in zip(launch.buffers, where, strict=True)]  # type: ignore[union-attr]
         self.device.driver.expect(made.prepared, [*reach, (tables[-1], table.nbytes), *[(self.cell, 4)] * guarded])
