@@ -25,7 +25,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Iterator, Mapping, Sequence
+from typing import Iterator, Mapping
 
 from ... import types
 from ...flags import flags
@@ -121,7 +121,8 @@ class _Tiles(Text):
         self.cores = self.kind in ("tf32", "f16", "bf16")
         self.code, self.sums_code = {2: "u16", 4: "f32", 8: "f64"}[self.size_of], self.acc.code
         self.unit = 16 if self.size_of == 2 else 8  # depths in shared memory are multiples of it
-        self.d, self.e = (-(-n // self.unit) * self.unit for n in (given.d, given.e))  # type: ignore[operator]
+        assert isinstance(given.d, int) and isinstance(given.e, int)
+        self.d, self.e = (-(-n // self.unit) * self.unit for n in (given.d, given.e))
         self.rows_of, self.columns_of, self.outs = self.operands()
         matrices = [*self.rows_of, *self.columns_of, *self.vectors(), *given.masks]
         buffers = dict.fromkeys([*(x.buffer for x in matrices), *self.outs])
@@ -202,7 +203,7 @@ class _Tiles(Text):
         return f"{self.label} {self.kind} {self.form}, depth {g.d}" + (f" and {g.e}" if g.e != g.d else "")
 
     def made(self) -> Launch:
-        f, (rows, columns) = self.form, self.extents
+        f, rows = self.form, self.extents[0]
         self.room = self.room_of(f)
         tiles = types.ceildiv(rows, f.rows)
         self.line("t = thread()")
@@ -275,9 +276,10 @@ class _Tiles(Text):
     @property
     def element(self) -> str:
         """The place of the present row and column in the scores of a thread."""
-        return self._place(self.across, "gx")
+        return self.register_of(self.across, "gx")
 
-    def _place(self, across: int, gx: str) -> str:
+    def register_of(self, across: int, gx: str) -> str:
+        """The place of column group `gx` of the present row, of `across` groups, in a thread's registers."""
         if self.cores:
             return f"(gy * {across} + {gx}) * 4 + uy * 2 + ux"
         return f"(gy * 4 + uy) * {across} + {gx}"
@@ -551,7 +553,7 @@ class _Tiles(Text):
         raise NotImplementedError
 
     def _all_masks(self, slopes: str) -> None:
-        g, (rows, columns) = self.given, self.extents
+        g = self.given
         i, j = ("column", "row") if self.transposed else ("row", "column")
         with self.each_row():
             self.line(f"row = top + {self.row}")
@@ -568,8 +570,8 @@ class _Tiles(Text):
                 self.line(f"score = times({self.get('s', self.element)}, {self.number(g.scale)})")
                 if slopes:
                     self.line(f"slope = {self.number(1.0)}")
-                for step in g.steps:
-                    self._mask(*step, i, j, bool(slopes))
+                for what, source, fill in g.steps:
+                    self._mask(what, source, fill, i, j, bool(slopes))
                 self.set("s", self.element, "score")
                 if slopes:
                     self.set(slopes, self.element, f"({self.get(slopes, self.element)} - {self.shift()}) * slope")
@@ -623,7 +625,7 @@ class _Tiles(Text):
                 self.place("row_at", f"(b * {self.size(rows)} + {self.index_of('row')}) * {actual}")
                 if self.cores:
                     with self.inside(f"for gx in unroll({depth // 8}):"):
-                        self._store_piece(out, actual, depth, "over + gx * 8", 2, self.get(sums, self._place(depth // 8, "gx")))
+                        self._store_piece(out, actual, depth, "over + gx * 8", 2, self.get(sums, self.register_of(depth // 8, "gx")))
                     return
                 for first, base, v in self.pieces(depth):
                     value = self.get(sums, f"(gy * 4 + uy) * {depth // 8} + {first} + ux")
@@ -714,7 +716,7 @@ class Forward(_Tiles):
                     self.line("part = part + e")
                 self.set("total", self.slot, f"{self.get('total', self.slot)} * shrink + part")
             with self.each_row(), self.inside(f"for gx in unroll({self.e // 8}):", *["for ux in unroll(2):"] * self.cores):
-                place = self._place(self.e // 8, "gx")
+                place = self.register_of(self.e // 8, "gx")
                 self.set("sums", place, f"{self.get('sums', place)} * {self.get('less', self.slot)}")
             self.weigh("sums", "s", f"now + {second}", self.e)
         self._end(low, zero, raw)

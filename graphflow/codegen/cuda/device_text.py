@@ -229,7 +229,8 @@ class Text(_Emitter):
 
     def _written(self, kinds: str, parameters: Sequence[str], start: Sequence[str], threads: int) -> str:
         """The text, with `start` as its first lines."""
-        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}", *["#: packed"] * self.packed, *[f"#: room={self.room}"] * bool(self.room)]
+        head = [f"# {self.kernel_label()}", f"#: {kinds} {threads}", *["#: packed"] * self.packed]
+        head += [f"#: room={self.room}"] * bool(self.room)
         head += [f"{n} = np.{_NUMBERS[code]}({_literal(value)})" for (code, value), n in self.consts.items() if n not in self.parameters]
         bits = [f"{n} = {_BITS[code].format(f'{n}b')}" for n, (code, _) in self.parameters.items()]
         out: list[str] = []

@@ -475,8 +475,9 @@ def _make_weighted(name):
             _added_up(builder, memory, size, c, [first + i * apart + j for i in range(m) for j in range(n)], terms())
             return context.get_dummy_value()
         return types.none(types.voidptr, ci, ck, types.voidptr, types.int64, types.int64, *literals), code
-    weighted.__doc__ = """c[ci + x * ck + y] += a[x, q] * b[q, y] for q < depth, x < rows, y < columns, c in registers, by fused multiply-adds.
-    Row x of a begins at shared[at + x * step_a], row q of b at shared[bt + q * pitch_b]: at multiples of 16 bytes, or of `columns`."""
+    weighted.__doc__ = """c[ci + x * ck + y] += a[x, q] * b[q, y] for q < depth, x < rows, y < columns, c in registers, by fused
+    multiply-adds.  Row x of a begins at shared[at + x * step_a], row q of b at shared[bt + q * pitch_b]: at multiples of 16 bytes, or
+    of `columns`."""
     return _named(weighted, f"weighted_{name}")
 
 
