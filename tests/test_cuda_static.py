@@ -135,6 +135,21 @@ def pooled():
     return tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME"), {x: a}
 
 
+def attended(dtype):
+    (q, a), (k, b), (v, c) = (fed(2, 64, 64, dtype=dtype) for _ in range(3))
+    return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * 0.125), v), {q: a, k: b, v: c}
+
+
+@kernel(registers=128)
+def attention():
+    return attended(tf.float32)
+
+
+@kernel(registers=168, wide=False, coalesced=False)
+def attention_of_brain_floats():
+    return attended(tf.bfloat16)
+
+
 def build(name):
     """(fetches, feeds) of a kernel, in the default graph."""
     fetches, feeds = KERNELS[name][0]()
