@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from on_gpu import a_gpu
 
 import graphflow as tf
 from graphflow.runtime.cuda import device as devices
 from graphflow.runtime.cuda.arrays import DeviceArray
-from graphflow.testing import emulated_gpu
 
 ROWS = np.random.default_rng(3).standard_normal((6, 33)).astype(np.float32)
 
@@ -41,7 +41,7 @@ class Foreign:
 
 @pytest.fixture
 def gpu():
-    with emulated_gpu() as driver:
+    with a_gpu() as driver:
         yield driver
         devices.reset()
 

@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import test_ops
+from on_gpu import a_gpu
 from test_ops import COVERED, assert_same, call, cases, random_array
 
 import graphflow as tf
@@ -24,7 +25,8 @@ from graphflow.testing.gpu import EmulatedDriver
 
 @pytest.fixture(scope="module")
 def machine():
-    return EmulatedDriver()
+    with a_gpu() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

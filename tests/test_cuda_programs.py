@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 import test_random_graphs as graphs
+from on_gpu import a_gpu
 
 import graphflow as tf
 from graphflow.codegen.cuda import texts
@@ -26,7 +27,7 @@ ON_CPU = tf.ConfigProto(device_count={"GPU": 0}, allow_soft_placement=True)
 def gpu():
     """Work is done as late as can be, so that a program that does not wait goes wrong."""
     switches = flags.override(early=0, interpret=0, check=0, debug=0)
-    with emulated_gpu(deferred=True, coherent=True) as driver, switches, tf.Graph().as_default():
+    with a_gpu(deferred=True, coherent=True) as driver, switches, tf.Graph().as_default():
         yield driver
 
 
@@ -235,18 +236,17 @@ def test_a_session_that_ends_gives_the_memory_back(gpu):
     """What stays is in the pool, which `trim` empties."""
     from graphflow.runtime.cuda import device
 
-    used = gpu.device_memory().used
+    (there,) = device.devices()[:1]
     w = tf.Variable(rows(20, 20))
     step = tf.train.AdamOptimizer().minimize(tf.reduce_sum(tf.tanh(tf.matmul(w, w))))
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         for _ in range(3):
             sess.run(step)
-        assert gpu.device_memory().used > used
-    (there,) = device.devices()
+        assert there.memory.stats().used
     there.synchronize()
     there.trim()
-    assert gpu.device_memory().used == used
+    assert there.memory.stats()[:2] == (0, 0) and gpu.calls["allocate"] == gpu.calls["free"]
 
 
 # ---------------------------------------------------------------- branches and loops

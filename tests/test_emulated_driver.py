@@ -14,6 +14,7 @@ from ptx_cases import SCALE, kernel
 from graphflow.runtime.cuda import driver as drivers
 from graphflow.runtime.cuda.driver import DriverError
 from graphflow.testing import emulated_gpu, ptx
+from graphflow.testing.watched import Watched
 
 
 @pytest.fixture
@@ -403,4 +404,40 @@ def test_deferred_work_shows_what_does_not_wait():
         gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, stream)
         with pytest.raises(ptx.OutOfBounds):
             gpu.synchronize(stream)
+        gpu.synchronize(stream)
+
+
+def test_another_driver_is_watched():
+    """Copies and kernels of a graph count when it is launched, calls when they are made; a lost device stays lost."""
+    with emulated_gpu(memory=1 << 24) as inner:
+        gpu = Watched(inner)
+        gpu.use(0)
+        a, b, stream = gpu.allocate(400), gpu.allocate(400), gpu.stream()
+        prepared, x = gpu.prepare(made(gpu), "ppif", [a, b, 100, 2.0]), np.ones(100, np.float32)
+
+        def queue():
+            gpu.copy_in(a, x.ctypes.data, 400, stream)
+            gpu.launch(prepared, (1, 1, 1), (128, 1, 1), 0, stream)
+            gpu.copy(a, b, 200, stream)
+
+        queue()
+        gpu.begin_capture(stream)
+        queue()
+        graph = gpu.end_capture(stream)
+        assert gpu.counters.launches == inner.counters.launches == 1 and gpu.nbytes == {"copy_in": 400, "copy": 200}
+        gpu.launch_graph(graph, stream)
+        gpu.launch_graph(graph, stream)
+        assert gpu.counters.launches == inner.counters.launches == 3 and gpu.nbytes["copy_in"] == inner.nbytes["copy_in"] == 1200
+        assert (gpu.calls["launch"], gpu.calls["launch_graph"], gpu.name, gpu.keeps) == (2, 2, "emulated", False)
+        gpu.begin_capture(stream)
+        gpu.fail_next("end_capture", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED")
+        with pytest.raises(DriverError, match="INVALIDATED"):
+            gpu.end_capture(stream)
+        gpu.begin_capture(stream)  # the stream records no longer
+        gpu.abandon_capture(stream)
+        gpu.fail_next("synchronize", "CUDA_ERROR_ILLEGAL_ADDRESS")
+        for _ in range(2):
+            with pytest.raises(DriverError, match="ILLEGAL_ADDRESS"):
+                gpu.synchronize(stream)
+        gpu.restart()
         gpu.synchronize(stream)

@@ -24,6 +24,7 @@ from graphflow.testing import ptx
 from graphflow.testing.emulator.launch import place
 from graphflow.testing.emulator.order import checked
 from graphflow.testing.emulator.parse import Module, parse
+from graphflow.testing.watched import Faults
 
 _LETTERS = {"p": "Q", "i": "i", "l": "q", "f": "f", "d": "d"}
 _BASE, _STRIDE = 0x0A00_0000_0000, 1 << 36
@@ -47,7 +48,7 @@ class _Prepared:
     extents: list[tuple[int, int]] | None = None
 
 
-class EmulatedDriver(Driver):
+class EmulatedDriver(Faults, Driver):
     """`count` devices of `memory` bytes each (real memory is taken where it is touched).
 
     checks: what kernels are checked for. strict: a copy to the host of bytes that nothing wrote is an UninitializedRead.
@@ -64,12 +65,12 @@ class EmulatedDriver(Driver):
     def __init__(self, count: int = 1, memory: int = 2 << 30, capability: tuple[int, int] = (9, 0), checks: ptx.Checks | None = None,
                  as_hardware: bool = False, strict: bool = True, deferred: bool = False, coherent: bool = False,
                  order: int | str | None = None) -> None:
+        super().__init__()
         self.name, self.capability, self.capacity = "emulated", capability, memory
         self.checks, self.as_hardware, self.strict = checks or ptx.Checks(), as_hardware, strict
         self.deferred, self.coherent = deferred, coherent
         self.order = checked(order)
         self.counters = ptx.Counters()
-        self.calls: Counter[str] = Counter()
         self.nbytes: Counter[str] = Counter()
         self._devices = [ptx.Memory(memory, _BASE + i * _STRIDE) for i in range(count)]
         if memory > _STRIDE // 2:
@@ -87,8 +88,6 @@ class EmulatedDriver(Driver):
         self._host: dict[int, Any] = {}
         self._here = threading.local()
         self._lock = locks.rlock()
-        self._faults: deque[list] = deque()
-        self._lost: DriverError | None = None
         self._pending: DriverError | None = None
 
     def end(self) -> None:
@@ -97,31 +96,14 @@ class EmulatedDriver(Driver):
             memory.end()
 
     # Faults -------------------------------------------------------------------------------------------------------------------------
-    def fail_next(self, method: str, name: str, after: int = 0) -> None:
-        """The next call of `method` ("launch", "allocate", "link", ...), after `after` good ones, raises DriverError `name`."""
-        if not hasattr(Driver, method) or name not in CODES:
-            raise ValueError(f"no method {method} or no error {name}")
-        self._faults.append([method, name, after])
-
     def restart(self) -> None:
         """Forgets that a device was lost (as_hardware), as a new process would."""
-        self._lost = self._pending = None
+        super().restart()
+        self._pending = None
 
     def _called(self, method: str) -> None:
-        self.calls[method] += 1
+        super()._called(method)
         self.ordinal  # noqa: B018 - a call needs a device that is current on its thread
-        if self._lost is not None:
-            raise DriverError(self._lost.code, self._lost.name, f"{method}: the device was lost earlier")
-        for fault in self._faults:
-            if fault[0] == method:
-                if fault[2]:
-                    fault[2] -= 1
-                    break
-                self._faults.remove(fault)
-                error = _error(fault[1], f"{method}: asked for by the test")
-                if error.sticky:
-                    self._lost = error
-                raise error
 
     def _settle(self) -> None:
         """Raises what an earlier launch failed with, as hardware does when it is next waited for."""
