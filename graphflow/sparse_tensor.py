@@ -1,7 +1,7 @@
 """`tf.SparseTensor`: the elements of a tensor that are not zero, by position; and the ops on such tensors.
 
 A SparseTensor is three tensors: `indices` [N, rank], `values` [N], `dense_shape` [rank].  Ops are compositions on these three, so
-gradients reach the values by themselves.  Only what must look at values (order, repetition, the size of a dense result) runs on the
+gradients reach the values by themselves.  Only what must look at values (order of elements, repetition, the number of distinct ones) runs on the
 host.  TF's `tf.sparse` lists the same functions under shorter names: graphflow/sparse.py.
 """
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, Iterable, NamedTuple, Sequence
 import numpy as np
 
 from . import array_ops, graph, math_ops, types
+from .codegen import ir
+from .codegen.ir import m
 from .graph import Spec, Tensor
 from .ops.array import INDEX, floats, sample
 from .ops.opdef import constant_value, convert_to_tensor, needs_rank, primitive, register_tensor_conversion_function
@@ -332,7 +334,8 @@ def out_of_order(indices: np.ndarray, shape: np.ndarray, what: str = "") -> str 
     return at + "out of order. Many sparse ops require sorted indices. Use `tf.sparse.reorder` to create a correctly ordered copy."
 
 
-@primitive("host", type="SparseToDense", dtypes=ANY, same=("values", "default_value"), static=("output_shape",),
+@primitive("indexing", type="SparseToDense", dtypes=ANY, same=("values", "default_value"), static=("output_shape",),
+           updates=lambda op: op.inputs[0].sizes[:1],
            input_dtypes={"indices": INDEX, "output_shape": INDEX}, output_dtypes=lambda i, o, values, d, **_: [values.dtype])
 def sparse_to_dense_op(indices, output_shape, values, default_value, *, validate_indices=True):
     """`values` at `indices` of a dense tensor of shape `output_shape` that has `default_value` elsewhere; the last of equal ones wins."""
@@ -348,24 +351,49 @@ def _(indices, output_shape, values, default_value, *, validate_indices):
 
     if default_value.sizes not in ((), None):
         raise ValueError(f"default_value should be a scalar, got shape {default_value.shape}")
-    return Spec(values.dtype, sizes_from(output_shape))
+    sizes, at = sizes_from(output_shape), indices.sizes
+    width = 1 if at is not None and len(at) < 2 else None if at is None else at[1]
+    if width is not None and types.same(width, len(sizes)) is False:
+        raise ValueError(f"output_shape has incorrect number of elements: {len(sizes)} should be: {width}")
+    count = () if not at else at[:1]
+    if at is not None and values.sizes and (len(values.sizes) != 1 or types.same(values.sizes[0], types.product(count)) is False):
+        raise ValueError(f"sparse_values has incorrect shape {list(values.sizes)}, should be [] or [{types.product(count)}]")
+    return Spec(values.dtype, sizes)
 
 
 @sparse_to_dense_op.reference
 def _(indices, output_shape, values, default_value, *, validate_indices):
-    rank = len(output_shape)
-    rows = indices.reshape(-1, 1) if indices.ndim < 2 else indices
-    if rows.shape[1] != rank:
-        raise ValueError(f"output_shape has incorrect number of elements: {rank} should be: {rows.shape[1]}")
-    if values.ndim and values.shape != rows.shape[:1]:
-        raise ValueError(f"sparse_values has incorrect shape {list(values.shape)}, should be [] or [{len(rows)}]")
-    rows = rows.astype(np.int64)
+    rows = (indices.reshape(-1, 1) if indices.ndim < 2 else indices).astype(np.int64)
     problem = out_of_order(rows, output_shape.astype(np.int64))
     if problem and (validate_indices or ((rows < 0) | (rows >= output_shape)).any()):
         raise ValueError(problem)
     out = np.full(tuple(int(s) for s in output_shape), default_value[()], values.dtype)
     out[tuple(rows.T)] = values
     return out
+
+
+sparse_to_dense_op.lowers(lambda op, index, read: read(3, []))
+
+
+@sparse_to_dense_op.scatters
+def _(op, index, read):
+    from .ops.array import clamp, every, inside, int64
+
+    indices, values, sizes = op.inputs[0], op.inputs[2], op.outputs[0].sizes
+
+    def row(k):
+        return [int64(read(0, [*k, ir.index_const(j)] if len(indices.sizes) > 1 else k)) for j in range(len(sizes))]
+
+    at, value = row(index), read(2, index if values.sizes else [])
+    good = every([inside(i, n) for i, n in zip(at, sizes)])
+    if op.attrs["validate_indices"] and index:
+        later = ir.const(False, types.bool_)
+        for i, before in reversed(list(zip(at, row([m.max(index[0] - 1, 0)])))):
+            later = m.lor(i > before, m.land(i.eq(before), later))
+        good = m.land(good, m.lor(index[0].eq(0), later))
+    place = [clamp(i, n) for i, n in zip(at, sizes)]
+    message = "indices of sparse_to_dense are out of bounds, out of order or repeated"
+    return ir.Scatter(None, indices.sizes[:1], tuple(m.check(good, i, message) for i in place), value)
 
 
 @sparse_to_dense_op.grad

@@ -56,7 +56,7 @@ HOST = {
         BesselI0e BesselI1e Bincount CTCBeamSearchDecoder CTCGreedyDecoder CTCLabels CTCUniqueLabels
         CollapseRepeated CombinedNonMaxSuppression DCT DrawBoundingBoxesV2 DynamicPartition DynamicStitch EditDistance FFT FirstOfEqual
         GatherTree IFFT IRFFT ListDiff NextAfter NonMaxSuppressionV5 RFFT SetOperation SetSize
-        SparseCross SparseOrder SparseRows SparseToDense Unique UniqueWithCounts Where""",
+        SparseCross SparseOrder SparseRows Unique UniqueWithCounts Where""",
     "strings live in host memory": """
         AddStrings AsString DecodeBase64 DecodeCSV DecodeCompressed DecodeJSONExample DecodeRaw EncodeBase64 ReduceJoin RegexFullMatch
         RegexReplace StringJoin StringLength StringLower StringSplit StringSplitV2 StringStrip StringToHashBucket StringToHashBucketFast

@@ -500,7 +500,7 @@ for _late in ("ctc_ops", "spectral", "special_math", "sets", "quantization", "im
 # Ops that NumPy computes on the host, those on strings, files and objects of a session left out.  An op that gets a kernel leaves the list.
 HOSTED = set("""
     Bincount Where Unique UniqueWithCounts ListDiff
-    DynamicPartition DynamicStitch SparseToDense SparseOrder SparseRows EditDistance FirstOfEqual SparseCross
+    DynamicPartition DynamicStitch SparseOrder SparseRows EditDistance FirstOfEqual SparseCross
     GatherTree CTCLabels CTCUniqueLabels CollapseRepeated CTCGreedyDecoder CTCBeamSearchDecoder FFT IFFT RFFT IRFFT DCT BesselI0e
     BesselI1e NextAfter SetOperation SetSize NonMaxSuppressionV5 CombinedNonMaxSuppression DrawBoundingBoxesV2
     RandomShuffle RandomGamma RandomPoissonV2 FractionalSequence Cholesky MatrixInverse MatrixSolve

@@ -145,11 +145,17 @@ def test_to_dense_checks_indices(indices, message):
         assert run(unchecked).tolist() == ([[2, 0, 1], [0, 0, 0]] if "order" in message else [[0, 0, 2], [0, 0, 0]])
 
 
-def test_sparse_to_dense_sizes():
-    with pytest.raises(errors.InvalidArgumentError, match="output_shape has incorrect number of elements: 3 should be: 2"):
-        run(tf.sparse_to_dense([[0, 1], [1, 0]], [2, 2, 2], [5, 6]))
-    with pytest.raises(errors.InvalidArgumentError, match=r"sparse_values has incorrect shape \[3\], should be \[\] or \[2\]"):
-        run(tf.sparse_to_dense([[0, 1], [1, 0]], [2, 2], [5, 6, 7]))
+@pytest.mark.parametrize("shape, values, message", [
+    ([2, 2, 2], [5, 6], "output_shape has incorrect number of elements: 3 should be: 2"),
+    ([2, 2], [5, 6, 7], r"sparse_values has incorrect shape \[3\], should be \[\] or \[2\]")])
+def test_sparse_to_dense_sizes(shape, values, message):
+    """Said when the op is made, or, of sizes that are fed, when it is run."""
+    at = np.array([[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match=message):
+        tf.sparse_to_dense(at, shape, values)
+    fed = [tf.placeholder_with_default(x, [None] * np.ndim(x)) for x in (at, np.array(shape), np.array(values))]
+    with pytest.raises(errors.InvalidArgumentError, match=message):
+        run(tf.sparse_to_dense(*fed))
 
 
 def test_from_dense_eye_and_indicator():
