@@ -20,6 +20,7 @@ from graphflow.flags import flags
 from graphflow.ops.opdef import REGISTRY
 from graphflow.runtime import placement
 from graphflow.runtime.cuda import driver
+from graphflow.testing import ptx
 from graphflow.testing.gpu import EmulatedDriver
 
 
@@ -417,6 +418,22 @@ def test_places_among_sorted_elements(side, gpu):
         edges[1, n - n // 4:] = np.nan
         calls.append([edges, np.tile(np.array([-1, 0, 2, 2.5, 5, 9, np.nan, np.inf], np.float32), (3, 1))])
     compare(gpu, lambda edges, x: tf.searchsorted(edges, x, side=side), calls, "float32")
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_quotients_are_rounded_once(gpu, seed):
+    """Whatever a GPU's approximate quotient and inverse are: floor(step / steps) is a number of periods."""
+    rng, special = np.random.default_rng(0), np.float32([0.0, -0.0, 1.0, -3.0, np.inf, -np.inf, np.nan, 3e38, 8e37, 1.2e-38, 7.0, 9.0])
+    divisors = np.where(special > 1e38, np.inf, special)  # larger ones have no inverse
+    whole, by = rng.integers(1, 4000, (2, 1000))
+    a = np.concatenate([whole * by, rng.standard_normal(1000) * 10.0 ** rng.integers(-25, 25, 1000), np.repeat(special, 12)]).astype("f")
+    b = np.concatenate([by, rng.standard_normal(1000) * 10.0 ** rng.integers(-12, 12, 1000), np.tile(divisors, 12)]).astype("f")
+    x, y = tf.placeholder(tf.float32, [None]), tf.placeholder(tf.float32, [None])
+    with ptx.imprecise(seed):
+        found, periods = results([x / y, tf.floor(x / y)], {x: a, y: b})
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, a / b)
+    np.testing.assert_array_equal(periods[:1000], whole)
 
 
 def test_rests_of_divisions_are_exact(gpu):

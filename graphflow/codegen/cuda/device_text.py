@@ -209,6 +209,8 @@ class Text(_Emitter):
     def _float(self, op: str, t: str, a: list[str]) -> str:
         if op in ("floordiv", "truncdiv"):
             return f"{'floor_' if op == 'floordiv' else 'trunc_'}(div_exact({a[0]}, {a[1]}))"
+        if op == "div":
+            return f"quotient({a[0]}, {a[1]})"
         return super()._float(op, t, a)
 
     # -- the text
