@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 
 ON_GPU = os.environ.get("GRAPHFLOW_TEST_GPU", "no") != "no"
+EMULATED = os.environ.get("GRAPHFLOW_TEST_GPU") == "emulated"
 # The flag `interpret` of tests that do not mind who computes: NumPy's reference, which compiles nothing; under --gpu, the GPU.
 QUICK = int(not ON_GPU)
 

@@ -151,7 +151,7 @@ def test_heads_are_read_where_they_lie():
     fetches, feed = [tf.reshape(o, [-1, 60, 32])], {t: x}
     assert recognised(fetches, feed) == (1, 0)
     names = [k.name for k in tf.explain(fetches, feed).kernels]
-    assert names.index("attention_f32") == 1  # behind the product; what follows puts the heads together again
+    assert names[1].startswith("attention")  # behind the product; what follows puts the heads together again
     parts = [p.reshape(2, 60, 4, 8).swapaxes(1, 2) for p in np.split(x.astype(np.float64) @ w.astype(np.float64), 3, -1)]
     want = (softmax(parts[0] @ parts[1].swapaxes(-1, -2) / np.sqrt(8)) @ parts[2]).swapaxes(1, 2).reshape(2, 60, 32)
     close(run(fetches, feed), [want], factor=4)
@@ -462,6 +462,6 @@ def test_explain_shows_it():
     found = tf.explain(fetches, feed)
     text = str(found)
     assert "softmax(q k^T) v = attention" in text
-    kernel = next(k for k in found.kernels if k.name.startswith("attention_f32"))
-    assert "Softmax" in kernel.ops and kernel.kind == "attention" and kernel.flops == 2 * 2 * 64 * 64 * 32
-    assert any(k.name.startswith("attention_gradient_f32") for k in found.kernels)
+    kernel, *gradient = [k for k in found.kernels if k.name.startswith("attention")]
+    assert "Softmax" in kernel.ops and kernel.kind in ("attention", "attention (GPU)") and kernel.flops == 2 * 2 * 64 * 64 * 32
+    assert gradient and all("gradient" in k.name and k.flops > kernel.flops for k in gradient)

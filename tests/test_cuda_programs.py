@@ -715,6 +715,9 @@ def test_devices_are_told():
     explained = tf.explain(b, {x: rows(64, 4)})
     (kernel,) = [k for k in explained.kernels if k.kind == "kernel (GPU)"]
     assert kernel.flops >= 64 * 4 and "exp" in kernel.ir
+    with tf.device("/gpu:0"):
+        product = tf.explain(tf.matmul(x, x, transpose_b=True), {x: rows(64, 4)})
+    assert sum(k.flops for k in product.kernels) == 2 * 64 * 64 * 4
     told = str(explained)
     assert "kernel (GPU)" in told and "they run on different devices" in told
     run = tf.RunMetadata()

@@ -245,7 +245,7 @@ def _kernel(u: Unit, plan: Any) -> KernelInfo:
         by = plan.libraries_used.get(id(u)) if u.library is not None else None
         if by is not None:
             return KernelInfo(by, f"{u.cluster.kind} (GPU)", names, "", sum(plan.nbytes(b) for b in k.buffers), 0, 1, "", u.prologue)
-        flops, text = (_flops(u.kernel, plan.env), repr(u.kernel)) if u.kernel is not None else (0, "")
+        flops, text = (_flops(u.kernel, plan.env), repr(u.kernel)) if u.kernel is not None else (types.evaluate(k.flops, plan.env), "")
         return KernelInfo(label(u), f"{u.cluster.kind} (GPU)", names, k.source, sum(plan.nbytes(b) for b in k.buffers), flops,
                           types.evaluate(types.product(k.grid), plan.env) * k.threads, text, u.prologue)
     if u.emitted is None:

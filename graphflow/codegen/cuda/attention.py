@@ -224,9 +224,13 @@ class _Tiles(Text):
         self.starts: dict[int, str] = {}
         self.body()
         made = self.launch((types.product([tiles, self.given.count]), 1, 1), WARP * f.warps)
-        return replace(made, writes=tuple(self.outs))
+        return replace(made, writes=tuple(self.outs), flops=2 * self.given.count * self.given.m * self.given.n * self.products())
 
     def body(self) -> None:
+        raise NotImplementedError
+
+    def products(self) -> int:
+        """Multiplications for each score."""
         raise NotImplementedError
 
     def number(self, x: float) -> str:
@@ -667,6 +671,9 @@ class Forward(_Tiles):
 
     label, role = "attention", "forward"
 
+    def products(self) -> int:
+        return self.d + self.e
+
     def operands(self) -> tuple[list[Strided], list[Strided], list[Buffer]]:
         g = self.given
         return [g.q], [g.k, g.v], list(g.outputs)
@@ -793,6 +800,9 @@ class QueriesGradient(_Gradient):
 
     label, role = "attention gradient of queries", "queries"
 
+    def products(self) -> int:
+        return 2 * self.d + self.e
+
     def operands(self) -> tuple[list[Strided], list[Strided], list[Buffer]]:
         g = self.given
         return [g.q, g.dy], [g.k, g.v], [g.outputs[0]]
@@ -837,6 +847,9 @@ class KeysGradient(_Gradient):
     """The gradients of keys and values."""
 
     label, role = "attention gradient of keys", "keys"
+
+    def products(self) -> int:
+        return 2 * (self.d + self.e)
 
     def operands(self) -> tuple[list[Strided], list[Strided], list[Buffer]]:
         g = self.given

@@ -190,7 +190,7 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer], then: Ker
     assert p is not None
     out, shared = stored.get(op.outputs[0]), dict(alias or {})
     made = _strided(name, p, out, then, result, shared, wide) or _made(name, p, *choose(p), out, then, result, shared, wide)
-    return [replace(m, guarded=guarded) for m in made]
+    return [replace(m, guarded=guarded, flops=0 if i else 2 * types.product(p.sizes)) for i, m in enumerate(made)]
 
 
 def _strided(name: str, p: Product, out: Buffer | None, then: Kernel | None, result: Buffer | None, alias: dict[Buffer, Buffer],

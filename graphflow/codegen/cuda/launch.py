@@ -47,6 +47,7 @@ class Launch:
     guarded: it changes nothing once a check of this run has failed: for kernels that write variables.
     many: its text for several at once that are alike but for how much they do.  Such neighbours of a plan become one launch where they
     do not meet; and so do small launches of equal text (see `device_text.alike`).
+    flops: multiplications and additions of a product or attention; the first of several launches of a product has those of all.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Launch:
     wide: bool = False
     widened: Callable[[], Launch] | None = field(default=None, metadata={"stored": False})
     many: Many | None = None
+    flops: Size = 0
 
     @property
     def cell(self) -> bool:
