@@ -50,6 +50,7 @@ def cuda(monkeypatch, tmp_path):
     path = library()
     fake = ctypes.CDLL(str(path))
     fake.fake_calls.restype = fake.fake_live.restype = ctypes.c_long
+    fake.fake_slow.argtypes = (ctypes.c_char_p, ctypes.c_long)
     fake.fake_fail.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_long)
     monkeypatch.setenv("GRAPHFLOW_LIBCUDA", str(path))
     monkeypatch.setenv("GRAPHFLOW_CACHE_DIR", str(tmp_path / "cache"))
@@ -64,6 +65,7 @@ def cuda(monkeypatch, tmp_path):
 
     start()
     yield SimpleNamespace(start=start, path=path, raw=fake, cache=tmp_path / "cache", shutdown=fake.fake_shutdown,
+                          slow=lambda name, microseconds: fake.fake_slow(name.encode(), microseconds),
                           fail=lambda name, code, times=-1: fake.fake_fail(name.encode(), code, times),
                           calls=lambda name: fake.fake_calls(name.encode()), live=lambda kind: fake.fake_live(kind.encode()))
     device.reset()

@@ -5,7 +5,7 @@
  * pageable ones as cuda.h's text on synchronisation says.  Compiled with -DHAVE_CUDA_H -D__CUDA_API_VERSION_INTERNAL the C compiler compares every definition with cuda.h.
  *
  * FAKE_CUDA (read by cuInit and fake_reset): "devices=2 version=13000 capability=90 memory=1000000 init=100 fail=cuMemAlloc_v2:2", where
- * fail makes each call of that entry point return that code.  fake_fail(name, code, times) does so later; fake_calls(name) counts
+ * fail makes each call of that entry point return that code.  fake_fail(name, code, times) does so later; fake_slow(name, microseconds) makes a call last; fake_calls(name) counts
  * calls; fake_live(kind) counts what is alive; fake_shutdown() is the end of the driver.
  */
 #define _GNU_SOURCE
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef HAVE_CUDA_H
 #include <cuda.h>
@@ -96,7 +97,7 @@ static size_t total[8], used[8];
 static Object primary[8], *defaults[8][3];
 static double now;
 static __thread Object *current;
-static struct { char name[64]; int code; long times, calls; } points[128];
+static struct { char name[64]; int code; long times, calls, delay; } points[128];
 static pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static void unlock(int *unused) { (void)unused; pthread_mutex_unlock(&mutex); }
 
@@ -108,6 +109,7 @@ static int point(const char *name) {
 }
 
 SAY void fake_fail(const char *name, int code, long times) { int k = point(name); points[k].code = code; points[k].times = times; }
+SAY void fake_slow(const char *name, long microseconds) { points[point(name)].delay = microseconds; }
 SAY long fake_calls(const char *name) { return points[point(name)].calls; }
 SAY void fake_shutdown(void) { ended = 1; }
 
@@ -144,6 +146,7 @@ SAY void fake_reset(void) {                          /* as if the process had ju
 static int enter(const char *name, int needs_start, int needs_context) {
     int k = point(name);
     points[k].calls++;
+    if (points[k].delay) usleep((unsigned)points[k].delay);
     if (ended) return DEINITIALIZED;
     if (needs_start && !initialized) return NOT_INITIALIZED;
     if (points[k].times) { points[k].times -= points[k].times > 0; return points[k].code; }

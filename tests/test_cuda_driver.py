@@ -6,6 +6,7 @@ import ctypes.util
 import gc
 import os
 import re
+import sys
 import threading
 import time
 from functools import cache
@@ -386,6 +387,19 @@ def test_pinned_arrays(cuda):
         device.pinned(3, object)
 
 
+def test_no_page_locked_memory_left(cuda):
+    """It is the host's that is short, not the GPU's."""
+    device = the_device()
+    keep = device.pinned(1000, np.uint8)
+    cuda.fail("cuMemHostAlloc", 2)
+    with pytest.raises(errors.ResourceExhaustedError, match=r"This machine has no 7\.812 KiB of page-locked memory .* GPU 0 .*; 1 KiB are"):
+        device.pinned(1000, np.float64)
+    cuda.fail("cuMemHostAlloc", 304)
+    with pytest.raises(errors.InternalError, match="allocating 7.812 KiB of page-locked host memory: CUDA_ERROR"):
+        device.pinned(1000, np.float64)
+    assert keep.nbytes == 1000
+
+
 def test_copies_refuse_what_is_not_one_piece(cuda):
     device = the_device()
     to = device.allocate(64)
@@ -678,6 +692,35 @@ def test_a_step_costs_the_host_little(cuda):
         device.synchronize()
         best = min(best, time.perf_counter() - start)
     assert best < 40e-6  # 4 us on an idle machine
+
+
+def test_a_step_gives_pythons_lock_away_once(cuda):
+    """While it waits for the device; a thread busy in Python keeps the lock for 30 ms here."""
+    device, busy = the_device(), True
+    with device.capture() as recorded:
+        pass
+    for name in ("cuCtxSetCurrent", "cuGraphLaunch"):
+        cuda.slow(name, 1000)  # so long that the other thread wakes
+
+    def spin():
+        while busy:
+            pass
+
+    thread, before = threading.Thread(target=spin), sys.getswitchinterval()
+    sys.setswitchinterval(0.03)
+    try:
+        thread.start()
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            recorded.graph()
+            device.synchronize()
+            times.append(time.perf_counter() - start)
+    finally:
+        busy = False
+        sys.setswitchinterval(before)
+        thread.join()
+    assert sorted(times)[len(times) // 2] < 0.07, times
 
 
 # ---------------------------------------------------------------- the end of the process

@@ -144,3 +144,18 @@ def test_what_a_library_refuses_is_generated(engines):
         assert not dnn.calls and driver.calls["launch"]
     with flags.override(interpret=1), tf.Graph().as_default(), tf.Session() as s:
         np.testing.assert_allclose(y, s.run(tf.nn.conv2d(image, filter, [1, 1, 1, 1], "SAME")), 1e-4, 1e-4)
+
+
+def test_what_libraries_keep_ends_with_the_device():
+    """Their handles belong to its context."""
+    from graphflow.runtime.cuda import device, libraries
+
+    with gpu() as (driver, lt, dnn), flags.override(early=0):
+        for _ in range(2):
+            with tf.Graph().as_default(), tf.Session() as sess, tf.device("/gpu:0"):
+                x = tf.placeholder(tf.float32, [24, 24])
+                sess.run(tf.matmul(x, x), {x: np.eye(24)})
+            assert libraries._opened and libraries._calls
+            device.reset()
+            assert not libraries._opened and not libraries._calls
+        assert len(lt.calls) == 2

@@ -88,3 +88,19 @@ def test_elements_move_in_accesses_of_16_bytes(gpu, dtype):
     sess.run_on_device(x + y, {x: a, y: a})
     c, sectors = gpu.counters - before, a.size * tf.as_dtype(dtype).size // 32
     assert (c.global_load_sectors, c.global_store_sectors) == (2 * sectors, sectors)
+
+
+def test_whether_a_check_failed_comes_with_the_results(gpu):
+    """One copy a run; where results stay on the GPU, the four bytes alone."""
+    sess, x = made(X)
+    ids = tf.placeholder(tf.int32, [64])
+    y = tf.gather(x, ids)
+    good = np.arange(64, dtype=np.int32)
+    calls = gpu.calls["copy_out"]
+    assert moved(gpu, lambda: sess.run(y, {ids: good})) == {"copy_in": 256, "copy_out": 512}
+    assert gpu.calls["copy_out"] - calls == 2  # the first run and the recording
+    assert moved(gpu, lambda: sess.run_on_device(y, {ids: good}))["copy_out"] == 4
+    for run in (sess.run, sess.run_on_device):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            run(y, {ids: good + N})
+    np.testing.assert_array_equal(sess.run(y, {ids: good}), X[:64])

@@ -62,6 +62,8 @@ def size_class(nbytes: int) -> int:
 
 # Called before a pool is looked at: each frees blocks whose end cannot be told otherwise (arrays.py: those that other programs held).
 sweeps: list[Callable[[], None]] = []
+# Called before a device gives its context back: what others keep for it is no use any more (libraries: handles and prepared calls).
+endings: list[Callable[[], None]] = []
 
 
 class Pool:
@@ -374,8 +376,14 @@ class Device:
             raise TypeError(f"page-locked memory cannot hold Python objects ({np_dtype})")
         if not nbytes:
             return np.empty(shape, np_dtype)
-        with self._mapped(f"allocating {_size(nbytes)} of page-locked host memory"):
+        try:
             address = self.host_memory.allocate(nbytes)
+        except DriverError as error:
+            if error.code == OUT_OF_MEMORY:
+                raise errors.ResourceExhaustedError(None, None, f"This machine has no {_size(nbytes)} of page-locked memory for copies "
+                                                    f"to and from {self.name}; {_size(self.host_memory.stats().used)} are in use. Use "
+                                                    f"smaller batches, or give the process (its container) more memory.") from error
+            self.fail(error, f"allocating {_size(nbytes)} of page-locked host memory")
         block = HostBlock(address, shape, np_dtype)
         weakref.finalize(block, self.host_memory.free, address).atexit = False
         return np.asarray(block)
@@ -618,6 +626,8 @@ class Device:
 
     def _release(self) -> None:
         driver = self.driver
+        for ending in endings:
+            ending()
         driver.synchronize(self._stream)
         self._busy = []
         self._bury()

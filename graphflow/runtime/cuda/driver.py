@@ -333,6 +333,8 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuEventElapsedTime": (_ref(ctypes.c_float), _p, _p),
 }
 
+_QUICK = {"cuCtxSetCurrent", "cuLaunchKernel", "cuGraphLaunch", "cuEventRecord", "cuStreamWaitEvent", "cuMemsetD8Async"}
+
 # Enumerators of cuda.h.
 _STREAM_NON_BLOCKING, _EVENT_DEFAULT, _HOST_PORTABLE, _CAPTURE_RELAXED, _INPUT_PTX = 1, 0, 1, 2, 1
 _INFO_LOG, _INFO_LOG_BYTES, _ERROR_LOG, _ERROR_LOG_BYTES, _LOG_VERBOSE = 3, 4, 5, 6, 12
@@ -441,7 +443,9 @@ class Libcuda(Driver):
         library = _open()
         self.version = _version(library)
         self.name = f"CUDA {version_text(self.version)}"
-        self.api: Any = SimpleNamespace(**{symbol: _symbol(library, symbol) for symbol in PROTOTYPES})
+        # What only queues keeps Python's lock: with another thread in Python, to have it back takes 5 ms (sys.getswitchinterval) a call.
+        quick = ctypes.PyDLL(library._name)
+        self.api: Any = SimpleNamespace(**{symbol: _symbol(quick if symbol in _QUICK else library, symbol) for symbol in PROTOTYPES})
         self._lock = locks.rlock()
         self._contexts: dict[int, int] = {}
         self._properties: dict[int, Properties] = {}

@@ -48,13 +48,13 @@ class Rows(flow.Rows):
             self.open = Segment(self.plan)
         return self.open
 
-    def flush(self) -> None:
-        """Ends the open segment: what follows is the host's."""
+    def flush(self, told: bool = False) -> None:
+        """Ends the open segment: what follows is the host's.  told: the cell of checks comes to the host with results."""
         if self.open is None or not self.open.steps:
             self.open = None
             return
         segment, self.open = self.open, None
-        if segment.checks:
+        if segment.checks and not told:
             self._out(segment, self.plan.boxes[1][0][:4], self.plan.cell)
         self.plan.segments[len(self.rows)] = segment
         if segment.units:
@@ -80,7 +80,7 @@ class Rows(flow.Rows):
         if nbytes > ALIGN:
             segment.add("copy to the host", partial(self._outputs, block, base))
         segment.checks = bool(plan.checked)
-        self.flush()
+        self.flush(told=nbytes > ALIGN)
 
     def _inputs(self, block: np.ndarray, base: int) -> Callable[[], None]:
         """Copies all inputs at once, but for those that are on the device already."""
@@ -98,6 +98,7 @@ class Rows(flow.Rows):
         if not lent & set(plan.results_away):
             return partial(device.copy_out, block, base)
         rest = [(plan.views[b], plan.there[b]) for b in plan.results_away if b not in lent and plan.nbytes(b)]
+        rest += [(block[:4], plan.cell)] if plan.checked else []
         return lambda: _each(device.copy_out, rest)
 
     def _out(self, segment: Segment, block: np.ndarray, base: int) -> None:

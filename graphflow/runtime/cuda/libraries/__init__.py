@@ -16,6 +16,7 @@ from typing import Any
 from graphflow import locks
 from graphflow.codegen.cuda.library_calls import Convolution, Matmul
 from graphflow.flags import flags
+from graphflow.runtime.cuda import device as devices_of
 from graphflow.runtime.cuda.libraries import cublaslt, cudnn, loading
 from graphflow.runtime.cuda.libraries.cublaslt import ALIGNMENT, EPILOGUES, MatmulCall
 from graphflow.runtime.cuda.libraries.cudnn import ACTIVATIONS, ConvolutionCall
@@ -144,3 +145,6 @@ def forget() -> None:
     with _lock:
         _calls.clear()
         _opened.clear()
+
+
+devices_of.endings.append(forget)
