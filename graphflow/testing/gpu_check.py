@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -404,6 +405,53 @@ def errors(c: Bench) -> None:
         raise Differs(f"the GPU says {said[0]!r}, the CPU {said[-1]!r}")
 
 
+def too_much(c: Bench) -> None:
+    """More memory than there is: an error that says so, and the device goes on."""
+    device, (free, total) = c.device, c.device.driver.memory(c.device.ordinal)
+    try:
+        device.allocate(total + total // 2)
+        raise Differs(f"{total + total // 2} bytes could be had of {total}")
+    except tf.errors.ResourceExhaustedError as error:
+        if "no memory left" not in error.message:
+            raise Differs(f"the error says {error.message!r}") from error
+    n = c.n(free // 2, 1 << 20)
+    part = device.allocate(n)
+    device.fill(part, 3, n)
+    device.synchronize("half of the memory")
+    device.free(part)
+    device.trim()
+    one_kernel(c)
+
+
+def threads(c: Bench) -> None:
+    """Several threads with sessions of their own, and one session of several threads."""
+    x = tf.placeholder(tf.float32, [None, 64])
+    y = tf.nn.softmax(x * 2.0)
+    wanted: dict[int, np.ndarray] = {}
+    given = {k: c.floats(k, 64) for k in range(2, 6)}
+    with tf.Session(config=ON_CPU) as cpu, flags.override(interpret=1):
+        wanted = {k: cpu.run(y, {x: a}) for k, a in given.items()}
+    graph, failed = tf.get_default_graph(), []
+
+    def work(k: int, shared: Any) -> None:
+        try:
+            with graph.as_default(), tf.Session() as own:
+                for _ in range(c.n(50, 4)):
+                    for sess in (shared, own):
+                        same(f"rows of {k}, beside other threads", sess.run(y, {x: given[k]}), wanted[k], 1e-5)
+        except Exception as error:
+            failed.append(error)
+
+    with tf.Session() as shared:
+        workers = [threading.Thread(target=work, args=(k, shared)) for k in given]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join()
+    if failed:
+        raise failed[0]
+
+
 def exchanged(c: Bench) -> None:
     """Results left on the GPU, taken by another program's interfaces and fed again, without a copy on the way."""
     n = c.n(1_000_000, 1000)
@@ -480,6 +528,8 @@ STEPS = (
     Step("products and convolutions by cuBLASLt and cuDNN", by_libraries),
     Step("training: losses and variables of each step", training),
     Step("errors: an index out of range changes nothing", errors),
+    Step("more memory than there is", too_much),
+    Step("threads, with a session each and with one for all", threads),
     Step("exchange: DLPack and __cuda_array_interface__", exchanged),
     Step("bandwidth of copies", bandwidth),
     Step("a tiny run", tiny),
