@@ -1,6 +1,9 @@
 """Feeds and results that lie on a GPU: read and written where they are, in any mixture with those of the host."""
 from __future__ import annotations
 
+import ctypes
+import os
+
 import numpy as np
 import pytest
 from on_gpu import a_gpu
@@ -8,6 +11,8 @@ from on_gpu import a_gpu
 import graphflow as tf
 from graphflow.runtime.cuda import device as devices
 from graphflow.runtime.cuda.arrays import DeviceArray
+from graphflow.runtime.cuda.driver import Unavailable
+from graphflow.testing.gpu import EmulatedDriver
 
 ROWS = np.random.default_rng(3).standard_normal((6, 33)).astype(np.float32)
 
@@ -124,3 +129,35 @@ def test_a_closed_session_gives_its_memory_back(gpu):
         sess.run([tf.nn.softmax(x), tf.reduce_sum(v)], {x: ROWS})
         assert devices.devices()[0].memory.stats().used > 0
     assert devices.devices()[0].memory.stats().used == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_does_not_write_where_its_parent_feeds(gpu, monkeypatch):
+    """Page-locked memory is one for both: a run that the driver refuses in the child must not get that far."""
+    if not isinstance(gpu, EmulatedDriver):
+        pytest.skip("of the emulator, whose memory can be looked at")
+    x, k = tf.placeholder(tf.float32, [None, 33]), tf.placeholder(tf.float32, [])
+    y = tf.nn.softmax(x * k) + tf.random_uniform([33], seed=1)
+    with tf.Session() as sess:
+        for _ in range(2):
+            sess.run(y, {x: ROWS, k: 1.0}), sess.run_on_device(y, {x: ROWS, k: 1.0})
+        page_locked = [np.frombuffer((ctypes.c_char * len(b)).from_buffer(b), np.uint8) for b in gpu._host.values()]
+        before = [b.copy() for b in page_locked]
+        child = os.fork()
+        if not child:
+            said = 1
+            try:
+                monkeypatch.setattr(gpu, "use", refused)
+                for run in (sess.run, sess.run_on_device):
+                    with pytest.raises(tf.errors.FailedPreconditionError, match="forked"):
+                        run(y, {x: -ROWS, k: 7.0})
+                said = 0 if all(np.array_equal(a, b) for a, b in zip(page_locked, before)) else 2
+            finally:
+                os._exit(said)
+        assert os.waitpid(child, 0)[1] == 0
+        assert sess.run(y, {x: ROWS, k: 1.0}).shape == ROWS.shape
+
+
+def refused(ordinal):
+    raise Unavailable("This process was forked")

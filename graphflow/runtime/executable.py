@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import os
 import sys
 import time
 import warnings
+import weakref
 from contextlib import nullcontext
 from functools import partial
 from threading import get_ident
@@ -241,6 +243,17 @@ class Variant:
 
 
 _nothing = nullcontext()
+_on_gpus: weakref.WeakSet[Executable] = weakref.WeakSet()
+_parents: list[Any] = []  # plans of the process that this one was forked from
+
+
+def _after_fork() -> None:
+    """A child leaves its parent's plans of GPUs alone: the page-locked memory in which they take feeds is one for both."""
+    _parents.extend(exe.leave() for exe in list(_on_gpus))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Executable:
@@ -269,13 +282,25 @@ class Executable:
         self.fallback: regions.NotNative | None = None  # why the interpreter runs this request
         self.conditional = any(control.regions_of(op) for op in self.request.ops)
         self.early = self._first() if self.gpus is None and early.allowed(self) else None
+        if self.gpus is not None:
+            _on_gpus.add(self)
 
     def on(self, store: Any) -> Executable:
         """The same request on another store, for another thread: what is compiled is shared, plans in use are not."""
         found = copy.copy(self)
         found.store, found.idle = store, []
         found.early = found._first() if self.early is not None and not any(self.variants) else None
+        if self.gpus is not None:
+            _on_gpus.add(found)
         return found
+
+    def leave(self) -> list[Any]:
+        """Forgets every plan, and returns them."""
+        plans = [*self.idle, self.staying, *[v.plans for variants in self.variants for v in variants]]
+        self.idle, self.staying = [], None
+        for v in [v for variants in self.variants for v in variants]:
+            v.plans = {}
+        return plans
 
     def _first(self) -> early.Early:
         return early.Early(self, lambda arrays: _Run(self, arrays, None, None).stage(0), self._keep)
