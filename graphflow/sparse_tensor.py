@@ -1,8 +1,8 @@
 """`tf.SparseTensor`: the elements of a tensor that are not zero, by position; and the ops on such tensors.
 
 A SparseTensor is three tensors: `indices` [N, rank], `values` [N], `dense_shape` [rank].  Ops are compositions on these three, so
-gradients reach the values by themselves.  Only what must look at values (order of elements, repetition, the number of distinct ones) runs on the
-host.  TF's `tf.sparse` lists the same functions under shorter names: graphflow/sparse.py.
+gradients reach the values by themselves.  Only what must look at values (an order, the number of distinct elements) runs on the host.
+TF's `tf.sparse` lists the same functions under shorter names: graphflow/sparse.py.
 """
 from __future__ import annotations
 

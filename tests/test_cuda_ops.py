@@ -357,6 +357,42 @@ def test_long_rows_in_order(gpu):
         assert kernels == (1 if n == 4096 else 2)
 
 
+def positive(rng, dtype, *shape):
+    """Symmetric matrices whose eigenvalues are large enough."""
+    a = rng.standard_normal(shape)
+    return (a @ np.swapaxes(a, -1, -2) + shape[-1] * np.eye(shape[-1])).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype, wide", [("float32", False), ("float64", False), ("float32", True)])
+def test_factors(dtype, wide, gpu, monkeypatch):
+    """One block of rows, and several with a ragged last one; what is above a diagonal, or below, is not read."""
+    if wide:
+        monkeypatch.setattr("graphflow.runtime.cuda.plan.LIMIT", 8)
+    rng = np.random.default_rng(0)
+    forms = [(lower, h) for lower in (True, False) for h in (True, False)]
+    every = [((2, 1), 5, 3, forms), ((0,), 5, 2, forms[:1]), ((1,), 35, 3, forms[1:3])]
+    for batch, n, columns, some in [((1,), 35, 33, forms[:1])] if wide or dtype == "float64" else every:
+        def make(x, y, some=some):
+            return [tf.cholesky(x), *[tf.matrix_triangular_solve(x, y, lower=lower, adjoint=h) for lower, h in some]]
+
+        x, y = positive(rng, dtype, *batch, n, n), rng.standard_normal((*batch, n, columns)).astype(dtype)
+        compare(gpu, make, [[x, y]], dtype, known=wide, atol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_factors_that_do_not_exist(gpu):
+    """Said on both devices alike, also of a later block."""
+    x = tf.placeholder(tf.float32, [None, None])
+    lower, solved = tf.cholesky(x), tf.matrix_triangular_solve(x, tf.ones_like(x))
+    for n in (3, 33):
+        for last, fetch, message in ((-1.0, lower, "Cholesky decomposition was not successful"), (0.0, solved, "not invertible")):
+            a = positive(np.random.default_rng(n), np.float32, n, n)
+            assert np.isfinite(results(fetch, {x: a})).all()
+            a[-1, -1] = last
+            for interpret in (0, 1):
+                with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+                    results(fetch, {x: a}, interpret)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bfloat16", "complex64"])
 def test_gathers(dtype, gpu):
     def make(x, i, pairs):

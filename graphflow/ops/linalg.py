@@ -77,7 +77,7 @@ def _solve(a, b):
 # ---------------------------------------------------------------- factors and inverses
 
 
-@primitive("host", type="Cholesky", dtypes=MATRIX, infer=_square_like)
+@primitive("host", type="Cholesky", gpu="cholesky", dtypes=MATRIX, infer=_square_like)
 def cholesky(x):
     """Lower triangular L with L L^H = x for positive definite x [..., N, N]; only x's lower triangle is read.
 
@@ -153,7 +153,7 @@ def _(op, dy):
     return _solve_gradient(op, d_rhs), d_rhs
 
 
-@primitive("host", type="MatrixTriangularSolve", dtypes=MATRIX, infer=_solve_spec)
+@primitive("host", type="MatrixTriangularSolve", gpu="triangular", dtypes=MATRIX, infer=_solve_spec)
 def matrix_triangular_solve(matrix, rhs, *, lower=True, adjoint=False):
     """Like `matrix_solve` for a lower (or upper) triangular matrix; the other triangle is not read.
 

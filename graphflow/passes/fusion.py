@@ -52,7 +52,7 @@ class Cluster:
     staged: list[Operation] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     depth: int = 0
-    kind: str = "kernel"  # or "host", "scatter", "scan", "sort", "contraction": one op run by other means
+    kind: str = "kernel"  # or "host", "scatter", "scan", "sort", "factor", "contraction": one op run by other means
 
 
 @dataclass
@@ -179,7 +179,7 @@ class _Fuser:
         """Ops whose result must be in memory: fetched, assigned, or read by something that is no kernel."""
         found = {t.op for t in self.program.roots()}
         for op in self.ops:
-            if self.kinds[op] in ("host", "scan", "sort", "control"):
+            if self.kinds[op] in ("host", "scan", "sort", "factor", "control"):
                 found.update(t.op for t in op.inputs)
             elif self.kinds[op] in ("contraction", "attention"):
                 found.update(self._past_moves(op))
@@ -517,7 +517,7 @@ class _Fuser:
                     c = made[id(node.cluster)] = self._cluster(node.cluster)
                     units.append(c)
                 unit_of[op] = c
-            elif self.kinds[op] in ("host", "scatter", "scan", "sort", "contraction", "attention", "control", "blank"):
+            elif self.kinds[op] in ("host", "scatter", "scan", "sort", "factor", "contraction", "attention", "control", "blank"):
                 c = Cluster([op], [op], list(op.outputs), 0, self.kinds[op])
                 units.append(c)
                 unit_of[op] = c

@@ -51,6 +51,8 @@ def _complex(op: Operation) -> str | None:
     from ..codegen.cuda import emit
 
     d = op.opdef
+    if d.gpu:
+        return "no GPU kernel computes it of complex numbers"
     if d.scalar is not None:
         loads = [ir.make("load", (), t.dtype.compute, t) for t in op.inputs]
         for e in ir.walk(d.scalar(*loads, **op.attrs)):

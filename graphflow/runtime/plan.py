@@ -127,9 +127,9 @@ class Compiled:
     def _engine(self, op: Operation) -> str | None:
         if self.device(op):
             from ..codegen.cuda import attention as tiles
-            from ..codegen.cuda import gemm, sorting
+            from ..codegen.cuda import factors, gemm, sorting
 
-            return gemm.engine(op) or sorting.engine(op) or tiles.engine(op)
+            return gemm.engine(op) or sorting.engine(op) or factors.engine(op) or tiles.engine(op)
         return _engine(op)
 
     def _follows(self, op: Operation, c: fusion.Cluster, stored: set[Tensor]) -> int | None:
@@ -242,13 +242,13 @@ class Compiled:
     def _on_device(self, c: fusion.Cluster, name: str, step: int, may_commit: bool, roots: set[ir.Buffer]) -> None:
         """The launches of a cluster that runs on a GPU, a unit each."""
         from ..codegen.cuda import attention as tiles
-        from ..codegen.cuda import emit, sorting
+        from ..codegen.cuda import emit, factors, sorting
 
         if c.kind == "contraction":
             self._product_on_device(c, name, step, may_commit, roots)
             return
-        if c.kind == "sort":
-            self._launched(c, sorting.kernels(c.ops[0], self.buffers), {}, roots)
+        if c.kind in ("sort", "factor"):
+            self._launched(c, (sorting if c.kind == "sort" else factors).kernels(c.ops[0], self.buffers), {}, roots)
             return
         if c.kind == "attention":
             self._launched(c, tiles.kernels(name, c.ops[0], self.buffers), {}, roots)

@@ -22,6 +22,7 @@ from ...ops.array import pinned
 from ...types import Size
 from ..ir import Buffer
 from .launch import Launch
+from .lines import Lines
 
 MOST = 4096  # pairs that a block sorts: 48 KiB with keys of 64 bits
 TILE = 512  # pairs of a block with short rows
@@ -108,7 +109,7 @@ class _Sort:
         if source[0] is self.x:
             t.key("at", "j")
         else:
-            t.load("at")
+            t.take("at")
         t.close()
         t.put("e", "key", "place")
         t.close()
@@ -132,9 +133,9 @@ class _Sort:
         if to is None:
             t.result("g", "r")
         else:
-            t.store(f"g * {kept} + r")
+            t.give(f"g * {kept} + r")
         t.close(2)
-        return t.launch(f"sort of {piece} in a block", self.rows * pieces, tile // width, threads)
+        return t.of_pieces(f"sort of {piece} in a block", self.rows * pieces, tile // width, threads)
 
     def _merged(self, source: Sequence[Buffer], count: int, run: int, to: list[Buffer] | None, wide: bool) -> Launch:
         """Sorted runs of the `count` pairs of a row become runs twice as long."""
@@ -142,12 +143,10 @@ class _Sort:
         zero = t.index("0")
         t.line(f"t = {t.index('block()')} * {MERGING} + thread()")
         t.open("if t < s0:", f"row = udiv(t, {count})", f"j = umod(t, {count})", f"mine = udiv(j, {run})", "odd = umod(mine, 2)")
-        t.load("t")
+        t.take("t")
         t.line(f"start = (mine + 1 - 2 * odd) * {run}", f"low = {zero}", f"high = max(min({count} - start, {run}), {zero})")
         t.open("while low < high:", "middle = udiv(low + high, 2)", f"at = row * {count} + start + middle")
-        t.line(f"b = ld_i64(p{t.of(source[0])}, at, {t.of(source[0])})")
-        if self.wide:
-            t.line(f"d = ld_i32(p{t.of(source[1])}, at, {t.of(source[1])})")
+        t.line(*[f"{name} = {t.load(b, 'at')}" for name, b in zip("bd", source)])
         # Of two equal ones (both behind the end of the row) that of the even run comes first.
         t.line(f"less = select(odd > 0, {t.before('key', 'place', 'b', 'd')} == False, {t.before('b', 'd', 'key', 'place')})")
         t.line("low = select(less, middle + 1, low)", "high = select(less, high, middle)")
@@ -158,42 +157,25 @@ class _Sort:
             t.result("row", "at")
             t.close()
         else:
-            t.store(f"row * {count} + at")
+            t.give(f"row * {count} + at")
         t.close()
-        return t.launch(f"sorted runs of {run} merged", self.rows * count, MERGING, MERGING)
+        return t.of_pieces(f"sorted runs of {run} merged", self.rows * count, MERGING, MERGING)
 
 
-class _Text:
+class _Text(Lines):
     """The lines of one launch; `key` and `place` are the pair in hand (without keys of 64 bits `key` is all of it)."""
 
     def __init__(self, sort: _Sort, source: Sequence[Buffer], to: Sequence[Buffer] | None, long: bool):
-        self.sort, self.long, self.source, self.to = sort, long, source, to
+        self.sort, self.source = sort, source
         results = [sort.places, *([sort.values] if sort.values else [])] if to is None else list(to)
         needed = [sort.x] if to is None and sort.values else []
-        self.buffers = list(dict.fromkeys([*source, *needed, *results]))
-        self.results, self.lines, self.depth = results, [], 1
-
-    def of(self, b: Buffer) -> int:
-        return self.buffers.index(b)
-
-    def index(self, text: str) -> str:
-        return f"to_i64({text})" if self.long else text
-
-    def line(self, *texts: str) -> None:
-        self.lines += ["    " * self.depth + s for s in texts]
-
-    def open(self, header: str, *texts: str) -> None:
-        self.line(header)
-        self.depth += 1
-        self.line(*texts)
-
-    def close(self, count: int = 1) -> None:
-        self.depth -= count
+        super().__init__([*source, *needed, *results], long)
+        self.results = results
 
     def key(self, at: str, place: str) -> None:
         """The pair of the element at an offset of the input."""
-        b, dtype = self.of(self.sort.x), self.sort.x.dtype
-        self.line(f"v = ld_{dtype.code}(p{b}, {at}, {b})")
+        dtype = self.sort.x.dtype
+        self.line(f"v = {self.load(self.sort.x, at)}")
         if dtype.kind == "f":
             i, f, top = ("i64", "f64", "to_i64(9223372036854775807)") if dtype is types.float64 else ("i32", "f32", "2147483647")
             self.line(f"n = bits_{f}_{i}(v)", f"n = n ^ select(n < 0, {top}, to_{i}(0))")
@@ -210,21 +192,17 @@ class _Text:
         else:
             self.line(f"key = (to_i64(n) * 4294967296) | to_i64({place})")
 
-    def load(self, at: str) -> None:
-        b = self.of(self.source[0])
-        self.line(f"key = ld_i64(p{b}, {at}, {b})")
-        if self.sort.wide:
-            b = self.of(self.source[1])
-            self.line(f"place = ld_i32(p{b}, {at}, {b})")
+    def take(self, at: str) -> None:
+        """The pair at an offset of memory for pairs."""
+        self.line(f"key = {self.load(self.source[0], at)}", *[f"place = {self.load(b, at)}" for b in self.source[1:]])
 
     def put(self, at: str, key: str, place: str) -> None:
         """Into shared memory."""
         self.line(f"st_i64(keys, {at}, {key}, 60)", *[f"st_i32(order, {at}, {place}, 61)"] * self.sort.wide)
 
-    def store(self, at: str) -> None:
-        self.line(f"st_i64(p{self.of(self.results[0])}, {at}, key, {self.of(self.results[0])})")
-        if self.sort.wide:
-            self.line(f"st_i32(p{self.of(self.results[1])}, {at}, place, {self.of(self.results[1])})")
+    def give(self, at: str) -> None:
+        for b, name in zip(self.results, ("key", "place")):
+            self.store(b, at, name)
 
     def before(self, key: str, place: str, other: str, its: str) -> str:
         return f"(({key} < {other}) | (({key} == {other}) & ({place} < {its})))" if self.sort.wide else f"({key} < {other})"
@@ -234,18 +212,11 @@ class _Text:
         s = self.sort
         if not s.wide:
             self.line("place = to_i32(key & 4294967295)")
-        p, v, x = self.of(s.places), s.values and self.of(s.values), s.x
-        self.line(f"st_i32(p{p}, {row} * {s.k} + {at}, place, {p})")
-        if v is not None:
-            code, b = x.dtype.code, self.of(x)
-            self.line(f"st_{code}(p{v}, {row} * {s.k} + {at}, ld_{code}(p{b}, {row} * {s.n} + place, {b}), {v})")
+        self.store(s.places, f"{row} * {s.k} + {at}", "place")
+        if s.values is not None:
+            self.store(s.values, f"{row} * {s.k} + {at}", self.load(s.x, f"{row} * {s.n} + place"))
 
-    def launch(self, label: str, total: Size, each: int, threads: int) -> Launch:
+    def of_pieces(self, label: str, total: Size, each: int, threads: int) -> Launch:
         """`total` pieces of work, `each` of them for a block."""
-        kinds = "p" * len(self.buffers) + ("l" if self.long else "i")
-        head = [f"# {label}", f"#: {kinds} {threads}"]
-        if self.sort.x.dtype is types.uint64:
-            head.append("low64 = np.int64(-9223372036854775808)")
-        names = ", ".join(f"p{i}" for i in range(len(self.buffers)))
-        source = "\n".join([*head, f"def kernel({names}, s0):", *self.lines]) + "\n"
-        return Launch(source, self.buffers, [total], (types.ceildiv(total, each), 1, 1), threads, tuple(self.results), wide=self.long)
+        head = ["low64 = np.int64(-9223372036854775808)"] if self.sort.x.dtype is types.uint64 else []
+        return self.launch(label, {"s0": total}, types.ceildiv(total, each), threads, self.results, head=head)
