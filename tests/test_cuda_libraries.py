@@ -464,7 +464,8 @@ def followed(monkeypatch, fetch, feeds) -> tuple:
         p = contract.product(op, lambda t, index: None if stored.get(t) is None else ir.load(stored[t], index))
         raise Seen(library_calls.from_product(p, op.outputs[0].dtype), then, result)
     monkeypatch.setattr(contract, "kernels", kernels)
-    with flags.override(early=0, cache_dir=""), tf.Session() as s, pytest.raises(Seen) as seen:
+    on_cpu = tf.ConfigProto(device_count={"GPU": 0})
+    with flags.override(early=0, cache_dir=""), tf.Session(config=on_cpu) as s, pytest.raises(Seen) as seen:
         s.run(fetch, feeds)
     return seen.value.args
 
