@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from on_gpu import ON_GPU
 
 import graphflow as tf
 from graphflow.flags import flags
@@ -80,7 +81,8 @@ def test_value_and_gradients(dtype, batch, m, n, d, e):
     arrays = operands(np.random.default_rng(0), batch, m, n, d, e, dtype)
     scale = d ** -0.5
     fetches, feed = graph_of(arrays, lambda s: s * scale)
-    assert recognised(fetches, feed) == (1, 1)
+    few = ON_GPU and (m < 16 or max(d, e) > (128 if dtype is np.float32 else 64))
+    assert recognised(fetches, feed) == ((0, 0) if few else (1, 1))
     close(run(fetches, feed), expected(*arrays, scale=scale), dtype, 4)
 
 
@@ -140,6 +142,7 @@ def split(x, heads):
     return tf.transpose(tf.reshape(x, [-1, n, heads, d // heads]), [0, 2, 1, 3])
 
 
+@pytest.mark.cpu_only(reason="tests/test_cuda_attention.py looks at the kernels of a GPU")
 def test_heads_are_read_where_they_lie():
     """One product makes queries, keys and values of all heads; nothing copies them apart."""
     rng = np.random.default_rng(5)
@@ -436,7 +439,7 @@ def test_not_worth_it_or_not_it(change):
     q, k, v = (tf.placeholder(dtype, [2, n, d]) for _ in range(3))
     feed = {t: draw(rng, 2, n, d).astype(dtype.as_numpy_dtype) for t in (q, k, v)}
     p = tf.nn.softmax(tf.matmul(q, k, transpose_b=True), axis=1 if change == "other axis" else -1)
-    assert recognised(tf.matmul(p, v), feed) == (0, 0)
+    assert recognised(tf.matmul(p, v), feed) == (int(ON_GPU and change == "float16"), 0)
 
 
 # ---------------------------------------------------------------- memory, reports
@@ -456,6 +459,7 @@ def test_peak_memory_is_below_one_matrix_of_scores(masked):
     assert memory["temporaries"] + memory["results"] + memory["constants"] < n * n * 4
 
 
+@pytest.mark.cpu_only(reason="tests/test_cuda_attention.py looks at the kernels of a GPU")
 def test_explain_shows_it():
     arrays = operands(np.random.default_rng(20), (2,), 64, 64, 16)
     fetches, feed = graph_of(arrays)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import test_cuda_gemm
+from on_gpu import a_gpu
 from test_attention import CAUSAL, close, draw, expected, operands, softmax, triangle
 
 import graphflow as tf
@@ -22,8 +24,8 @@ from graphflow.testing import ptx as emulator
 
 @pytest.fixture(autouse=True)
 def gpu():
-    with tf.Graph().as_default(), emulated_gpu() as driver, flags.override(interpret=0):
-        yield driver
+    with tf.Graph().as_default(), a_gpu(), flags.override(interpret=0):
+        yield
 
 
 def graph_of(arrays, change=lambda s: s, known=(), gradients=True):
@@ -46,7 +48,7 @@ def fused(fetches, feed):
 
 
 @pytest.mark.parametrize("d, e", [(40, 64), (5, 33)])
-def test_value_and_gradients(gpu, d, e):
+def test_value_and_gradients(d, e):
     """Depths that fill accesses of 16 bytes and such that do not; edges of tiles; several batches of one text."""
     rng = np.random.default_rng(0)
     scale, first = d ** -0.5, operands(rng, (2,), 40, 35, d, e)
@@ -55,7 +57,6 @@ def test_value_and_gradients(gpu, d, e):
         for b, m, n in ((2, 40, 35), (1, 65, 31)):
             arrays = operands(rng, (b,), m, n, d, e)
             close(sess.run(fetches, dict(zip(given, arrays))), expected(*arrays, scale=scale), factor=4)
-    assert d % 8 or not gpu.counters.bank_conflicts
 
 
 def test_the_deepest():
@@ -90,7 +91,7 @@ def test_float64():
 # ---------------------------------------------------------------- masks
 
 
-def test_causal(gpu):
+def test_causal():
     """Hidden tiles are neither read nor computed, in all three kernels: two thirds of three tiles by three are left."""
     m, spent = 130, []
     arrays = operands(np.random.default_rng(12), (1,), m, m, 4)
@@ -98,10 +99,9 @@ def test_causal(gpu):
     for hidden in (False, True):
         mask = np.where(keep, 0, -np.inf if hidden else 0).astype(np.float32)
         fetches, given = graph_of(arrays, lambda s: s + mask, known=True)
-        before = gpu.counters.instructions
-        with tf.Session() as sess:
+        with emulated_gpu() as gpu, tf.Session() as sess:
             found = sess.run(fetches, dict(zip(given, arrays)))
-        spent.append(gpu.counters.instructions - before)
+            spent.append(gpu.counters.instructions)
     close(found, expected(*arrays, lambda s: np.where(keep, s, -np.inf), keep), factor=4)
     assert spent[1] < 0.8 * spent[0]
 
@@ -178,7 +178,7 @@ def test_infinite_and_nan_scores():
 # ---------------------------------------------------------------- operands where they lie
 
 
-def test_heads_are_read_where_they_lie(gpu):
+def test_heads_are_read_where_they_lie():
     """One array holds queries, keys and values of all heads; nothing copies them apart."""
     rng = np.random.default_rng(5)
     x = draw(rng, 2, 40, 96)
@@ -217,23 +217,95 @@ def launches_of(dtype, shape, d, gradient=False, **attrs):
     return attention.kernels("k", op, stored), [(t, stored[t]) for t in op.inputs], [stored[t] for t in op.outputs]
 
 
+def emulated(launch, known, results):
+    """The results of one launch, and its counters."""
+    memory = emulator.Memory(1 << 24)
+    address = {b: memory.store(a) for b, a in known.items()}
+    address.update({b: memory.allocate(int(np.prod(b.sizes)) * b.dtype.size) for b in results})
+    values = [*(address[b] for b in launch.buffers), *(types.evaluate(s, {}) for s in launch.sizes)]
+    grid = tuple(types.evaluate(g, {}) for g in launch.grid)
+    counters = emulator.launch(ptx.compile_ptx(launch.source), memory, grid, launch.threads, values, texts.room(launch.source))
+    return [memory.read(address[b], b.dtype.np, b.sizes) for b in results if b in launch.writes], counters
+
+
 def test_indices_of_64_bits():
-    """The text for large arrays gives what the other one does."""
-    rng = np.random.default_rng(9)
-    arrays = operands(rng, (2,), 20, 40, 8)
-    (launch,), inputs, (out, logsum) = launches_of(types.float32, (2, 20, 40), 8, scale=0.5, steps=(("add", (0, 0.0, -1e9), None),))
-    found = []
-    for k in (launch, launch.widened()):
-        memory = emulator.Memory(1 << 24)
-        address = {b: memory.store(a) for (_, b), a in zip(inputs, arrays)}
-        address.update({out: memory.allocate(2 * 20 * 8 * 4), logsum: memory.allocate(2 * 20 * 4)})
-        values = [*(address[b] for b in k.buffers), *(types.evaluate(s, {}) for s in k.sizes)]
-        room = texts.room(k.source)
-        emulator.launch(ptx.compile_ptx(k.source), memory, tuple(types.evaluate(g, {}) for g in k.grid), k.threads, values, room)
-        found.append(memory.read(address[out], np.float32, (2, 20, 8)))
-    assert "to_i64" in launch.widened().source and np.array_equal(*found)
+    """The text for large arrays gives what the other one does; no bank of shared memory is asked twice at once."""
+    arrays = operands(np.random.default_rng(9), (2,), 20, 40, 40)
+    (launch,), inputs, results = launches_of(types.float32, (2, 20, 40), 40, scale=0.5, steps=(("add", (0, 0.0, -1e9), None),))
+    known = {b: a for (_, b), a in zip(inputs, arrays)}
+    (found, counters), (other, _) = (emulated(k, known, results) for k in (launch, launch.widened()))
+    assert "to_i64" in launch.widened().source and all(map(np.array_equal, found, other)) and not counters.bank_conflicts
     keep = triangle(20, 40)
     close(found[:1], expected(*arrays, lambda s: np.where(keep, s, -np.inf), scale=0.5)[:1], factor=4)
+
+
+# ---------------------------------------------------------------- tensor cores
+
+
+def rounded(a, dtype):
+    return types.bf16_decode(types.bf16_encode(a)) if dtype is tf.bfloat16 else a.astype(dtype.as_numpy_dtype)
+
+
+def near(found, wanted, share):
+    for a, w in zip(found, wanted, strict=True):
+        assert a.shape == w.shape
+        np.testing.assert_allclose(np.asarray(a, np.float64), w, rtol=0, atol=share * max(1.0, abs(w).max()))
+
+
+@pytest.mark.parametrize("dtype, d, e, share", [(tf.float16, 40, 64, 2e-3), (tf.bfloat16, 24, 24, 1e-2), (tf.bfloat16, 7, 9, 1e-2)])
+def test_16_bits(dtype, d, e, share):
+    """A causal mask, and one that adds; rows of even and odd lengths.  Results are as near as rounding to the dtype lets them be."""
+    m, n = 36, 70
+    arrays = [rounded(a, dtype) for a in operands(np.random.default_rng(16), (2,), m, n, d, e)]
+    added = rounded(draw(np.random.default_rng(17), 2, 1, n), dtype)
+    q, k, v, dy, mask = given = [tf.placeholder(dtype, a.shape) for a in (*arrays, added)]
+    scores = tf.matmul(q, k, transpose_b=True) * 0.25 + mask
+    o = tf.matmul(tf.nn.softmax(tf.where(tf.constant(np.broadcast_to(triangle(m, n, 3), (2, m, n))), scores, tf.fill([2, m, n], tf.cast(
+        -np.inf, dtype)))), v)
+    fetches, feed = [o, *tf.gradients(o, [q, k, v], grad_ys=dy)], dict(zip(given, (*arrays, added)))
+    assert fused(fetches, feed)
+    keep = triangle(m, n, 3)
+    with tf.Session() as sess:
+        near(sess.run(fetches, feed), expected(*arrays, lambda s: np.where(keep, s + added.astype(np.float64), -np.inf), keep, 0.25), share)
+
+
+def test_float32_rounded_for_tensor_cores_behind_a_flag():
+    arrays = operands(np.random.default_rng(18), (1,), 40, 70, 24, 40)
+    fetches, given = graph_of(arrays, lambda s: s * 0.2)
+    feed = dict(zip(given, arrays))
+    with flags.override(tf32=1), tf.Session() as sess:
+        assert "attention tf32 64x64, depth 24 and 40" in kernels_of(fetches, feed)
+        near(sess.run(fetches, feed), expected(*arrays, scale=0.2), 2e-3)
+
+
+def test_warps_of_32_rows(monkeypatch):
+    """What many rows of queries get: here for few, with a ragged end."""
+    monkeypatch.setattr(attention, "BLOCKS", 1)
+    shape, d = (1, 150, 70), 16
+    arrays = [rounded(a, tf.float16) for a in operands(np.random.default_rng(19), (1,), *shape[1:], d)]
+    (launch,), inputs, results = launches_of(types.float16, shape, d, scale=0.25)
+    assert "attention f16 128x64, depth 16" in launch.source
+    (out, logsum), counters = emulated(launch, {b: a for (_, b), a in zip(inputs, arrays)}, results)
+    assert not counters.bank_conflicts and logsum.dtype == np.float32
+    near([out], expected(*arrays, scale=0.25)[:1], 2e-3)
+
+
+# ---------------------------------------------------------------- machine code
+
+
+@test_cuda_gemm.ptxas
+@pytest.mark.parametrize("dtype, d, most", [("float32", 64, (128, 168, 224)), ("float32", 128, (168, 168, 255)),
+                                            ("bfloat16", 64, (224, 168, 224)), ("bfloat16", 128, (255, 168, 255))])
+def test_no_kernel_spills(dtype, d, most, tmp_path):
+    """Registers of the forward kernel and both of the gradient, and what their main loops multiply."""
+    dtype = types.as_dtype(dtype)
+    for k, registers in zip([launches_of(dtype, (32, 1024, 1024), d, g, scale=0.125)[0] for g in (False, True)], (most[:1], most[1:])):
+        for launch, limit in zip(k, registers, strict=True):
+            used, spills = test_cuda_gemm.assembled(launch.source, tmp_path)
+            assert used <= limit and spills == 0, launch.source.splitlines()[0]
+    if dtype is types.bfloat16:
+        loop = test_cuda_gemm.main_loop(tmp_path)
+        assert sum(n for name, n in loop.items() if name.startswith("HMMA")) == 128
 
 
 # ---------------------------------------------------------------- which attention

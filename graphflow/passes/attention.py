@@ -103,11 +103,11 @@ class _Refused(Exception):
     """The ops are not those of an attention."""
 
 
-Takes = Callable[[Sequence[Operation], types.DType, Sequence[types.Size]], bool]
+Takes = Callable[[Sequence[Operation], types.DType, types.Size, Sequence[types.Size]], bool]
 
 
-def of_cpu(ops: Sequence[Operation], dtype: types.DType, depths: Sequence[types.Size]) -> bool:
-    """Whether the CPU's generator computes an attention of queries and values of these lengths, in place of `ops`."""
+def of_cpu(ops: Sequence[Operation], dtype: types.DType, queries: types.Size, depths: Sequence[types.Size]) -> bool:
+    """Whether the CPU's generator computes, in place of `ops`, an attention of so many queries, and of rows of these lengths."""
     return dtype in types.REAL and all(isinstance(d, int) and 0 < d <= DEEPEST for d in depths)
 
 
@@ -192,7 +192,7 @@ class _Look:
         rows, columns = p.sizes[-2:]  # type: ignore[index]
         depth, width = (m.t.sizes[-2 if m.transposed else -1] for m in (f.q, f.v))  # type: ignore[index]
         small = (types.hint(rows) or 0) * (types.hint(columns) or 0) < FEW
-        if small or not self.takes(list(dict.fromkeys(f.ops)), p.dtype, (depth, width)):
+        if small or not self.takes(list(dict.fromkeys(f.ops)), p.dtype, rows, (depth, width)):
             raise _Refused
 
     # -- what reads the probabilities

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import types
 from ..codegen import ir
 from ..codegen.ir import Expr
 from ..graph import Tensor
@@ -36,7 +37,8 @@ def triangular(t: Tensor) -> Triangle | None:
     if t.sizes is None or t.dtype.kind not in "fb":
         return None
     if t.op.opdef is Const:
-        return _of_array(t.op.attrs["value"])
+        value = t.op.attrs["value"]
+        return _of_array(types.bf16_decode(value) if t.dtype is types.bfloat16 else value)
     axes = [ir.Axis(s) for s in t.sizes]
     index = [ir.index_const(0) if isinstance(a.extent, int) and a.extent == 1 else ir.axis(a) for a in axes]
     last = [None, None, *axes][-2:]
@@ -57,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 def _of_array(value: np.ndarray) -> Triangle | None:
     """A constant array, by its elements."""
-    if value.size == 0 or value.dtype.kind not in "fb" or value.dtype.itemsize < 4 and value.dtype.kind == "f":
+    if value.size == 0 or value.dtype.kind not in "fb":
         return None
     if value.ndim < 2 or (value == value.flat[0]).all():
         return (0, _plain(value.flat[0]), _plain(value.flat[0])) if (value == value.flat[0]).all() else None

@@ -91,11 +91,12 @@ def passes_of_gpus(place: Place) -> tuple[pipeline.Pass, ...]:
 
         places: dict[Operation, str] = {}
 
-        def takes(ops: Sequence[Operation], dtype: types.DType, depths: Sequence[types.Size]) -> bool:
+        def takes(ops: Sequence[Operation], dtype: types.DType, queries: types.Size, depths: Sequence[types.Size]) -> bool:
             if not places:
                 places.update({**dict.fromkeys(program.ops(), "CPU"), **place(program)})
             (where, *others) = {places[op] for op in ops}
-            return not others and (attention.of_cpu(ops, dtype, depths) if where == "CPU" else tiles.takes(dtype, *depths))
+            on_gpu = tiles.takes(dtype, *depths) and tiles.worth(queries)
+            return not others and (attention.of_cpu(ops, dtype, queries, depths) if where == "CPU" else on_gpu)
         return attention.attention(program, takes)
 
     special = {"attention": attended, "inside": lambda program: pipeline.inside(program, plain)}

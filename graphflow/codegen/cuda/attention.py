@@ -42,6 +42,7 @@ WARP = 32
 LINE = 16  # bytes of one access
 ROOM = 99 << 10  # bytes of shared memory that every GPU of compute capability 8.0 or newer gives to a block
 LOG2E = 1.4426950408889634
+FEW = 16  # rows of queries that fill half of a warp's
 DEEPEST = {"f32": 128, "f64": 64, "f16": 128, "bf16": 128}  # columns of a query or value whose sums fit in registers
 
 
@@ -49,6 +50,11 @@ def takes(dtype: DType, *depths: Size) -> bool:
     """Whether there are kernels for operands of a dtype with rows of `depths`: the room of a block must be known."""
     most = DEEPEST.get(dtype.code, 0)
     return all(isinstance(d, int) and 0 < d <= most for d in depths)
+
+
+def worth(queries: Size) -> bool:
+    """Whether blocks have enough rows of queries; for few, folds along all keys at once keep more of a GPU busy."""
+    return (types.hint(queries) or 0) >= FEW
 
 
 def engine(op: Operation) -> str | None:
@@ -63,13 +69,13 @@ def kernels(name: str, op: Operation, stored: Mapping[Tensor, Buffer]) -> list[L
     given = Operands(name, op, stored)
     roles = (Forward,) if len(op.outputs) == 2 else (QueriesGradient, KeysGradient)
     return [*(k for b in given.before for k in emit.launches(simplify.linear(b), {})),  # type: ignore[arg-type]
-            *(_launch(False, role, name, given) for role in roles)]
+            *(_launch(False, role, name, given, kind_of(given.q.buffer.dtype)) for role in roles)]
 
 
-def _launch(wide: bool, role: type[_Tiles], name: str, given: Operands) -> Launch:
+def _launch(wide: bool, role: type[_Tiles], name: str, given: Operands, kind: str) -> Launch:
     """One launch; with indices of 32 bits it knows the other one."""
-    made = replace(role(name, given, wide).made(), wide=wide)
-    return made if wide else replace(made, widened=partial(_launch, True, role, name, given))
+    made = replace(role(name, given, kind, wide).made(), wide=wide)
+    return made if wide else replace(made, widened=partial(_launch, True, role, name, given, kind))
 
 
 # ---------------------------------------------------------------- forms
@@ -101,7 +107,7 @@ BLOCKS = 132  # that many should have work before they become taller
 
 
 def kind_of(dtype: DType) -> str:
-    """How operands of a dtype are multiplied."""
+    """How operands of a dtype are multiplied: what `_Tiles` calls its kind."""
     return "tf32" if dtype is types.float32 and flags.tf32 else dtype.code
 
 
@@ -114,10 +120,10 @@ class _Tiles(Text):
     label = ""
     role = ""  # "forward", "queries" or "keys": whose rows
 
-    def __init__(self, name: str, given: Operands, wide: bool):
-        self.given = given
+    def __init__(self, name: str, given: Operands, kind: str, wide: bool):
+        self.given, self.kind = given, kind
         self.dtype, self.acc = given.q.buffer.dtype, given.q.buffer.dtype.compute
-        self.kind, self.size_of = kind_of(self.dtype), self.dtype.size
+        self.size_of = self.dtype.size
         self.cores = self.kind in ("tf32", "f16", "bf16")
         self.code, self.sums_code = {2: "u16", 4: "f32", 8: "f64"}[self.size_of], self.acc.code
         self.unit = 16 if self.size_of == 2 else 8  # depths in shared memory are multiples of it

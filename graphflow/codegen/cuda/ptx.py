@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import backend, intrinsics, machine, translate
 from . import functions, words
-from .texts import signature
+from .texts import room, signature
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -93,7 +93,7 @@ def _module(source: str) -> llvm.ModuleRef:
     except translate.Unsupported as error:
         raise NotImplementedError(f"device text of {source.splitlines()[0]}: {error}") from error
     text = str(made).replace('target triple = "', ";", 1).replace('target datalayout = "', ";", 1)
-    text = _entry(text, threads, "\n#: packed\n" in source, _exchanged(tree))
+    text = _entry(text, threads, "\n#: packed\n" in source, room(source) > 0, _exchanged(tree))
     module = llvm.parse_assembly(text)
     for needed in library._linking_libraries:
         module.link_in(needed._get_module_for_linking(), preserve=True)
@@ -120,10 +120,11 @@ def _exchanged(tree: ast.Module) -> set[int]:
     return {number for number, a in enumerate(kernel.args.args) if a.arg in read & written}
 
 
-def _entry(text: str, threads: int, packed: bool, exchanged: set[int]) -> str:
+def _entry(text: str, threads: int, packed: bool, roomy: bool, exchanged: set[int]) -> str:
     """The function as a kernel, whose pointers are aligned as the allocator aligns and reach different memory.
 
     Of memory behind `noalias` LLVM thinks that no barrier changes it, so that a value from before one would do after it.
+    roomy: it takes so much shared memory that few blocks meet: for more of them no register need be saved.
     """
     head = re.search(r"^define void @\"?kernel\"?\((.*?)\)(.*)$", text, re.M)
     assert head is not None
@@ -131,7 +132,7 @@ def _entry(text: str, threads: int, packed: bool, exchanged: set[int]) -> str:
     search = "" if packed else " noimplicitfloat"
     parameters = ", ".join(re.sub(r"(?:i8\*|ptr) %", "ptr align 16 %" if number in exchanged else "ptr noalias align 16 %", one)
                            for number, one in enumerate(head[1].split(", ")))
-    flags = f'nounwind{search} "nvvm.maxntid"="{threads}"'
+    flags = f'nounwind{search} "nvvm.maxntid"="{threads}"' + ' "nvvm.minctasm"="1"' * roomy
     return f"{text[:head.start()]}define ptx_kernel void @kernel({parameters}) {flags}{text[head.end():]}"
 
 
