@@ -472,6 +472,18 @@ def test_quotients_are_rounded_once(gpu, seed):
     np.testing.assert_array_equal(periods[:1000], whole)
 
 
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_roots_are_rounded_once(gpu, seed):
+    rng = np.random.default_rng(0)
+    a = np.concatenate([np.arange(2000.0) ** 2, rng.random(2000) * 10.0 ** rng.integers(-34, 38, 2000),
+                        [-0.0, np.inf, np.nan, -1.0, 3.4e38]]).astype("f")
+    x = tf.placeholder(tf.float32, [None])
+    with ptx.imprecise(seed):
+        (found,) = results([tf.sqrt(x)], {x: a})
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, np.sqrt(a))
+
+
 def test_rests_of_divisions_are_exact(gpu):
     """Quotients of any size: LLVM's own remainder for GPUs is not."""
     rng = np.random.default_rng(0)

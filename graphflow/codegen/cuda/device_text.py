@@ -211,6 +211,8 @@ class Text(_Emitter):
             return f"{'floor_' if op == 'floordiv' else 'trunc_'}(div_exact({a[0]}, {a[1]}))"
         if op == "div":
             return f"quotient({a[0]}, {a[1]})"
+        if op == "sqrt" and t == "f32":
+            return f"sqrt_f32({a[0]})"
         return super()._float(op, t, a)
 
     # -- the text

@@ -50,7 +50,7 @@ def _target(capability: tuple[int, int]) -> llvm.TargetMachine:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     # Of float32: division by div.full (2 ulp, any operands) and approximate roots take 8 instructions instead of 30 and a call;
-    # `quotient` mends it with 5 more, and what must be exact asks for `div_exact`.
+    # `quotient` and `sqrt_f32` mend these with 5 more, and what must be exact asks for `div_exact`.
     llvm.set_option("", "-nvptx-prec-divf32=1")
     llvm.set_option("", "-nvptx-prec-sqrtf32=0")
     llvm.set_option("", "-disable-vector-combine=1")  # it would take loads of several elements apart
