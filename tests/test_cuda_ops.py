@@ -379,6 +379,28 @@ def test_factors(dtype, wide, gpu, monkeypatch):
         compare(gpu, make, [[x, y]], dtype, known=wide, atol=1e-5 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.parametrize("dtype, room, wide", [("float32", 40 << 10, False), ("float64", 64, False), ("float32", 64, True)])
+def test_elimination(dtype, room, wide, gpu, monkeypatch):
+    """In shared memory and in memory, with rows that must be exchanged, and matrices without an inverse."""
+    monkeypatch.setattr("graphflow.codegen.cuda.factors.ROOM", room)
+    if wide:
+        monkeypatch.setattr("graphflow.runtime.cuda.plan.LIMIT", 8)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 5, 5)).astype(dtype), rng.standard_normal((2, 5, 3)).astype(dtype)
+    x[0, 0, 0] = 0
+
+    def make(x, y):
+        return [tf.matrix_inverse(x), tf.matrix_solve(x, y), tf.matrix_solve(x, y, adjoint=True), tf.matrix_determinant(x),
+                *tf.linalg.slogdet(x)]
+    compare(gpu, make, [[x, y]], dtype, known=wide, atol=1e-4 if dtype == "float32" else 1e-12)
+    a = tf.placeholder(dtype, [None, 5, 5])
+    inverse, *determinants = tf.matrix_inverse(a), tf.matrix_determinant(a), *tf.linalg.slogdet(a)
+    x[1, 2] = 0
+    assert [d[1] for d in results(determinants, {a: x})] == [0, 0, -np.inf]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Input is not invertible"):
+        results(inverse, {a: x})
+
+
 def test_factors_that_do_not_exist(gpu):
     """Said on both devices alike, also of a later block."""
     x = tf.placeholder(tf.float32, [None, None])

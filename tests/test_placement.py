@@ -503,8 +503,7 @@ HOSTED = set("""
     DynamicPartition DynamicStitch SparseOrder SparseRows EditDistance FirstOfEqual SparseCross
     GatherTree CTCLabels CTCUniqueLabels CollapseRepeated CTCGreedyDecoder CTCBeamSearchDecoder FFT IFFT RFFT IRFFT DCT BesselI0e
     BesselI1e NextAfter SetOperation SetSize NonMaxSuppressionV5 CombinedNonMaxSuppression DrawBoundingBoxesV2
-    RandomShuffle RandomGamma RandomPoissonV2 FractionalSequence MatrixInverse MatrixSolve
-    MatrixSolveLs MatrixDeterminant LogMatrixDeterminant SelfAdjointEigV2 Svd Qr MatrixExponential
+    RandomShuffle RandomGamma RandomPoissonV2 FractionalSequence MatrixSolveLs SelfAdjointEigV2 Svd Qr MatrixExponential
     MatrixSquareRoot Lu TridiagonalSolve MatrixLogarithm PyFuncStateless
 """.split())
 

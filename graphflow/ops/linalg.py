@@ -106,7 +106,7 @@ def _(op, dy):
     return (s + adjoint(s)) * 0.5,
 
 
-@primitive("host", type="MatrixInverse", dtypes=MATRIX, infer=_square_like)
+@primitive("host", type="MatrixInverse", gpu="inverse", dtypes=MATRIX, infer=_square_like)
 def matrix_inverse(x):
     """The inverse of each matrix of x [..., N, N].
 
@@ -129,7 +129,7 @@ def _(op, dy):
     return -matmul(inv_h, matmul(dy, inv_h)),
 
 
-@primitive("host", type="MatrixSolve", dtypes=MATRIX, infer=_solve_spec)
+@primitive("host", type="MatrixSolve", gpu="solve", dtypes=MATRIX, infer=_solve_spec)
 def matrix_solve(matrix, rhs, *, adjoint=False):
     """X with matrix X = rhs, or matrix^H X = rhs if `adjoint`: [..., N, N], [..., N, K] -> [..., N, K].
 
@@ -207,7 +207,7 @@ def _(matrix, rhs):
 # ---------------------------------------------------------------- determinants
 
 
-@primitive("host", type="MatrixDeterminant", dtypes=MATRIX)
+@primitive("host", type="MatrixDeterminant", gpu="determinant", dtypes=MATRIX)
 def matrix_determinant(x):
     """The determinant of each matrix: [..., N, N] -> [...]."""
 
@@ -222,7 +222,7 @@ def _(op, dy):
     return scale[..., None, None] * adjoint(matrix_inverse(op.inputs[0])),
 
 
-@primitive("host", type="LogMatrixDeterminant", dtypes=MATRIX, output_dtypes=lambda x: [x.dtype, x.dtype])
+@primitive("host", type="LogMatrixDeterminant", gpu="logarithm", dtypes=MATRIX, output_dtypes=lambda x: [x.dtype, x.dtype])
 def log_matrix_determinant(x):
     """(sign, log|det|) of each matrix: [..., N, N] -> [...], [...]; a singular one gives (0, -inf)."""
 

@@ -250,4 +250,177 @@ class _System:
                         self.many * strips * down, THREADS, [self.x], short=True)
 
 
+# ---------------------------------------------------------------- elimination
+
+
+class _Elimination:
+    """Rows of [A | B] become those of [1 | X]; of A alone (for its determinant) those of an upper triangle.
+
+    kind: "inverse" (B is the unit matrix), "solve", "determinant", or "logarithm" of its magnitude, with its sign.
+    """
+
+    def __init__(self, kind: str, op: Operation, inputs: list[Buffer], outputs: list[Buffer]):
+        self.kind, self.inputs, self.outputs = kind, inputs, outputs
+        self.many, self.n, _ = _stack(op.inputs[0])
+        self.solves = kind in ("inverse", "solve")
+        self.right = self.n if kind == "inverse" else pinned(op.inputs[1].sizes[-1]) if kind == "solve" else 0  # type: ignore[index]
+        self.width = self.n + self.right
+        self.adjoint = bool(op.attrs.get("adjoint"))
+        self.code, self.dtype = inputs[0].dtype.code, inputs[0].dtype
+        self.checks = [SINGULAR.get(op.type, "Input matrix is not invertible.")] if self.solves else []
+
+    def made(self) -> list[Any]:
+        if self.n * self.width * self.dtype.size <= ROOM:
+            return [self.small]
+        work = Buffer(self.dtype, (self.many, self.n, self.width), "part", "rows")
+        steps = [partial(step, work, j) for j in range(self.n) for step in (self.pivot, self.below)]
+        return [partial(self.begin, work), *steps, *[partial(self.end, work)] * self.solves]
+
+    # -- parts of texts
+
+    def _given(self, t: Lines) -> None:
+        """`v`: the element of [A | B] in row i and column c, of the matrix whose elements are from `first` on."""
+        i, c = ("c", "i") if self.adjoint else ("i", "c")
+        t.line(f"v = to_{self.code}(0)")
+        t.open(f"if c < {self.n}:", f"v = {t.load(self.inputs[0], f'matrix * {self.n * self.n} + {i} * {t.index(str(self.n))} + {c}')}")
+        t.close()
+        if self.kind == "solve":
+            at = f"matrix * {self.n * self.right} + i * {t.index(str(self.right))} + c - {self.n}"
+            t.open(f"if c >= {self.n}:", f"v = {t.load(self.inputs[1], at)}")
+            t.close()
+        elif self.kind == "inverse":
+            t.line(f"v = select(c == i + {self.n}, to_{self.code}(1), v)")
+
+    def _counted(self, t: Lines) -> None:
+        """`product` and `logs` of the pivots so far."""
+        if self.kind == "determinant":
+            t.line("product = product * select(place == j, pivot, -pivot)")
+        elif self.kind == "logarithm":
+            t.line("product = product * select(pivot == zero, zero, select((place == j) == (pivot > zero), one, -one))")
+            t.line(f"logs = logs + log_{self.code}(fabs_(pivot))")
+
+    def _started(self, t: Lines) -> None:
+        t.line(f"zero = to_{self.code}(0)", f"one = to_{self.code}(1)", "product = one", *["logs = zero"] * (self.kind == "logarithm"))
+
+    def _results(self, t: Lines, at: str) -> None:
+        for b, name in zip(self.outputs, ("product", "logs")):
+            t.store(b, at, name)
+
+    def _checked(self, t: Lines) -> None:
+        if self.solves:
+            t.open(f"if pivot == to_{self.code}(0):", "bad = 1")
+            t.close()
+
+    def _factor(self, mine: str, pivot: str) -> str:
+        """What a row is reduced by: pivots of systems have been divided by already."""
+        return mine if self.solves else f"select({pivot} == to_{self.code}(0), to_{self.code}(0), div_exact({mine}, {pivot}))"
+
+    # -- a matrix in shared memory
+
+    def small(self, long: bool) -> Launch:
+        code, n, width, threads = self.code, self.n, self.width, 128
+        t = Lines([*self.inputs, *self.outputs], long)
+        t.line(f"rows = shared_{code}({n * width}, 0)", f"matrix = {t.index('block()')}")
+        t.open(f"for e in range(thread(), {n * width}, {threads}):", f"i = udiv(e, {max(width, 1)})", f"c = umod(e, {max(width, 1)})")
+        self._given(t)
+        t.line(f"st_{code}(rows, e, v, 60)")
+        t.close()
+        self._started(t)
+        t.open(f"for j in range(0, {n}):", "barrier()", "place = j", f"most = fabs_(ld_{code}(rows, j * {width + 1}, 60))")
+        t.open(f"for i in range(j + 1, {n}):", f"v = fabs_(ld_{code}(rows, i * {width} + j, 60))")
+        t.line("place = select(v > most, i, place)", "most = select(v > most, v, most)")
+        t.close()
+        t.line(f"pivot = ld_{code}(rows, place * {width} + j, 60)")
+        self._checked(t)
+        self._counted(t)
+        t.line("barrier()")
+        t.open(f"for c in range(j + thread(), {width}, {threads}):", f"v = ld_{code}(rows, place * {width} + c, 60)")
+        t.line(f"st_{code}(rows, place * {width} + c, ld_{code}(rows, j * {width} + c, 60), 60)")
+        t.line(f"st_{code}(rows, j * {width} + c, {'div_exact(v, pivot)' if self.solves else 'v'}, 60)")
+        t.close()
+        t.line("barrier()")
+        t.open(f"for e in range(thread(), {n * width}, {threads}):", f"i = udiv(e, {max(width, 1)})", f"c = umod(e, {max(width, 1)})")
+        t.open(f"if (c > j) & (i {'!=' if self.solves else '>'} j):")
+        t.line(f"f = {self._factor(f'ld_{code}(rows, i * {width} + j, 60)', 'pivot')}")
+        t.line(f"st_{code}(rows, e, ld_{code}(rows, e, 60) - f * ld_{code}(rows, j * {width} + c, 60), 60)")
+        t.close(3)
+        t.line("barrier()")
+        if self.solves:
+            t.open(f"for e in range(thread(), {n * self.right}, {threads}):", f"i = udiv(e, {max(self.right, 1)})")
+            t.line(f"c = umod(e, {max(self.right, 1)}) + {n}")
+            t.store(self.outputs[0], f"matrix * {n * self.right} + e", f"ld_{code}(rows, i * {width} + c, 60)")
+        else:
+            t.open("if thread() == 0:")
+            self._results(t, "matrix")
+        t.close()
+        return t.launch(f"elimination in shared memory: {self.kind}", {}, self.many, threads, self.outputs, self.checks)
+
+    # -- a matrix in memory
+
+    def begin(self, work: Buffer, long: bool) -> Launch:
+        t = Lines([*self.inputs, work], long)
+        each = self.n * self.width
+        t.line(f"t = {t.index('block()')} * {THREADS} + thread()")
+        t.open("if t < total:", f"matrix = udiv(t, {each})", f"i = umod(udiv(t, {self.width}), {self.n})", f"c = umod(t, {self.width})")
+        self._given(t)
+        t.store(work, "t", "v")
+        return t.launch("elimination: the rows", {"total": self.many * each}, types.ceildiv(self.many * each, THREADS), THREADS, [work])
+
+    def pivot(self, work: Buffer, j: int, long: bool) -> Launch:
+        """The row of the largest element of column j, in place of row j; divided by it where a system is solved."""
+        code, t = self.code, Lines([work, *([] if self.solves else self.outputs)], long)
+        t.line(f"largest = shared_{code}({THREADS}, 0)", f"where = shared_i32({THREADS}, 1)", f"width = {t.index(str(self.width))}")
+        t.line(f"first = {t.index('block()')} * {self.n} * width", f"most = -to_{code}(1)", "place = j")
+        t.open(f"for i in range(j + thread(), {self.n}, {THREADS}):", f"v = fabs_({t.load(work, 'first + i * width + j')})")
+        t.line("place = select(v > most, i, place)", "most = select(v > most, v, most)")
+        t.close()
+        t.line(f"st_{code}(largest, thread(), most, 60)", "st_i32(where, thread(), place, 61)", f"step = {THREADS // 2}")
+        t.open("while step > 0:", "barrier()")
+        t.open("if thread() < step:", f"v = ld_{code}(largest, thread() + step, 60)", "i = ld_i32(where, thread() + step, 61)")
+        t.open("if (v > most) | ((v == most) & (i < place)):", "most = v", "place = i")
+        t.close()
+        t.line(f"st_{code}(largest, thread(), most, 60)", "st_i32(where, thread(), place, 61)")
+        t.close()
+        t.line("step = udiv(step, 2)")
+        t.close()
+        t.line("barrier()", "place = ld_i32(where, 0, 61)", f"pivot = {t.load(work, 'first + place * width + j')}", "barrier()")
+        self._checked(t)
+        t.open(f"for c in range(j + thread(), {self.width}, {THREADS}):", f"v = {t.load(work, 'first + place * width + c')}")
+        t.store(work, "first + place * width + c", t.load(work, "first + j * width + c"))
+        t.store(work, "first + j * width + c", "div_exact(v, pivot)" if self.solves else "v")
+        t.close()
+        if not self.solves:
+            self._started(t)
+            t.open("if thread() == 0:")
+            t.open("if j > 0:", *[f"{name} = {t.load(b, 'block()')}" for b, name in zip(self.outputs, ("product", "logs"))])
+            t.close()
+            self._counted(t)
+            self._results(t, "block()")
+            t.close()
+        return t.launch("elimination: a pivot", {"j": j}, self.many, THREADS, [work, *([] if self.solves else self.outputs)], self.checks,
+                        short=True)
+
+    def below(self, work: Buffer, j: int, long: bool) -> Launch:
+        """The other rows, less their multiples of row j; of a triangle only those below it."""
+        t = Lines([work], long)
+        strips = -(-self.n * self.width // THREADS)
+        t.line(f"width = {t.index(str(self.width))}", f"first = {t.index(f'udiv(block(), {strips})')} * {self.n} * width")
+        t.line(f"e = umod(block(), {strips}) * {THREADS} + thread()", f"i = udiv(e, {self.width})", f"c = umod(e, {self.width})")
+        t.open(f"if (i < {self.n}) & (c > j) & (i {'!=' if self.solves else '>'} j):", f"mine = {t.load(work, 'first + i * width + j')}",
+               f"pivot = {t.load(work, 'first + j * width + j')}", f"f = {self._factor('mine', 'pivot')}")
+        at = "first + i * width + c"
+        t.store(work, at, f"{t.load(work, at)} - f * {t.load(work, 'first + j * width + c')}")
+        return t.launch("elimination: other rows", {"j": j}, self.many * strips, THREADS, [work], short=True)
+
+    def end(self, work: Buffer, long: bool) -> Launch:
+        (x,), t = self.outputs, Lines([work, self.outputs[0]], long)
+        total = self.many * self.n * self.right
+        t.line(f"t = {t.index('block()')} * {THREADS} + thread()")
+        t.open("if t < total:")
+        at = f"udiv(t, {self.right}) * {self.width} + umod(t, {self.right}) + {self.n}"
+        t.store(x, "t", t.load(work, at))
+        return t.launch("elimination: the solution", {"total": total}, types.ceildiv(total, THREADS), THREADS, [x])
+
+
 KINDS: dict[str, Callable[..., list[Any]]] = {"cholesky": _cholesky, "triangular": _triangular}
+KINDS |= {kind: lambda *given, kind=kind: _Elimination(kind, *given).made() for kind in ("inverse", "solve", "determinant", "logarithm")}
