@@ -98,13 +98,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                                     f"{sum(c.thread_instructions for c in counters):,} thread instructions")
 
 
-@pytest.fixture(autouse=True)
-def patience(request: pytest.FixtureRequest):
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function):
     """The emulated GPU is a million times slower than one: a test that is not through in time is skipped, and says so."""
-    if request.config.option.gpu != "emulated" or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
+    if pyfuncitem.config.option.gpu != "emulated" or threading.current_thread() is not threading.main_thread():
+        return (yield)
     late = False
 
     def give_up(*_) -> None:
@@ -115,12 +113,12 @@ def patience(request: pytest.FixtureRequest):
     before = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, EMULATED_SECONDS, 3)  # again: what is raised in a finalizer is lost
     try:
-        yield
+        return (yield)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if late:
-            _emulate(request.config)
+            _emulate(pyfuncitem.config)
 
 
 @pytest.hookimpl(wrapper=True)
