@@ -6,6 +6,7 @@ import ctypes
 import glob
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,15 @@ import numpy as np
 import pytest
 
 from graphflow.runtime.cuda import device, driver
+from graphflow.testing import ptx
+from graphflow.testing.emulator.launch import place
+from graphflow.testing.emulator.memory import Memory
+from graphflow.testing.emulator.parse import parse
 from graphflow.testing.gpu import EmulatedDriver
 
 HERE = Path(__file__).parent
 HEADERS = sorted(glob.glob("/usr/local/cuda*/include/cuda.h"))
+CHECKS = ptx.Checks().without("uninitialized")  # what C writes, the emulator does not know
 PTX = (HERE / "fake_cuda.ptx").read_text()
 FLAGS = "-std=gnu11 -shared -fPIC -O1 -Wall -Wextra -Werror -fvisibility=hidden".split()
 
@@ -70,6 +76,41 @@ def cuda(monkeypatch, tmp_path):
                           calls=lambda name: fake.fake_calls(name.encode()), live=lambda kind: fake.fake_live(kind.encode()))
     device.reset()
     driver.forget()
+
+
+RUNNER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, *[ctypes.POINTER(ctypes.c_uint)] * 2, ctypes.c_uint,
+                          ctypes.POINTER(ctypes.c_uint64))
+
+
+@pytest.fixture
+def libcuda(cuda):
+    """A machine with one fake GPU whose kernels the PTX emulator runs: programs go through the bindings of libcuda.  `.faults`."""
+    memory = Memory(80 << 20)
+    memory.base = memory.data.ctypes.data              # addresses are real ones, for C
+    room, placed = memory.allocate(64 << 20), {}
+    cuda.faults = []
+
+    @RUNNER
+    def run(text, grid, block, shared, args):
+        text = text.decode()
+        try:
+            if text not in placed:
+                placed[text] = place(parse(text), memory)
+            program = ptx.program(text, "kernel")
+            values = [struct.pack("=Q", args[k])[:v.size] for k, (v, _) in enumerate(program.params)]
+            ptx.Launch(program, memory, tuple(grid[:3]), tuple(block[:3]), ptx.pack(program, values), shared, CHECKS,
+                       symbols=placed[text]).run()
+            return 0
+        except Exception as error:
+            cuda.faults.append(error)
+            return driver.CODES["CUDA_ERROR_LAUNCH_FAILED"]
+
+    cuda.raw.fake_kernels(run, ctypes.c_void_p(room), ctypes.c_size_t(64 << 20))
+    cuda.start("memory=60000000")
+    yield cuda
+    device.reset()
+    cuda.raw.fake_kernels(None, None, ctypes.c_size_t(0))
+    memory.end()
 
 
 @pytest.fixture(params=["fake", "emulated", "real"])

@@ -6,7 +6,8 @@
  *
  * FAKE_CUDA (read by cuInit and fake_reset): "devices=2 version=13000 capability=90 memory=1000000 init=100 fail=cuMemAlloc_v2:2", where
  * fail makes each call of that entry point return that code.  fake_fail(name, code, times) does so later; fake_slow(name, microseconds) makes a call last; fake_calls(name) counts
- * calls; fake_live(kind) counts what is alive; fake_shutdown() is the end of the driver.
+ * calls; fake_live(kind) counts what is alive; fake_shutdown() is the end of the driver.  Kernels are those of fake_cuda.ptx, and, after
+ * fake_kernels(run, memory, n), any: run(ptx, grid, block, shared, arguments) does their work, on device memory taken from `memory`.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -71,7 +72,7 @@ static const char *const kind_names[KINDS] = {"", "context", "module", "function
 
 typedef struct { uintptr_t base; size_t size; int kind, device; } Block;
 typedef struct { int kind, locked; uintptr_t to, from; size_t n; void *staged; struct Object *what; unsigned grid[3], block[3], shared;
-                 uint64_t args[16]; } Op;
+                 uint64_t args[64]; } Op;
 typedef struct { Op *ops; size_t count; } Queue;
 typedef struct Object {
     int kind, device, alive, flags, mode, state;    /* state of a stream: 0 free, 1 capturing, 2 capture spoilt */
@@ -80,7 +81,8 @@ typedef struct Object {
     char *text;                                     /* of a module, a link; the name of a function */
     size_t size;
     struct Object *of;                              /* module of a function, stream of an event */
-    int max_shared, references, done;
+    int max_shared, references, done, busy;
+    char kinds[65];                                 /* of a function: a letter a parameter */
     double time;
     int *options;
     void **values;
@@ -195,8 +197,33 @@ static const Known *known(const char *name) {
     return k->name ? k : NULL;
 }
 
+typedef int (*Runner)(const char *ptx, const unsigned *grid, const unsigned *block, unsigned shared, const uint64_t *args);
+static Runner runner;
+static uintptr_t arena, arena_end;
+
+SAY void fake_kernels(Runner run, void *memory, size_t n) { runner = run, arena = (uintptr_t)memory, arena_end = arena + n; }
+
+/* The first place of the arena that is free, with a gap behind it; NULL without any. */
+static void *place(size_t n) {
+    for (uintptr_t at = arena; at + n + 512 <= arena_end;) {
+        uintptr_t next = 0;
+        for (size_t k = 0; k < block_count && !next; k++)
+            if (blocks[k].base && at < blocks[k].base + blocks[k].size + 512 && blocks[k].base < at + n + 512)
+                next = (blocks[k].base + blocks[k].size + 1023) / 512 * 512;
+        if (!next) return (void *)at;
+        at = next;
+    }
+    return NULL;
+}
+
 static int run_kernel(const Op *op) {
     const char *name = op->what->text;
+    if (!known(name)) {       /* Python runs it, which other threads may need meanwhile */
+        pthread_mutex_unlock(&mutex);
+        int code = runner(op->what->of->text + strlen("FAKE CUBIN\n"), op->grid, op->block, op->shared, op->args);
+        pthread_mutex_lock(&mutex);
+        return code;
+    }
     const uint64_t *a = op->args;
     float f;
     double d;
@@ -257,7 +284,11 @@ static void append(Queue *queue, const Op *op) {
     queue->ops[queue->count++] = *op;
 }
 
+static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
+
 static void drain(Object *stream) {
+    while (stream->busy) pthread_cond_wait(&idle, &mutex);
+    stream->busy = 1;
     Queue queue = stream->queue;
     memset(&stream->queue, 0, sizeof queue);
     for (size_t k = 0; k < queue.count; k++) {
@@ -266,6 +297,8 @@ static void drain(Object *stream) {
         free(queue.ops[k].staged);
     }
     free(queue.ops);
+    stream->busy = 0;
+    pthread_cond_broadcast(&idle);
 }
 
 static void drain_all(int device) {
@@ -418,7 +451,10 @@ API cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     if (--c->references) return OK;
     for (size_t k = 0; k < object_count; k++) if (objects[k]->device == dev - 40) objects[k]->alive = 0;
     for (size_t k = 0; k < block_count; k++)
-        if (blocks[k].base && blocks[k].device == dev - 40) free((void *)blocks[k].base), blocks[k].base = 0;
+        if (blocks[k].base && blocks[k].device == dev - 40) {
+            if (blocks[k].base < arena || blocks[k].base >= arena_end) free((void *)blocks[k].base);
+            blocks[k].base = 0;
+        }
     used[dev - 40] = 0;
     return OK;
 }
@@ -439,7 +475,9 @@ static CUresult take(void **out, size_t n, int kind) {
     CHECK(n, INVALID_VALUE);
     size_t *sum = &used[current->device];
     if (kind == DEVICE_MEMORY && *sum + n > total[current->device]) return NO_MEMORY;
-    if (posix_memalign(out, 512, n)) return NO_MEMORY;
+    if (kind == DEVICE_MEMORY && arena) *out = place(n);
+    else if (posix_memalign(out, 512, n)) *out = NULL;
+    if (!*out) return NO_MEMORY;
     memset(*out, 0xCD, n);
     if (kind == DEVICE_MEMORY) *sum += n;
     if (block_count == MANY) abort();
@@ -454,7 +492,7 @@ static CUresult give(uintptr_t address, int kind) {
     if (kind == DEVICE_MEMORY) drain_all(b->device);    /* nothing is said of a wait of cuMemFreeHost */
     memset((void *)address, 0xDD, b->size);
     if (kind == DEVICE_MEMORY) used[b->device] -= b->size;
-    free((void *)address);
+    if (address < arena || address >= arena_end) free((void *)address);
     b->base = 0;
     return sticky;
 }
@@ -688,8 +726,12 @@ API cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
     CHECK(m, INVALID_HANDLE);
     char entry[128];
     snprintf(entry, sizeof entry, ".entry %s(", name);
-    CHECK(strstr(m->text, entry) && known(name), NOT_FOUND);
+    const char *at = strstr(m->text, entry);
+    CHECK(at && (known(name) || runner), NOT_FOUND);
     Object *f = make(FUNCTION);
+    const char *end = strchr(at + strlen(entry) , ')');
+    for (size_t n = 0; !known(name) && n < 64 && (at = strstr(at, ".param .")) && at < end; at += 8)
+        f->kinds[n++] = strtol(at + 9, NULL, 10) == 64 ? 'l' : 'i';
     f->of = m, f->text = strdup(name), f->max_shared = 48 << 10;
     *out = (CUfunction)f;
     return OK;
@@ -723,7 +765,7 @@ API cuLaunchKernel(CUfunction handle, unsigned int gx, unsigned int gy, unsigned
     CHECK(gx && gy && gz && bx && by && bz && gx < 1u << 31 && gy < 65536 && gz < 65536, INVALID_VALUE);
     CHECK((unsigned long)bx * by * bz <= 1024 && bz <= 64 && shared <= (unsigned)f->max_shared && !extra, INVALID_VALUE);
     Op op = {.kind = KERNEL, .what = f, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared = shared};
-    const char *kinds = known(f->text)->kinds;
+    const char *kinds = known(f->text) ? known(f->text)->kinds : f->kinds;
     for (size_t k = 0; kinds[k]; k++) {
         CHECK(params && params[k], INVALID_VALUE);
         memcpy(&op.args[k], params[k], kinds[k] == 'i' || kinds[k] == 'f' ? 4 : 8);

@@ -130,6 +130,7 @@ def test_what_runs_is_told_and_what_fails_has_a_name():
             s.run(y, {x: np.ones((32, 24))})
         assert failed.value.op.name == "layer" and str(failed.value).startswith("layer on ")
         assert "cuBLASLt 13.4 f32 32x24x24 nn: cuBLASLt: cublasLtMatmul: an internal operation failed (status 14)" in str(failed.value)
+        assert "GRAPHFLOW_CUDA_LIBRARIES=0" in str(failed.value)
 
 
 @pytest.mark.parametrize("engines", [[], [(70, (), 64 << 20)]], ids=["none", "one without room"])

@@ -398,7 +398,8 @@ class DevicePlan(Plan):
                 call.enqueue(device.stream, first, second, result, workspace=space, **more)
             except LibraryError as error:
                 op = u.cluster.ops[0]
-                raise errors.InternalError(None, op, f"{op.name} on {device.name}: {call.label}: {error}") from error
+                raise errors.InternalError(None, op, f"{op.name} on {device.name}: {call.label}: {error}. With GRAPHFLOW_CUDA_LIBRARIES=0 "
+                                                     f"a generated kernel computes it.") from error
 
         return queue
 
