@@ -90,7 +90,7 @@ typedef struct Object {
 } Object;
 enum { COPY_IN, COPY_OUT, COPY, FILL, KERNEL, RECORD, WAIT };
 
-#define MANY 8192
+#define MANY 65536
 static Block blocks[MANY];
 static Object *objects[MANY];
 static size_t block_count, object_count;

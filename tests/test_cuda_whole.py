@@ -6,11 +6,15 @@ import fake_cuda
 import pytest
 
 import graphflow as tf
+from graphflow.codegen.cuda import texts
 from graphflow.flags import flags
-from graphflow.testing import gpu_check
+from graphflow.testing import gpu_check, ptx
 
 cuda, libcuda = fake_cuda.cuda, fake_cuda.libcuda  # fixtures
-STEPS = [s for s in gpu_check.STEPS if "cuBLASLt" not in s.name]
+# Those about copies, order, errors and threads; the other steps differ in their kernels, which tests/test_gpu_check.py runs.
+STEPS = [s for s in gpu_check.STEPS if s.run in (gpu_check.one_kernel, gpu_check.copies, gpu_check.a_graph, gpu_check.scattered,
+         gpu_check.loops, gpu_check.training, gpu_check.errors, gpu_check.too_much, gpu_check.threads, gpu_check.exchanged,
+         gpu_check.bandwidth, gpu_check.tiny)]
 
 
 @pytest.fixture(autouse=True)
@@ -19,10 +23,22 @@ def settings():
         yield
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda s: s.run.__name__ if s.run.__name__ != "run" else s.name.split()[0])
+@pytest.mark.parametrize("step", STEPS, ids=lambda s: s.run.__name__)
 def test_a_step_of_the_ladder(step, libcuda):
     bench = gpu_check.Bench(emulated=True)
     assert bench.device.driver.name == "CUDA 13.0"
     with tf.Graph().as_default():
         step.run(bench)
-    assert libcuda.faults == []
+    assert libcuda.faults == [] and (libcuda.calls("cuGraphLaunch") or step.run in (gpu_check.one_kernel, gpu_check.copies,
+                                                                                    gpu_check.too_much, gpu_check.bandwidth))
+
+
+def test_a_kernel_that_reads_past_its_memory_is_found(libcuda):
+    """The stand-in is as strict as the emulator is: the device is lost, as on a GPU."""
+    text = gpu_check.FIRST.replace("ld_f32(p0, i, 0)", "ld_f32(p0, i + 100000000, 0)")
+    bench = gpu_check.Bench(emulated=True)
+    bench.device.kernel(texts.ptx_of(text, (9, 0)), "kernel", "astray").prepare(
+        "ppi", [bench.device.allocate(400), bench.device.allocate(400), 100], (1, 1, 1), (128, 1, 1))()
+    with pytest.raises(tf.errors.InternalError, match="LAUNCH_FAILED.*last queued: astray"):
+        bench.device.synchronize()
+    assert isinstance(libcuda.faults[0], ptx.OutOfBounds) and bench.device.lost
