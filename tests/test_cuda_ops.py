@@ -394,6 +394,8 @@ def test_elimination(dtype, room, wide, gpu, monkeypatch):
                 *tf.linalg.slogdet(x)]
     compare(gpu, make, [[x, y]], dtype, known=wide, atol=1e-4 if dtype == "float32" else 1e-12)
     a = tf.placeholder(dtype, [None, 5, 5])
+    rows = results(tf.matrix_solve(a, tf.ones([2, 5, 1], dtype)), {a: x})  # a right side that is one number
+    np.testing.assert_allclose(x @ rows, np.ones((2, 5, 1)), atol=1e-4)
     inverse, *determinants = tf.matrix_inverse(a), tf.matrix_determinant(a), *tf.linalg.slogdet(a)
     x[1, 2] = 0
     assert [d[1] for d in results(determinants, {a: x})] == [0, 0, -np.inf]

@@ -172,7 +172,9 @@ class Compiled:
         for c in self.fusion.clusters:
             for t in c.outputs:
                 self._buffer(t, "out")
-        for t in self.program.roots():
+        read = [t for c in self.fusion.clusters if c.kind in WHOLE for op in c.ops for i, t in enumerate(op.inputs)
+                if op.opdef.param_name(i) not in op.opdef.static]
+        for t in (*self.program.roots(), *read):
             if t.op.opdef is Const and t not in self.buffers:
                 self._constant(t.op)
 
@@ -247,7 +249,7 @@ class Compiled:
         if c.kind == "contraction":
             self._product_on_device(c, name, step, may_commit, roots)
             return
-        if c.kind in ("sort", "factor"):
+        if c.kind in WHOLE:
             self._launched(c, (sorting if c.kind == "sort" else factors).kernels(c.ops[0], self.buffers), {}, roots)
             return
         if c.kind == "attention":
@@ -560,6 +562,7 @@ def _read(k: ir.Kernel) -> list[ir.Buffer]:
 # ---------------------------------------------------------------- plans
 
 
+WHOLE = ("sort", "factor")  # kinds of clusters whose launches read operands from memory, also such that are one number everywhere
 HOISTED = 1 << 20  # bytes that a prologue kernel may make of little: beyond, making them again is cheaper than keeping them
 SMALL = 8192  # bytes up to which feeds and fetches are copied through the arena instead of bound by address
 SPLIT = 48 << 10  # elements (or as much work) of the largest kernel that one thread runs alone: starting others takes 1 to 3 us
