@@ -271,3 +271,44 @@ def test_folds_of_everything_have_work_for_many_blocks(shape, monkeypatch):
             total = sess.run(tf.reduce_sum(tf.square(given - base)), {given: x, base: b})
             assert gpu.counters.launches == 2 and found[0].wide == wide
         np.testing.assert_allclose(total, np.square(x - b).sum(dtype=np.float64), rtol=1e-5)
+
+
+def test_quotients_that_are_rounded_or_have_a_constant_divisor_are_exact():
+    """Also where `div.full` is 2 ulp off, as it may be on hardware."""
+    r = np.random.default_rng(0)
+    x = np.r_[r.standard_normal(1000) * 1e3, r.integers(1, 300, 1000), 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38].astype(np.float32)
+    y = np.where(r.random(x.size) < 0.5, x, r.integers(1, 50, x.size)).astype(np.float32)
+    with tf.Graph().as_default(), emulated_gpu(), tf.Session() as sess, np.errstate(all="ignore"):
+        a, b = P(f, x.shape), P(f, x.shape)
+        rounded = tf.cast(a[:2000] / b[:2000] * 2.0 + 0.5, tf.int32)
+        fetches = [a // b, tf.truncatediv(a, b), tf.floor(a / b), tf.round(tf.abs(a / b)), tf.equal(a[:2005] / b[:2005], 1.0), rounded,
+                   tf.floor(tf.sqrt(b)), a / 255.0, a / -0.3, tf.reduce_mean(tf.reshape(a[:2000], [20, 100]), 1)]
+        q = x / y
+        wanted = [np.floor(q), np.trunc(q), np.floor(q), np.rint(np.abs(q)), q[:2005] == 1,
+                  (q[:2000] * np.float32(2) + np.float32(0.5)).astype("i4"), np.floor(np.sqrt(y)),
+                  x / np.float32(255), x / np.float32(-0.3)]
+        for seed in (None, 0, 1):
+            with emulator.imprecise(seed):
+                *found, mean = sess.run(fetches, {a: x, b: y})
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(one, other)
+                assert one.dtype.kind != "f" or np.array_equal(np.signbit(one[~np.isnan(other)]), np.signbit(other[~np.isnan(other)]))
+            with emulator.imprecise(None):
+                np.testing.assert_array_equal(mean, sess.run(fetches[-1], {a: x, b: y}))
+
+
+def test_pieces_of_arrays_go_by_neighbours():
+    """What a loop keeps of each turn: accesses of 16 bytes, and so few blocks that the pieces of a turn become one launch."""
+    def build():
+        x = P(f, [6, 8, 128])
+
+        def turn(i, h, *arrays):
+            h = tf.tanh(h + x[i])
+            return i + 1, h, *[a.write(i, h * float(k + 1)) for k, a in enumerate(arrays)]
+        arrays = [tf.TensorArray(f, 6, element_shape=[8, 128]) for _ in range(3)]
+        _, h, *arrays = tf.while_loop(lambda i, *rest: i < 6, turn, [tf.constant(0), tf.zeros([8, 128]), *arrays])
+        return [h, *[a.stack() for a in arrays]]
+    on_both(build)
+    with tf.Graph().as_default(), emulated_gpu():
+        texts = [k.source for k in tf.explain(build()).kernels if k.source and k.source.startswith("# set")]
+    assert texts and all("load_f32" in t and "store_f32" in t for t in texts)

@@ -15,7 +15,7 @@ from .. import ir, schedule, simplify
 from ..emit_cpu import _BITS, _Block, _Emitter, _literal, _render
 from ..ir import Axis, Buffer, Expr, Kernel, Stage
 from .launch import Launch, Many
-from .offsets import offset_like, rounded_quotient, span_of, widened
+from .offsets import exact, offset_like, rounded_quotient, span_of, widened
 from .texts import signature
 
 WIDE = 16  # bytes of the widest access: what a thread's neighbouring elements fill
@@ -39,7 +39,7 @@ class Text(_Emitter):
     room = 0  # bytes of shared memory that a launch brings along
 
     def __init__(self, kernel: Kernel, alias: dict[Buffer, Buffer], wide: bool = False):
-        stages = [replace(s, expr=ir.rewrite(s.expr, rounded_quotient)) for s in kernel.stages]
+        stages = [replace(s, expr=ir.rewrite(ir.rewrite(s.expr, rounded_quotient), exact)) for s in kernel.stages]
         kernel = replace(kernel, stages=tuple(widened(s, wide) for s in stages))
         super().__init__(schedule.Schedule(kernel, kernel.outer, None, schedule._groups(kernel)), alias)
         roots = [alias.get(b, b) for b in self.kernel.buffers if b.role != "tmp"]
@@ -185,6 +185,8 @@ class Text(_Emitter):
             return f"to_i64({a[0]})"
         if e.op == "short":
             return f"to_i32({a[0]})"
+        if e.op in ("div_by", "div_exact"):
+            return f"{e.op}({', '.join(a)})"
         if e.op == "check":
             number = self.checks.setdefault(str(e.data), len(self.checks) + 1)
             self.line(f"bad = max(bad, select({a[0]}, 0, {number}))", level)

@@ -4,7 +4,10 @@ Knows expressions; knows no form of a kernel (rank 4).
 """
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+
+import numpy as np
 
 from ... import types
 from ...types import Size
@@ -98,6 +101,39 @@ def offset_like(e: Expr) -> bool:
 def _fits(e: Expr) -> bool:
     bounds = span_of(e)
     return bounds is not None and -(1 << 31) <= bounds[0] and bounds[1] < 1 << 31
+
+
+_ROUNDING = {"floor", "ceil", "trunc", "rint"}
+_SMOOTH = {"add", "sub", "mul", "neg", "abs", "max", "min"}
+
+
+def exact(e: Expr, args: tuple[Expr, ...]) -> Expr:
+    """A rewriting that asks for exact quotients of float32 where an error would show, or costs nothing to avoid.
+
+    `div_exact`: what is rounded to whole numbers.  `div_by`: by constants.
+    """
+    if e.op in _ROUNDING or e.op == "cast" and e.dtype.kind in "biu" and args[0].dtype.kind == "f":
+        args = tuple(map(_sharp, args))
+    if e.op == "div" and e.dtype is types.float32 and args[1].op == "const" and _correctable(args[1].data):
+        a, c = args
+        return ir.make("div_by", (a, c, ir.const(float(np.float32(1.0) / np.float32(c.data)), types.float32)), e.dtype)
+    return ir.rebuilt(e, args)
+
+
+def _sharp(e: Expr) -> Expr:
+    """An expression whose quotients, and those that it adds up or multiplies, are exact."""
+    if e.op == "div" and e.dtype is types.float32:
+        return ir.make("div_exact", e.args, e.dtype)
+    if e.dtype.kind == "f" and (e.op in _SMOOTH or e.op == "cast"):
+        return ir.rebuilt(e, tuple(map(_sharp, e.args)))
+    if e.op == "select":
+        return ir.rebuilt(e, (e.args[0], *map(_sharp, e.args[1:])))
+    return e
+
+
+def _correctable(c: float) -> bool:
+    """Whether x (1/c), corrected by its own error, is x / c; powers of two need no correction."""
+    return 2.0 ** -64 < abs(c) < 2.0 ** 64 and abs(math.frexp(c)[0]) != 0.5
 
 
 def rounded_quotient(e: Expr, args: tuple[Expr, ...]) -> Expr:

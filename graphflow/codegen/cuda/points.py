@@ -248,6 +248,8 @@ class Points(Text):
             s.combine != "mul" and s.target.dtype.kind in "iu" and s.target.dtype.size >= 4)
         atomic = atomic or s.combine == "add" and code in ("f32", "f64") and not self.deterministic()
         taken = list(s.axes) if atomic else apart
+        if s.combine == "set" and len(apart) == len(s.axes) and (lanes := self._set_lanes(s)) > 1:
+            return self._set(s, lanes)
         total = types.product(a.extent for a in taken)
         threads = threads_of(total)
         self.place("flat", f"{self.index_of('block()')} * {threads} + thread()")
@@ -269,6 +271,27 @@ class Points(Text):
         while len(self.stack) > 1:
             self.close()
         return self.launch((types.ceildiv(total, threads), 1, 1), threads)
+
+    def _set_lanes(self, s: Stage) -> int:
+        """Neighbours that a thread sets: a piece of an array that goes elsewhere as a whole."""
+        a = s.axes[-1]
+        lanes = self._most_lanes([replace(s, combine=None)], a)
+        while lanes > 1 and not (isinstance(a.extent, int) and a.extent % lanes == 0 and self._aligned(s.index[0], a, lanes)):
+            lanes //= 2
+        return lanes
+
+    def _set(self, s: Stage, lanes: int) -> Launch:
+        *others, last = s.axes
+        quads = Axis(last.extent // lanes, name="q")  # type: ignore[operator]
+        work = types.product([*(a.extent for a in others), quads.extent])
+        threads = threads_of(work)
+        self.place("quad", f"{self.index_of('block()')} * {threads} + thread()")
+        self.open(f"if quad < {self.size(work)}:")
+        self.unflatten((*others, quads), "quad")
+        plain = replace(s, combine=None)
+        self.neighbours([plain], last, quads, lanes, lambda: self._store(plain, self.value(s.expr)))
+        self.close()
+        return self.launch((types.ceildiv(work, threads), 1, 1), threads)
 
     def _apart(self, s: Stage, a: Axis) -> bool:
         """Whether different values of `a` always hit different elements: the offset is `stride * a` plus what skips over it."""

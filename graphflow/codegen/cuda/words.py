@@ -78,8 +78,8 @@ def quotient(typing, a, b):
     """a / b; of float32 with at most 0.50001 ulp of error, and none where the quotient is a float32 (5 / 5, or 100 / 4).
 
     q of div.full.f32 is up to 2 ulp off: what it leaves of a, which fma gives exactly, is divided by b once more and added (Markstein,
-    "Computation of elementary functions on the IBM RISC System/6000 processor", 1990).  Where b or 1/b is denormal, or something is not
-    finite, q stays.
+    "Computation of elementary functions on the IBM RISC System/6000 processor", 1990).  Where b or 1/b is denormal, something is not
+    finite, or q is a zero, whose sign the sum would lose, q stays.
     """
     kind = types.float64 if types.float64 in (a, b) else types.float32
 
@@ -93,7 +93,8 @@ def quotient(typing, a, b):
             return builder.call(_declared(builder, f"llvm.{name}", F32, [F32] * len(values)), values)
         rest = call("fma.f32", builder.fneg(q), y, x)
         better = call("fma.f32", rest, call("nvvm.rcp.approx.ftz.f", y), q)
-        return builder.select(builder.fcmp_ordered("<", call("fabs.f32", better), F32(float("inf"))), better, q)
+        good = builder.fcmp_ordered("<", call("fabs.f32", better), F32(float("inf")))
+        return builder.select(builder.and_(good, builder.fcmp_ordered("!=", rest, F32(0.0))), better, q)
     return kind(kind, kind), code
 
 
@@ -106,6 +107,24 @@ def div_exact(typing, a, b):
         t = args[0].type
         return builder.call(_declared(builder, f"llvm.nvvm.div.rn.{'d' if t == F64 else 'f'}", t, [t, t]), args)
     return kind(kind, kind), code
+
+
+@intrinsic
+def div_by(typing, a, c, inverse):
+    """a / c rounded to nearest for a constant float32 c whose inverse, rounded, is given: a product, corrected by its error.
+
+    The error is exact, so the result is the nearest (Markstein), but for results below 2^-100, which may be 1 ulp off; where there is none
+    the product stays, with its sign if it is zero, and so do infinities and NaN.
+    """
+    def code(context, builder, signature, args):
+        x, c, y = args
+        fma = _declared(builder, "llvm.fma.f32", F32, [F32] * 3)
+        q = builder.fmul(x, y)
+        error = builder.call(fma, [builder.fneg(q), c, x])
+        bits = builder.and_(builder.bitcast(error, I32), I32(0x7FFFFFFF))
+        some = builder.icmp_unsigned("<", builder.sub(bits, I32(1)), I32(0x7F7FFFFF))  # neither 0 nor infinite nor NaN
+        return builder.select(some, builder.call(fma, [error, y, q]), q)
+    return types.float32(types.float32, types.float32, types.float32), code
 
 
 @intrinsic
