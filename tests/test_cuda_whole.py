@@ -3,6 +3,7 @@ the PTX emulator run the kernels.  What a program does on it, it does on NVIDIA'
 from __future__ import annotations
 
 import fake_cuda
+import numpy as np
 import pytest
 
 import graphflow as tf
@@ -42,3 +43,24 @@ def test_a_kernel_that_reads_past_its_memory_is_found(libcuda):
     with pytest.raises(tf.errors.InternalError, match="LAUNCH_FAILED.*last queued: astray"):
         bench.device.synchronize()
     assert isinstance(libcuda.faults[0], ptx.OutOfBounds) and bench.device.lost
+
+
+def test_two_gpus_in_turns(libcuda):
+    """Each works in its own context, whichever was current on the thread before; arrays cross by the host."""
+    libcuda.start("devices=2 memory=60000000")
+    x = tf.placeholder(tf.float32, [None, 300])
+    made = []
+    for k in (0, 1):
+        with tf.device(f"/gpu:{k}"):
+            v = tf.get_variable(f"v{k}", initializer=np.full([300], float(k), np.float32))
+            made.append(tf.assign_add(v, tf.reduce_sum(tf.exp(x - v), 0)))
+    rows = np.random.default_rng(0).standard_normal((5, 300)).astype(np.float32)
+    wanted = [np.full([300], float(k), np.float32) for k in (0, 1)]
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        for _ in range(3):
+            for k in (0, 1):
+                wanted[k] = wanted[k] + np.exp(rows - wanted[k]).sum(0)
+                np.testing.assert_allclose(sess.run(made[k], {x: rows}), wanted[k], rtol=1e-5)
+        there = [sess.run_on_device(m, {x: rows}) for m in made]
+        assert [a.device.ordinal for a in there] == [0, 1] and libcuda.faults == [] and libcuda.live("context") == 2
