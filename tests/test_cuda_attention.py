@@ -28,6 +28,15 @@ def gpu():
         yield
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Tiles of 32 x 16 scores by two warps: many of them for short sequences, and texts that compile quickly."""
+    monkeypatch.setattr(attention, "FORMS", (attention.Form(32, 16, 2),))
+
+
+small_tiles = pytest.mark.usefixtures("small")
+
+
 def graph_of(arrays, change=lambda s: s, known=(), gradients=True):
     """(fetches, placeholders) of output and gradients, as people write them; sizes of batch, queries and keys are unknown."""
     shapes = [[None] * (a.ndim - 1) + [a.shape[-1]] if not known else a.shape for a in arrays]
@@ -48,8 +57,10 @@ def fused(fetches, feed):
 
 
 @pytest.mark.parametrize("d, e", [(40, 64), (5, 33)])
-def test_value_and_gradients(d, e):
+def test_value_and_gradients(request, d, e):
     """Depths that fill accesses of 16 bytes and such that do not; edges of tiles; several batches of one text."""
+    if d == 40:
+        request.getfixturevalue("small")
     rng = np.random.default_rng(0)
     scale, first = d ** -0.5, operands(rng, (2,), 40, 35, d, e)
     fetches, given = graph_of(first, lambda s: s * scale)
@@ -57,6 +68,8 @@ def test_value_and_gradients(d, e):
         for b, m, n in ((2, 40, 35), (1, 65, 31)):
             arrays = operands(rng, (b,), m, n, d, e)
             close(sess.run(fetches, dict(zip(given, arrays))), expected(*arrays, scale=scale), factor=4)
+        memory = tf.explain(fetches, dict(zip(given, first)), sess).memory
+    assert memory["temporaries"] < 2 * 40 * 35 * 4  # there is no array of scores
 
 
 def test_the_deepest():
@@ -67,6 +80,7 @@ def test_the_deepest():
         close(sess.run(fetches, dict(zip(given, arrays))), expected(*arrays, scale=0.1)[:1], factor=4)
 
 
+@small_tiles
 def test_sizes_of_nothing_and_of_one():
     rng = np.random.default_rng(1)
     fetches, given = graph_of(operands(rng, (2,), 40, 40, 8))
@@ -80,6 +94,7 @@ def test_sizes_of_nothing_and_of_one():
                 assert not o.any() and not dq.any() and dk.size == dv.size == 0
 
 
+@small_tiles
 def test_float64():
     arrays = operands(np.random.default_rng(2), (2,), 33, 40, 12, 6, np.float64)
     fetches, given = graph_of(arrays, lambda s: s * 0.3)
@@ -91,9 +106,10 @@ def test_float64():
 # ---------------------------------------------------------------- masks
 
 
+@small_tiles
 def test_causal():
-    """Hidden tiles are neither read nor computed, in all three kernels: two thirds of three tiles by three are left."""
-    m, spent = 130, []
+    """Hidden tiles are neither read nor computed, in all three kernels."""
+    m, spent = 70, []
     arrays = operands(np.random.default_rng(12), (1,), m, m, 4)
     keep = triangle(m, m)
     for hidden in (False, True):
@@ -106,6 +122,7 @@ def test_causal():
     assert spent[1] < 0.8 * spent[0]
 
 
+@small_tiles
 @pytest.mark.parametrize("form", CAUSAL)
 def test_every_way_to_write_a_causal_mask(form):
     arrays = operands(np.random.default_rng(12), (2, 3), 40, 40, 8)
@@ -115,9 +132,10 @@ def test_every_way_to_write_a_causal_mask(form):
         close(sess.run(fetches, dict(zip(given, arrays))), expected(*arrays, lambda s: np.where(keep, s, -np.inf))[:1], factor=4)
 
 
+@small_tiles
 def test_causal_tiles_are_not_left_out_where_they_matter():
     """Rows whose visible scores are all as low as the hidden ones give what the plain form gives."""
-    m = n = 140
+    m = n = 60
     arrays = list(operands(np.random.default_rng(13), (1, 1), m, n, 4))
     arrays[1][..., 0] = 1 + np.abs(arrays[1][..., 0])
     arrays[0][..., 5:9, :] = -1200, 0, 0, 0
@@ -130,6 +148,7 @@ def test_causal_tiles_are_not_left_out_where_they_matter():
         close(sess.run(fetches, dict(zip(given, arrays))), want, factor=8)
 
 
+@small_tiles
 def test_masks():
     """Masks that broadcast over some axes, of floats and booleans; rows that lose all their keys share the weight among them."""
     rng = np.random.default_rng(4)
@@ -147,12 +166,13 @@ def test_masks():
               factor=8)
 
 
+@small_tiles
 def test_rows_without_any_key_are_nan():
     rng = np.random.default_rng(14)
-    arrays = operands(rng, (2,), 40, 150, 8)
-    keep = rng.random((2, 40, 150)) < 0.8
+    arrays = operands(rng, (2,), 40, 60, 8)
+    keep = rng.random((2, 40, 60)) < 0.8
     keep[0, 3], keep[1, 39] = False, False
-    keep[1, 4, :140] = False  # two whole tiles, but not the row
+    keep[1, 4, :50] = False  # three whole tiles, but not the row
     mask = np.where(keep, 0, -np.inf).astype(np.float32)
     t = tf.placeholder(tf.float32, [None, None, None])
     fetches, given = graph_of(arrays, lambda s: s + t)
@@ -164,6 +184,7 @@ def test_rows_without_any_key_are_nan():
     assert np.isnan(found[0][0, 3]).all() and not np.isnan(found[0][1, 4]).any()
 
 
+@small_tiles
 def test_infinite_and_nan_scores():
     """The same numbers are NaN as in the plain form: not those of rows whose scores are merely huge."""
     arrays = list(operands(np.random.default_rng(15), (1,), 40, 40, 4))
@@ -191,6 +212,7 @@ def test_heads_are_read_where_they_lie():
         close([sess.run(o, {t: x})], [softmax(parts[0] @ parts[1].swapaxes(-1, -2) / np.sqrt(8)) @ parts[2]], factor=4)
 
 
+@small_tiles
 def test_keys_stored_transposed_and_shared_by_heads():
     """Columns that are not side by side are copied before; the gradients of shared keys are sums over the heads."""
     rng = np.random.default_rng(8)
@@ -252,7 +274,7 @@ def near(found, wanted, share):
         np.testing.assert_allclose(np.asarray(a, np.float64), w, rtol=0, atol=share * max(1.0, abs(w).max()))
 
 
-@pytest.mark.parametrize("dtype, d, e, share", [(tf.float16, 40, 64, 2e-3), (tf.bfloat16, 24, 24, 1e-2), (tf.bfloat16, 7, 9, 1e-2)])
+@pytest.mark.parametrize("dtype, d, e, share", [(tf.float16, 40, 64, 2e-3), (tf.bfloat16, 7, 9, 1e-2)])
 def test_16_bits(dtype, d, e, share):
     """A causal mask, and one that adds; rows of even and odd lengths.  Results are as near as rounding to the dtype lets them be."""
     m, n = 36, 70
@@ -294,8 +316,7 @@ def test_warps_of_32_rows(monkeypatch):
 
 
 @test_cuda_gemm.ptxas
-@pytest.mark.parametrize("dtype, d, most", [("float32", 64, (128, 168, 224)), ("float32", 128, (168, 168, 255)),
-                                            ("bfloat16", 64, (224, 168, 224)), ("bfloat16", 128, (255, 168, 255))])
+@pytest.mark.parametrize("dtype, d, most", [("float32", 64, (128, 168, 224)), ("bfloat16", 128, (255, 168, 255))])
 def test_no_kernel_spills(dtype, d, most, tmp_path):
     """Registers of the forward kernel and both of the gradient, and what their main loops multiply."""
     dtype = types.as_dtype(dtype)
