@@ -75,6 +75,7 @@ def _emulate(config: pytest.Config) -> None:
 
     drivers = config.stash[EMULATED]
     if drivers:
+        drivers[-1].abandon()
         device.forget(drivers[-1], "the test that used it was given up")
         drivers[-1].end()
     drivers.append(EmulatedDriver(deferred=True, coherent=True))

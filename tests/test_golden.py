@@ -13,6 +13,7 @@ import pytest
 
 import graphflow as tf
 
+pytestmark = pytest.mark.cpu_only(reason="texts of its kernels; those of a GPU are in tests/test_cuda_static.py")
 FOLDER = pathlib.Path(__file__).parent / "golden"
 CLUSTERS: dict[str, object] = {}
 

@@ -453,7 +453,7 @@ class _Buffers(dict[Tensor, ir.Buffer]):
 
 def _checks(c: fusion.Cluster) -> bool:
     """Whether a kernel of the cluster may report a failed check (conservative: by trying its hooks' text)."""
-    return any(has_check(op) for op in c.ops)
+    return c.kind == "factor" or any(has_check(op) for op in c.ops)
 
 
 def _stored_inputs(ops: Sequence[Operation], buffers: dict[Tensor, Any]) -> set[Tensor]:

@@ -95,6 +95,11 @@ class EmulatedDriver(Faults, Driver):
         for memory in self._devices:
             memory.end()
 
+    def abandon(self) -> None:
+        """Forgets the work that has been queued and not been done."""
+        for waiting in self._waiting.values():
+            waiting.clear()
+
     # Faults -------------------------------------------------------------------------------------------------------------------------
     def restart(self) -> None:
         """Forgets that a device was lost (as_hardware), as a new process would."""
