@@ -325,7 +325,7 @@ def test_the_last_of_equal_updates_wins(gpu):
 @pytest.mark.parametrize("dtype, wide", [("float32", False), ("float64", False), ("float32", True)])
 def test_sorting(dtype, wide, gpu, monkeypatch):
     """Short rows, pieces of which few are wanted, runs that are merged; with equal elements, and numbers that are none."""
-    for name, value in {"MOST": 64, "TILE": 32, "FEW": 12}.items():
+    for name, value in {"MOST": 64, "TILE": 64, "FEW": 12}.items():
         monkeypatch.setattr(f"graphflow.codegen.cuda.sorting.{name}", value)
     if wide:
         monkeypatch.setattr("graphflow.runtime.cuda.plan.LIMIT", 8)

@@ -135,6 +135,23 @@ def pooled():
     return tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME"), {x: a}
 
 
+@kernel(wide=False, coalesced=False)
+def ten_of_many():
+    x, a = fed(2, 2000)
+    return list(tf.nn.top_k(x, 10)), {x: a}
+
+
+@kernel(wide=False)
+def in_order():
+    x, a = fed(1, 4096, dtype=tf.float64)
+    return tf.argsort(x), {x: a}
+
+
+@kernel(wide=False)
+def truncated_normal():
+    return tf.truncated_normal([64, 1024], seed=1), {}
+
+
 def attended(dtype):
     (q, a), (k, b), (v, c) = (fed(2, 64, 64, dtype=dtype) for _ in range(3))
     return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * 0.125), v), {q: a, k: b, v: c}

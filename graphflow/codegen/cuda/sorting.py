@@ -4,9 +4,10 @@ An element becomes a key, an integer whose order is that of the elements (upward
 and place make a pair that no other equals, so every method gives the same result: of equal elements the first comes first.  NaN counts
 as larger than all numbers, and -0 as 0, as on the CPU.  Keys of 32 bits and their places are one int64.
 
-A block sorts up to `MOST` pairs in shared memory (K. E. Batcher: "Sorting networks and their applications", 1968); short rows share a
-block.  Of longer rows the blocks sort pieces.  Where few of a row are wanted, each piece passes its first ones on, until one piece has
-them all; otherwise sorted runs are merged two by two, each thread finding the place of its pair among those of the other run.
+A block sorts up to `MOST` pairs in shared memory (K. E. Batcher: "Sorting networks and their applications", 1968); pairs that stand less
+than 32 apart are exchanged by shuffles.  Short rows share a block.  Of longer rows the blocks sort pieces.  Where few of a row are
+wanted, each piece passes its first ones on, until one piece has them all; otherwise sorted runs are merged two by two, each thread
+finding the place of its pair among those of the other run.
 
 Knows launches and the spelling of words; knows the buffers and attributes of its ops (rank 4).
 """
@@ -24,8 +25,9 @@ from ..ir import Buffer
 from .launch import Launch
 from .lines import Lines
 
+WARP = 32
 MOST = 4096  # pairs that a block sorts: 48 KiB with keys of 64 bits
-TILE = 512  # pairs of a block with short rows
+TILE = 512  # pairs of a block with short rows, 64 at least
 FEW = 1024  # of a row: up to so many are selected rather than all sorted
 THREADS, MERGING = 512, 256  # at most, of a block that sorts; of a block that merges
 LAST = (1 << 63) - 1  # the key behind all others
@@ -99,9 +101,11 @@ class _Sort:
         width, pieces = _power(piece), max(-(-count // piece), 1)
         tile = max(width, TILE)
         threads = min(tile // 2, THREADS)
+        each = tile // threads
         t = _Text(self, source, to, wide)
-        element = f"for u in unroll({tile // threads}):", f"e = u * {threads} + thread()", f"g = first + udiv(e, {width})"
+        element = f"for u in unroll({each}):", f"e = u * {threads} + thread()", f"g = first + udiv(e, {width})"
         t.line(f"keys = shared_i64({tile}, 0)", *[f"order = shared_i32({tile}, 1)"] * self.wide)
+        t.line(f"mine = stack_i64({each})", *[f"places = stack_i32({each})"] * self.wide)
         t.line(f"first = {t.index('block()')} * {tile // width}")
         t.open(*element, f"j = umod(g, {pieces}) * {piece} + umod(e, {width})", f"at = udiv(g, {pieces}) * {count} + j")
         t.line(f"key = to_i64({LAST})", *["place = 2147483647"] * self.wide)
@@ -115,7 +119,7 @@ class _Sort:
         t.close()
         t.line("size = 2")
         t.open(f"while size <= {width}:", "step = udiv(size, 2)")
-        t.open("while step > 0:", "barrier()")
+        t.open(f"while step >= {WARP}:", "barrier()")
         t.open(f"for u in unroll({tile // 2 // threads}):", f"t = u * {threads} + thread()", "i = 2 * t - (t & (step - 1))")
         t.line("a = ld_i64(keys, i, 60)", "b = ld_i64(keys, i + step, 60)")
         t.line(*["c = ld_i32(order, i, 61)", "d = ld_i32(order, i + step, 61)"] * self.wide)
@@ -124,6 +128,21 @@ class _Sort:
         t.put("i + step", "a", "c")
         t.close(2)
         t.line("step = udiv(step, 2)")
+        t.close()
+        t.line("barrier()")
+        t.open(f"for u in unroll({each}):", f"e = u * {threads} + thread()", "st_i64(mine, u, ld_i64(keys, e, 60), 62)")
+        t.line(*["st_i32(places, u, ld_i32(order, e, 61), 63)"] * self.wide)
+        t.close()
+        t.open("while step > 0:")
+        t.open(f"for u in unroll({each}):", f"e = u * {threads} + thread()", "a = ld_i64(mine, u, 62)", "b = shuffle_xor(a, step)")
+        t.line(*["c = ld_i32(places, u, 63)", "d = shuffle_xor(c, step)"] * self.wide)
+        t.line(f"other = {t.before('b', 'd', 'a', 'c')} == (((e & step) == 0) == ((e & size & {width - 1}) == 0))")
+        t.line("st_i64(mine, u, select(other, b, a), 62)", *["st_i32(places, u, select(other, d, c), 63)"] * self.wide)
+        t.close()
+        t.line("step = udiv(step, 2)")
+        t.close()
+        t.open(f"for u in unroll({each}):", f"e = u * {threads} + thread()")
+        t.put("e", "ld_i64(mine, u, 62)", "ld_i32(places, u, 63)")
         t.close()
         t.line("size = size * 2")
         t.close()
