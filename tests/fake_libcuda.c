@@ -40,7 +40,7 @@ typedef struct { char bytes[16]; } CUuuid;
 
 enum { OK, INVALID_VALUE, NO_MEMORY, NOT_INITIALIZED, DEINITIALIZED, NO_DEVICE = 100, INVALID_DEVICE, INVALID_IMAGE = 200,
        INVALID_CONTEXT, INVALID_PTX = 218, INVALID_HANDLE = 400, ILLEGAL_STATE, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
-       MISALIGNED = 716, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 906,
+       PEER_ENABLED = 704, MISALIGNED = 716, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 906,
        CAPTURE_WRONG_THREAD = 908 };
 #ifdef HAVE_CUDA_H
 #define SAME(a, b) _Static_assert((int)(a) == (int)(b), #a)
@@ -52,6 +52,7 @@ SAME(INVALID_HANDLE, CUDA_ERROR_INVALID_HANDLE); SAME(ILLEGAL_STATE, CUDA_ERROR_
 SAME(ILLEGAL_ADDRESS, CUDA_ERROR_ILLEGAL_ADDRESS); SAME(MISALIGNED, CUDA_ERROR_MISALIGNED_ADDRESS); SAME(LAUNCH_FAILED, CUDA_ERROR_LAUNCH_FAILED);
 SAME(CAPTURE_UNSUPPORTED, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED); SAME(CAPTURE_INVALIDATED, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
 SAME(CAPTURE_IMPLICIT, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+SAME(PEER_ENABLED, CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
 SAME(CAPTURE_WRONG_THREAD, CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
 SAME(2, CU_POINTER_ATTRIBUTE_MEMORY_TYPE); SAME(9, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL); SAME(2, CU_MEMORYTYPE_DEVICE);
 SAME(16, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT); SAME(13, CU_DEVICE_ATTRIBUTE_CLOCK_RATE);
@@ -96,6 +97,7 @@ static Object *objects[MANY];
 static size_t block_count, object_count;
 static int initialized, ended, sticky, devices, version, capability, init_code;
 static size_t total[8], used[8];
+static unsigned reached[8];                         /* by device, a bit for each whose memory it may access */
 static Object primary[8], *defaults[8][3];
 static double now;
 static __thread Object *current;
@@ -141,6 +143,7 @@ static void configure(void) {
 SAY void fake_reset(void) {                          /* as if the process had just started; what was alive stays where it is */
     for (size_t k = 0; k < object_count; k++) objects[k]->alive = 0;
     memset(points, 0, sizeof points), memset(primary, 0, sizeof primary), memset(defaults, 0, sizeof defaults), memset(used, 0, sizeof used);
+    memset(reached, 0, sizeof reached);
     block_count = object_count = 0, initialized = ended = sticky = 0, current = NULL;
     configure();
 }
@@ -253,7 +256,7 @@ static int run_kernel(const Op *op) {
 
 /* ---- queues */
 
-static void drain(Object *stream);
+static void drain_until(Object *stream, const Object *event);
 
 static int run(Op *op) {
     void *to = (void *)op->to, *from = op->staged ? op->staged : (void *)op->from;
@@ -274,7 +277,7 @@ static int run(Op *op) {
     case FILL: if (!on_device(op->to, op->n)) return ILLEGAL_ADDRESS; memset(to, (int)op->from, op->n); return OK;
     case KERNEL: return run_kernel(op);
     case RECORD: op->what->done = 1, op->what->time = now; return OK;
-    case WAIT: if (!op->what->done && op->what->of) drain(op->what->of); return OK;
+    case WAIT: if (op->what->of) drain_until(op->what->of, op->what); return OK;
     }
     return INVALID_VALUE;
 }
@@ -286,20 +289,22 @@ static void append(Queue *queue, const Op *op) {
 
 static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
 
-static void drain(Object *stream) {
-    while (stream->busy) pthread_cond_wait(&idle, &mutex);
+static void drain_until(Object *stream, const Object *event) {      /* up to the event; NULL: all of it */
+    while (stream->busy && !(event && event->done)) pthread_cond_wait(&idle, &mutex);
+    if (event && event->done) return;
     stream->busy = 1;
-    Queue queue = stream->queue;
-    memset(&stream->queue, 0, sizeof queue);
-    for (size_t k = 0; k < queue.count; k++) {
-        int code = sticky ? OK : run(&queue.ops[k]);
+    Queue *queue = &stream->queue;
+    while (queue->count && !(event && event->done)) {
+        Op op = queue->ops[0];
+        memmove(queue->ops, queue->ops + 1, --queue->count * sizeof op);
+        int code = sticky ? OK : run(&op);
         if (code) sticky = code;
-        free(queue.ops[k].staged);
+        free(op.staged);
     }
-    free(queue.ops);
     stream->busy = 0;
     pthread_cond_broadcast(&idle);
 }
+static void drain(Object *stream) { drain_until(stream, NULL); }
 
 static void drain_all(int device) {
     for (size_t k = 0; k < object_count; k++) if (objects[k]->alive && objects[k]->kind == STREAM && objects[k]->device == device) drain(objects[k]);
@@ -449,6 +454,8 @@ API cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     Object *c = &primary[dev - 40];
     CHECK(c->references > 0, INVALID_CONTEXT);
     if (--c->references) return OK;
+    reached[dev - 40] = 0;
+    for (int k = 0; k < 8; k++) reached[k] &= ~(1u << (dev - 40));
     for (size_t k = 0; k < object_count; k++) if (objects[k]->device == dev - 40) objects[k]->alive = 0;
     for (size_t k = 0; k < block_count; k++)
         if (blocks[k].base && blocks[k].device == dev - 40) {
@@ -551,6 +558,38 @@ API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t n, CUstream s)
     return queue(s, &op);
 }
 
+/* Access to another device's memory is a matter of speed here, as in CUDA: copies between devices work without it. */
+API cuDeviceCanAccessPeer(int *out, CUdevice dev, CUdevice peer) {
+    ENTER(1, 0);
+    DEVICE(dev);
+    DEVICE(peer);
+    *out = dev != peer && option("peers", 1);
+    return OK;
+}
+API cuCtxEnablePeerAccess(CUcontext ctx, unsigned int flags) {
+    ENTER(1, 1);
+    Object *c = (Object *)ctx;
+    CHECK(c >= primary && c < primary + 8 && c->references && c != current, INVALID_CONTEXT);
+    CHECK(!flags, INVALID_VALUE);
+    unsigned *mine = &reached[current->device], bit = 1u << c->device;
+    CHECK(!(*mine & bit), PEER_ENABLED);
+    *mine |= bit;
+    return OK;
+}
+
+/* Recording it is not documented, so it is refused. */
+API cuMemcpyPeerAsync(CUdeviceptr to, CUcontext target, CUdeviceptr from, CUcontext source, size_t n, CUstream s) {
+    ENTER(1, 1);
+    Object *a = (Object *)target, *b = (Object *)source, *stream = of_stream(s);
+    CHECK(a >= primary && a < primary + 8 && b >= primary && b < primary + 8 && a->references && b->references, INVALID_CONTEXT);
+    Block *x = holder((uintptr_t)to, n, DEVICE_MEMORY), *y = holder((uintptr_t)from, n, DEVICE_MEMORY);
+    CHECK(x && y && x->device == a->device && y->device == b->device, INVALID_VALUE);
+    CHECK(stream, INVALID_HANDLE);
+    CHECK(!stream->state, CAPTURE_UNSUPPORTED);
+    Op op = {.kind = COPY, .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
+    return queue(s, &op);
+}
+
 API cuMemsetD8Async(CUdeviceptr to, unsigned char byte, size_t n, CUstream s) {
     ENTER(1, 1);
     CHECK(on_device((uintptr_t)to, n), INVALID_VALUE);
@@ -608,7 +647,7 @@ API cuEventCreate(CUevent *out, unsigned int flags) {
 API cuEventRecord(CUevent event, CUstream s) {
     ENTER(1, 1);
     Object *e = find(event, EVENT);
-    CHECK(e && of_stream(s), INVALID_HANDLE);
+    CHECK(e && of_stream(s) && e->device == of_stream(s)->device, INVALID_HANDLE);
     e->of = of_stream(s), e->done = 0;
     Op op = {.kind = RECORD, .what = e};
     return queue(s, &op);

@@ -22,7 +22,7 @@ import graphflow as tf
 from graphflow import errors
 from graphflow.runtime.cuda import device as devices_of
 from graphflow.runtime.cuda import driver
-from graphflow.runtime.cuda.device import devices, size_class
+from graphflow.runtime.cuda.device import Mark, devices, size_class
 from graphflow.runtime.cuda.driver import Driver, DriverError, Properties, Unavailable
 
 cuda = fake_cuda.cuda
@@ -132,6 +132,13 @@ def test_every_entry_point_is_called_with_arguments_that_the_fake_accepts(cuda):
     recorded.graph()
     assert read(device, c, 3).tolist() == [21, 42, 63]
     device.precede(1), device.follow(1)
+    other = devices()[1]
+    d = other.allocate(12)
+    behind(other, device)
+    other.fetch(d, device, c, 12)
+    assert read(other, d, 3).tolist() == [21, 42, 63]
+    other.free(d)
+    other.close()
     shared = device.kernel(PTX, "shared").prepare("p", [c], (1, 1, 1), (1, 1, 1), 100_000)
     shared()
     assert read(device, c, 1, np.uint32) == 100_000
@@ -678,6 +685,42 @@ def test_each_device_works_in_its_own_context(cuda):
         x = {first: a, second: b}[device]
         kernel.prepare("pppi", [x, x, c, 2], (1, 1, 1), (32, 1, 1))()
         assert read(device, c, 2).tolist() == ([2, 4] if device is first else [6, 8])
+
+
+def behind(second, first):
+    """What is queued on the second device from now on comes after what is on the first."""
+    mark = Mark(first)
+    mark.set()
+    second.after(mark)
+
+
+@pytest.mark.parametrize("options", ["devices=2", "devices=2 peers=0"])
+def test_values_go_from_one_device_to_another(cuda, options):
+    cuda.start(options)
+    first, second = devices()
+    a, b = floats(first, 1, 2, 3), floats(second, 0, 0, 0)
+    for turn in range(2):
+        first.fill(a, turn, 4)
+        behind(second, first)
+        second.fetch(b, first, a, 12)
+        behind(first, second)
+        first.fill(a, 255, 12)  # what is fetched has been
+        assert read(second, b, 3)[1:].tolist() == [2, 3] and read(second, b, 1, np.uint32) == 0x01010101 * turn
+        first.copy_in(a, np.array([1, 2, 3], np.float32))
+    assert cuda.calls("cuCtxEnablePeerAccess") == ("peers=0" not in options) and cuda.calls("cuMemcpyPeerAsync") == 2
+
+
+def test_what_copies_between_devices_fail_with(cuda):
+    cuda.start("devices=2")
+    first, second = devices()
+    a, b = floats(first, 1), floats(second, 0)
+    cuda.fail("cuCtxEnablePeerAccess", 704, 1)  # by another library
+    behind(second, first)
+    second.fetch(b, first, a, 4)
+    assert read(second, b, 1) == 1
+    cuda.fail("cuMemcpyPeerAsync", 719, 1)
+    with pytest.raises(errors.InternalError, match=r"GPU 1 \(Fake GPU 1\) failed while copying 4 bytes from GPU 0 \(Fake GPU 0\): .*719"):
+        second.fetch(b, first, a, 4)
 
 
 def test_a_step_costs_the_host_little(cuda):

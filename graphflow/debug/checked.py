@@ -175,16 +175,20 @@ class _Generated:
 
 
 class _OnDevice(_Generated):
-    """All clusters of a GPU, with values from its memory."""
+    """All clusters of GPUs, with values from the memory of the one that runs a unit."""
 
     def __init__(self, plan: Any, fresh: Mapping[ir.Buffer, np.ndarray]):
         super().__init__(plan, fresh)
         self.last = {id(u.cluster): id(u) for pc in sorted(plan.segments) for u in plan.segments[pc].units}
 
+    def before(self, unit: Any) -> None:
+        self.side = self.plan.side(unit)
+        super().before(unit)
+
     def view(self, b: ir.Buffer) -> np.ndarray:
-        found = np.empty(self.plan.shape[b], b.dtype.np)
-        self.plan.device.copy_out(found, self.plan.at(b))
-        self.plan.device.synchronize("comparing results")
+        found, device = np.empty(self.plan.shape[b], b.dtype.np), self.side.device
+        device.copy_out(found, self.plan.at(self.side, b))
+        device.synchronize("comparing results")
         return found
 
     def least(self, c: Any) -> float:

@@ -73,7 +73,7 @@ class KernelInfo:
 
     def ptx(self, capability: tuple[int, int] = (9, 0)) -> str:
         """The PTX of a kernel of a GPU, as it is given to the driver.  Raises ValueError for others."""
-        if "(GPU)" not in self.kind or not self.source:
+        if "(GPU" not in self.kind or not self.source:
             raise ValueError(f"{self.name} is no generated kernel of a GPU ({self.kind})")
         from ..codegen.cuda import texts
 
@@ -239,14 +239,14 @@ def _told(u: Unit, plan: Any) -> str:
 def _kernel(u: Unit, plan: Any) -> KernelInfo:
     names = list(dict.fromkeys(n for op in u.cluster.ops for n in (op.origin or (op.name,))))
     if u.launch is not None:
-        k = u.launch
+        k, kind = u.launch, f"{u.cluster.kind} ({'GPU' if len(plan.sides) == 1 else u.device})"
         if u.covered and u.cluster in plan.done_by_library:
-            return KernelInfo("(done by the library)", f"{u.cluster.kind} (GPU)", names, "", 0, 0, 1)
+            return KernelInfo("(done by the library)", kind, names, "", 0, 0, 1)
         by = plan.libraries_used.get(id(u)) if u.library is not None else None
         if by is not None:
-            return KernelInfo(by, f"{u.cluster.kind} (GPU)", names, "", sum(plan.nbytes(b) for b in k.buffers), 0, 1, "", u.prologue)
+            return KernelInfo(by, kind, names, "", sum(plan.nbytes(b) for b in k.buffers), 0, 1, "", u.prologue)
         flops, text = (_flops(u.kernel, plan.env), repr(u.kernel)) if u.kernel is not None else (types.evaluate(k.flops, plan.env), "")
-        return KernelInfo(label(u), f"{u.cluster.kind} (GPU)", names, k.source, sum(plan.nbytes(b) for b in k.buffers), flops,
+        return KernelInfo(label(u), kind, names, k.source, sum(plan.nbytes(b) for b in k.buffers), flops,
                           types.evaluate(types.product(k.grid), plan.env) * k.threads, text, u.prologue)
     if u.emitted is None:
         nbytes = sum(plan.nbytes(u.home.buffers[t]) for t in (*u.reads, *u.writes) if isinstance(t, Tensor) and t in u.home.buffers)

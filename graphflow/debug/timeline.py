@@ -60,12 +60,12 @@ class Recorder:
 
     def _of_device(self, plan: Any) -> None:
         """The times of launches and copies, taken on the device."""
-        for what, began, seconds in plan.watched:
+        for what, name, began, seconds in plan.watched:
             if isinstance(what, str):
                 self.events.append({"ops": [what], "inputs": [], "kind": what, "start": began - self.start, "seconds": seconds()})
             else:
                 self._add(what.cluster.ops, label(what), began - self.start, seconds())
-            self.events[-1]["device"] = plan.compiled.gpus[0]
+            self.events[-1]["device"] = name
         plan.watched = None
 
     def _add(self, ops: Any, kind: str, start: float, seconds: float) -> None:

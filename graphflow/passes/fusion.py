@@ -165,6 +165,7 @@ class _Fuser:
         self.consumers = program.consumers()
         self.required = self._required()
         self.invariant = self._invariant()
+        self.levels = self._levels()
         self.copied: set[Operation] = set()
         if flags.optimize and limit > 1:
             self.copied = made_again(self.ops, self.kinds, self.consumers, self.required, self.inlined, elements)
@@ -193,6 +194,32 @@ class _Fuser:
             if self.kinds[op] not in ("input", "host", "control", "blank") and all(t.op in found for t in op.inputs):
                 found.add(op)
         return found
+
+    def _levels(self) -> dict[Operation, int]:
+        """For each op how often values go from one device to another before it, on the longest way; empty where none does.
+
+        What is made of inputs alone by little work is no reason to begin early: it is on the level of its readers.
+        """
+        places = {op: self.place(op) if self.kinds[op] not in ("input", "const") else "" for op in self.ops}
+        found: dict[Operation, int] = {}
+        light: set[Operation] = set()
+        for op in self.ops if len(set(places.values()) - {""}) > 1 else ():
+            found[op] = max((found[t.op] + (places[t.op] not in ("", places[op]) and places[op] != "") for t in op.inputs), default=0)
+            if self.kinds[op] in ("input", "const", "map") and all(t.op in light for t in op.inputs):
+                light.add(op)
+        for op in reversed(self.ops) if found else ():
+            if op in light and op not in self._roots:
+                found[op] = min((found[r] for t in op.outputs for r in self.consumers.get(t, ()) if places[r] == places[op]),
+                                default=found[op])
+        return found
+
+    def _apart(self, producer: Operation, reader: Operation) -> str:
+        """Why two ops cannot be one kernel wherever they are."""
+        if self.place(producer) != self.place(reader):
+            return "they run on different devices"
+        if self.levels and self.levels[producer] != self.levels[reader]:
+            return "the first would wait, as the other does, for another device"
+        return ""
 
     def _past_moves(self, op: Operation) -> set[Operation]:
         """The producers of a contraction's operands; moves in between become part of its packing."""
@@ -339,8 +366,8 @@ class _Fuser:
     def _refuse(self, a: _Group, b: _Group, producer: _Node, reader: _Node, aligned: bool) -> str:
         if not flags.optimize:
             return "optimisation is off"
-        if self.place(producer.op) != self.place(reader.op):
-            return "they run on different devices"
+        if apart := self._apart(producer.op, reader.op):
+            return apart
         together = len(a.nodes) + len(b.nodes)
         if together > self.short and self.limit > 1 and all(elements(n.sizes) <= SMALL_VALUE for n in (*a.nodes, *b.nodes)):
             return f"the kernel would exceed {self.short} ops on small values, of which this long program has many"
@@ -535,8 +562,8 @@ class _Fuser:
             readers = [unit_of[r] for r in self._readers(result) if r in unit_of]
             for k in dict.fromkeys(map(id, readers)):
                 reader = next(r for r in readers if id(r) == k)
-                if self.place(c.ops[0]) != self.place(reader.ops[0]):
-                    self.refusals.append((c.ops[0].name, reader.ops[-1].name, "they run on different devices"))
+                if apart := self._apart(c.ops[0], reader.ops[0]):
+                    self.refusals.append((c.ops[0].name, reader.ops[-1].name, apart))
                     continue
                 if reader.kind != "kernel" or self._between(c, reader, unit_of):
                     self.refusals.append((c.ops[0].name, reader.ops[-1].name, "a value would have to leave the kernel and come back"))

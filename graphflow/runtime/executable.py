@@ -25,7 +25,7 @@ from ..flags import TABLE, flags
 from ..graph import Graph, Operation, Tensor
 from ..ops import control, state
 from ..ops.opdef import Const
-from ..passes import attention, pipeline, regions, specialize
+from ..passes import attention, fusion, pipeline, regions, specialize
 from ..passes.program import Program
 from . import budget, early, flow, memory, plan_cache, runner
 from . import threads as team
@@ -56,18 +56,23 @@ class Gpus:
         self.told = False
 
     def place(self, program: Program) -> dict[Operation, str]:
-        found = of_program(program, self.placement)
-        return {op: name for op, name in found.items() if name.startswith("GPU")}
+        """The GPUs of ops that do not run on the CPU; a branch or loop, with all inside and its initial values, is on one."""
+        found = {op: name for op, name in of_program(program, self.placement).items() if name.startswith("GPU")}
+        for op in program.ops():
+            if op.opdef in fusion.CONTROL:
+                inside = _inside(op)
+                names = sorted({found[x] for x in inside if x in found}, key=lambda name: int(name[4:]))
+                if len(names) > 1 and not self.told:
+                    self.told = True
+                    warnings.warn(f"ops inside {', '.join(op.origin or (op.name,))} are placed on {', '.join(names)}: all run on "
+                                  f"{names[0]}, since a branch or loop uses one GPU", stacklevel=2)
+                starts = [t.op for t in op.inputs if t.op.opdef is control.start and t.op in found]
+                found.update({x: names[0] for x in (op, *starts, *(x for x in inside if x in found)) if names})
+        return found
 
-    def device(self, compiled: Compiled) -> Any:
-        """The GPU on which a program runs: one, also where ops name several, which is said once."""
-        numbers = sorted(int(name[4:]) for name in compiled.gpus)
-        if len(numbers) > 1 and not self.told:
-            self.told = True
-            named = ", ".join(map(str, numbers))
-            warnings.warn(f"ops of one request are placed on GPUs {named}: all run on GPU:{numbers[0]}, since a request uses one GPU. "
-                          "Run what belongs to another GPU by a request, or a session, of its own", stacklevel=2)
-        return self.all[numbers[0]]
+    def devices(self, compiled: Compiled) -> dict[str, Any]:
+        """The GPUs on which kernels of a program run, by name."""
+        return {name: self.all[int(name[4:])] for name in compiled.gpus}
 
     def key(self, program: Program) -> tuple[Any, ...]:
         """All that decides what runs where, and how: places, libraries, flags of kernels."""
@@ -78,6 +83,13 @@ class Gpus:
         users += [what for kind, what, _ in program.inputs if kind == "variable"]
         places = [(op.device, self.placement.of(op)) if op is not None else None for op in users]
         return "gpu", tuple(places), tuple([n for n in sorted(libraries.NAMES) if libraries.available(n)])
+
+
+def _inside(op: Operation) -> list[Operation]:
+    """All ops in a branch or loop of a program, inputs included."""
+    parts = op.attrs.get("branches") or (op.attrs["cond"], op.attrs["body"])
+    own = [x for part in parts for x in (*(t.op for _, _, t in part.inputs), *part.ops())]
+    return [*own, *(x for o in own if o.opdef in fusion.CONTROL for x in _inside(o))]
 
 
 def passes_of_gpus(place: Place) -> tuple[pipeline.Pass, ...]:
@@ -201,10 +213,10 @@ class Variant:
         from .cuda.plan import DevicePlan, Narrow
 
         try:
-            return DevicePlan(compiled, env, store, threads, self.gpus.device(compiled), limit)
+            return DevicePlan(compiled, env, store, threads, self.gpus.devices(compiled), limit)
         except Narrow:
             compiled = self.whole().compiled
-            return DevicePlan(compiled, env, store, threads, self.gpus.device(compiled), limit)
+            return DevicePlan(compiled, env, store, threads, self.gpus.devices(compiled), limit)
 
     def _fitted(self, env: dict[str, int], make: Callable[[Compiled, int], Plan], limit: int) -> Plan:
         """A plan that makes values again instead of keeping them: of kernels found for other sizes, or newly found."""

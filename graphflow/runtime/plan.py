@@ -43,7 +43,8 @@ class Unit:
     closing: bool = False  # the last of an iteration: it changes an index by which others find their rows
     nest: flow.Nest | None = None  # a branch or loop: the programs inside
     home: Any = field(default=None, metadata={"stored": False})  # the Compiled it belongs to
-    launch: Launch | None = None  # of a kernel on a GPU
+    launch: Launch | None = None  # of a kernel on a GPU ...
+    device: str = ""  # ... and on which
     library: LibraryCall | None = None  # what a library may do instead of this and its `covered`
     covered: bool = False  # the unit before it does this too where the library is used
 
@@ -94,7 +95,6 @@ class Compiled:
                 self.devices[op] = self.devices[op.inputs[0].op]
         self.buffers: dict[Tensor, ir.Buffer] = {}
         self.tensor_of: dict[ir.Buffer, Tensor] = {}
-        self.gpus = sorted(set(self.devices.values()))  # their names
         self.fusion = fused or fusion.fuse(program, self._engine, _follows if place is None else self._follows, self.device)
         self.arrays: dict[ir.Buffer, np.ndarray] = {}  # constants
         self.inputs = {t: (kind, what) for kind, what, t in program.inputs}
@@ -107,6 +107,7 @@ class Compiled:
         self.invariant = self._unwritten()  # buffers that stay the same until some variable is written
         self.order = self.fusion.clusters if fused and ordered else _by_memory(self.fusion.clusters, self)
         self.last_use = self._last_uses(self.order)
+        self.crossing = self._crossing()
         self.rows: dict[ir.Buffer, flow.Row] = {}
         self.parted: set[ir.Buffer] = set()  # results of which several kernels make a part each
         self._units(self.order)
@@ -118,6 +119,12 @@ class Compiled:
     def device(self, op: Operation) -> str:
         """The GPU on which an op runs, "" for the CPU."""
         return self.devices.get(op, "")
+
+    @property
+    def gpus(self) -> list[str]:
+        """The names of the GPUs on which kernels run, also inside branches and loops."""
+        found = {u.device for c in flow.programs(self) for u in c.units if u.launch is not None}
+        return sorted(found, key=lambda name: int(name[4:]))
 
     @property
     def on_devices(self) -> bool:
@@ -202,6 +209,15 @@ class Compiled:
                 last[t] = i
         return last
 
+    def _crossing(self) -> set[Tensor]:
+        """Values that one GPU makes and another one reads: nothing is computed in their place."""
+        found: dict[Tensor, set[str]] = {}
+        for c in self.order if len(set(self.devices.values())) > 1 else ():
+            device = self.device(c.ops[0])
+            for t in (*_stored_inputs(c.ops, self.buffers), *c.outputs):
+                found.setdefault(t, set()).update([device] if device else [])
+        return {t for t, devices in found.items() if len(devices) > 1}
+
     def _units(self, clusters: Sequence[fusion.Cluster]) -> None:
         roots = {self.buffers[t] for t in self.program.roots() if t in self.buffers}
         failing = [i for i, c in enumerate(clusters) if c.kind in ("host", "control") or _checks(c)]
@@ -277,7 +293,7 @@ class Compiled:
             if library is not None and number == 0:  # it does all of it at once
                 writes = list(dict.fromkeys(targets))
                 reads = [b for b in dict.fromkeys(b for k in launches for b in k.buffers) if b not in writes]
-            u = Unit(c, None, reads, writes, commits, kernel=kernel if number == 0 else None, launch=k)
+            u = Unit(c, None, reads, writes, commits, kernel=kernel if number == 0 else None, launch=k, device=self.device(c.ops[0]))
             u.library, u.covered = library if number == 0 else None, library is not None and number > 0
             self.units.append(u if library is not None and len(launches) > 1 else self._once(u, roots | self.parted))
 
@@ -417,6 +433,8 @@ class Compiled:
         kind, what = self.inputs.get(t, ("", None))
         if kind == "variable":
             return may_commit and what is variable
+        if t in self.crossing:
+            return False
         return variable is None and kind == "" and b not in self.invariant and not self._is_variable(b)
 
     def _is_variable(self, b: ir.Buffer) -> bool:
@@ -476,6 +494,9 @@ def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.C
     reads = [_stored_inputs(k.ops, c.buffers) - set(k.outputs) for k in clusters]
     maker = {t: i for i, k in enumerate(clusters) for t in k.outputs}
     waits = [{maker[t] for t in r if t in maker} for r in reads]
+    sides = [bool(c.device(k.ops[0])) for k in clusters]
+    levels = _levels(clusters, c, waits)
+    mixed = any(levels) or len(set(sides)) > 1
     _read_first(clusters, c, waits)
     early = _ancestors([i for i, k in enumerate(clusters) if k.kind in ("host", "control") or _checks(k)], waits)
     users: dict[Tensor, int] = {}
@@ -490,12 +511,18 @@ def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.C
     missing = [len(w) for w in waits]
     ready = [i for i, n in enumerate(missing) if n == 0]
     order: list[fusion.Cluster] = []
+    side = False
     while ready:
         def cost(i: int) -> tuple[int, int, int]:
             freed = sum(size[t] for t in reads[i] if users[t] == 1 and t in maker and t not in roots)
             made = sum(size[t] for t in clusters[i].outputs if t not in roots)
             return (0 if i in early else 1, made - freed, i)
-        best = min(ready, key=cost) if len(ready) <= 64 else min(ready[:64], key=cost)
+        near = ready
+        if mixed:  # the host and GPUs take turns as seldom as can be, and GPUs wait for each other as late
+            ranks = [(i not in early, sides[i] is not side, levels[i]) for i in ready]
+            near = [i for i, rank in zip(ready, ranks) if rank == min(ranks)]
+        best = min(near[:64], key=cost)
+        side = sides[best]
         ready.remove(best)
         order.append(clusters[best])
         for t in reads[best]:
@@ -505,6 +532,15 @@ def _by_memory(clusters: Sequence[fusion.Cluster], c: Compiled) -> list[fusion.C
             if missing[f] == 0:
                 ready.append(f)
     return order
+
+
+def _levels(clusters: Sequence[fusion.Cluster], c: Compiled, waits: list[set[int]]) -> list[int]:
+    """For each cluster how often values go from one GPU to another before it, on the longest way; clusters are in an order that
+    respects `waits`."""
+    devices, found = [c.device(k.ops[0]) for k in clusters], []
+    for i, w in enumerate(waits):
+        found.append(max((found[j] + (bool(devices[i] and devices[j]) and devices[i] != devices[j]) for j in w), default=0))
+    return found
 
 
 def _read_first(clusters: Sequence[fusion.Cluster], c: Compiled, waits: list[set[int]]) -> None:

@@ -43,7 +43,7 @@ MOST = 4 << 20  # bytes of constants made by passes that are stored; programs wi
 # Flags that no kernel and no plan depends on.  All others are part of the key.
 _IRRELEVANT = {"debug", "check", "dot", "interpret", "threads", "strict_feeds", "cache_dir"}
 # Attributes of Compiled that are not stored: they are read only while it is made, or by people, or are addresses.
-_PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted", "place", "devices"}
+_PASSING = {"program", "fusion", "last_use", "entry", "updated", "parted", "place", "devices", "crossing"}
 _OUTSIDE = {"tensor_of", "inputs", "order"}  # ... of the outermost program alone: nobody asks for them inside
 _BUILDING = {"backward"}  # attributes that only the building of gradients reads
 

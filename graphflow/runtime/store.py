@@ -31,7 +31,9 @@ _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 class Mirror(Protocol):
-    """A variable's value on a device.  `ahead`: where it is newer, "host" or "device"; "" where both are the same."""
+    """A variable's value on a device.  `ahead`: "device" where it is newer than the host's; "host" where another is newer, the host's or
+    that of a device which is ahead; "" where it is the host's.
+    """
 
     ahead: str
 
@@ -56,7 +58,7 @@ class Store:
         _stores.add(self)
         self.writes = 0  # changes whenever a value may have changed
         self.version = 0  # changes when an array is replaced, so that plans bind its new address
-        self.mirrors: dict[Operation, Mirror] = {}  # of the variables that a device works with
+        self.mirrors: dict[Operation, dict[Any, Mirror]] = {}  # of the variables that devices work with, by device
         self.resources: dict[Any, Any] = {}  # queues, iterators, tables: by their handle, and by the name they are shared under
         self.making = locks.rlock()
         self.waits: dict[object, threading.Condition] = {}  # what threads wait for now
@@ -86,15 +88,27 @@ class Store:
 
     def settle(self, var: Operation) -> None:
         """Makes the value on the host the newest one."""
-        mirror = self.mirrors.get(var)
-        if mirror is not None and mirror.ahead == "device":
-            mirror.pull(self.values[var])
+        newest = [m for m in self.mirrors.get(var, {}).values() if m.ahead == "device"]
+        if newest:
+            newest[0].pull(self.values[var])
+            for mirror in newest:
+                mirror.ahead = ""
 
     def changed(self, var: Operation) -> None:
-        """The value on the host is newer than that on the device."""
-        mirror = self.mirrors.get(var)
-        if mirror is not None:
+        """The value on the host is newer than those on devices."""
+        for mirror in self.mirrors.get(var, {}).values():
             mirror.ahead = "host"
+
+    def ahead(self, var: Operation, mirror: Mirror) -> None:
+        """The value on one device is newer than all others."""
+        mirrors = self.mirrors[var]
+        if len(mirrors) > 1:
+            self.changed(var)
+        mirror.ahead = "device"
+
+    def _drop(self, var: Operation) -> None:
+        for mirror in self.mirrors.pop(var, {}).values():
+            mirror.drop()
 
     def write(self, var: Operation, value: np.ndarray) -> None:
         """Copies `value` in: in place when the shape is the same."""
@@ -103,7 +117,7 @@ class Store:
         self.writes += 1
         old = self.values.get(var)
         if var in self.mirrors and (old is None or old.shape != value.shape):
-            self.mirrors.pop(var).drop()
+            self._drop(var)
         self.changed(var)
         if value.dtype == object:  # strings
             self.values[var], self.version = np.array(value, object), self.version + 1
@@ -117,8 +131,7 @@ class Store:
         """Takes an array that nobody else keeps as the variable's memory."""
         if self.inside:
             self.alone()
-        if var in self.mirrors:
-            self.mirrors.pop(var).drop()
+        self._drop(var)
         self.writes += 1
         self.version += 1
         self.values[var] = array
@@ -165,8 +178,8 @@ class Store:
         self.clear()
 
     def clear(self) -> None:
-        while self.mirrors:
-            self.mirrors.popitem()[1].drop()
+        for var in list(self.mirrors):
+            self._drop(var)
         self.values.clear()
         self.counters.clear()
         self.version += 1

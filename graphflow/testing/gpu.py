@@ -292,6 +292,19 @@ class EmulatedDriver(Faults, Driver):
             self._devices[target].copy(to, source, nbytes, self._devices[origin])
         self._queue("copy", stream, work)
 
+    def copy_peer(self, to: int, ordinal: int, source: int, origin: int, nbytes: int, stream: int) -> None:
+        """What lies elsewhere than is said, or a device that is not current, is CUDA_ERROR_INVALID_VALUE."""
+        there, here = self._at(to, nbytes, "copy_peer")[0], self._at(source, nbytes, "copy_peer")[0]
+        if (there, here) != (ordinal, origin) or ordinal != self.ordinal:
+            raise _error("CUDA_ERROR_INVALID_VALUE", f"copy_peer: from device {origin} to {ordinal} of memory of {here} and {there}, with "
+                                                     f"{self.ordinal} current")
+        if self._known(stream) is not None:
+            raise _error("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "copy_peer while the stream is captured")
+        def work() -> None:
+            self.nbytes["copy_peer"] += nbytes
+            self._devices[ordinal].copy(to, source, nbytes, self._devices[origin])
+        self._queue("copy_peer", stream, work)
+
     def fill(self, address: int, byte: int, nbytes: int, stream: int) -> None:
         ordinal, _ = self._at(address, nbytes, "fill")
         self._queue("fill", stream, lambda: self._devices[ordinal].fill(address, byte, nbytes))

@@ -233,6 +233,27 @@ def _held(device: Device, arrays: list[Any]) -> None:
     device._busy.append(arrays)
 
 
+class Mark:
+    """A place in a device's work, which others wait for."""
+
+    __slots__ = ("device", "event", "__weakref__")
+
+    def __init__(self, device: Device):
+        self.device = device
+        with device._mapped("making an event"):
+            device.use()
+            self.event = device.driver.event()
+        device.later(self, device.driver.destroy_event, self.event)
+
+    def set(self) -> None:
+        """Here: behind all that is queued now."""
+        try:
+            self.device.use()
+            self.device.driver.record(self.event, self.device.stream)
+        except DriverError as error:
+            self.device.fail(error, "marking a place in its work")
+
+
 class Recording:
     """What `Device.capture` yields; `.graph` is there when the block has ended."""
 
@@ -444,6 +465,15 @@ class Device:
                 self.use()
                 self.driver.copy(to, source, nbytes, self.stream)
 
+    def fetch(self, to: int, other: Device, source: int, nbytes: int) -> None:
+        """From another device's memory to that of this one, queued here; see `after` for the order of the two."""
+        if nbytes:
+            try:
+                self.use()
+                self.driver.copy_peer(to, self.ordinal, source, other.ordinal, nbytes, self.stream)
+            except DriverError as error:
+                self.fail(error, f"copying {_size(nbytes)} from {other.name}")
+
     def fill(self, address: int, byte: int, nbytes: int) -> None:
         """Sets bytes, queued."""
         if nbytes:
@@ -465,6 +495,16 @@ class Device:
         self.queued.clear()
         if self._dead:
             self._bury()
+
+    # ---- several devices
+
+    def after(self, mark: Mark) -> None:
+        """Work queued here from now on waits for what another device had queued when the mark was set last."""
+        try:
+            self.use()
+            self.driver.wait(self.stream, mark.event)
+        except DriverError as error:
+            self.fail(error, f"waiting for {mark.device.name}")
 
     # ---- streams of other programs
 

@@ -33,8 +33,10 @@ NAMES = {
     223: "CUDA_ERROR_JIT_COMPILATION_DISABLED", 226: "CUDA_ERROR_CONTAINED", 304: "CUDA_ERROR_OPERATING_SYSTEM",
     400: "CUDA_ERROR_INVALID_HANDLE", 401: "CUDA_ERROR_ILLEGAL_STATE",
     500: "CUDA_ERROR_NOT_FOUND", 600: "CUDA_ERROR_NOT_READY", 700: "CUDA_ERROR_ILLEGAL_ADDRESS",
-    701: "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", 702: "CUDA_ERROR_LAUNCH_TIMEOUT", 709: "CUDA_ERROR_CONTEXT_IS_DESTROYED",
-    710: "CUDA_ERROR_ASSERT", 714: "CUDA_ERROR_HARDWARE_STACK_ERROR", 715: "CUDA_ERROR_ILLEGAL_INSTRUCTION",
+    701: "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", 702: "CUDA_ERROR_LAUNCH_TIMEOUT",
+    704: "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED", 709: "CUDA_ERROR_CONTEXT_IS_DESTROYED",
+    710: "CUDA_ERROR_ASSERT", 711: "CUDA_ERROR_TOO_MANY_PEERS",
+    714: "CUDA_ERROR_HARDWARE_STACK_ERROR", 715: "CUDA_ERROR_ILLEGAL_INSTRUCTION",
     716: "CUDA_ERROR_MISALIGNED_ADDRESS", 717: "CUDA_ERROR_INVALID_ADDRESS_SPACE", 718: "CUDA_ERROR_INVALID_PC",
     719: "CUDA_ERROR_LAUNCH_FAILED", 721: "CUDA_ERROR_TENSOR_MEMORY_LEAK", 801: "CUDA_ERROR_NOT_SUPPORTED",
     802: "CUDA_ERROR_SYSTEM_NOT_READY", 803: "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", 804: "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
@@ -44,6 +46,7 @@ NAMES = {
 }
 CODES = {name: code for code, name in NAMES.items()}
 OUT_OF_MEMORY, DEINITIALIZED = 2, 4
+_PEER_ENABLED, _PEERS_EXHAUSTED = 704, 711
 # After one of these every later call on the context fails too, until the process ends.
 STICKY = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721})
 
@@ -150,6 +153,10 @@ class Driver(ABC):
     @abstractmethod
     def copy(self, to: int, source: int, nbytes: int, stream: int) -> None:
         """Device to device, in stream order."""
+
+    @abstractmethod
+    def copy_peer(self, to: int, ordinal: int, source: int, origin: int, nbytes: int, stream: int) -> None:
+        """To the memory of device `ordinal`, the current one, from that of `origin`, in the order of a stream of `ordinal`."""
 
     @abstractmethod
     def fill(self, address: int, byte: int, nbytes: int, stream: int) -> None:
@@ -320,6 +327,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuMemHostAlloc": (_ref(_p), _z, _u), "cuMemFreeHost": (_p,), "cuPointerGetAttribute": (_p, _i, _d),
     "cuStreamCreate": (_ref(_p), _u), "cuStreamDestroy_v2": (_p,), "cuStreamSynchronize": (_p,), "cuStreamWaitEvent": (_p, _p, _u),
     "cuMemcpyHtoDAsync_v2": (_d, _p, _z, _p), "cuMemcpyDtoHAsync_v2": (_p, _d, _z, _p), "cuMemcpyDtoDAsync_v2": (_d, _d, _z, _p),
+    "cuMemcpyPeerAsync": (_d, _p, _d, _p, _z, _p), "cuDeviceCanAccessPeer": (_ref(_i), _i, _i), "cuCtxEnablePeerAccess": (_p, _u),
     "cuMemsetD8Async": (_d, ctypes.c_ubyte, _z, _p),
     "cuLinkCreate_v2": (_u, _p, _p, _ref(_p)), "cuLinkAddData_v2": (_p, _i, _p, _z, _s, _u, _p, _p),
     "cuLinkComplete": (_p, _ref(_p), _ref(_z)), "cuLinkDestroy": (_p,),
@@ -450,6 +458,7 @@ class Libcuda(Driver):
         self._contexts: dict[int, int] = {}
         self._properties: dict[int, Properties] = {}
         self._shared: dict[int, int] = {}               # function -> dynamic shared memory asked for
+        self._peers: set[tuple[int, int]] = set()       # (device, other) that have been asked whether one reaches the other's memory
         self._pid, self._set_current, self._launch = os.getpid(), self.api.cuCtxSetCurrent, self.api.cuLaunchKernel
         self._start()
 
@@ -549,6 +558,7 @@ class Libcuda(Driver):
     def release(self, ordinal: int) -> None:
         with self._lock:
             if self._contexts.pop(ordinal, None) is not None:
+                self._peers = {pair for pair in self._peers if ordinal not in pair}
                 self._do("cuDevicePrimaryCtxRelease_v2", self._get("cuDeviceGet", ctypes.c_int, ordinal))
 
     def memory(self, ordinal: int) -> tuple[int, int]:
@@ -585,6 +595,21 @@ class Libcuda(Driver):
 
     def copy(self, to: int, source: int, nbytes: int, stream: int) -> None:
         self._do("cuMemcpyDtoDAsync_v2", to, source, nbytes, stream)
+
+    def copy_peer(self, to: int, ordinal: int, source: int, origin: int, nbytes: int, stream: int) -> None:
+        if (ordinal, origin) not in self._peers:
+            self._reach(ordinal, origin)
+        self._do("cuMemcpyPeerAsync", to, self._contexts[ordinal], source, self._contexts[origin], nbytes, stream)
+
+    def _reach(self, ordinal: int, origin: int) -> None:
+        """Lets a device, which is current, reach the other's memory where it can; elsewhere the driver copies through the host."""
+        with self._lock:
+            self._peers.add((ordinal, origin))
+            one, other = (self._get("cuDeviceGet", ctypes.c_int, k) for k in (ordinal, origin))
+            if self._get("cuDeviceCanAccessPeer", ctypes.c_int, one, other):
+                code = self.api.cuCtxEnablePeerAccess(self._contexts.get(origin) or self._retain(origin), 0)
+                if code not in (0, _PEER_ENABLED, _PEERS_EXHAUSTED):  # by another library; more than the system's links serve
+                    raise self._error(code, "cuCtxEnablePeerAccess")
 
     def fill(self, address: int, byte: int, nbytes: int, stream: int) -> None:
         self._do("cuMemsetD8Async", address, byte, nbytes, stream)

@@ -1,17 +1,23 @@
-"""A plan whose kernels run on a GPU: memory there, copies between, and the launches of a step recorded as CUDA graphs.
+"""A plan whose kernels run on GPUs: memory there, copies between, and the launches of a step recorded as CUDA graphs.
 
-Instructions are those of any plan; what the GPU does between two instructions of the host is one of them, a *segment*: copies in,
-launches, copies out, queued one by one in the first run and replayed as one graph afterwards.  A program that runs on the GPU alone is
-one segment.  Every buffer has memory on each side that uses it, and crosses once, right after it is made.
+Instructions are those of any plan; what the GPUs do between two instructions of the host is one of them, a *segment*: copies in,
+launches, copies out, queued one by one in the first run and replayed as one graph afterwards.  A program that runs on one GPU alone is
+one segment.  Every buffer has memory on each side (the host, each GPU) that uses it, and crosses once to each.
 
-Checks of kernels write into one cell, which is read when a segment ends; kernels that write variables look at the cell first, so that a
-step that fails changes nothing.  Knows plans, launches and devices; knows no op (rank 4).
+Several GPUs: a kernel runs on the GPU that its unit names.  A segment is then made of parts, one recorded graph each, which are queued
+without waiting; a part that reads what another GPU has made begins with an event to wait for and copies from that GPU's memory.  What
+crosses has memory of its own from begin to end on both GPUs, and no kernel works in its place, so that no other order is needed.  A
+branch or loop is on one GPU.  Each GPU that reads a variable has a value of its own, brought up to date before the run (`_settle`).
+
+Checks of kernels write into a cell of their GPU, which is read when a segment ends; kernels that write variables look at the cell first,
+so that a step that fails changes nothing; with several GPUs the host looks at all cells before the first of them.  Knows plans, launches
+and devices; knows no op (rank 4).
 """
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,33 +31,11 @@ from .. import flow, memory, runner
 from ..plan import Compiled, Plan, Unit
 from ..store import aligned
 from . import together
-from .device import Device
-from .rows import ALIGN, Rows
-from .segments import CHECKS, Segment
+from .device import Device, Mark
+from .rows import Rows
+from .segments import CHECKS, Joint, Segment
+from .sides import ALIGN, Side, Variable
 from .together import Step
-
-
-class Variable:
-    """The value of a variable on a device (see `store.Mirror`)."""
-
-    def __init__(self, device: Device, shape: tuple[int, ...], dtype: np.dtype):
-        self.device, self.shape, self.dtype = device, shape, dtype
-        self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        self.address = device.allocate(max(self.nbytes, 1))
-        self.ahead = "host"
-
-    def pull(self, value: np.ndarray) -> None:
-        self.device.copy_out(value, self.address)
-        self.device.synchronize("reading a variable")
-        self.ahead = ""
-
-    def push(self, value: np.ndarray) -> None:
-        if self.nbytes:
-            self.device.copy_in(self.address, value)
-        self.ahead = ""
-
-    def drop(self) -> None:
-        self.device.free(self.address)
 
 
 class Narrow(Exception):
@@ -59,24 +43,22 @@ class Narrow(Exception):
 
 
 class DevicePlan(Plan):
-    """Instructions over arenas on the host and on one GPU for one set of sizes."""
+    """Instructions over arenas on the host and on GPUs for one set of sizes.  devices: by the names that units give them."""
 
-    def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int, device: Device, limit: int = 0):
-        self.device = device
-        self.segments: dict[int, Segment] = {}
+    def __init__(self, compiled: Compiled, env: dict[str, int], store: Any, threads: int, devices: Mapping[str, Device], limit: int = 0):
+        self.sides = [Side(name, device) for name, device in devices.items()]
+        self.side_named = {side.name: side for side in self.sides}
+        self.segments: dict[int, Segment | Joint] = {}
         self.checked: list[Unit] = []
-        self.there: dict[ir.Buffer, int] = {}  # addresses on the device
+        self.marks: dict[tuple[Device, Device], Mark] = {}  # for the order of two devices before a run
         self.spare: dict[ir.Buffer, ir.Buffer]  # see `flow.lifetimes`
-        self.mirrors: dict[ir.Buffer, Variable] = {}
-        self.blocks: list[int] = []
-        self.workspace = 0, 0
-        self.form: Any = ()  # addresses of feeds and results that are the caller's own memory on the device
+        self.form: Any = ()  # addresses of feeds and results that are the caller's own memory on a device
         self.calls: dict[int, Any] = {}  # by unit (its id), the call of a library that computes it
         self.done_by_library: list[Any] = []  # clusters
         self.libraries_used: dict[int, str] = {}  # by unit (its id), what computes it
         self.refused: dict[int, str] = {}  # and why no library does
-        # While a run is watched: what has been queued, when, and a function that waits and tells how long it took on the device.
-        self.watched: list[tuple[Unit | str, float, Callable[[], float]]] | None = None
+        # While a run is watched: what has been queued where, when, and a function that waits and tells how long it took on the device.
+        self.watched: list[tuple[Unit | str, str, float, Callable[[], float]]] | None = None
         super().__init__(compiled, env, store, threads, limit)
         self._ask_libraries()
         self._link()
@@ -85,23 +67,27 @@ class DevicePlan(Plan):
         self.release()
 
     def release(self) -> None:
-        """Gives the memory on the device back; the plan does not run any more."""
+        """Gives the memory on the devices back; the plan does not run any more."""
         self.segments.clear()
-        while self.blocks:
-            self.device.free(self.blocks.pop())
+        for side in self.sides:
+            side.release()
+
+    def side(self, u: Unit) -> Side:
+        """The GPU that runs a launch."""
+        return self.side_named[u.device]
 
     # -- memory
 
     def _sides(self, first: dict[ir.Buffer, int]) -> None:
-        """Which buffers are used on the host, and which on the device."""
-        self.here, self.away = set(), set()
-        self.made_away: set[ir.Buffer] = set()
+        """Which buffers are used on the host, and which on each device."""
+        self.here: set[ir.Buffer] = set()
+        self.nests: dict[int, Side | None] = {}  # by branch or loop (the id of its unit), where the values that it moves are
+        moved: list[tuple[Unit, list[tuple[ir.Buffer, ir.Buffer]]]] = []
 
         def root(home: Any, x: Any) -> ir.Buffer:
             b = home.buffers.get(x, x) if isinstance(x, Tensor) else x
             return self.alias.get(b, b)
 
-        links: list[tuple[ir.Buffer, ir.Buffer]] = []
         fetched = self._fetched_variables()
         for c in self.programs:
             for u in c.units:
@@ -109,40 +95,56 @@ class DevicePlan(Plan):
                     flags_ = [root(c, u.nest.flag)] if u.nest.kind == "branch" else [root(u.nest.parts[0], u.nest.flag)]
                     self.here.update(flags_)
                     pairs = [p for part in u.nest.results for p in part]
-                    links += [(self.alias.get(t, t), self.alias.get(s, s)) for t, s in pairs]
+                    moved.append((u, [(self.alias.get(t, t), self.alias.get(s, s)) for t, s in pairs]))
                     continue
                 used = [root(c, x) for x in (*u.reads, *u.writes) if not isinstance(x, Tensor) or x in c.buffers]
                 if u.cluster.kind == "blank":
                     continue
-                (self.away if u.launch is not None else self.here).update(used)
+                (self.here if u.launch is None else self.side(u).used).update(used)
                 if u.launch is not None:
-                    self.made_away.update(root(c, x) for x in u.writes)
+                    self.side(u).made.update(root(c, x) for x in u.writes)
         self.shared = set(self.here)  # what the host uses, apart from results
-        self.shared.update(b for pair in links for b in pair)
+        self.shared.update(b for _, pairs in moved for pair in pairs for b in pair)
         for t in self.compiled.program.outputs:
             if t in self.compiled.buffers:
                 self.here.add(root(self.compiled, t))
         for var, t in self.compiled.program.writes:
             b = self.compiled.buffers[t]
             old = self.store.values.get(var)
-            if old is None or old.shape != self.shape[b] or self.alias.get(b, b) not in self.made_away or var in fetched:
+            made = any(self.alias.get(b, b) in side.made for side in self.sides)
+            if old is None or old.shape != self.shape[b] or not made or var in fetched:
                 self.here.add(self.alias.get(b, b))
                 self.shared.add(self.alias.get(b, b))
+        self._linked(moved)
+        for target, spare in self.spare.items():
+            for there in (self.here, *(side.used for side in self.sides)):
+                if target in there:
+                    there.add(spare)
+
+    def _linked(self, moved: list[tuple[Unit, list[tuple[ir.Buffer, ir.Buffer]]]]) -> None:
+        """What branches and loops move is where they are, with both of its places."""
         changed = True
         while changed:
             changed = False
-            for target, source in links:
-                for side in (self.here, self.away):
-                    if target in side and source not in side:
-                        side.add(source)
-                        changed = True
-                    if source in side and target not in side and target not in self.here | self.away:
-                        side.add(target)
-                        changed = True
-        for target, spare in self.spare.items():
-            for side in (self.here, self.away):
-                if target in side:
-                    side.add(spare)
+            for u, pairs in moved:
+                side = self.nests[id(u)] = self._nest(u, pairs)
+                for target, source in pairs:
+                    for used in (self.here, *([] if side is None else [side.used])):
+                        everywhere = [self.here, *(s.used for s in self.sides)]
+                        among = [used] if used is self.here else everywhere[1:]
+                        wanted = {target, source} if any(target in x for x in among) else set()
+                        if source in used and not any(target in x for x in everywhere):
+                            wanted = {target}
+                        changed |= not wanted <= used
+                        used |= wanted
+
+    def _nest(self, u: Unit, pairs: list[tuple[ir.Buffer, ir.Buffer]]) -> Side | None:
+        """The GPU of a branch or loop: the one of all kernels inside, else one that uses what it moves."""
+        inside = {v.device for part in u.nest.parts for v in part.every() if v.launch is not None}  # type: ignore[union-attr]
+        if len(inside) > 1:
+            raise AssertionError(f"{u.op.name} has kernels on several GPUs")
+        named = [self.side_named[name] for name in inside]
+        return next(iter([*named, *(s for s in self.sides if any(b in s.used for pair in pairs for b in pair))]), None)
 
     def _arena(self) -> None:
         c = self.compiled
@@ -155,67 +157,62 @@ class DevicePlan(Plan):
         kinds = {b: c.inputs[t][0] for b, t in c.tensor_of.items() if t in c.inputs}
         inputs = [b for b, kind in kinds.items() if kind != "variable" and b not in self.alias and b not in self.fixed]
         outputs = [b for b in dict.fromkeys(c.buffers[t] for t in c.program.outputs if t in c.buffers)
-                   if b in self.made_away and b not in self.alias and b not in kinds and b not in self.fixed]
-        self._boxes([b for b in inputs if b in self.away], [b for b in outputs if b.dtype.kind != "s"])
-        here, there = [], []
+                   if b not in self.alias and b not in kinds and b not in self.fixed and b.dtype.kind != "s"]
+        self._boxes([b for b in inputs if self._users(b)], outputs)
+        here: list[tuple[Any, int, int, int]] = []
+        there: dict[Side, list[tuple[Any, int, int, int]]] = {side: [] for side in self.sides}
         for b in self.shape:
-            elsewhere = b in self.alias or b in self.fixed or b in self.placed or b in self.direct
-            if elsewhere or kinds.get(b) == "variable" or b.dtype.kind == "s":
+            if b in self.alias or b in self.fixed or kinds.get(b) == "variable" or b.dtype.kind == "s" or b not in kinds and b not in first:
                 continue
-            if b in kinds:
-                here.append((b, self.nbytes(b), -1, end))
-            elif b in first:
-                life = self.nbytes(b), first[b], max(last[b], first[b])
-                if b in self.here:
-                    here.append((b, *life))
-                if b in self.away:
-                    there.append((b, *life))
+            life = (-1, end) if b in kinds else (first[b], max(last[b], first[b]))
+            if b not in self.placed and (b in kinds or b in self.here):
+                here.append((b, self.nbytes(b), *life))
+            users = self._users(b)
+            for side in users:
+                if b not in side.there and b not in side.feeds and b not in side.results:  # what crosses is alone in its memory
+                    there[side].append((b, -(-self.nbytes(b) // ALIGN) * ALIGN, *(life if len(users) == 1 else (-1, end))))
         offsets, self.arena_bytes = memory.pack(here)
-        deep, self.device_bytes = memory.pack([(b, -(-n // ALIGN) * ALIGN, x, y) for b, n, x, y in there])
-        self.slots = there
+        deep = {side: memory.pack(slots) for side, slots in there.items()}
+        for side, (_, nbytes) in deep.items():
+            side.nbytes = nbytes
+        self.slots = [slot for slots in there.values() for slot in slots]
         self.total = sum(self.memory().values())
         if self.limit and self.total > self.limit:
             raise memory.Exceeded(self)
         self._open_boxes()
-        self.arena = self.device.pinned((self.arena_bytes,), np.uint8) if self.arena_bytes else aligned((0,), np.dtype(np.uint8))
+        self.arena = self._pinned(self.arena_bytes) if self.arena_bytes else aligned((0,), np.dtype(np.uint8))
         for key, at in offsets.items():
             self._host(key, self.arena, at)  # type: ignore[arg-type]
-        base = self._take(self.device_bytes)
-        for key, at in deep.items():
-            self.there[key] = base + at  # type: ignore[index]
+        for side, (places, _) in deep.items():
+            base = side.take(side.nbytes)
+            side.there.update((key, base + at) for key, at in places.items())  # type: ignore[misc]
         self._clear_blanks()
         for b, array in self.fixed.items():
             self._pin(b, array)
-            if b in self.away:
-                self.there[b] = self._constant(array)
+            for side in self._users(b):
+                side.there[b] = side.constant(array)
+
+    def _users(self, b: ir.Buffer) -> list[Side]:
+        """The GPUs that use a buffer which is nobody's alias."""
+        return [side for side in self.sides if b in side.used]
+
+    def _pinned(self, nbytes: int) -> np.ndarray:
+        return self.sides[0].device.pinned((nbytes,), np.uint8)
 
     def _clear_blanks(self) -> None:
         """Memory without content is cleared once: whole arrays are copied before all of their elements have been made."""
-        for c in self.programs:
-            for u in c.units if self.device_bytes else ():
-                if u.cluster.kind == "blank":
-                    b = self.alias.get(u.writes[0], u.writes[0])
-                    if b in self.there:
-                        self.device.fill(self.there[b], 0, self.nbytes(b))
-
-    def _take(self, nbytes: int) -> int:
-        if nbytes:
-            self.blocks.append(self.device.allocate(nbytes))
-            return self.blocks[-1]
-        return 0
-
-    def _constant(self, array: np.ndarray) -> int:
-        address = self._take(max(array.nbytes, 1))
-        if array.nbytes:
-            self.device.copy_in(address, np.ascontiguousarray(array))
-        return address
+        blanks = {self.alias.get(b, b) for c in self.programs for u in c.units if u.cluster.kind == "blank" for b in u.writes[:1]}
+        for side in self.sides:
+            for b in side.there if side.nbytes else ():
+                if b in blanks:
+                    side.device.fill(side.there[b], 0, self.nbytes(b))
 
     def _host(self, b: ir.Buffer, block: np.ndarray, at: int) -> None:
         self.views[b] = block[at:at + self.nbytes(b)].view(b.dtype.np).reshape(self.shape[b])
         self.address[b] = block.ctypes.data + at if block.nbytes else 0
 
     def _variables(self) -> None:
-        """Every variable is on the host; those that kernels of the device use are there too."""
+        """Every variable is on the host; those that kernels of a device use are there too."""
         c = self.compiled
         for t, (kind, what) in c.inputs.items():
             if kind != "variable" or t not in c.buffers:
@@ -225,9 +222,9 @@ class DevicePlan(Plan):
             if value is None:
                 value = self.store.read(what)
             self._pin(b, value)
-            if b in self.away:
-                self.mirrors[b] = mirror = self._mirror(what, value.shape, value.dtype)
-                self.there[b] = mirror.address
+            for side in self._users(b):
+                side.mirrors[b] = mirror = self._mirror(what, side, value.shape, value.dtype)
+                side.there[b] = mirror.address
 
     def _final_places(self) -> None:
         """Final values are computed in the memory of their variable, if nothing reads its old value and nothing in the step can fail."""
@@ -238,53 +235,51 @@ class DevicePlan(Plan):
         for var, t in c.program.writes:
             b = c.buffers[t]
             root, old = self.alias.get(b, b), self.store.values.get(var)
-            mine = root in self.made_away and root not in self.here and root not in self.fixed and root not in self.mirrors
+            side = self._maker(root)
+            mine = side is not None and root not in self.here and root not in self.fixed and root not in side.mirrors
             if mine and var not in read and old is not None and old.shape == self.shape[root] and old.dtype == b.dtype.np:
-                self.mirrors[root] = mirror = self._mirror(var, old.shape, old.dtype)
-                self.there[root], self.direct[root] = mirror.address, var
+                side.mirrors[root] = mirror = self._mirror(var, side, old.shape, old.dtype)  # type: ignore[union-attr]
+                side.there[root], self.direct[root] = mirror.address, var  # type: ignore[union-attr]
 
-    def _mirror(self, var: Operation, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
-        found = self.store.mirrors.get(var)
-        if found is not None and found.device is not self.device:
-            self.store.settle(var)
-            self.store.mirrors.pop(var).drop()
-            self.store.version += 1
-            found = None
+    def _maker(self, root: ir.Buffer) -> Side | None:
+        """The GPU that makes what is in a buffer."""
+        return next((side for side in self.sides if root in side.made), None)
+
+    def _mirror(self, var: Operation, side: Side, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
+        mirrors = self.store.mirrors.setdefault(var, {})
+        found = mirrors.get(side.device)
         if found is None:
-            found = self.store.mirrors[var] = Variable(self.device, shape, dtype)
+            found = mirrors[side.device] = Variable(side.device, shape, dtype)
         return found
 
     def _boxes(self, inputs: list[ir.Buffer], outputs: list[ir.Buffer]) -> None:
-        """What comes in lies together, and so does what goes out, with the cell of checks before it: one copy each."""
-        self.placed = {*inputs, *outputs}
-        self.feeds_away, self.results_away = inputs, outputs
-        self.in_box: list[tuple[dict[ir.Buffer, int], int]] = []  # where each is, and the bytes of all
-        for buffers, at in ((inputs, 0), (outputs, ALIGN)):
-            places = {}
-            for b in buffers:
-                places[b] = at
-                at += -(-max(self.nbytes(b), 1) // ALIGN) * ALIGN
-            self.in_box.append((places, at))
+        """What comes in lies together, and so does what goes out of each device: one copy each."""
+        padded = {b: -(-max(self.nbytes(b), 1) // ALIGN) * ALIGN for b in (*inputs, *outputs)}
+        inputs.sort(key=lambda b: sum(self.sides.index(side) for side in (self._users(b)[0], self._users(b)[-1])))  # neighbours of a GPU
+        self.feed_places = dict(zip(inputs, np.cumsum([0, *[padded[b] for b in inputs]]).tolist()))
+        self.feed_bytes = sum(padded[b] for b in inputs)
+        for side in self.sides:
+            side.boxes({b: padded[b] for b in inputs if b in side.used}, {b: padded[b] for b in outputs if self._maker(b) is side})
+        self.placed = {b for side in self.sides for b in (*side.feeds, *side.results)}
+        self.alone = {b: side for side in self.sides for b in (*side.feeds, *side.results) if self._users(b) == [side]}
 
     def _open_boxes(self) -> None:
-        """Memory for what comes in and goes out, on both sides."""
-        self.boxes = []
-        for places, size in self.in_box:
-            block = self.device.pinned((size,), np.uint8) if size else np.empty(0, np.uint8)
-            base = self._take(size)
-            for b, offset in places.items():
-                self._host(b, block, offset)
-                self.there[b] = base + offset
-            self.boxes.append((block, base, size))
-        self.cell = self.boxes[1][1]
-        self.device.fill(self.cell, 0, self.boxes[1][2])  # the gaps between results are copied, too
-        self.failed = self.boxes[1][0][:4].view(np.uint32)
+        """Memory for what comes in and goes out, on all sides."""
+        block = self._pinned(self.feed_bytes) if self.feed_bytes else np.empty(0, np.uint8)
+        for b, at in self.feed_places.items():
+            self._host(b, block, at)
+        for side in self.sides:
+            side.open_boxes(block, self.feed_places)
+            for b in side.results:
+                self._host(b, side.box, side.there[b] - side.cell)
 
     def memory(self) -> dict[str, int]:
-        """Bytes on the device that a run needs, by what for."""
-        return {"variables": sum(m.nbytes for m in self.mirrors.values()),
-                "constants": sum(array.nbytes for b, array in self.fixed.items() if b in self.away), "temporaries": self.device_bytes,
-                "feeds": self.in_box[0][1], "results": self.in_box[1][1]}
+        """Bytes on all devices that a run needs, by what for."""
+        sides = self.sides
+        return {"variables": sum(m.nbytes for side in sides for m in side.mirrors.values()),
+                "constants": sum(array.nbytes for b, array in self.fixed.items() for _ in self._users(b)),
+                "temporaries": sum(side.nbytes for side in sides), "feeds": sum(side.feed_bytes for side in sides),
+                "results": sum(side.result_bytes for side in sides)}
 
     # -- instructions
 
@@ -302,8 +297,7 @@ class DevicePlan(Plan):
             rows.append([runner.JUMP] + [0] * 5 + [1, 0])
             for u in prologue:
                 made.unit(u)
-            made.shown(set(made.newer))
-            made.flush()
+            made.settle()
             self.start = len(rows) - 1
         made.begin()
         for u in c.units:
@@ -313,6 +307,7 @@ class DevicePlan(Plan):
         made.end()
         rows.append([runner.HALT] + [0] * 7)
         self._encode(rows, tables, sizes)
+        self._read_there()
 
     def _fetched_variables(self) -> set[Any]:
         """Variables whose old value is a result."""
@@ -329,7 +324,7 @@ class DevicePlan(Plan):
             root = self.alias.get(b, b)
             source = c.tensor_of.get(root)
             if source in c.inputs and c.inputs[source] == ("variable", var):  # type: ignore[index]
-                if root in self.made_away:
+                if self._maker(root) is not None:
                     self.kept_away.append((var, root))
                 continue
             if self.direct.get(root) is var:
@@ -337,10 +332,11 @@ class DevicePlan(Plan):
                 continue
             old = self.store.values.get(var)
             same = old is not None and b.dtype.kind != "s" and old.shape == self.shape[b]
-            if root in self.made_away and root in self.there and var not in fetched and same and b.dtype.kind != "s":
-                mirror = self._mirror(var, self.shape[b], b.dtype.np)
-                made.copy_guarded(mirror.address, root, self.nbytes(b))
-                self.mirrors.setdefault(root, mirror)
+            side = self._maker(root)
+            if side is not None and root in side.there and var not in fetched and same and b.dtype.kind != "s":
+                mirror = self._mirror(var, side, self.shape[b], b.dtype.np)
+                made.copy_guarded(side, mirror.address, root, self.nbytes(b))
+                side.mirrors.setdefault(root, mirror)
                 self.kept_away.append((var, root))
             else:
                 self.replaced.append((var, b))
@@ -352,16 +348,17 @@ class DevicePlan(Plan):
         if self._done(u):
             return None
         assert u.launch is not None
-        return self.bound(u.launch, {b: self.at(b) for b in u.launch.buffers}, base, u.commits and self.guards)
+        side = self.side(u)
+        return self.bound(side, u.launch, {b: self.at(side, b) for b in u.launch.buffers}, base, u.commits and self.guards)
 
     def _done(self, u: Unit) -> bool:
         """Whether a library does the work of a unit."""
         return id(u) in self.calls or u.covered and u.cluster in self.done_by_library
 
-    def at(self, b: ir.Buffer) -> int:
-        """Where a buffer is on the device in this run."""
+    def at(self, side: Side, b: ir.Buffer) -> int:
+        """Where a buffer is on a device in this run."""
         root = self.alias.get(b, b)
-        return self.lent.get(root) or self.there[root]
+        return self.lent.get(root) or side.there[root]
 
     def _ask_libraries(self) -> None:
         """Which units libraries compute: settled before kernels are made, so that none is made for these."""
@@ -369,13 +366,16 @@ class DevicePlan(Plan):
         if wanted:
             from . import libraries
 
-            self.device.use()
+            for side in self.sides:
+                side.device.use()
         for u in wanted:
             try:
                 if u.commits and self.guards:
                     raise libraries.Refused("a step that fails must change nothing, and a library does not look at checks")
-                call = libraries.prepare(u.library.call.bind(self.env), self.device.ordinal)  # type: ignore[union-attr]
-                self._workspace(call.workspace_bytes)
+                side = self.side(u)
+                side.device.use()
+                call = libraries.prepare(u.library.call.bind(self.env), side.device.ordinal)  # type: ignore[union-attr]
+                side.workspace(call.workspace_bytes)
             except (libraries.Refused, libraries.Missing, libraries.LibraryError, errors.ResourceExhaustedError) as error:
                 self.refused[id(u)] = str(error)
                 continue
@@ -386,11 +386,11 @@ class DevicePlan(Plan):
     def _by_library(self, u: Unit) -> Callable[[], None]:
         from .libraries import LibraryError
 
-        wanted, device, call = u.library, self.device, self.calls[id(u)]
-        space = self._workspace(call.workspace_bytes)
-        first, second = (self.at(b) for b in wanted.call.reads)  # type: ignore[union-attr]
-        result = self.at(wanted.out)  # type: ignore[union-attr]
-        more = {n: self.at(b) for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}  # type: ignore[union-attr]
+        wanted, side, call = u.library, self.side(u), self.calls[id(u)]
+        device, space = side.device, side.workspace(call.workspace_bytes)
+        first, second = (self.at(side, b) for b in wanted.call.reads)  # type: ignore[union-attr]
+        result = self.at(side, wanted.out)  # type: ignore[union-attr]
+        more = {n: self.at(side, b) for n, b in (("bias", wanted.bias), ("add", wanted.add)) if b is not None}  # type: ignore[union-attr]
 
         def queue() -> None:
             device.use()
@@ -403,12 +403,6 @@ class DevicePlan(Plan):
 
         return queue
 
-    def _workspace(self, nbytes: int) -> int:
-        """Memory that one call of a library after the other uses."""
-        if nbytes > self.workspace[1]:
-            self.workspace = self._take(nbytes), nbytes
-        return self.workspace[0]
-
     def _text(self, launch: Launch, guarded: bool) -> tuple[Launch, str]:
         """The launch for the sizes of the plan, and its text."""
         large = any(math.prod(self.shape.get(b, (0,))) >= LIMIT for b in launch.buffers)
@@ -420,26 +414,30 @@ class DevicePlan(Plan):
 
     def _link(self) -> None:
         """Makes all kernels at once, where the driver can work on several."""
-        wanted = [self._text(u.launch, u.commits and self.guards)[1] for c in self.programs for u in c.units
-                  if u.launch is not None and not self._done(u)]
-        self.device.link([texts.ptx_of(source, self.device.properties.capability) for source in dict.fromkeys(wanted)])
+        for side in self.sides:
+            wanted = [self._text(u.launch, u.commits and self.guards)[1] for c in self.programs for u in c.units
+                      if u.launch is not None and u.device == side.name and not self._done(u)]
+            side.device.link([texts.ptx_of(source, side.device.properties.capability) for source in dict.fromkeys(wanted)])
 
-    def bound(self, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
+    def _kernel(self, side: Side, source: str) -> Any:
+        device = side.device
+        return device.kernel(texts.ptx_of(source, device.properties.capability), "kernel", texts.label(source))
+
+    def bound(self, side: Side, launch: Launch, where: dict[ir.Buffer, int], base: int, guarded: bool) -> Callable[[], None]:
         launch, source = self._text(launch, guarded)
         kinds, threads = texts.signature(source)
         values = [where[b] for b in launch.buffers]
         if guarded or launch.checks:
-            values.append(self.cell)
+            values.append(side.cell)
         values += [types.evaluate(s, self.env) for s in launch.sizes]
         if launch.checks:
             values.append(base)
         grid = tuple(types.evaluate(g, self.env) for g in launch.grid)
         if 0 in grid:
             return lambda: None
-        function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
-        made = function.prepare(kinds, values, grid, (threads, 1, 1), texts.room(source))  # type: ignore[arg-type]
-        cell = [(self.cell, 4)] if guarded or launch.checks else []
-        self.device.driver.expect(made.prepared, [(where[b], self.nbytes(b)) for b in launch.buffers] + cell)
+        made = self._kernel(side, source).prepare(kinds, values, grid, (threads, 1, 1), texts.room(source))  # type: ignore[arg-type]
+        cell = [(side.cell, 4)] if guarded or launch.checks else []
+        side.device.driver.expect(made.prepared, [(where[b], self.nbytes(b)) for b in launch.buffers] + cell)
         return made
 
     def narrow(self, launch: Launch) -> bool:
@@ -452,9 +450,10 @@ class DevicePlan(Plan):
         home = u.home.buffers
         written = {self.alias.get(b, b) for b in (home.get(x) if isinstance(x, Tensor) else x for x in (*u.writes, *u.launch.writes)) if b}
         read = {self.alias.get(b, b) for b in (home.get(x) if isinstance(x, Tensor) else x for x in (*u.reads, *u.launch.buffers)) if b}
-        return [(self.at(b), self.at(b) + self.nbytes(b), b in written) for b in written | read]
+        side = self.side(u)
+        return [(self.at(side, b), self.at(side, b) + self.nbytes(b), b in written) for b in written | read]
 
-    def bound_together(self, members: list[Step], tables: list[int]) -> Callable[[], None] | None:
+    def bound_together(self, side: Side, members: list[Step], tables: list[int]) -> Callable[[], None] | None:
         """One launch for several; its table of what blocks do is added to `tables`."""
         launches = [(s.launch, s.launch.many or emit.alike(s.launch)) for s in members]  # type: ignore[arg-type, union-attr]
         many = launches[0][1]
@@ -463,34 +462,30 @@ class DevicePlan(Plan):
         table = together.table(many, known)  # type: ignore[arg-type]
         if not len(table):
             return None
-        tables.append(self._constant(table))
+        tables.append(side.constant(table))
         guarded = members[0].guarded
         source = emit.guarded_text(many.source) if guarded else many.source  # type: ignore[union-attr]
         kinds, threads = texts.signature(source)
-        function = self.device.kernel(texts.ptx_of(source, self.device.properties.capability), "kernel", texts.label(source))
-        made = function.prepare(kinds, [tables[-1], self.cell][:len(kinds)], (len(table), 1, 1), (threads, 1, 1), texts.room(source))
+        arguments = [tables[-1], side.cell][:len(kinds)]
+        made = self._kernel(side, source).prepare(kinds, arguments, (len(table), 1, 1), (threads, 1, 1), texts.room(source))
         reach = [(at, self.nbytes(b)) for (launch, _), (where, _, _) in zip(launches, known, strict=True)
                  for b, at in zip(launch.buffers, where, strict=True)]  # type: ignore[union-attr]
-        self.device.driver.expect(made.prepared, [*reach, (tables[-1], table.nbytes), *[(self.cell, 4)] * guarded])
+        side.device.driver.expect(made.prepared, [*reach, (tables[-1], table.nbytes), *[(side.cell, 4)] * guarded])
         return made
-
-    def give_back(self, blocks: list[int]) -> None:
-        for address in blocks:
-            self.blocks.remove(address)
-            self.device.free(address)
 
     # -- memory of the caller's on the device
 
     def lends(self, b: ir.Buffer, given: Any = None) -> bool:
-        """Whether a feed or result may lie in the caller's own memory: on this device, aligned, and used by kernels there only."""
-        fits = given is None or given.device is self.device and given.address % 16 == 0
-        return fits and b in self.placed and b not in self.shared and self.nbytes(b) > 0
+        """Whether a feed or result may lie in the caller's own memory: on the one device that uses it, aligned, and by kernels only."""
+        side = self.alone.get(b)
+        fits = given is None or side is not None and given.device is side.device and given.address % 16 == 0
+        return side is not None and fits and b not in self.shared and self.nbytes(b) > 0
 
     def new(self, b: ir.Buffer) -> Any:
-        """Memory for a result that stays on the device."""
+        """Memory for a result that stays on its device."""
         from .arrays import DeviceArray
 
-        return DeviceArray.empty(self.device, self.shape[b], b.dtype)
+        return DeviceArray.empty(self.alone[b].device, self.shape[b], b.dtype)
 
     def lend(self, addresses: dict[ir.Buffer, int]) -> None:
         """Says where some feeds and results lie in the next run; the others are in the plan's own memory."""
@@ -540,38 +535,76 @@ class DevicePlan(Plan):
                 return pc
             pc += 1
 
-    def failed_at(self, pc: int, segment: Segment) -> bool:
+    def failed_at(self, pc: int, segment: Segment | Joint) -> bool:
         """Whether a check has failed; the state says which."""
         self.state[runner.REASON] = runner.DONE
-        if not segment.checks or not self.failed[0]:
+        if not segment.checks:
             return False
-        number = int(self.failed[0])
+        number = next((int(side.failed[0]) for side in self.sides if side.failed[0]), 0)
+        if not number:
+            return False
+        for side in self.sides:  # the next run may look at one before the other's has been copied again
+            side.failed[0] = 0
         self.unit_at[pc] = self.checked[number // CHECKS - 1]
         self.state[runner.REASON], self.state[runner.CHECK] = runner.CHECK_FAILED, number % CHECKS
         return True
 
-    def _settle(self) -> None:
-        """Brings variables where they are read, in their newest value."""
+    def _read_there(self) -> None:
+        """What `_settle` looks at: variables read or kept on the host, values on devices, variables written from the host."""
         c = self.compiled
+        kept = {var for var, _ in self.kept_away}
+        self.settled, self.mirrored, self.wrote = [], [], []
         for t, (kind, what) in c.inputs.items():
             if kind == "variable" and t in c.buffers:
                 b = c.buffers[t]
-                mirror = self.mirrors.get(b)
-                if b in self.here or mirror is None:
-                    self.store.settle(what)
-                if mirror is not None and mirror.ahead == "host":
-                    mirror.push(self.store.values[what])
-        kept = {var for var, _ in getattr(self, "kept_away", ())}
-        for var, _ in c.program.writes:
-            if var in self.store.mirrors and var not in kept:
-                self.store.settle(var)
-                self.store.changed(var)
+                mirrors = [side.mirrors[b] for side in self.sides if b in side.mirrors]
+                if b in self.here or not mirrors:
+                    self.settled.append(what)
+                self.mirrored += [(what, m) for m in mirrors]
+        self.wrote = [var for var, _ in c.program.writes if var not in kept]
+        self.ahead = [(var, self.store.mirrors[var][self._maker(b).device]) for var, b in self.kept_away]  # type: ignore[union-attr]
+
+    def _settle(self) -> None:
+        """Brings variables where they are read, in their newest value."""
+        store = self.store
+        for what in self.settled:
+            store.settle(what)
+        late = [(what, m) for what, m in self.mirrored if m.ahead == "host"]
+        if late:
+            self._refresh(late)
+        for var in self.wrote:
+            if var in store.mirrors:
+                store.settle(var)
+                store.changed(var)
+
+    def _refresh(self, late: list[tuple[Operation, Variable]]) -> None:
+        """Values of devices that are older than others: from the device that has the newest, else from the host."""
+        fetched: dict[tuple[Device, Device], list[tuple[Variable, Variable]]] = {}
+        for what, m in late:
+            newest = next((x for x in self.store.mirrors[what].values() if x.ahead == "device"), None)
+            if newest is None:
+                m.push(self.store.values[what])
+            else:
+                fetched.setdefault((m.device, newest.device), []).append((m, newest))
+        for (device, other), pairs in fetched.items():
+            self._order(other, device)
+            for m, newest in pairs:
+                m.fetch(newest)
+            self._order(device, other)  # which may write a new value in this run
+
+    def _order(self, first: Device, second: Device) -> None:
+        """What is queued on the second device from now on is behind what is on the first."""
+        mark = self.marks.get((first, second))
+        if mark is None:
+            mark = self.marks[first, second] = Mark(first)
+        mark.set()
+        second.after(mark)
 
     def done(self) -> None:
         super().done()
         self.changed()
 
     def changed(self) -> None:
-        """Variables have been written on the device."""
-        for var, _ in self.kept_away:
-            self.store.mirrors[var].ahead = "device"
+        """Variables have been written on devices."""
+        for var, mirror in self.ahead:
+            self.store.ahead(var, mirror)

@@ -1,11 +1,12 @@
-"""The instructions of a plan on a GPU: segments among those of the host, and the copies between the two sides.
+"""The instructions of a plan on GPUs: segments among those of the host, and the copies between the sides.
 
-What a device has made is copied to the host before the host reads it, what the host has made goes to the device at once.  Knows units
-and lifetimes; knows no op and no address (rank 4).
+What a device has made is copied to the host, or to another device, before that reads it; what the host has made goes to the devices at
+once.  Knows units and lifetimes; knows no op and no address (rank 4).
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections import Counter
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,99 +20,191 @@ from ...graph import Tensor
 from .. import flow, runner
 from ..plan import Unit
 from . import together
-from .segments import Segment
+from .segments import Joint, Part, Segment
+from .sides import Side
 from .together import Step
 
 if TYPE_CHECKING:
     from .plan import DevicePlan
 
-ALIGN = 256  # of buffers on a device: 128-bit accesses, whole cache lines
+ARRIVING = "copy to the device", "clear checks"
 WRITTEN_OUT = 1 << 14  # launches and copies of all turns of a loop up to which it is one graph
 
 
 class Rows(flow.Rows):
     """Instructions with segments among them.
 
-    What a device has made is copied to the host before the host reads it, what the host has made goes to the device at once; so the
-    values on a device are always right, and `newer` holds the buffers whose values on the host may be old.
+    What a device has made is copied to the host before the host reads it, what the host has made goes to the devices at once; so
+    `newer` holds the buffers whose values on the host may be old, and `stale` those whose values on a device are older than the ones
+    that their `owner` has made.
+
+    Segments grow on all devices at the same time.  A device that comes to a value of another one goes on in a new part, behind the
+    part in which that was made, which ends here.
     """
 
     def __init__(self, plan: DevicePlan, *rest: Any):
         super().__init__(plan, *rest)
-        self.open: Segment | None = None
+        self.open: dict[Side, Part] = {}
+        self.ended: list[Part] = []  # parts of the open segment that nothing is added to, each behind all that it waits for
         self.newer: set[ir.Buffer] = set()
+        self.stale: set[tuple[Side, ir.Buffer]] = set()
+        self.owner: dict[ir.Buffer, Part] = {}  # where a buffer's value was made last
         self.inside: set[ir.Buffer] = set()  # what the host reads in the innermost loop around
-        self.decided: dict[int, set[ir.Buffer]] = {}  # by id of a unit: what was newer when a loop or branch went its way
+        # By side (None: the host) and buffer, how many units outside of branches and loops are still to use it.
+        self.awaited = Counter(x for u in plan.compiled.units for x in self.uses(u))
+        self.arriving: set[ir.Buffer] = set()  # what the open segment copies to devices
+        self.sent: set[Side] = set()  # whose results are on the way to the host
+        self.told: set[Side] = set()  # whose cell of checks comes with the results of the open segment
+        self.depth = 0  # of branches and loops around
+        self.decided: dict[Any, set[ir.Buffer]] = {}  # what was newer when a loop or branch went its way
+        self.nest: Side | None = None  # where the innermost loop or branch around moves its values
+        self.looked = len(plan.sides) == 1  # whether the host has seen all checks that may keep variables from being written
 
-    def segment(self) -> Segment:
-        if self.open is None:
-            self.open = Segment(self.plan)
-        return self.open
+    def part(self, side: Side) -> Part:
+        found = self.open.get(side)
+        if found is None:
+            found = self.open[side] = Part(Segment(self.plan, side))
+        return found
 
-    def flush(self, told: bool = False) -> None:
-        """Ends the open segment: what follows is the host's.  told: the cell of checks comes to the host with results."""
-        if self.open is None or not self.open.steps:
-            self.open = None
+    def segment(self, side: Side) -> Segment:
+        return self.part(side).segment
+
+    def end_part(self, side: Side) -> None:
+        part = self.open.pop(side, None)
+        if part is not None and (part.segment.steps or part.fetched):
+            self.ended.append(part)
+
+    def flush(self) -> None:
+        """Ends the open segment: what follows is the host's.  It waits once for all that it will read, as far as that is there."""
+        if self.depth == 0 and (self.open or self.ended):
+            self.shown([b for b in self.newer if self.awaited[None, b] > 0])
+            for side in self.plan.sides:
+                if not any(self.awaited[side, b] for b in side.results):
+                    self._results(side)
+        for side in self.plan.sides:
+            parts = [p for p in (*self.ended, *self.open.values()) if p.segment.side is side]
+            if side not in self.told and any(p.segment.checks for p in parts) and any(p.segment.steps for p in parts):
+                self._out(side, side.box[:4], side.cell)
+                self.segment(side).checks = True
+        for side in list(self.open):
+            self.end_part(side)
+        parts, self.ended = self.ended, []
+        self.arriving.clear()
+        self.told.clear()
+        if not parts:
             return
-        segment, self.open = self.open, None
-        if segment.checks and not told:
-            self._out(segment, self.plan.boxes[1][0][:4], self.plan.cell)
-        self.plan.segments[len(self.rows)] = segment
+        alone = len(parts) == 1 and not parts[0].fetched
+        segment = self.plan.segments[len(self.rows)] = parts[0].segment if alone else Joint(self.plan, parts)
         if segment.units:
             self.plan.unit_at[len(self.rows)] = segment.units[0]
         self.rows.append([runner.HOST] + [0] * 7)
 
     def begin(self) -> None:
-        """At the begin of each run: the cell of checks is cleared, and inputs go to the device."""
-        plan, device = self.plan, self.plan.device
-        if plan.guards:
-            self.segment().add("clear checks", lambda: partial(device.fill, plan.cell, 0, 4))
-        block, base, nbytes = plan.boxes[0]
-        if nbytes:
-            self.segment().add("copy to the device", partial(self._inputs, block, base))
+        """At the begin of each run: the cells of checks are cleared, and inputs go to the devices."""
+        for side in self.plan.sides:
+            if self.plan.guards:
+                self.segment(side).add(ARRIVING[1], partial(self._clear, side))
+            if side.feed_bytes:
+                self.segment(side).add(ARRIVING[0], partial(self._inputs, side))
 
     def end(self) -> None:
         """At the end: results come to the host."""
         plan = self.plan
-        block, base, nbytes = plan.boxes[1]
         asked = [t for t in plan.compiled.program.outputs if t in plan.compiled.buffers]
         self.shown({*self.roots([*asked, *(b for _, b in plan.replaced)], plan.compiled)} - plan.placed)
-        segment = self.segment()
-        if nbytes > ALIGN:
-            segment.add("copy to the host", partial(self._outputs, block, base))
-        segment.checks = bool(plan.checked)
-        self.flush(told=nbytes > ALIGN)
+        for side in plan.sides:
+            self._results(side)
+            if side.checked:
+                self.segment(side).checks = True
+        self.flush()
 
-    def _inputs(self, block: np.ndarray, base: int) -> Callable[[], None]:
+    def _results(self, side: Side) -> None:
+        if side.results and side not in self.sent:
+            self.segment(side).add("copy to the host", partial(self._outputs, side))
+            self.sent.add(side)
+            self.told.add(side)
+
+    def _clear(self, side: Side) -> Callable[[], None]:
+        return partial(side.device.fill, side.cell, 0, 4)
+
+    def _inputs(self, side: Side) -> Callable[[], None]:
         """Copies all inputs at once, but for those that are on the device already."""
-        plan, device = self.plan, self.plan.device
+        plan, copy = self.plan, side.device.copy_in
         lent = plan.lent.keys()
-        if not lent & set(plan.feeds_away):
-            return partial(device.copy_in, base, block)
-        rest = [(plan.there[b], plan.views[b]) for b in plan.feeds_away if b not in lent and plan.nbytes(b)]
-        return lambda: _each(device.copy_in, rest)
+        if lent & set(side.feeds):
+            rest = [(side.there[b], plan.views[b]) for b in side.feeds if b not in lent and plan.nbytes(b)]
+            return lambda: _each(copy, rest)
+        if len(side.parcels) > 1:
+            parcels = [(address, block) for block, address in side.parcels]
+            return lambda: _each(copy, parcels)
+        (block, address), = side.parcels
+        return partial(copy, address, block)
 
-    def _outputs(self, block: np.ndarray, base: int) -> Callable[[], None]:
-        """Copies all results at once, but for those that stay on the device."""
-        plan, device = self.plan, self.plan.device
+    def _outputs(self, side: Side) -> Callable[[], None]:
+        """Copies all results of a device at once, but for those that stay there."""
+        plan, device = self.plan, side.device
         lent = plan.lent.keys()
-        if not lent & set(plan.results_away):
-            return partial(device.copy_out, block, base)
-        rest = [(plan.views[b], plan.there[b]) for b in plan.results_away if b not in lent and plan.nbytes(b)]
-        rest += [(block[:4], plan.cell)] if plan.checked else []
+        if not lent & set(side.results):
+            return partial(device.copy_out, side.box, side.cell)
+        rest = [(plan.views[b], side.there[b]) for b in side.results if b not in lent and plan.nbytes(b)]
+        rest += [(side.box[:4], side.cell)] if side.checked else []
         return lambda: _each(device.copy_out, rest)
 
-    def _out(self, segment: Segment, block: np.ndarray, base: int) -> None:
-        device = self.plan.device
-        segment.add("copy to the host", lambda: partial(device.copy_out, block, base))
+    def _out(self, side: Side, block: np.ndarray, base: int) -> None:
+        device = side.device
+        self.segment(side).add("copy to the host", lambda: partial(device.copy_out, block, base))
+
+    # -- what is newer where
+
+    def made(self, side: Side, buffers: Iterable[ir.Buffer]) -> None:
+        """A device has made values in its open part."""
+        plan, part = self.plan, self.part(side)
+        for b in buffers:
+            if b in plan.here:
+                self.newer.add(b)
+            self.owner[b] = part
+            self.stale.discard((side, b))
+            self.stale.update((other, b) for other in plan.sides if other is not side and b in other.used)
 
     def shown(self, buffers: Iterable[ir.Buffer]) -> None:
         """Copies to the host what it is about to read."""
         plan = self.plan
         for b in [b for b in buffers if b in self.newer]:
+            side = self.owner[b].segment.side
             if plan.nbytes(b):
-                self._out(self.segment(), plan.views[b], plan.there[b])
+                self._out(side, plan.views[b], side.there[b])
             self.newer.discard(b)
+
+    def reach(self, side: Side, buffers: Iterable[ir.Buffer]) -> None:
+        """Copies to a device what it is about to read and another has made."""
+        late = [b for b in dict.fromkeys(buffers) if (side, b) in self.stale] if self.stale else []
+        if not late:
+            return
+        for b in late:
+            if self.open.get(self.owner[b].segment.side) is self.owner[b]:
+                self.end_part(self.owner[b].segment.side)
+        waits = [p for p in dict.fromkeys(self.owner[b] for b in late) if p in self.ended]
+        # Memory of what crosses is its own, so it may come before steps that do not wait for it; but not over a variable's old value.
+        early = set(waits) <= set(self.part(side).waits) and not any(b in side.mirrors for b in late)
+        if self.segment(side).steps and not early:
+            self.end_part(side)
+        part = self.part(side)
+        part.waits += [p for p in waits if p not in part.waits]
+        for b in late:
+            self.stale.discard((side, b))
+            self._fetch(part, self.owner[b].segment.side, b)
+
+    def _fetch(self, part: Part, owner: Side, b: ir.Buffer) -> None:
+        side, n = part.segment.side, self.plan.nbytes(b)
+        if n:
+            part.fetched.append((f"copy from {owner.name}", partial(side.device.fetch, side.there[b], owner.device, owner.there[b], n)))
+
+    def settle(self) -> None:
+        """Ends the open segment with all values everywhere."""
+        self.shown(set(self.newer))
+        for side in self.plan.sides:
+            self.reach(side, sorted((b for s, b in self.stale if s is side), key=lambda b: b.label))
+        self.flush()
 
     def roots(self, buffers: Iterable[Any], home: Any) -> list[ir.Buffer]:
         found = [home.buffers.get(x) if isinstance(x, Tensor) else x for x in buffers]
@@ -122,44 +215,91 @@ class Rows(flow.Rows):
         if u.cluster.kind == "blank":
             return
         if u.launch is not None:
-            self.segment().launch(u)
-            self.newer.update(b for b in self.roots(u.writes, u.home) if b in plan.here)
-            return
-        if (count := self.again(u)) is not None and count <= WRITTEN_OUT:
-            self.written_out(u)
-            return
-        if u.nest is None:  # what it writes, it may write in part
-            self.shown(self.roots([*u.reads, *u.writes], u.home))
-        self.flush()
-        super().unit(u)
-        for b in self.roots(u.writes, u.home) if u.nest is None else ():
-            if b in plan.away:
-                self._in(b)
+            side = plan.side(u)
+            if u.commits:
+                self.look()
+            self.reach(side, self.roots(u.reads, u.home))
+            self.segment(side).launch(u)
+            self.made(side, self.roots(u.writes, u.home))
+        elif u.nest is not None:
+            self.nested(u)
+        else:
+            self.shown(self.roots([*u.reads, *u.writes], u.home))  # what it writes, it may write in part
+            if not self.only_arrives(self.roots(u.writes, u.home)):
+                self.flush()
+            super().unit(u)
+        if self.depth == 0:
+            self.awaited.subtract(self.uses(u))
+        for b in self.roots(u.writes, u.home) if u.launch is None and u.nest is None else ():
+            for side in plan.sides:
+                if b in side.used and (self.depth or self.awaited[side, b] > 0):
+                    self._in(side, b)
+                self.stale.discard((side, b))
 
-    def _in(self, b: ir.Buffer) -> None:
-        plan = self.plan
-        view, address, device = plan.views[b], plan.there[b], plan.device
+    def only_arrives(self, written: list[ir.Buffer]) -> bool:
+        """Whether all that is open are copies to devices, of other values than the host will write: it need not wait for these."""
+        steps = [s for p in self.open.values() for s in p.segment.steps]
+        return not self.depth and not self.ended and not any(p.fetched for p in self.open.values()) and all(
+            s.what in ARRIVING for s in steps) and self.arriving.isdisjoint(written)
+
+    def uses(self, u: Unit) -> list[tuple[Side | None, ir.Buffer]]:
+        """What a unit reads or changes, and where; of a branch or loop what its device does."""
+        if u.cluster.kind == "blank":
+            return []
+        if u.nest is not None:
+            side = self.plan.nests[id(u)]
+            return [(side, b) for b in self.read_there(u)] if side is not None else []
+        where = self.plan.side(u) if u.launch is not None else None
+        return [(where, b) for b in self.roots([*u.reads, *u.writes], u.home)]
+
+    def nested(self, u: Unit) -> None:
+        """A branch or loop: what its device reads there is on it before, as one way through it may read it and another not."""
+        side, outer = self.plan.nests[id(u)], self.nest
+        if side is not None:
+            self.reach(side, self.read_there(u))
+        self.nest, before = side, set(self.stale)
+        if (count := self.again(u)) is not None and count <= WRITTEN_OUT:
+            self.depth += 1
+            self.written_out(u)
+        else:
+            self.flush()
+            self.depth += 1
+            super().unit(u)
+        self.depth -= 1
+        self.nest = outer
+        self.stale |= before
+
+    def look(self) -> None:
+        """Several devices: the host sees the checks of all before one of them writes a variable."""
+        if not self.looked:
+            self.looked = True
+            if self.plan.guards:
+                self.flush()
+
+    def _in(self, side: Side, b: ir.Buffer) -> None:
+        view, address, device = self.plan.views[b], side.there[b], side.device
         if view.nbytes:
-            self.segment().add("copy to the device", lambda: partial(device.copy_in, address, view))
+            self.arriving.add(b)
+            self.segment(side).add(ARRIVING[0], lambda: partial(device.copy_in, address, view))
 
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
-        plan = self.plan
-        n = plan.nbytes(target)
-        if target in plan.away and target.dtype.kind != "s":
-            device = plan.device
+        plan, side = self.plan, self.nest
+        if side is not None and target in side.used and target.dtype.kind != "s":
+            n = plan.nbytes(target)
             if n:
-                self.segment().add("copy", lambda: partial(device.copy, plan.at(target), plan.at(source), n))
-            self.newer.update({target} & plan.here)
+                self.segment(side).add("copy", lambda: partial(side.device.copy, plan.at(side, target), plan.at(side, source), n))
+            self.made(side, [target])
         else:
             self.shown([source])
             self.flush()
             super().move(target, source)
 
-    def copy_guarded(self, to: int, source: ir.Buffer, nbytes: int) -> None:
+    def copy_guarded(self, side: Side, to: int, source: ir.Buffer, nbytes: int) -> None:
         """Copies a final value to a variable's memory, unless a check has failed."""
-        plan, segment = self.plan, self.segment()
         if not nbytes:
             return
+        self.look()
+        plan, segment = self.plan, self.segment(side)
         segment.commits = True
         launch = copy_launch(nbytes)
         a, b = launch.buffers
@@ -167,13 +307,13 @@ class Rows(flow.Rows):
 
         def alone() -> Callable[[], None]:
             if not plan.guards:
-                return partial(plan.device.copy, to, plan.at(source), nbytes)
-            return plan.bound(launch, {a: plan.at(source), b: to}, 0, True)
+                return partial(side.device.copy, to, plan.at(side, source), nbytes)
+            return plan.bound(side, launch, {a: plan.at(side, source), b: to}, 0, True)
 
         def spans() -> list[together.Span]:
-            return [(plan.at(source), plan.at(source) + nbytes, False), (to, to + nbytes, True)]
+            return [(plan.at(side, source), plan.at(side, source) + nbytes, False), (to, to + nbytes, True)]
 
-        where = {a: lambda: plan.at(source), b: lambda: to}
+        where = {a: lambda: plan.at(side, source), b: lambda: to}
         segment.steps.append(Step("copy", alone, spans, launch if plan.narrow(launch) else None,
                                   lambda: [where[x]() for x in launch.buffers], plan.guards, changes=True))
 
@@ -197,7 +337,21 @@ class Rows(flow.Rows):
                 elif v.launch is None and v.cluster.kind != "blank":
                     found.update(self.roots([*v.reads, *v.writes], v.home))
         for target, source in [pair for pairs in nest.results for pair in pairs]:  # type: ignore[union-attr]
-            found.update(b for b in self.roots([source], u.home) if plan.alias.get(target, target) not in plan.away)
+            side = plan.nests[id(u)]
+            found.update(b for b in self.roots([source], u.home) if side is None or plan.alias.get(target, target) not in side.used)
+        return found
+
+    def read_there(self, u: Unit) -> set[ir.Buffer]:
+        """What a device uses inside a branch or loop, or moves there."""
+        found: set[ir.Buffer] = set()
+        for part in u.nest.parts:  # type: ignore[union-attr]
+            for v in part.units:
+                if v.nest is not None:
+                    found |= self.read_there(v)
+                elif v.launch is not None:
+                    found.update(self.roots([*v.reads, *v.writes], v.home))
+        for target, source in [pair for pairs in u.nest.results for pair in pairs]:  # type: ignore[union-attr]
+            found.update(self.roots([target, source], u.home))
         return found
 
     def again(self, u: Unit) -> int | None:
@@ -205,8 +359,8 @@ class Rows(flow.Rows):
         if u.nest is None or u.nest.kind != "loop" or u.nest.trip is None:
             return None
         parts = [1 if v.launch is not None or v.cluster.kind == "blank" else self.again(v) for v in u.nest.parts[1].units]
-        moved = [t for t, _ in flow.moves(self.plan, u)]
-        if None in parts or any(t.dtype.kind == "s" or t not in self.plan.away and self.plan.nbytes(t) for t in moved):
+        moved, side = [t for t, _ in flow.moves(self.plan, u)], self.plan.nests[id(u)]
+        if None in parts or any(t.dtype.kind == "s" or (side is None or t not in side.used) and self.plan.nbytes(t) for t in moved):
             return None
         return (sum(parts) + len(moved)) * types.evaluate(u.nest.trip, self.plan.env)  # type: ignore[arg-type]
 
@@ -246,17 +400,19 @@ class Rows(flow.Rows):
     def branch(self, u: Unit) -> None:
         skip = self.jump(runner.JUMP_IF_FALSE, self.flag(u))
         before, made = set(self.newer), set()
+        elsewhere, stale = set(self.stale), set()
         for number, (part, results) in enumerate(zip(u.nest.parts, u.nest.results)):  # type: ignore[union-attr]
-            self.newer = set(before)
+            self.newer, self.stale = set(before), set(elsewhere)
             self.program(part)
             for target, source in results:
                 self.move(self.plan.alias.get(target, target), self.plan.alias.get(source, source))
             self.flush()
             made |= self.newer
+            stale |= self.stale
             if number == 0:
                 end = self.jump(runner.JUMP)
                 skip[runner.AUX] = len(self.rows)
-        self.newer = made
+        self.newer, self.stale = made, stale
         end[runner.AUX] = len(self.rows)
 
 

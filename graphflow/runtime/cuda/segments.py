@@ -1,4 +1,4 @@
-"""A segment: what a GPU does between two instructions of the host, queued step by step once and replayed as one CUDA graph afterwards.
+"""A segment: what GPUs do between two instructions of the host, queued step by step once and replayed as a CUDA graph afterwards.
 
 Knows steps, and the device; of the plan only where its buffers are (rank 4).
 """
@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from ... import errors, types
 from ...codegen.cuda import emit, texts
 from ..plan import Unit
 from . import together
+from .device import Device, Mark
+from .sides import Side
 from .together import Step
 
 if TYPE_CHECKING:
@@ -37,10 +40,10 @@ class _Form:
 
 
 class Segment:
-    """What a device does between two instructions of the host."""
+    """What one device does between two instructions of the host, or, in a `Joint`, between two values from other devices."""
 
-    def __init__(self, plan: DevicePlan):
-        self.plan, self.device = plan, plan.device
+    def __init__(self, plan: DevicePlan, side: Side):
+        self.plan, self.side, self.device = plan, side, side.device
         self.steps: list[Step] = []
         self.units: list[Unit] = []
         self.checks = False
@@ -52,17 +55,17 @@ class Segment:
         base = CHECKS * (len(self.plan.checked) + 1)
         if u.launch.checks:
             self.plan.checked.append(u)
-            self.checks = True
+            self.checks = self.side.checked = True
         self.units.append(u)
         self.commits |= u.commits
         plan, launch = self.plan, u.launch
         alone = u.library is None and not u.covered and plan.narrow(launch) and (launch.many is not None or emit.alike(launch) is not None)
         self.steps.append(Step(u, lambda: plan.call(u, base), lambda: plan.spans(u), launch if alone else None,
-                               lambda: [plan.at(b) for b in launch.buffers], u.commits and plan.guards,
+                               lambda: [plan.at(self.side, b) for b in launch.buffers], u.commits and plan.guards,
                                types.evaluate(launch.grid[0], plan.env), u.commits))
 
     def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
-        """make: gives what is queued at each run, for the addresses in `plan.there`; None for nothing."""
+        """make: gives what is queued at each run, for the addresses of its buffers; None for nothing."""
         self.steps.append(Step(what, make))
 
     def run(self, end: float | None = None) -> bool:
@@ -71,7 +74,7 @@ class Segment:
         end: a time of `time.monotonic()` after which it stops, as long as it has changed no variable.  False: it has stopped.
         """
         try:
-            whole = self._queue(end)
+            whole = self.queue(end)
             self.device.synchronize(self.label)
         except KeyboardInterrupt:
             self.device.synchronize(self.label)
@@ -80,15 +83,18 @@ class Segment:
             raise
         return whole
 
-    def _queue(self, end: float | None) -> bool:
-        form = self.forms.get(self.plan.form)
-        if form is None:
-            form = self._made()
+    def form(self) -> _Form:
+        """All that is needed for the addresses of this run."""
+        return self.forms.get(self.plan.form) or self._made()
+
+    def queue(self, end: float | None) -> bool:
+        """Queues it, without waiting where there is no limit; whether all of it."""
+        form = self.form()
         # A graph cannot be stopped: under a limit only those are launched that took far less time than is left.
         if end is not None and (not form.runs or 4 * self.plan.seconds > end - time.monotonic()):
             return self._queued_until(end, form)
         if self.plan.watched is not None:
-            self._timed(form.work, self.plan.watched)
+            self.timed(form.work)
         else:
             if form.runs and form.recorded and form.graph is None:
                 self._record(form)
@@ -110,7 +116,7 @@ class Segment:
                     return False
             piece = form.work[first:last]
             if self.plan.watched is not None:
-                self._timed(piece, self.plan.watched)
+                self.timed(piece)
             else:
                 for _, act in piece:
                     act()
@@ -133,14 +139,15 @@ class Segment:
 
     def _made(self) -> _Form:
         if len(self.forms) >= FORMS:
-            self.plan.give_back(self.forms.pop(next(iter(self.forms))).tables)
+            self.side.give_back(self.forms.pop(next(iter(self.forms))).tables)
         groups = {g[-1]: g for g in together.groups(self.steps)}
         moved = {i for g in groups.values() for i in g[:-1]}
         made: Work = []
         changes: int | None = None
         tables: list[int] = []
         for i, s in enumerate(self.steps):
-            act = None if i in moved else self.plan.bound_together([self.steps[k] for k in groups[i]], tables) if i in groups else s.make()
+            act = None if i in moved else s.make() if i not in groups else (
+                self.plan.bound_together(self.side, [self.steps[k] for k in groups[i]], tables))
             if act is None:
                 continue
             if changes is None and any(self.steps[k].changes for k in groups.get(i, [i])):
@@ -149,12 +156,13 @@ class Segment:
         form = self.forms[self.plan.form] = _Form(made, tables, len(made) if changes is None else changes)
         return form
 
-    def _timed(self, work: Work, watched: list[tuple[Unit | str, float, Callable[[], float]]]) -> None:
+    def timed(self, work: Sequence[tuple[Unit | str, Callable[[], None]]]) -> None:
+        """Queues it, each between two marks whose time is taken."""
         for what, act in work:
             with self.device.timed() as seconds:
                 began = time.perf_counter()
                 act()
-            watched.append((what, began, seconds))
+            self.plan.watched.append((what, self.side.name, began, seconds))  # type: ignore[union-attr]
 
     def step_by_step(self, before: Callable[[Unit], None], after: Callable[[Unit], None]) -> None:
         """Each step by itself, so that a fault of the device is that of the step named; calls `before` and `after` around launches."""
@@ -172,3 +180,89 @@ class Segment:
     def label(self) -> str:
         names = list(dict.fromkeys(texts.label(u.launch.source) for u in self.units))  # type: ignore[union-attr]
         return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "copies"
+
+
+@dataclass(eq=False)
+class Part:
+    """What one device does between two values from others.
+
+    waits: parts of the same joint that it is behind.  fetched: what it copies from the memory of other devices before its steps (not
+    recorded: whether copies between devices can be is not documented).  mark: behind it, where another part waits.
+    """
+
+    segment: Segment
+    waits: list[Part] = field(default_factory=list)
+    fetched: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
+    mark: Mark | None = None
+
+    def queue(self, end: float | None) -> bool:
+        segment, whole = self.segment, True
+        for part in self.waits:
+            segment.device.after(part.mark)  # type: ignore[arg-type]
+        if self.fetched and segment.plan.watched is not None:
+            segment.timed(self.fetched)
+        else:
+            for _, act in self.fetched:
+                act()
+        if segment.steps:
+            whole = segment.queue(end)
+        if self.mark is not None:
+            self.mark.set()
+        return whole
+
+
+class Joint:
+    """What several devices do between two instructions of the host: parts, each behind those that it waits for."""
+
+    def __init__(self, plan: DevicePlan, parts: list[Part]):
+        self.plan, self.parts = plan, parts
+        segments = [part.segment for part in parts]
+        self.devices: list[Device] = list(dict.fromkeys(s.device for s in segments))
+        self.units = [u for s in segments for u in s.units]
+        self.checks, self.commits = any(s.checks for s in segments), any(s.commits for s in segments)
+        self.label = "; ".join(dict.fromkeys(s.label for s in segments if s.steps)) or "copies"
+        for waited in {part for p in parts for part in p.waits}:
+            waited.mark = Mark(waited.segment.device)
+
+    def run(self, end: float | None = None) -> bool:
+        """Queues all parts, then waits for all devices.  end, and the answer: as of `Segment.run`."""
+        for part in self.parts:  # before anything is queued: memory may be short, kernels may have to be linked
+            part.segment.form()
+        try:
+            whole = self._queue(end)
+            self._wait()
+        except KeyboardInterrupt:
+            self._wait()
+            if self.commits:
+                self.plan.changed()
+            raise
+        except errors.OpError:
+            self._end()
+            raise
+        return whole
+
+    def _queue(self, end: float | None) -> bool:
+        for part in self.parts:
+            if not part.queue(end):
+                return False
+            end = None if part.segment.commits else end  # what has been begun is done on all devices
+        return True
+
+    def _wait(self) -> None:
+        for device in self.devices:
+            device.synchronize(self.label)
+
+    def _end(self) -> None:
+        """After an error: nothing goes on behind the caller's back.  What the other devices say then has been said by the first."""
+        for device in self.devices:
+            try:
+                device.synchronize(self.label)
+            except errors.OpError:
+                continue
+
+    def step_by_step(self, before: Callable[[Unit], None], after: Callable[[Unit], None]) -> None:
+        for part in self.parts:
+            for _, act in part.fetched:
+                act()
+            part.segment.device.synchronize(self.label)
+            part.segment.step_by_step(before, after)
