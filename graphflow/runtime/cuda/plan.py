@@ -499,6 +499,7 @@ class DevicePlan(Plan):
         native, segments = runner.bind(self.code, self.state), self.segments
         if list(segments) == [0] and self.halt == 1:
             only = segments[0]
+            only.waits = True
 
             def go(pc: int) -> int:
                 only.run()
@@ -519,21 +520,31 @@ class DevicePlan(Plan):
     def _alternate(self, native: Callable[[int], int], pc: int, end: float | None) -> int:
         """Instructions of the host and segments in turn.  After `end` it stops between two, or in one, unless variables have changed."""
         state, segments = self.state, self.segments
-        while True:
-            pc = native(pc)
-            if state[runner.REASON] == runner.PAUSED:  # Python looks around
-                continue
-            segment = segments.get(pc) if state[runner.REASON] == runner.AT_HOST else None
-            if segment is None:
-                return pc
-            if not segment.run(None if state[runner.COMMITTED] else end):
-                state[runner.REASON] = runner.INTERRUPTED
-                return pc
-            if segment.commits:
-                state[runner.COMMITTED] = 1
-            if self.failed_at(pc, segment):
-                return pc
-            pc += 1
+        loose: dict[Segment, None] = {}  # what has been queued since the host has waited last
+        try:
+            while True:
+                pc = native(pc)
+                if state[runner.REASON] == runner.PAUSED:  # Python looks around
+                    continue
+                segment = segments.get(pc) if state[runner.REASON] == runner.AT_HOST else None
+                if segment is None:
+                    return pc
+                if not segment.run(None if state[runner.COMMITTED] else end):
+                    state[runner.REASON] = runner.INTERRUPTED
+                    return pc
+                if segment.waits:
+                    loose.clear()
+                else:
+                    loose[segment] = None  # type: ignore[index]
+                if segment.commits:
+                    state[runner.COMMITTED] = 1
+                if self.failed_at(pc, segment):
+                    return pc
+                pc += 1
+        finally:
+            if loose:
+                for side in self.sides:
+                    side.device.synchronize("; ".join(segment.label for segment in loose))
 
     def failed_at(self, pc: int, segment: Segment | Joint) -> bool:
         """Whether a check has failed; the state says which."""

@@ -40,6 +40,9 @@ class Rows(flow.Rows):
 
     Segments grow on all devices at the same time.  A device that comes to a value of another one goes on in a new part, behind the
     part in which that was made, which ends here.
+
+    The host waits for a segment that brings values to it, or takes them from memory that it may use again; for another it does not, and
+    does what has nothing to do with what is open before that.
     """
 
     def __init__(self, plan: DevicePlan, *rest: Any):
@@ -50,6 +53,9 @@ class Rows(flow.Rows):
         self.stale: set[tuple[Side, ir.Buffer]] = set()
         self.owner: dict[ir.Buffer, Part] = {}  # where a buffer's value was made last
         self.inside: set[ir.Buffer] = set()  # what the host reads in the innermost loop around
+        self.around: list[set[ir.Buffer] | None] = []  # what devices use in each loop around; None for a branch
+        self.owed: dict[tuple[Side, ir.Buffer], None] = {}  # what the host has made in a loop, and a device reads behind it
+        self.unread: set[Side] = set()  # whose checks the host has not looked at
         # By side (None: the host) and buffer, how many units outside of branches and loops are still to use it.
         self.awaited = Counter(x for u in plan.compiled.units for x in self.uses(u))
         self.arriving: set[ir.Buffer] = set()  # what the open segment copies to devices
@@ -81,11 +87,11 @@ class Rows(flow.Rows):
             for side in self.plan.sides:
                 if not any(self.awaited[side, b] for b in side.results):
                     self._results(side)
-        for side in self.plan.sides:
-            parts = [p for p in (*self.ended, *self.open.values()) if p.segment.side is side]
-            if side not in self.told and any(p.segment.checks for p in parts) and any(p.segment.steps for p in parts):
-                self._out(side, side.box[:4], side.cell)
-                self.segment(side).checks = True
+        parts = self._parts()
+        self.unread.update(p.segment.side for p in parts if p.segment.checks and p.segment.steps)
+        # Inside a loop the host looks at checks where it waits in any case.
+        if self.unread and parts and (not self.depth or any(p.segment.waits for p in parts)):
+            self.look_at_checks()
         for side in list(self.open):
             self.end_part(side)
         parts, self.ended = self.ended, []
@@ -98,6 +104,19 @@ class Rows(flow.Rows):
         if segment.units:
             self.plan.unit_at[len(self.rows)] = segment.units[0]
         self.rows.append([runner.HOST] + [0] * 7)
+
+    def _parts(self) -> list[Part]:
+        """Those of the open segment."""
+        return [*self.ended, *self.open.values()]
+
+    def look_at_checks(self) -> None:
+        """The open segment brings the checks that the host has not seen."""
+        for side in [side for side in self.plan.sides if side in self.unread]:
+            if side not in self.told:
+                self._out(side, side.box[:4], side.cell)
+            self.segment(side).checks = True
+            if not self.depth:
+                self.unread.discard(side)
 
     def begin(self) -> None:
         """At the begin of each run: the cells of checks are cleared, and inputs go to the devices."""
@@ -120,7 +139,7 @@ class Rows(flow.Rows):
 
     def _results(self, side: Side) -> None:
         if side.results and side not in self.sent:
-            self.segment(side).add("copy to the host", partial(self._outputs, side))
+            self.segment(side).add("copy to the host", partial(self._outputs, side), waits=True)
             self.sent.add(side)
             self.told.add(side)
 
@@ -152,7 +171,7 @@ class Rows(flow.Rows):
 
     def _out(self, side: Side, block: np.ndarray, base: int) -> None:
         device = side.device
-        self.segment(side).add("copy to the host", lambda: partial(device.copy_out, block, base))
+        self.segment(side).add("copy to the host", lambda: partial(device.copy_out, block, base), waits=True)
 
     # -- what is newer where
 
@@ -224,23 +243,39 @@ class Rows(flow.Rows):
         elif u.nest is not None:
             self.nested(u)
         else:
-            self.shown(self.roots([*u.reads, *u.writes], u.home))  # what it writes, it may write in part
-            if not self.only_arrives(self.roots(u.writes, u.home)):
-                self.flush()
+            effects = u.commits or any(op.opdef.effect is not None for op in u.cluster.ops)
+            used = self.roots([*u.reads, *u.writes], u.home)  # what it writes, it may write in part
+            self.host(used, self.roots(u.writes, u.home), effects)
             super().unit(u)
         if self.depth == 0:
             self.awaited.subtract(self.uses(u))
         for b in self.roots(u.writes, u.home) if u.launch is None and u.nest is None else ():
             for side in plan.sides:
-                if b in side.used and (self.depth or self.awaited[side, b] > 0):
-                    self._in(side, b)
+                if b in side.used:
+                    self.given(side, b)
                 self.stale.discard((side, b))
+
+    def host(self, used: list[ir.Buffer], written: list[ir.Buffer], effects: bool = False) -> None:
+        """Before the host does something: it comes behind the open segment only where that matters."""
+        if effects and self.unread:
+            self.look_at_checks()
+        first = not effects and not any(p.segment.waits for p in self._parts()) or self.only_arrives(written)
+        if not first or any(b in self.newer for b in used):
+            self.shown(used)
+            self.flush()
 
     def only_arrives(self, written: list[ir.Buffer]) -> bool:
         """Whether all that is open are copies to devices, of other values than the host will write: it need not wait for these."""
         steps = [s for p in self.open.values() for s in p.segment.steps]
         return not self.depth and not self.ended and not any(p.fetched for p in self.open.values()) and all(
             s.what in ARRIVING for s in steps) and self.arriving.isdisjoint(written)
+
+    def given(self, side: Side, b: ir.Buffer) -> None:
+        """The host has made a value: a device that reads it gets it at once, or behind the loops in which no device does."""
+        if not self.around and self.awaited[side, b] > 0 or self.around and (self.around[-1] is None or b in self.around[-1]):
+            self._in(side, b)
+        elif self.around:
+            self.owed[side, b] = None
 
     def uses(self, u: Unit) -> list[tuple[Side | None, ir.Buffer]]:
         """What a unit reads or changes, and where; of a branch or loop what its device does."""
@@ -258,6 +293,7 @@ class Rows(flow.Rows):
         if side is not None:
             self.reach(side, self.read_there(u))
         self.nest, before = side, set(self.stale)
+        self.around.append(self.read_there(u) if u.nest.kind == "loop" else None)  # type: ignore[union-attr]
         if (count := self.again(u)) is not None and count <= WRITTEN_OUT:
             self.depth += 1
             self.written_out(u)
@@ -268,6 +304,10 @@ class Rows(flow.Rows):
         self.depth -= 1
         self.nest = outer
         self.stale |= before
+        self.around.pop()
+        owed, self.owed = self.owed, {}
+        for side_, b in owed:
+            self.given(side_, b)
 
     def look(self) -> None:
         """Several devices: the host sees the checks of all before one of them writes a variable."""
@@ -280,7 +320,7 @@ class Rows(flow.Rows):
         view, address, device = self.plan.views[b], side.there[b], side.device
         if view.nbytes:
             self.arriving.add(b)
-            self.segment(side).add(ARRIVING[0], lambda: partial(device.copy_in, address, view))
+            self.segment(side).add(ARRIVING[0], lambda: partial(device.copy_in, address, view), waits=True)
 
     def move(self, target: ir.Buffer, source: ir.Buffer) -> None:
         plan, side = self.plan, self.nest
@@ -290,8 +330,7 @@ class Rows(flow.Rows):
                 self.segment(side).add("copy", lambda: partial(side.device.copy, plan.at(side, target), plan.at(side, source), n))
             self.made(side, [target])
         else:
-            self.shown([source])
-            self.flush()
+            self.host([target, source], [target])
             super().move(target, source)
 
     def copy_guarded(self, side: Side, to: int, source: ir.Buffer, nbytes: int) -> None:
@@ -351,7 +390,8 @@ class Rows(flow.Rows):
                 elif v.launch is not None:
                     found.update(self.roots([*v.reads, *v.writes], v.home))
         for target, source in [pair for pairs in u.nest.results for pair in pairs]:  # type: ignore[union-attr]
-            found.update(self.roots([target, source], u.home))
+            moved = self.roots([target, source], u.home)
+            found.update(moved if len(moved) > 1 else ())
         return found
 
     def again(self, u: Unit) -> int | None:

@@ -48,6 +48,7 @@ class Segment:
         self.units: list[Unit] = []
         self.checks = False
         self.commits = False  # whether it changes variables
+        self.waits = False  # whether the host must wait for it before it goes on: values come to it, or from memory that it uses again
         self.forms: dict[Any, _Form] = {}
 
     def launch(self, u: Unit) -> None:
@@ -64,18 +65,20 @@ class Segment:
                                lambda: [plan.at(self.side, b) for b in launch.buffers], u.commits and plan.guards,
                                types.evaluate(launch.grid[0], plan.env), u.commits))
 
-    def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None]) -> None:
+    def add(self, what: Unit | str, make: Callable[[], Callable[[], None] | None], waits: bool = False) -> None:
         """make: gives what is queued at each run, for the addresses of its buffers; None for nothing."""
         self.steps.append(Step(what, make))
+        self.waits |= waits
 
     def run(self, end: float | None = None) -> bool:
-        """Queues all of it, and waits, also after Ctrl-C: the host may write over what is copied, and reads what has come.
+        """Queues all of it, and waits where the host must, also after Ctrl-C.
 
         end: a time of `time.monotonic()` after which it stops, as long as it has changed no variable.  False: it has stopped.
         """
         try:
             whole = self.queue(end)
-            self.device.synchronize(self.label)
+            if self.waits or not whole:
+                self.device.synchronize(self.label)
         except KeyboardInterrupt:
             self.device.synchronize(self.label)
             if self.commits:
@@ -221,6 +224,7 @@ class Joint:
         self.units = [u for s in segments for u in s.units]
         self.checks, self.commits = any(s.checks for s in segments), any(s.commits for s in segments)
         self.label = "; ".join(dict.fromkeys(s.label for s in segments if s.steps)) or "copies"
+        self.waits = True
         for waited in {part for p in parts for part in p.waits}:
             waited.mark = Mark(waited.segment.device)
 
