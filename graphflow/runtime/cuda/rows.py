@@ -101,6 +101,7 @@ class Rows(flow.Rows):
             return
         alone = len(parts) == 1 and not parts[0].fetched
         segment = self.plan.segments[len(self.rows)] = parts[0].segment if alone else Joint(self.plan, parts)
+        segment.waits |= len(self.plan.sides) > 1  # marks order the parts of one joint only
         if segment.units:
             self.plan.unit_at[len(self.rows)] = segment.units[0]
         self.rows.append([runner.HOST] + [0] * 7)
