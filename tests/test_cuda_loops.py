@@ -135,7 +135,8 @@ def test_a_check_that_fails_in_a_turn_stops_all_that_follows(gpu):
     values = np.random.RandomState(0).randn(40, 30).astype(np.float32)
     with tf.Session() as sess:
         sess.run(v.initializer)
-        for turns, indices in [(2, [0, 1, 2, 3, 4]), (4, [0, 1, 40, 3, 4]), (2, [0, 1, 40, 3, 4]), (7, [0, -1, 2, 3, 4]), (3, [5, 6, 7, 8, 9])]:
+        for turns, indices in [(2, [0, 1, 2, 3, 4]), (4, [0, 1, 40, 3, 4]), (2, [0, 1, 40, 3, 4]), (7, [0, -1, 2, 3, 4]),
+                               (3, [5, 6, 7, 8, 9])]:
             s = np.zeros(30, np.float32)
             bad = any(not 0 <= indices[i % 5] < 40 for i in range(turns))
             before, calls = sess.run(v), len(seen)
