@@ -162,7 +162,7 @@ def attention():
     return attended(tf.float32)
 
 
-@kernel(registers=168, wide=False, coalesced=False)
+@kernel(registers=128, wide=False)
 def attention_of_brain_floats():
     return attended(tf.bfloat16)
 

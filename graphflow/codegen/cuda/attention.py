@@ -627,12 +627,19 @@ class _Tiles(Text):
     def store(self, sums: str, out: Buffer, actual: Size, depth: int, factor: str = "") -> None:
         """A thread's sums, times `factor` of their row, to rows of a result."""
         rows = self.extents[0]
-        self.line(f"own = stack_{out.dtype.code}({2 if self.cores else LINE // self.size_of})")
+        paired = self.size_of == 2 and simplify._exact(actual, 8) is not None
+        self.line("own = stack_u32(2)" if paired else f"own = stack_{out.dtype.code}({2 if self.cores else LINE // self.size_of})")
+        if paired:
+            self.line("odd = umod(lane, 2) == 1")
         with self.each_row():
             self.line(f"row = top + {self.row}")
             self.line(f"share = {factor or self.number(1.0)}")
-            with self.inside(f"if row < {self.size(rows)}:" if self.uneven else ""):
-                self.place("row_at", f"(b * {self.size(rows)} + {self.index_of('row')}) * {actual}")
+            self.place("row_at", f"(b * {self.size(rows)} + {self.index_of('row')}) * {actual}")
+            there = f"row < {self.size(rows)}" if self.uneven else ""
+            if paired:
+                self._store_pairs(sums, out, actual, depth, there)
+                return
+            with self.inside(f"if {there}:" if there else ""):
                 if self.cores:
                     with self.inside(f"for gx in unroll({depth // 8}):"):
                         self._store_piece(out, actual, depth, "over + gx * 8", 2, self.get(sums, self.register_of(depth // 8, "gx")))
@@ -640,6 +647,23 @@ class _Tiles(Text):
                 for first, base, v in self.pieces(depth):
                     value = self.get(sums, f"(gy * 4 + uy) * {depth // 8} + {first} + ux")
                     self._store_piece(out, actual, depth, f"{base} + over * {v}", v, value)
+
+    def _store_pairs(self, sums: str, out: Buffer, actual: Size, depth: int, there: str) -> None:
+        """16-bit sums of two groups of 8 columns: lanes exchange halves, so that each stores four neighbours and a row's lanes 32 bytes."""
+        scope = self.scope[out]
+        with self.inside(f"for gx in unroll({depth // 16}):"):
+            for k in (0, 1):
+                at = f"(gy * {depth // 8} + gx * 2 + {k}) * 4 + uy * 2"
+                self.line(f"packed_{self.kind}(own, {k}, {self.get(sums, at)} * share, {self.get(sums, at + ' + 1')} * share)")
+            self.line("one = ld_u32(own, 0, 99)")
+            self.line("two = ld_u32(own, 1, 99)")
+            self.line("given = shuffle_xor(select(odd, one, two), 1)")
+            self.line("st_u32(own, 0, select(odd, given, one), 99)")
+            self.line("st_u32(own, 1, select(odd, two, given), 99)")
+            self.line("column = select(odd, over + 6, over) + gx * 16")
+            conditions = [c for c in (there, f"column < {actual}" if actual != depth else "") if c]
+            with self.inside(f"if {' and '.join(conditions)}:" if conditions else ""):
+                self.line(f"moved_u16(p{scope}, row_at + column, own, 0, True, 4, {scope}, 99)")
 
     def _store_piece(self, out: Buffer, actual: Size, depth: int, column: str, v: int, value: str) -> None:
         """`v` neighbours from a column on, by one access where rows allow that."""
