@@ -15,6 +15,8 @@ from graphflow.codegen.tune import Cut
 from graphflow.flags import flags
 from graphflow.runtime import plan_cache
 
+pytestmark = pytest.mark.cpu_only(reason="cuts of its products are measured")
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
