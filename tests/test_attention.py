@@ -421,6 +421,20 @@ def test_second_derivatives():
     close(run(fetches, feed), run(fetches, feed, optimize=0), factor=16)
 
 
+@pytest.mark.parametrize("shape", [None, (16,), (40, 1), (2, 1, 1)], ids=str)
+def test_gradients_of_what_is_the_same_in_all_columns_rows_or_everywhere(shape):
+    """The sum of an attention, for one: what comes in is no matrix in memory."""
+    rng = np.random.default_rng(0)
+    arrays = [draw(rng, 2, n, 16) for n in (40, 48, 48)]
+    q, k, v = given = [tf.placeholder(tf.float32, a.shape) for a in arrays]
+    y = tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True)), v)
+    dy = np.ones((), np.float32) if shape is None else draw(rng, *shape)
+    loss = tf.reduce_sum(y) if shape is None else tf.reduce_sum(y * tf.constant(dy))
+    fetches, feed = [y, *tf.gradients(loss, given)], dict(zip(given, arrays))
+    assert recognised(fetches, feed) == (1, 1)
+    close(run(fetches, feed), expected(*arrays, np.broadcast_to(dy, (2, 40, 16))), factor=4)
+
+
 @pytest.mark.parametrize("wanted", ["q", "k", "qk", "kv"])
 def test_some_gradients_only(wanted):
     q, k, v, feed = small_case()

@@ -98,23 +98,22 @@ class Operands:
         index = self._index(*last)
         keep = index[len(index) - len(last):]
         own = [*broadcast_index(t.sizes[:-len(last)], index[:-len(last)]), *keep]  # type: ignore[index]
-        found = self._operand(t, own, (*last, None)[:2])
-        if len(last) == 2 and found.column != 1 and not types.same(last[1].extent, 1):
-            found = self._dense(self.pull.at(t, own), t.dtype, (*last, None)[:2])
-        return found
+        return self._operand(t, own, (*last, None)[:2], last[1] if len(last) == 2 and not types.same(last[1].extent, 1) else None)
 
-    def _operand(self, t: Tensor, index: Sequence[Expr], last: tuple[Axis | None, ...]) -> Strided:
+    def _operand(self, t: Tensor, index: Sequence[Expr], last: tuple[Axis | None, ...], across: Axis | None = None) -> Strided:
+        """across: the axis whose elements must lie side by side."""
         e = self.pull.at(t, index)
         if e.op == "load" and e.data.dtype is t.dtype:
             f = simplify.affine(simplify.offset(e.data, e.args))
             if all(x.op == "axis" for x in f.terms):
                 steps = {x.data: c for x, c in f.terms.items()}
-                return Strided(e.data, f.const, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
-        return self._dense(e, t.dtype, last)
+                if across is None or steps.get(across) == 1:
+                    return Strided(e.data, f.const, [steps.get(a, 0) for a in self.batch], *(steps.get(a, 0) if a else 0 for a in last))
+        return self._dense(e, t.dtype, last, across)
 
-    def _dense(self, e: Expr, dtype: DType, last: tuple[Axis | None, ...]) -> Strided:
-        """A copy, over the axes on which the value depends."""
-        used = ir.axes_in(e)
+    def _dense(self, e: Expr, dtype: DType, last: tuple[Axis | None, ...], across: Axis | None) -> Strided:
+        """A copy, over the axes on which the value depends, and `across`."""
+        used = ir.axes_in(e) | {across}
         axes = [a for a in (*self.batch, *last) if a is not None and a in used]
         target = Buffer(dtype, tuple(a.extent for a in axes), "part", "copy")
         stage = Stage(target, tuple(axes), tuple(map(ir.axis, axes)), e)
