@@ -333,6 +333,13 @@ static CUresult queue(CUstream handle, Op *op) {
     return OK;
 }
 
+/* Graphs read and write page-locked memory only: what becomes of other memory when they run is said nowhere. */
+static CUresult recordable(Object *s, const void *host, size_t n) {
+    if (!s || !s->state || locked(host, n)) return OK;
+    s->state = 2;
+    return CAPTURE_UNSUPPORTED;
+}
+
 /* A call that cuda.h calls potentially unsafe, by a thread that records in another mode than relaxed, spoils what it records. */
 static CUresult unsafe(void) {
     for (size_t k = 0; k < object_count; k++) {
@@ -536,6 +543,7 @@ API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, CUstream s)
     ENTER(1, 1);
     CHECK(on_device((uintptr_t)to, n) && from, INVALID_VALUE);
     Object *stream = of_stream(s);
+    CHECK(!recordable(stream, from, n), CAPTURE_UNSUPPORTED);
     Op op = {.kind = COPY_IN, .locked = locked(from, n), .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
     if (stream && !stream->state && !op.locked) op.staged = memcpy(malloc(n ? n : 1), from, n);
     return queue(s, &op);
@@ -544,9 +552,10 @@ API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, CUstream s)
 API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, CUstream s) {
     ENTER(1, 1);
     CHECK(on_device((uintptr_t)from, n) && to, INVALID_VALUE);
+    Object *stream = of_stream(s);
+    CHECK(!recordable(stream, to, n), CAPTURE_UNSUPPORTED);
     Op op = {.kind = COPY_OUT, .locked = locked(to, n), .to = (uintptr_t)to, .from = (uintptr_t)from, .n = n};
     CUresult code = queue(s, &op);
-    Object *stream = of_stream(s);
     if (!code && !stream->state && !locked(to, n)) drain(stream);
     return code ? code : (CUresult)sticky;
 }

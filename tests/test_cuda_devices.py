@@ -299,3 +299,18 @@ def test_everything_at_once(gpu):
     gc.collect()
     gpu.synchronize()
     assert gpu.memory.stats().used == gpu.host_memory.stats().used == 0
+
+
+def test_graphs_copy_page_locked_memory_only(gpu):
+    """What a driver does with other memory when a graph runs is said nowhere: both stand-ins refuse it."""
+    if isinstance(gpu.driver, Libcuda) and "Fake" not in gpu.name:
+        pytest.skip("a GPU's driver may take it")
+    a, plain, locked = gpu.allocate(12), np.ones(3, np.float32), gpu.pinned(3, np.float32)
+    for copy in (lambda: gpu.copy_in(a, plain), lambda: gpu.copy_out(plain, a)):
+        with pytest.raises(errors.InternalError, match="STREAM_CAPTURE_UNSUPPORTED"), gpu.capture():
+            copy()
+    locked[:] = 1, 2, 3
+    with gpu.capture() as recorded:
+        gpu.copy_in(a, locked)
+    recorded.graph()
+    assert read(gpu, a, 3).tolist() == [1, 2, 3]

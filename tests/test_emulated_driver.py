@@ -41,6 +41,11 @@ def made(gpu, text: str = SCALE, name: str = "scale") -> int:
     return gpu.function(gpu.load(gpu.link(text)), name)
 
 
+def locked(gpu, n: int) -> np.ndarray:
+    """n float32 in page-locked memory."""
+    return np.frombuffer((ctypes.c_char * (4 * n)).from_address(gpu.allocate_host(4 * n)), np.float32)
+
+
 def fails(name: str):
     return pytest.raises(DriverError, match=name)
 
@@ -125,9 +130,12 @@ def test_a_freed_allocation_is_out_of_bounds(gpu):
 
 
 def test_recorded_graphs_replay(gpu):
-    x, out = np.arange(1000, dtype=np.float32), np.zeros(1000, np.float32)
+    x, out = locked(gpu, 1000), locked(gpu, 1000)
+    x[:], out[:] = np.arange(1000), 0
     a, b, f, stream = gpu.allocate(4000), gpu.allocate(4000), made(gpu), gpu.stream()
     gpu.begin_capture(stream)
+    with fails("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
+        gpu.copy_in(a, np.ones(1000, np.float32).ctypes.data, 4000, stream)
     gpu.copy_in(a, x.ctypes.data, 4000, stream)
     gpu.launch(gpu.prepare(f, "ppif", [a, b, 1000, 3.0]), (4, 1, 1), (256, 1, 1), 0, stream)
     gpu.copy_out(out.ctypes.data, b, 4000, stream)
@@ -365,7 +373,7 @@ def test_deferred_work_shows_what_does_not_wait():
         gpu.use(0)
         f, a, b, stream, other = made(gpu), gpu.allocate(400), gpu.allocate(400), gpu.stream(), gpu.stream()
         prepared = gpu.prepare(f, "ppif", [a, b, 100, 2.0])
-        pinned_in, pinned_out = (np.frombuffer((ctypes.c_char * 400).from_address(gpu.allocate_host(400)), np.float32) for _ in range(2))
+        pinned_in, pinned_out = locked(gpu, 100), locked(gpu, 100)
         address = {id(x): x.ctypes.data for x in (pinned_in, pinned_out)}
         pinned_in[:], pinned_out[:] = 1, -1
 
@@ -413,7 +421,8 @@ def test_another_driver_is_watched():
         gpu = Watched(inner)
         gpu.use(0)
         a, b, stream = gpu.allocate(400), gpu.allocate(400), gpu.stream()
-        prepared, x = gpu.prepare(made(gpu), "ppif", [a, b, 100, 2.0]), np.ones(100, np.float32)
+        prepared, x = gpu.prepare(made(gpu), "ppif", [a, b, 100, 2.0]), locked(gpu, 100)
+        x[:] = 1
 
         def queue():
             gpu.copy_in(a, x.ctypes.data, 400, stream)

@@ -259,9 +259,14 @@ class EmulatedDriver(Faults, Driver):
     def _pinned(self, host: int, nbytes: int) -> bool:
         return any(a <= host and host + nbytes <= a + len(buffer) - 64 for a, buffer in self._host.items())
 
+    def _recordable(self, host: int, nbytes: int, stream: int, method: str) -> None:
+        if self._known(stream) is not None and not self._pinned(host, nbytes):
+            raise _error("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", f"{method} of memory that is not page-locked, while a graph is recorded")
+
     # Copies -------------------------------------------------------------------------------------------------------------------------
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
         ordinal, at = self._at(device, nbytes, "copy_in")
+        self._recordable(host, nbytes, stream, "copy_in")
         staged = self.deferred and not self.coherent and self._known(stream) is None and not self._pinned(host, nbytes)
         source = ctypes.create_string_buffer(ctypes.string_at(host, nbytes), nbytes) if staged else None
         def work() -> None:
@@ -272,6 +277,7 @@ class EmulatedDriver(Faults, Driver):
 
     def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
         ordinal, at = self._at(device, nbytes, "copy_out")
+        self._recordable(host, nbytes, stream, "copy_out")
         def work() -> None:
             self.nbytes["copy_out"] += nbytes
             if self.strict and not self.as_hardware:
