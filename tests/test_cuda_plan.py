@@ -104,3 +104,16 @@ def test_whether_a_check_failed_comes_with_the_results(gpu):
         with pytest.raises(tf.errors.InvalidArgumentError):
             run(y, {ids: good + N})
     np.testing.assert_array_equal(sess.run(y, {ids: good}), X[:64])
+
+
+def test_a_check_of_weights_alone_fails_until_they_are_right(gpu):
+    """What is computed when a variable has been written is computed again after it has failed."""
+    sess, table, ids = made(X.reshape(100, 10), np.array([1, 500], np.int32))
+    x = tf.placeholder(tf.float32, [2, 10])
+    step = sess.make_callable(tf.cumsum(tf.tanh(tf.gather(table, ids)), 1) + x, [x])
+    for _ in range(2):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            step(np.zeros((2, 10)))
+    sess.run(ids.assign([1, 99]))
+    for _ in range(2):
+        np.testing.assert_allclose(step(np.zeros((2, 10))), np.cumsum(np.tanh(X.reshape(100, 10)[[1, 99]]), 1), rtol=1e-5)

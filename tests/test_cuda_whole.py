@@ -64,3 +64,32 @@ def test_two_gpus_in_turns(libcuda):
                 np.testing.assert_allclose(sess.run(made[k], {x: rows}), wanted[k], rtol=1e-5)
         there = [sess.run_on_device(m, {x: rows}) for m in made]
         assert [a.device.ordinal for a in there] == [0, 1] and libcuda.faults == [] and libcuda.live("context") == 2
+
+
+@pytest.mark.parametrize("peers", [1, 0])
+def test_two_gpus_at_once(libcuda, peers):
+    """Towers in one request: a variable and a value cross, each copy in the context and behind the event that it needs."""
+    libcuda.start(f"devices=2 memory=60000000 peers={peers}")
+    x = tf.placeholder(tf.float32, [8, 300])
+    with tf.device("/gpu:0"):
+        v = tf.get_variable("v", initializer=np.zeros([300], np.float32))
+    sums = []
+    for k in (0, 1):
+        with tf.device(f"/gpu:{k}"):
+            sums.append(tf.reduce_sum(tf.cumsum(tf.tanh(x[4 * k:4 * k + 4] - v), 1), 0))
+    with tf.device("/gpu:0"):
+        step = [v.assign_add(0.01 * (sums[0] + sums[1])), sums[1]]
+    rows = np.random.default_rng(0).standard_normal((8, 300)).astype(np.float32)
+    wanted = np.zeros([300], np.float32)
+    with tf.Session() as sess:
+        sess.run(v.initializer)
+        for _ in range(4):
+            found = sess.run(step, {x: rows})
+            last = np.cumsum(np.tanh(rows - wanted), 1)
+            np.testing.assert_allclose(found[1], last[4:].sum(0), rtol=1e-4, atol=1e-3)
+            wanted = wanted + 0.01 * last.sum(0)
+            np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(sess.run(v), wanted, rtol=1e-4, atol=1e-4)
+    assert libcuda.faults == [] and libcuda.calls("cuCtxEnablePeerAccess") == 2 * peers
+    # a sum a run, and the variable when it has changed
+    assert libcuda.calls("cuMemcpyPeerAsync") == 4 + 3 and libcuda.calls("cuGraphLaunch") >= 3

@@ -295,6 +295,7 @@ class DevicePlan(Plan):
         self.start = 0
         if prologue:
             rows.append([runner.JUMP] + [0] * 5 + [1, 0])
+            made.clear()
             for u in prologue:
                 made.unit(u)
             made.settle()

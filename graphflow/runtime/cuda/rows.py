@@ -121,11 +121,15 @@ class Rows(flow.Rows):
 
     def begin(self) -> None:
         """At the begin of each run: the cells of checks are cleared, and inputs go to the devices."""
+        self.clear()
         for side in self.plan.sides:
-            if self.plan.guards:
-                self.segment(side).add(ARRIVING[1], partial(self._clear, side))
             if side.feed_bytes:
                 self.segment(side).add(ARRIVING[0], partial(self._inputs, side))
+
+    def clear(self) -> None:
+        """No check has failed so far."""
+        for side in self.plan.sides if self.plan.guards else ():
+            self.segment(side).add(ARRIVING[1], partial(self._clear, side))
 
     def end(self) -> None:
         """At the end: results come to the host."""
