@@ -248,7 +248,7 @@ class Rows(flow.Rows):
         elif u.nest is not None:
             self.nested(u)
         else:
-            effects = u.commits or any(op.opdef.effect is not None for op in u.cluster.ops)
+            effects = u.commits or u.emitted is None  # what Python runs may have some; its ops are not known of a plan from disk
             used = self.roots([*u.reads, *u.writes], u.home)  # what it writes, it may write in part
             self.host(used, self.roots(u.writes, u.home), effects)
             super().unit(u)
