@@ -96,11 +96,13 @@ def walk():
     return module
 
 
+@pytest.mark.cpu_only(reason="texts of its kernels")
 def test_machine_code_page_shows_what_the_compiler_prints():
     found = walk().stale((ROOT / "docs" / "machine-code.md").read_text(encoding="utf-8"))
     assert found == [], "run: python docs/walk.py"
 
 
+@pytest.mark.cpu_only(reason="texts of its kernels")
 def test_machine_code_page_is_filled():
     tool = walk()
     filled = {name: text for _, name, text, _ in tool.BLOCK.findall((ROOT / "docs" / "machine-code.md").read_text(encoding="utf-8"))}
