@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import signal
 import tempfile
 import threading
 from typing import Any
@@ -44,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
         given = config.option.gpu_order
         order.set_default(int(given) if given.isdigit() else given)
     config.stash[ERRORS] = os.dup(2)  # pytest captures stderr while tests run
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell, where tests of Ctrl-C would wait for ever
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["GRAPHFLOW_TEST_GPU"] = config.option.gpu  # see on_gpu.py
     if config.option.gpu != "real":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
