@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import signal
 import tempfile
 import threading
 from typing import Any
