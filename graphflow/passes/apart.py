@@ -11,7 +11,7 @@ from .opened import Open, Variable, elements
 from .program import with_inputs
 from .rewrite import note
 
-FEW = 16  # elements of a value that decides
+FEW = 16  # elements of a value that decides whether a loop goes on
 
 
 def twice(op: Operation, needed: list[int], effect: bool) -> tuple[Operation, dict[int, Tensor]] | None:

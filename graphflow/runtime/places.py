@@ -12,13 +12,12 @@ from .. import types
 from ..graph import Operation, Region, Tensor
 from ..ops import control
 from ..ops.opdef import StandIn
+from ..passes.apart import FEW
 from .able import WORKLESS, comes_from_nothing
 
 CPU = "CPU:0"
 # Elements read and written by work that is not worth a kernel launch and two copies (some 20 microseconds).
 LITTLE = 1 << 14
-# Elements of a value that decides whether a loop goes on.
-FEW = 16
 # Ops that own others; each of their results has a place of its own.
 OWNERS = (control.loop_op, control.branch_op, control.while_op, control.cond_op)
 

@@ -109,17 +109,19 @@ class Rows(Text):
             return
         accs = [(s, self._start(s, zero=True)) for s in folds]
 
-        def body() -> None:
-            for s in group:
-                v = self.value(s.expr)
-                if s.combine:
-                    acc = next(n for f, n in accs if f is s)
-                    self.line(f"{acc} = {self.combine(s.combine, s.expr.dtype, acc, v)}")
-                else:
-                    self._store(s, v)
-        self._strided(inner, body, self._worth_keeping(group, later, inner), group)
+        self._strided(inner, lambda: self._each_stage(group, accs), self._worth_keeping(group, later, inner), group)
         if folds:
             self._joined(accs)
+
+    def _each_stage(self, group: Sequence[Stage], accs: Sequence[tuple[Stage, str]]) -> None:
+        """What each stage does with one element: a fold takes it in, another stores it."""
+        for s in group:
+            v = self.value(s.expr)
+            if s.combine:
+                acc = next(n for f, n in accs if f is s)
+                self.line(f"{acc} = {self.combine(s.combine, s.expr.dtype, acc, v)}")
+            else:
+                self._store(s, v)
 
     def _row_group_inside(self, group: Sequence[Stage], kept: Sequence[Axis]) -> None:
         """Folds of one kept place, by one thread."""
@@ -128,13 +130,7 @@ class Rows(Text):
         depth = len(self.stack)
         for a in reduced:
             self.loop(a)
-        for s in group:
-            v = self.value(s.expr)
-            if s.combine:
-                acc = next(n for f, n in accs if f is s)
-                self.line(f"{acc} = {self.combine(s.combine, s.expr.dtype, acc, v)}")
-            else:
-                self._store(s, v)
+        self._each_stage(group, accs)
         while len(self.stack) > depth:
             self.close()
         for s, acc in accs:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .errors import EmulationError
 from .frame import WARP, Frame
 from .walk import _NOWHERE, _TURN, Walk
 
@@ -106,14 +105,7 @@ class Ordered(Walk):
             if not m.any():
                 return
         self._account(block, m, int(np.count_nonzero(m)))
-        R, steps = self.frame.R, iter(block.steps)
-        try:
-            for step in steps:
-                step[1](R, m)
-        except EmulationError:
-            raise
-        except Exception as e:
-            raise self._failed(block, steps, e) from e
+        self._execute(block, m)
         self._leave(block.end, m, number)
         if block.end.kind in ("barrier", "exit"):
             self._meet(force=False)

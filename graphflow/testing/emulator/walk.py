@@ -131,7 +131,13 @@ class Walk:
             if not n:
                 return None
         self._account(block, m, n)
-        R, steps = f.R, iter(block.steps)
+        self._execute(block, m)
+        self._leave(block.end, m, number)
+        return None
+
+    def _execute(self, block: Block, m: np.ndarray) -> None:
+        """The instructions of a block, for the threads in `m`."""
+        R, steps = self.frame.R, iter(block.steps)
         try:
             for step in steps:
                 step[1](R, m)
@@ -139,8 +145,6 @@ class Walk:
             raise
         except Exception as e:
             raise self._failed(block, steps, e) from e
-        self._leave(block.end, m, number)
-        return None
 
     def _gather(self, block: Block, m: np.ndarray, number: int) -> np.ndarray:
         """The lanes of `m` whose warp's mask is complete; the others are parked."""
