@@ -29,8 +29,9 @@ def test_every_step_is_right_on_the_emulator(capsys, monkeypatch):
     status, said = ladder(capsys, monkeypatch)
     assert status == 0, said
     n = len(gpu_check.STEPS)
-    assert said.startswith("GPU 0 (Emulated GPU), compute capability 9.0") and f"{n} steps are as they should be." in said
-    assert len(re.findall(r"\.\.\. (ok|left out), \d+\.\d\d s", said)) == n and said.count("left out") == 1
+    assert said.startswith("GPU 0 (Emulated GPU), compute capability 9.0")
+    assert f"{n - 1} of {n} steps are as they should be, 1 left out." in said
+    assert len(re.findall(r"\.\.\. (ok|left out), \d+\.\d\d s", said)) == n and said.count(" left out, ") == 1
 
 
 def test_a_step_that_differs_says_what_and_shows_its_kernels(capsys, monkeypatch, tmp_path):
@@ -70,6 +71,11 @@ def test_the_steps_after_a_lost_device_run_in_a_new_process(capfd, monkeypatch):
     assert "lost for this process" in said and re.search(r"kernels of this request:\n +\w+: \S+\.py, \.ptx", said)
     assert re.search(r" 2  copies in and out.*ok", said) and re.search(r"18  exchange.*ok", said)
     assert said.rstrip().endswith("3 of 3 steps are as they should be.") and said.count("Emulated GPU), compute") == 1
+
+
+def test_a_name_that_no_step_has(capsys, monkeypatch):
+    status, said = ladder(capsys, monkeypatch, Step("an exponential", lambda c: ""), only=["sinus", "cosinus"])
+    assert status == 2 and said.endswith("no step has 'sinus' or 'cosinus' in its name; there are:\n  an exponential\n")
 
 
 def test_without_a_gpu_the_status_is_2():

@@ -573,13 +573,19 @@ def about() -> list[str]:
 def climb(given: Any, bench: Bench) -> int:
     """Runs the steps; after one that loses the device, the others are left to a new process."""
     chosen = [(k, s) for k, s in enumerate(STEPS, 1) if k > given.after and (not given.only or any(t in s.name for t in given.only))]
-    bad = 0
+    if not chosen and not given.after:
+        print(f"no step has {' or '.join(map(repr, given.only))} in its name; there are:")
+        print(*[f"  {s.name}" for s in STEPS], sep="\n", flush=True)
+        return 2
+    verdicts = []
     for number, step in chosen:
-        bad += not report(number, step, bench)
+        verdicts.append(report(number, step, bench))
         if bench.device.lost and number < chosen[-1][0]:
             print("The device is lost for this process; the other steps run in a new one.", flush=True)
             return max(1, again(given, number))
-    print(f"{len(chosen) - bad} of {len(chosen)} steps are as they should be" + ("." if not bad else "; above is what is not."), flush=True)
+    bad, out = verdicts.count("FAILED"), verdicts.count("left out")
+    print(f"{verdicts.count('ok')} of {len(chosen)} steps are as they should be" + (f", {out} left out" if out else "")
+          + ("." if not bad else "; above is what is not."), flush=True)
     return int(bad > 0)
 
 
@@ -590,8 +596,8 @@ def again(given: Any, number: int) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def report(number: int, step: Step, bench: Bench) -> bool:
-    """Runs a step and prints a line, and what is wrong if it fails.  Whether it went well."""
+def report(number: int, step: Step, bench: Bench) -> str:
+    """Runs a step and prints a line, and what is wrong if it fails.  Its verdict: "ok", "left out" or "FAILED"."""
     print(f"{number:2}  {step.name} ... ", end="", flush=True)
     start, wrong = time.perf_counter(), ""
     try:
@@ -606,7 +612,7 @@ def report(number: int, step: Step, bench: Bench) -> bool:
     print(f"{verdict}, {time.perf_counter() - start:.2f} s" + (f": {told}" if told else ""), flush=True)
     if wrong:
         print(textwrap.indent(wrong.rstrip(), " " * 6), flush=True)
-    return not wrong
+    return verdict
 
 
 @contextmanager
